@@ -1,0 +1,53 @@
+# The only door: every recipe is one call, the logic is in xtask/ and in the programs themselves.
+SECONDS ?= 60
+REPORT := target/report
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint build wasm test demo bench-filter bench-core bench-forecast bench-size bench-scale evaluate train clean
+
+help: ## print this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install the pinned tools (Envoy, wasm-opt, linters) under .tools/
+	cargo xtask setup
+
+lint: ## formatting, clippy, crate arrows, tidiness, spelling, licences, documentation
+	cargo xtask lint
+
+build: wasm ## build everything: plugins, control plane, trainer, tests
+	cargo build --workspace --all-targets
+
+wasm: ## build the two plugins as shipped, into target/wasm/
+	cargo xtask wasm
+
+test: build ## run all tests, with real Envoy processes
+	cargo test --workspace
+
+demo: wasm ## show the main job on realistic traffic; SECONDS=30 needs no terminal
+	cargo build -p forebay-control-plane -p forebay-demo
+	cargo run -q -p forebay-demo -- --seconds $(SECONDS)
+
+bench-filter: wasm ## CPU and throughput of the admission filter in Envoy
+	cargo xtask noop
+	cargo run --release -p forebay-bench -- filter
+
+bench-core: ## time, allocations and instructions of one decision, native
+	cargo bench -p forebay-core --bench bench_core
+
+bench-forecast: wasm ## time of the forecaster's inference, tick and model swap in Envoy
+	cargo run --release -p forebay-bench -- forecast
+
+bench-size: wasm ## bytes of the plugins, Envoy's time to ready and memory with them
+	cargo run --release -p forebay-bench -- size
+
+bench-scale: ## memory and cost of a decision with a million customers
+	cargo bench -p forebay-core --bench bench_scale
+
+evaluate: ## score the exported model beside simple methods; needs FOREBAY_DATA
+	cargo run --release -p forebay-model-export -- evaluate
+
+train: ## train the model on FOREBAY_DATA, or on generated traffic
+	cargo run --release -p forebay-model-export -- train
+
+clean: ## remove all that was built, but not the tools
+	cargo clean

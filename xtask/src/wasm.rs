@@ -1,0 +1,166 @@
+//! From a plugin's crate to the `.wasm` file that is shipped.
+//!
+//! Envoy calls every callback that a module exports and the SDK exports all of them: the ones that a plugin does
+//! not need cost about 1.3 us per request. They cannot be left out at link time without forking the SDK, so they
+//! are dropped afterwards; what only they reached falls out with them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{cargo, program, root, run, target_dir};
+use crate::setup;
+
+/// What is shipped, and how `wasm-opt` weighs speed against size.
+const PLUGINS: &[Plugin] = &[
+    Plugin {
+        name: "admission",
+        optimise: "-O3",
+    },
+    Plugin {
+        name: "forecaster",
+        optimise: "-Oz",
+    },
+];
+
+/// What rustc lets LLVM use; wasm-opt refuses a module with features that it was not told of.
+const FEATURES: &[&str] = &[
+    "--enable-simd",
+    "--enable-bulk-memory",
+    "--enable-bulk-memory-opt",
+    "--enable-sign-ext",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-multivalue",
+    "--enable-call-indirect-overlong",
+    "--enable-extended-const",
+];
+
+struct Plugin {
+    name: &'static str,
+    optimise: &'static str,
+}
+
+/// The chore `wasm`: both plugins, skipped when nothing changed.
+pub(crate) fn build_plugins() -> Result<()> {
+    setup::ensure()?;
+    let mut build = cargo();
+    build.args(["build", "--profile", "wasm", "--target", "wasm32-wasip1"]);
+    for plugin in PLUGINS {
+        build.args(["-p", &format!("forebay-{}", plugin.name)]);
+    }
+    run(&mut build)?;
+    let out = target_dir().join("wasm");
+    fs::create_dir_all(&out).context("cannot create target/wasm")?;
+    PLUGINS.iter().try_for_each(|plugin| finish(plugin, &out))
+}
+
+/// The chore `noop`: built and left exactly as the SDK's own examples are.
+pub(crate) fn build_noop() -> Result<()> {
+    setup::ensure()?;
+    run(cargo().args([
+        "build",
+        "--profile",
+        "sdk",
+        "--target",
+        "wasm32-wasip1",
+        "-p",
+        "forebay-noop",
+    ]))?;
+    let out = target_dir().join("wasm");
+    fs::create_dir_all(&out).context("cannot create target/wasm")?;
+    let built = target_dir().join("wasm32-wasip1/sdk/forebay_noop.wasm");
+    fs::copy(&built, out.join("noop.wasm")).context("cannot copy noop.wasm")?;
+    Ok(())
+}
+
+fn finish(plugin: &Plugin, out: &Path) -> Result<()> {
+    let linked = target_dir().join(format!("wasm32-wasip1/wasm/forebay_{}.wasm", plugin.name));
+    let code = fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
+    let exports = wanted_exports(plugin)?;
+    let shipped = out.join(format!("{}.wasm", plugin.name));
+    let stamp = out.join(format!("{}.stamp", plugin.name));
+    let inputs = fingerprint(&[
+        &code,
+        exports.join(" ").as_bytes(),
+        plugin.optimise.as_bytes(),
+    ]);
+    if shipped.is_file() && fs::read_to_string(&stamp).is_ok_and(|seen| seen == inputs) {
+        return Ok(());
+    }
+    let graph = out.join(format!("{}.exports.json", plugin.name));
+    fs::write(&graph, export_graph(&exports)).context("cannot write the export graph")?;
+    let kept = out.join(format!("{}.kept.wasm", plugin.name));
+    let mut drop_exports = program(setup::tool("wasm-metadce"));
+    drop_exports
+        .arg(&linked)
+        .arg("--graph-file")
+        .arg(&graph)
+        .arg("-o")
+        .arg(&kept)
+        .args(FEATURES);
+    // It reports what it removed, a line for each: of no use to the reader of a build log.
+    drop_exports.stdout(std::process::Stdio::null());
+    run(&mut drop_exports)?;
+    let mut optimise = program(setup::tool("wasm-opt"));
+    optimise
+        .arg(plugin.optimise)
+        .args(["--strip-debug", "--strip-producers"])
+        .args(FEATURES);
+    run(optimise.arg(&kept).arg("-o").arg(&shipped))?;
+    fs::remove_file(&kept).context("cannot remove the intermediate module")?;
+    fs::write(&stamp, inputs).context("cannot write the stamp")?;
+    let bytes = fs::metadata(&shipped)
+        .context("wasm-opt wrote nothing")?
+        .len();
+    eprintln!(
+        "{}: {} bytes linked, {bytes} shipped",
+        shipped.display(),
+        code.len()
+    );
+    Ok(())
+}
+
+/// `plugin/NAME/exports.txt`: one export a line, `#` begins a comment.
+fn wanted_exports(plugin: &Plugin) -> Result<Vec<String>> {
+    let file: PathBuf = root().join("plugin").join(plugin.name).join("exports.txt");
+    let text =
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let exports: Vec<String> = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if exports.is_empty() {
+        bail!(
+            "{} lists no export: Envoy could not start the plugin",
+            file.display()
+        );
+    }
+    Ok(exports)
+}
+
+/// wasm-metadce keeps what its graph reaches; one root that reaches each wanted export says just that.
+fn export_graph(exports: &[String]) -> String {
+    let names: Vec<String> = exports
+        .iter()
+        .map(|name| format!("export:{name}"))
+        .collect();
+    let mut nodes = vec![serde_json::json!({ "name": "envoy", "root": true, "reaches": names })];
+    for (export, name) in exports.iter().zip(&names) {
+        nodes.push(serde_json::json!({ "name": name, "export": export }));
+    }
+    serde_json::Value::Array(nodes).to_string()
+}
+
+/// FNV-1a: only to notice a change, so no cryptographic strength is needed.
+fn fingerprint(parts: &[&[u8]]) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in parts.iter().flat_map(|part| part.iter()) {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    format!("{hash:016x}")
+}

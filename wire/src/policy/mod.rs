@@ -1,0 +1,237 @@
+//! The policy document: who may take how much of what, as an operator writes it.
+//!
+//! The same document is inline in the plugin configuration (stand-alone), sent to the control plane's API, and checked by
+//! `forebay policy check`. It exists apart from the compiled policy of `forebay-core` because the two change for different
+//! reasons: this one has names, decimals and defaults for people; the compiled one has indices and micro-tokens for the draw
+//! path. One type for both was the worse alternative: either people write micro-tokens or the draw path carries strings.
+//!
+//! Everything here is syntax only. What the words mean together (guarantees against capacity, unknown contract names) is
+//! checked by `forebay-policy`, which names the place of each mistake.
+
+mod decimal;
+mod named;
+
+pub use decimal::{Decimal, DecimalError, MICRO_PER_TOKEN};
+pub use named::Named;
+
+use serde::{Deserialize, Serialize};
+
+/// The only document version there is.
+pub const POLICY_VERSION: u32 = 1;
+
+/// A whole policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PolicyDocument {
+    /// Version of this format. Always 1.
+    pub version: u32,
+    /// Decide and count, but never deny.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// What happens to a customer that is not listed under `customers`.
+    #[serde(default)]
+    pub unknown: Unknown,
+    /// What tokens buy, by name: one to four resources.
+    pub resources: Named<Resource>,
+    /// The soft reservation beside each standard bucket.
+    #[serde(default)]
+    pub shadow: Shadow,
+    /// When a customer counts as contended.
+    #[serde(default)]
+    pub contention: Contention,
+    /// The contracts, by name.
+    pub contracts: Named<Contract>,
+    /// The customers that have a contract of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub customers: Vec<Customer>,
+}
+
+/// What happens to a customer that is not listed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Unknown {
+    /// The rule itself.
+    pub action: UnknownAction,
+    /// The contract given to each unknown customer (`default_contract`) or to each commons (`commons`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
+    /// Number of commons among which unknown customers are spread (`commons` only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commons: Option<u32>,
+    /// Bits of an IPv4 source address that choose the commons (`commons` only; default 24).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_len_v4: Option<u8>,
+    /// Bits of an IPv6 source address that choose the commons (`commons` only; default 56).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_len_v6: Option<u8>,
+}
+
+/// The rule for customers that are not listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum UnknownAction {
+    /// Each gets a bucket of its own under one contract.
+    DefaultContract,
+    /// They share a fixed number of buckets, chosen by source address, so inventing keys gains nothing.
+    Commons,
+    /// They are denied with the reason `unknown`.
+    #[default]
+    Deny,
+}
+
+/// What a token buys.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Resource {
+    /// What the backend can take, in tokens per second. Without it there is no pool: only contracts limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity_per_s: Option<Decimal>,
+}
+
+/// The soft reservation beside each standard bucket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Shadow {
+    /// Switches shadow buckets off (guarantee credit stays).
+    pub enabled: bool,
+    /// Which quantile of the forecast fills the shadow bucket, above 0 and below 1.
+    pub quantile: f64,
+    /// Seconds of guarantee that guarantee credit can hold, and the unit of the shadow bucket's depth, in milliseconds.
+    pub credit_ms: u32,
+    /// Depth of the shadow bucket in units of forecast rate x `credit_ms`.
+    pub depth_factor: f64,
+    /// Upper bound of all protected stock together, as a share of the pool's depth.
+    pub protected_share: f64,
+}
+
+/// When a customer counts as contended: `raised` of the last `of` windows showed a deviation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Contention {
+    /// Windows with a deviation that raise the flag.
+    pub raised: u8,
+    /// Windows looked at, 1 to 8.
+    pub of: u8,
+}
+
+/// What a class of customers has bought.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Contract {
+    /// 1, 2 or 3. Tier 2 leaves the last 10 % of a pool to tier 1, tier 3 the last 25 % to tiers 1 and 2.
+    #[serde(default = "one_u8")]
+    pub tier: u8,
+    /// Higher goes first when protected stock has to be scaled down.
+    #[serde(default)]
+    pub priority: u8,
+    /// Share among equals when something has to be divided.
+    #[serde(default = "one_u32")]
+    pub weight: u32,
+    /// The limits, by resource. Each resource of the policy must be named: a missing limit is an error, not "no limit".
+    pub limits: Named<Limit>,
+}
+
+/// The limits of a contract on one resource.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Limit {
+    /// Refill of the standard bucket, tokens per second.
+    pub rate_per_s: Decimal,
+    /// Depth of the standard bucket, tokens.
+    pub burst: Decimal,
+    /// Rate that the pool keeps for the customer whatever others do. At most `rate_per_s`.
+    #[serde(default, skip_serializing_if = "Decimal::is_zero")]
+    pub guarantee_per_s: Decimal,
+    /// Rate up to which the customer may borrow idle capacity. At least `rate_per_s`; absent: no borrowing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling_per_s: Option<Decimal>,
+    /// How far settled costs may take the standard bucket below zero before admission stops.
+    #[serde(default, skip_serializing_if = "Decimal::is_zero")]
+    pub debt_limit: Decimal,
+    /// Tokens the customer may have lent to others at any time.
+    #[serde(default, skip_serializing_if = "Decimal::is_zero")]
+    pub lend_limit: Decimal,
+    /// Depth of the borrow allowance, tokens. Absent with a ceiling: one second of (ceiling - rate).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub borrow_limit: Option<Decimal>,
+}
+
+/// A customer with a contract of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Customer {
+    /// The key exactly as the rule of the plugin configuration extracts it.
+    pub key: String,
+    /// Name of the customer's contract.
+    pub contract: String,
+    /// Deny everything with the reason `banned`, without an end.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub banned: bool,
+    /// Deny everything with the reason `banned` until this time, seconds since 1970-01-01 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ban_until_unix_s: Option<u64>,
+    /// Admit always, count only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub exempt: bool,
+    /// Stop the refill: what is in the buckets can be spent, nothing comes back until it is thawed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub frozen: bool,
+}
+
+// === impl defaults ===
+
+impl Default for Unknown {
+    fn default() -> Self {
+        Self {
+            action: UnknownAction::Deny,
+            contract: None,
+            commons: None,
+            prefix_len_v4: None,
+            prefix_len_v6: None,
+        }
+    }
+}
+
+impl Default for Shadow {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            quantile: 0.9,
+            credit_ms: 250,
+            depth_factor: 2.0,
+            protected_share: 0.5,
+        }
+    }
+}
+
+impl Default for Contention {
+    fn default() -> Self {
+        Self { raised: 3, of: 5 }
+    }
+}
+
+fn one_u8() -> u8 {
+    1
+}
+
+fn one_u32() -> u32 {
+    1
+}
+
+// serde's `skip_serializing_if` hands over a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+#[cfg(test)]
+mod tests;

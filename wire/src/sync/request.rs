@@ -1,0 +1,192 @@
+//! What a gateway sends.
+
+/// One batch from a gateway: everything that changed since the last answered one.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SyncRequest {
+    /// `PROTOCOL`.
+    #[prost(uint32, tag = "1")]
+    pub protocol: u32,
+    /// The gateway's name, unique among live gateways.
+    #[prost(string, tag = "2")]
+    pub gateway_id: String,
+    /// Opaque number chosen when the ledger was seeded.
+    #[prost(uint64, tag = "3")]
+    pub incarnation: u64,
+    /// Grows with each request of the incarnation.
+    #[prost(uint64, tag = "4")]
+    pub sequence: u64,
+    /// The gateway's monotonic clock when it sent this, echoed in the reply: leases run from here.
+    #[prost(uint64, tag = "5")]
+    pub sent_at_us: u64,
+    /// Public name of the secret under which customer keys are hashed (`KeySecret::fingerprint`).
+    #[prost(uint64, tag = "6")]
+    pub key_fingerprint: u64,
+    /// Epoch of the policy in force at the gateway; 0 before the first.
+    #[prost(uint64, tag = "7")]
+    pub policy_epoch_applied: u64,
+    /// Epoch that the last policy delta belonged to; 0 before the first.
+    #[prost(uint64, tag = "8")]
+    pub policy_epoch_seen: u64,
+    /// `PolicyDelta.cursor` of the last delta, sent back as it came; 0 before the first.
+    #[prost(uint64, tag = "9")]
+    pub policy_cursor: u64,
+    /// What the gateway's forecaster runs.
+    #[prost(message, optional, tag = "10")]
+    pub model_status: Option<ModelStatus>,
+    /// One per (customer, resource) whose counters changed.
+    #[prost(message, repeated, tag = "11")]
+    pub customers: Vec<CustomerReport>,
+    /// One per resource with a pool.
+    #[prost(message, repeated, tag = "12")]
+    pub pools: Vec<PoolReport>,
+    /// Customers whose usage window the forecaster does not have yet.
+    #[prost(message, repeated, tag = "13")]
+    pub windows_wanted: Vec<WindowWish>,
+    /// Steps that a wanted window should have; 0: as many as the server keeps.
+    #[prost(uint32, tag = "14")]
+    pub window_steps: u32,
+    /// Version of the plugin, for the operator's eyes.
+    #[prost(string, tag = "15")]
+    pub version: String,
+    /// Deviations that asked for this sync ahead of its time.
+    #[prost(message, repeated, tag = "16")]
+    pub deviations: Vec<DeviationSignal>,
+}
+
+/// Cumulative counters of one customer and resource, in micro-tokens since the incarnation began.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct CustomerReport {
+    /// High half of the customer hash.
+    #[prost(fixed64, tag = "1")]
+    pub hash_high: u64,
+    /// Low half of the customer hash.
+    #[prost(fixed64, tag = "2")]
+    pub hash_low: u64,
+    /// Index of the resource in the applied policy.
+    #[prost(uint32, tag = "3")]
+    pub resource: u32,
+    /// Tokens asked for, admitted or not.
+    #[prost(uint64, tag = "4")]
+    pub demand_micro: u64,
+    /// Tokens admitted.
+    #[prost(uint64, tag = "5")]
+    pub admitted_micro: u64,
+    /// Tokens denied.
+    #[prost(uint64, tag = "6")]
+    pub denied_micro: u64,
+    /// Demand that the shadow bucket did not foresee.
+    #[prost(uint64, tag = "7")]
+    pub deviation_micro: u64,
+    /// Contract tokens held by the gateway: ledger and chunks; negative in debt.
+    #[prost(sint64, tag = "8")]
+    pub balance_micro: i64,
+    /// Rate that the gateway would like to be granted.
+    #[prost(uint64, tag = "9")]
+    pub wish_rate_micro_per_s: u64,
+    /// Bits `FLAG_*`.
+    #[prost(uint32, tag = "10")]
+    pub flags: u32,
+    /// `Grant.granted_cum_micro` that the ledger has applied.
+    #[prost(uint64, tag = "11")]
+    pub granted_seen_micro: u64,
+    /// `Grant.adjust_cum_micro` that the ledger has applied.
+    #[prost(sint64, tag = "12")]
+    pub adjust_seen_micro: i64,
+    /// Rate at which the shadow bucket refills now.
+    #[prost(uint64, tag = "13")]
+    pub shadow_rate_micro_per_s: u64,
+    /// Index of the customer's contract in the applied policy.
+    #[prost(uint32, tag = "14")]
+    pub contract: u32,
+}
+
+/// Cumulative counters of one pool.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct PoolReport {
+    /// Index of the resource in the applied policy.
+    #[prost(uint32, tag = "1")]
+    pub resource: u32,
+    /// Tokens drawn from the pool since the incarnation began.
+    #[prost(uint64, tag = "2")]
+    pub drawn_micro: u64,
+    /// Tokens in the pool.
+    #[prost(sint64, tag = "3")]
+    pub balance_micro: i64,
+    /// `PoolGrant.granted_cum_micro` that the ledger has applied.
+    #[prost(uint64, tag = "4")]
+    pub granted_seen_micro: u64,
+    /// Rate that the gateway would like to be granted.
+    #[prost(uint64, tag = "5")]
+    pub wish_rate_micro_per_s: u64,
+}
+
+/// A customer whose usage window is wanted.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct WindowWish {
+    /// High half of the customer hash.
+    #[prost(fixed64, tag = "1")]
+    pub hash_high: u64,
+    /// Low half of the customer hash.
+    #[prost(fixed64, tag = "2")]
+    pub hash_low: u64,
+}
+
+/// A customer whose demand left the forecast.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct DeviationSignal {
+    /// High half of the customer hash.
+    #[prost(fixed64, tag = "1")]
+    pub hash_high: u64,
+    /// Low half of the customer hash.
+    #[prost(fixed64, tag = "2")]
+    pub hash_low: u64,
+    /// Index of the resource in the applied policy.
+    #[prost(uint32, tag = "3")]
+    pub resource: u32,
+    /// Rate of demand seen.
+    #[prost(uint64, tag = "4")]
+    pub rate_micro_per_s: u64,
+}
+
+/// What the forecaster runs.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ModelStatus {
+    /// Model epoch of the running model; 0 for none.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// SHA-256 of the running model; empty for none.
+    #[prost(bytes = "vec", tag = "2")]
+    pub digest: Vec<u8>,
+    /// How the newest model offered has fared.
+    #[prost(enumeration = "ModelState", tag = "3")]
+    pub state: i32,
+    /// Why it was refused, for the operator.
+    #[prost(string, tag = "4")]
+    pub message: String,
+    /// Series that the network forecasts.
+    #[prost(uint32, tag = "5")]
+    pub series_by_network: u32,
+    /// Series that the fallback forecasts.
+    #[prost(uint32, tag = "6")]
+    pub series_by_fallback: u32,
+    /// Mean pinball loss of matured forecasts divided by mean demand, in parts per million.
+    #[prost(uint64, tag = "7")]
+    pub pinball_ppm: u64,
+    /// Share of matured forecasts whose upper quantile covered the demand, in parts per million.
+    #[prost(uint32, tag = "8")]
+    pub coverage_ppm: u32,
+}
+
+/// How the newest model offered has fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum ModelState {
+    /// No model was offered.
+    None = 0,
+    /// It is being fetched.
+    Fetching = 1,
+    /// It runs.
+    Running = 2,
+    /// It was refused; the one before it runs on.
+    Refused = 3,
+}

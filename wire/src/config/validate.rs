@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    ChargeConfig, ColdStart, ConfigError, CostConfig, HeaderMatch, KeyConfig, MAX_COST_TOKENS, MAX_RULES,
-    MatchConfig, PLUGIN_CONFIG_VERSION, PluginConfig, RuleConfig,
+    ChargeConfig, ColdStart, ConfigError, CostConfig, HeaderMatch, KeyConfig, MAX_COST_TOKENS,
+    MAX_RULES, MatchConfig, PLUGIN_CONFIG_VERSION, PluginConfig, RuleConfig,
 };
 use crate::key::MAX_KEY_BYTES;
 use crate::policy::Decimal;
@@ -32,7 +32,10 @@ pub(super) fn check(config: &PluginConfig) -> Checked {
     if config.version != PLUGIN_CONFIG_VERSION {
         return refuse(
             "version",
-            format!("version {} is not known; this build reads version {PLUGIN_CONFIG_VERSION}", config.version),
+            format!(
+                "version {} is not known; this build reads version {PLUGIN_CONFIG_VERSION}",
+                config.version
+            ),
         );
     }
     check_rules(&config.rules)?;
@@ -43,7 +46,10 @@ pub(super) fn check(config: &PluginConfig) -> Checked {
         ("max_other_customers", config.ledger.max_other_customers),
     ] {
         if !(1..=MAX_LEDGER_CUSTOMERS).contains(&customers) {
-            return refuse(format!("ledger.{name}"), format!("must be 1 to {MAX_LEDGER_CUSTOMERS}, is {customers}"));
+            return refuse(
+                format!("ledger.{name}"),
+                format!("must be 1 to {MAX_LEDGER_CUSTOMERS}, is {customers}"),
+            );
         }
     }
     Ok(())
@@ -51,17 +57,26 @@ pub(super) fn check(config: &PluginConfig) -> Checked {
 
 fn check_rules(rules: &[RuleConfig]) -> Checked {
     if rules.is_empty() {
-        return refuse("rules", "there is no rule, so nothing would be limited; give at least one");
+        return refuse(
+            "rules",
+            "there is no rule, so nothing would be limited; give at least one",
+        );
     }
     if rules.len() > MAX_RULES {
-        return refuse("rules", format!("{} rules are more than {MAX_RULES}", rules.len()));
+        return refuse(
+            "rules",
+            format!("{} rules are more than {MAX_RULES}", rules.len()),
+        );
     }
     let mut names = BTreeSet::new();
     for (index, rule) in rules.iter().enumerate() {
         let path = format!("rules[{index}]");
         check_rule_name(&rule.name, &path)?;
         if !names.insert(rule.name.as_str()) {
-            return refuse(format!("{path}.name"), format!("an earlier rule is named {:?} as well", rule.name));
+            return refuse(
+                format!("{path}.name"),
+                format!("an earlier rule is named {:?} as well", rule.name),
+            );
         }
         check_match(&rule.matches, &format!("{path}.match"))?;
         check_key(&rule.key, &format!("{path}.key"))?;
@@ -75,7 +90,9 @@ fn check_rule_name(name: &str, path: &str) -> Checked {
     if name.is_empty() || name.len() > MAX_RULE_NAME_BYTES || !name.bytes().all(allowed) {
         return refuse(
             format!("{path}.name"),
-            format!("{name:?} must be 1 to {MAX_RULE_NAME_BYTES} lower-case letters, digits or hyphens: it is part of metric names"),
+            format!(
+                "{name:?} must be 1 to {MAX_RULE_NAME_BYTES} lower-case letters, digits or hyphens: it is part of metric names"
+            ),
         );
     }
     Ok(())
@@ -85,15 +102,28 @@ fn check_match(matches: &MatchConfig, path: &str) -> Checked {
     if let Some(prefix) = &matches.path_prefix
         && !prefix.starts_with('/')
     {
-        return refuse(format!("{path}.path_prefix"), format!("{prefix:?} must start with a slash"));
+        return refuse(
+            format!("{path}.path_prefix"),
+            format!("{prefix:?} must start with a slash"),
+        );
     }
     for (index, method) in matches.methods.iter().enumerate() {
-        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
-            return refuse(format!("{path}.methods[{index}]"), format!("{method:?} must be a method in capital letters"));
+        if method.is_empty()
+            || !method
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+        {
+            return refuse(
+                format!("{path}.methods[{index}]"),
+                format!("{method:?} must be a method in capital letters"),
+            );
         }
     }
     if matches.methods.len() > MAX_CONDITIONS || matches.headers.len() > MAX_CONDITIONS {
-        return refuse(path, format!("more than {MAX_CONDITIONS} methods or headers"));
+        return refuse(
+            path,
+            format!("more than {MAX_CONDITIONS} methods or headers"),
+        );
     }
     for (index, header) in matches.headers.iter().enumerate() {
         check_header_match(header, &format!("{path}.headers[{index}]"))?;
@@ -103,7 +133,11 @@ fn check_match(matches: &MatchConfig, path: &str) -> Checked {
 
 fn check_header_match(header: &HeaderMatch, path: &str) -> Checked {
     check_header_name(&header.name, &format!("{path}.name"))?;
-    let given = [header.exact.is_some(), header.prefix.is_some(), header.present.is_some()];
+    let given = [
+        header.exact.is_some(),
+        header.prefix.is_some(),
+        header.present.is_some(),
+    ];
     if given.into_iter().filter(|given| *given).count() != 1 {
         return refuse(path, "give exactly one of exact, prefix and present");
     }
@@ -123,7 +157,10 @@ fn check_key(key: &KeyConfig, path: &str) -> Checked {
             }
             for (index, part) in property.path.iter().enumerate() {
                 if part.is_empty() || part.contains('\0') {
-                    return refuse(format!("{path}[{index}]"), "a part must have at least one character and no NUL");
+                    return refuse(
+                        format!("{path}[{index}]"),
+                        "a part must have at least one character and no NUL",
+                    );
                 }
             }
             Ok(())
@@ -145,7 +182,10 @@ fn check_key(key: &KeyConfig, path: &str) -> Checked {
         }
         KeyConfig::Constant(key) => {
             if key.is_empty() || key.len() > MAX_KEY_BYTES {
-                return refuse(format!("{path}.constant"), format!("must have 1 to {MAX_KEY_BYTES} bytes"));
+                return refuse(
+                    format!("{path}.constant"),
+                    format!("must have 1 to {MAX_KEY_BYTES} bytes"),
+                );
             }
             Ok(())
         }
@@ -154,7 +194,13 @@ fn check_key(key: &KeyConfig, path: &str) -> Checked {
 
 fn check_charges(charges: &[ChargeConfig], path: &str) -> Checked {
     if charges.is_empty() || charges.len() > MAX_CHARGES {
-        return refuse(path, format!("give 1 to {MAX_CHARGES} charges, there are {}", charges.len()));
+        return refuse(
+            path,
+            format!(
+                "give 1 to {MAX_CHARGES} charges, there are {}",
+                charges.len()
+            ),
+        );
     }
     let mut resources = BTreeSet::new();
     for (index, charge) in charges.iter().enumerate() {
@@ -163,7 +209,10 @@ fn check_charges(charges: &[ChargeConfig], path: &str) -> Checked {
             return refuse(format!("{path}.resource"), "name a resource of the policy");
         }
         if !resources.insert(charge.resource.as_str()) {
-            return refuse(format!("{path}.resource"), format!("{:?} is charged twice by this rule", charge.resource));
+            return refuse(
+                format!("{path}.resource"),
+                format!("{:?} is charged twice by this rule", charge.resource),
+            );
         }
         check_cost(&charge.cost, &format!("{path}.cost"))?;
     }
@@ -195,11 +244,17 @@ fn check_source(config: &PluginConfig) -> Checked {
             ".",
             "neither policy nor control_plane is given; a gateway that stands alone needs policy, one with a control plane needs control_plane: {}",
         ),
-        (Some(_), Some(_)) => refuse("control_plane", "policy is given as well; the control plane sends its own, so remove one"),
+        (Some(_), Some(_)) => refuse(
+            "control_plane",
+            "policy is given as well; the control plane sends its own, so remove one",
+        ),
         (None, Some(control_plane)) => match &control_plane.cold_start {
             ColdStart::Deny => Ok(()),
             ColdStart::Shared(shared) => {
-                check_amount(shared.rate_per_s, "control_plane.cold_start.shared.rate_per_s")?;
+                check_amount(
+                    shared.rate_per_s,
+                    "control_plane.cold_start.shared.rate_per_s",
+                )?;
                 check_amount(shared.burst, "control_plane.cold_start.shared.burst")
             }
         },
@@ -210,23 +265,40 @@ fn check_source(config: &PluginConfig) -> Checked {
 fn check_denial(config: &PluginConfig) -> Checked {
     let denial = &config.denial;
     if !(400..=599).contains(&denial.status) {
-        return refuse("denial.status", format!("must be 400 to 599, is {}", denial.status));
+        return refuse(
+            "denial.status",
+            format!("must be 400 to 599, is {}", denial.status),
+        );
     }
     if !(1..=16).contains(&denial.grpc_status) {
-        return refuse("denial.grpc_status", format!("must be 1 to 16, is {}", denial.grpc_status));
+        return refuse(
+            "denial.grpc_status",
+            format!("must be 1 to 16, is {}", denial.grpc_status),
+        );
     }
     if denial.body.len() > MAX_BODY_BYTES {
-        return refuse("denial.body", format!("has {} bytes, more than {MAX_BODY_BYTES}", denial.body.len()));
+        return refuse(
+            "denial.body",
+            format!(
+                "has {} bytes, more than {MAX_BODY_BYTES}",
+                denial.body.len()
+            ),
+        );
     }
-    if !denial.content_type.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+    if !denial
+        .content_type
+        .bytes()
+        .all(|byte| (0x20..0x7f).contains(&byte))
+    {
         return refuse("denial.content_type", "must be printable ASCII");
     }
     Ok(())
 }
 
 fn check_header_name(name: &str, path: &str) -> Checked {
-    let allowed =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || HEADER_NAME_MARKS.contains(&byte);
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || HEADER_NAME_MARKS.contains(&byte)
+    };
     let plain = name.strip_prefix(':').unwrap_or(name);
     if plain.is_empty() || name.len() > MAX_HEADER_NAME_BYTES || !plain.bytes().all(allowed) {
         return refuse(path, format!("{name:?} is no header name in lower case"));
@@ -246,7 +318,9 @@ fn check_trusted(trusted: bool, path: &str) -> Checked {
 
 fn check_amount(tokens: Decimal, path: &str) -> Checked {
     match Decimal::from_tokens(MAX_COST_TOKENS) {
-        Ok(most) if tokens > most => refuse(path, format!("must be at most {MAX_COST_TOKENS} tokens")),
+        Ok(most) if tokens > most => {
+            refuse(path, format!("must be at most {MAX_COST_TOKENS} tokens"))
+        }
         _ => Ok(()),
     }
 }

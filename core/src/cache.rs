@@ -1,0 +1,206 @@
+//! A worker's map from raw customer key to chunk: bounded, and the whole of a decision on the hot path.
+//!
+//! One look-up with the raw key bytes finds the chunk; the keyed 128-bit hash of the key is computed once, when the customer is
+//! added. Slots lie in a slab, and the table holds their numbers only: growing the table moves four bytes per
+//! customer, and a second-chance hand can walk the slots to find one to drop.
+
+use crate::chunk::Chunk;
+use crate::ledger::CustomerHash;
+use core::hash::{BuildHasher, Hasher};
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as TableEntry;
+
+/// The chunks of a worker.
+#[derive(Debug)]
+pub struct ChunkCache {
+    table: HashTable<u32>,
+    slots: Vec<Slot>,
+    hasher: FixedState,
+    capacity: usize,
+    hand: usize,
+    sweep: usize,
+}
+
+/// A customer in a worker's cache.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    key: Vec<u8>,
+    hash: u64,
+    used: bool,
+    /// The customer's hash, as the ledger knows it.
+    pub customer: CustomerHash,
+    /// What the worker holds for it.
+    pub chunk: Chunk,
+}
+
+// === impl Slot ===
+
+impl Slot {
+    /// The raw key. It stays in the worker.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+// === impl ChunkCache ===
+
+impl ChunkCache {
+    /// A cache for up to `capacity` customers. Keys come from outside, so the seed should be random.
+    #[must_use]
+    pub fn new(capacity: usize, seed: u64) -> ChunkCache {
+        ChunkCache {
+            table: HashTable::new(),
+            slots: Vec::new(),
+            hasher: FixedState::with_seed(seed),
+            capacity: capacity.clamp(1, u32::MAX as usize),
+            hand: 0,
+            sweep: 0,
+        }
+    }
+
+    /// The customer with this key.
+    #[inline]
+    pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut Slot> {
+        let hash = self.hash(key);
+        let slots = &self.slots;
+        let position = *self
+            .table
+            .find(hash, |position| holds(slots, *position, key))?;
+        let slot = self.slots.get_mut(position as usize)?;
+        slot.used = true;
+        Some(slot)
+    }
+
+    /// Adds a customer, or finds it if it is there. If the cache is full, another customer makes room; `evicted` is called
+    /// with it, and must give its chunk back to the ledger.
+    pub fn add(
+        &mut self,
+        key: &[u8],
+        customer: CustomerHash,
+        evicted: impl FnOnce(&mut Slot),
+    ) -> Option<&mut Slot> {
+        let hash = self.hash(key);
+        if let Some(position) = self.position(hash, key) {
+            return self.slots.get_mut(position);
+        }
+        let position = if self.slots.len() < self.capacity {
+            self.slots.push(Slot {
+                key: key.to_vec(),
+                hash,
+                used: true,
+                customer,
+                chunk: Chunk::default(),
+            });
+            self.slots.len().saturating_sub(1)
+        } else {
+            let position = self.choose_victim();
+            let slot = self.slots.get_mut(position)?;
+            evicted(slot);
+            let old_hash = slot.hash;
+            if let Ok(found) = self
+                .table
+                .find_entry(old_hash, |other| *other as usize == position)
+            {
+                found.remove();
+            }
+            // The key's buffer is used again: a full cache allocates nothing for keys of the usual length.
+            slot.key.clear();
+            slot.key.extend_from_slice(key);
+            (slot.hash, slot.used, slot.customer, slot.chunk) =
+                (hash, true, customer, Chunk::default());
+            position
+        };
+        let slots = &self.slots;
+        let rehash = |position: &u32| slots.get(*position as usize).map_or(0, |slot| slot.hash);
+        if let TableEntry::Vacant(vacant) =
+            self.table
+                .entry(hash, |position| holds(slots, *position, key), rehash)
+        {
+            vacant.insert(position as u32);
+        }
+        self.slots.get_mut(position)
+    }
+
+    /// The next `count` customers in turn, for the work of a tick. Calling it again goes on where it stopped.
+    pub fn next_slots(&mut self, count: usize) -> impl Iterator<Item = &mut Slot> {
+        if self.sweep >= self.slots.len() {
+            self.sweep = 0;
+        }
+        let start = self.sweep;
+        self.sweep = start.saturating_add(count);
+        self.slots.iter_mut().skip(start).take(count)
+    }
+
+    /// All customers, for instance to return every chunk when the policy changes.
+    pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.iter_mut()
+    }
+
+    /// Forgets everyone. Chunks must have been given back.
+    pub fn clear(&mut self) {
+        self.table.clear();
+        self.slots.clear();
+        (self.hand, self.sweep) = (0, 0);
+    }
+
+    /// Number of customers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether nobody is in the cache.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// A customer that was not used since the hand last came by, preferably one whose chunk has nothing to return.
+    fn choose_victim(&mut self) -> usize {
+        let len = self.slots.len();
+        let mut fallback = self.hand;
+        for step in 0..VICTIM_STEPS {
+            if self.hand >= len {
+                self.hand = 0;
+            }
+            let position = self.hand;
+            self.hand = self.hand.saturating_add(1);
+            let Some(slot) = self.slots.get_mut(position) else {
+                break;
+            };
+            if !slot.used && slot.chunk.is_settled() {
+                return position;
+            }
+            if !slot.used || step == 0 {
+                fallback = position;
+            }
+            slot.used = false;
+        }
+        fallback
+    }
+
+    fn position(&self, hash: u64, key: &[u8]) -> Option<usize> {
+        self.table
+            .find(hash, |position| holds(&self.slots, *position, key))
+            .map(|position| *position as usize)
+    }
+
+    #[inline]
+    fn hash(&self, key: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key);
+        hasher.finish()
+    }
+}
+
+/// Slots that the hand looks at before it takes one that is in use: a bound on the work of one addition.
+const VICTIM_STEPS: usize = 32;
+
+#[inline]
+fn holds(slots: &[Slot], position: u32, key: &[u8]) -> bool {
+    slots
+        .get(position as usize)
+        .is_some_and(|slot| slot.key == key)
+}

@@ -1,0 +1,271 @@
+//! A chunk: tokens that a worker has drawn from the ledger and spends without any host call.
+//!
+//! Spending reads no clock, calls no host and allocates nothing; that is what makes a decision cost nanoseconds instead of the
+//! two microseconds of a draw. What the chunk owes the ledger (tokens spent, demand denied) is counted here and
+//! reported with the next draw or return, so no spend is counted twice and none that the worker survives is lost.
+
+use crate::amount::Micro;
+use crate::limits::{CHUNK_IDLE_TICKS, CHUNK_LIFE_US, DENIAL_MEMORY_US};
+use crate::policy::ContractIndex;
+use crate::resource::{PerResource, ResourceIndex};
+use crate::time::TimeUs;
+use crate::verdict::{Denial, Reason, Verdict};
+
+/// Tokens of each resource.
+pub type Amounts = PerResource<Micro>;
+
+/// What a worker holds for one customer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chunk {
+    /// Tokens per resource.
+    pub holdings: PerResource<ChunkHolding>,
+    /// When the chunk was drawn; `None` before the first draw.
+    pub drawn_at: Option<TimeUs>,
+    /// The customer's contract at the last draw.
+    pub contract: ContractIndex,
+    /// The customer is always admitted.
+    pub exempt: bool,
+    /// The contention flag at the last draw.
+    pub contended: bool,
+    idle_ticks: u8,
+    denial: Option<RememberedDenial>,
+}
+
+/// What a worker holds of one resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChunkHolding {
+    /// Tokens drawn on the customer's claim: spending them is a `shadow` verdict.
+    pub claimed: Micro,
+    /// Tokens drawn from the standard bucket alone.
+    pub plain: Micro,
+    /// Tokens that the ledger counts as being in this chunk.
+    pub drawn: Micro,
+    /// Tokens spent since the last draw, settled.
+    pub spent: Micro,
+    /// Tokens spent since then that the shadow bucket did not foresee.
+    pub deviation: Micro,
+    /// Tokens denied since then.
+    pub denied: Micro,
+    /// Tokens given back by settlements that the chunk itself has no room for; not to be spent here.
+    pub refund: Micro,
+    /// The customer's standard bucket after the last draw.
+    pub balance: Micro,
+    /// When the standard bucket would be full again, as of the last draw.
+    pub full_at: TimeUs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RememberedDenial {
+    denial: Denial,
+    cost: Micro,
+    until: TimeUs,
+}
+
+// === impl Chunk ===
+
+impl Chunk {
+    /// Spends `cost` if the chunk has it, all or nothing. `None` means that the ledger must be asked.
+    #[inline]
+    pub fn spend(&mut self, cost: &Amounts) -> Option<Verdict> {
+        if self.drawn_at.is_none() || self.denial.is_some() {
+            return None;
+        }
+        let covers =
+            |(holding, cost): (&ChunkHolding, &Micro)| *cost <= Micro::ZERO || holding.has(*cost);
+        if !self.exempt && !self.holdings.iter().zip(cost.iter()).all(covers) {
+            return None;
+        }
+        self.idle_ticks = 0;
+        let mut verdict = Verdict::Shadow;
+        let mut charged = false;
+        for (holding, cost) in self.holdings.iter_mut().zip(cost.iter()) {
+            if *cost > Micro::ZERO {
+                verdict = verdict.and(holding.spend(*cost, self.exempt));
+                charged = true;
+            }
+        }
+        Some(if charged { verdict } else { Verdict::Standard })
+    }
+
+    /// Denies a request that is at least as large as one that was denied a moment ago, and counts it.
+    #[inline]
+    pub fn deny_again(&mut self, cost: &Amounts, now: TimeUs) -> Option<Denial> {
+        let remembered = self.denial?;
+        if now >= remembered.until {
+            self.denial = None;
+            return None;
+        }
+        if *cost.at(remembered.denial.resource) < remembered.cost {
+            return None;
+        }
+        self.count_denied(cost);
+        self.idle_ticks = 0;
+        Some(remembered.denial)
+    }
+
+    /// Settles a request that was charged an estimate: `difference` is actual cost less estimate. Returns what the chunk
+    /// cannot pay, which must be charged to the ledger at once, so that a debt binds all workers.
+    pub fn settle(&mut self, resource: ResourceIndex, difference: Micro) -> Micro {
+        let exempt = self.exempt;
+        let holding = self.holdings.at_mut(resource);
+        if difference > Micro::ZERO {
+            if !exempt && !holding.has(difference) {
+                return difference;
+            }
+            let _ = holding.spend(difference, exempt);
+            return Micro::ZERO;
+        }
+        let back = Micro::ZERO.minus(difference);
+        holding.spent = holding.spent.minus(back);
+        if exempt {
+            holding.plain = holding.plain.plus(back);
+            return Micro::ZERO;
+        }
+        // The chunk may hold what the ledger counts as lying in it, no more.
+        let room = holding
+            .drawn
+            .minus(holding.tokens())
+            .at_least_zero()
+            .min(back);
+        holding.plain = holding.plain.plus(room);
+        holding.refund = holding.refund.plus(back.minus(room));
+        Micro::ZERO
+    }
+
+    /// Called on each tick: whether the chunk should go back to the ledger now, because it has something to report and
+    /// lay idle, has a refund, or has reached the end of its life.
+    pub fn is_due(&mut self, now: TimeUs, tick_us: u64) -> bool {
+        let Some(drawn_at) = self.drawn_at else {
+            return false;
+        };
+        self.idle_ticks = self.idle_ticks.saturating_add(1);
+        if self.is_settled() {
+            return false;
+        }
+        let refund = self
+            .holdings
+            .iter()
+            .any(|holding| holding.refund > Micro::ZERO);
+        let old = now.since(drawn_at) >= CHUNK_LIFE_US.saturating_sub(tick_us.saturating_mul(2));
+        refund || old || self.idle_ticks > CHUNK_IDLE_TICKS
+    }
+
+    /// Whether the chunk can be dropped without losing tokens or counts.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.holdings.iter().all(|holding| {
+            let ChunkHolding {
+                claimed,
+                plain,
+                drawn,
+                spent,
+                deviation,
+                denied,
+                refund,
+                ..
+            } = *holding;
+            [claimed, plain, drawn, spent, deviation, denied, refund]
+                .iter()
+                .all(|amount| *amount == Micro::ZERO)
+        })
+    }
+
+    /// The customer's balance as this worker knows it: a lower bound, unless other workers spent meanwhile.
+    #[must_use]
+    pub fn remaining(&self, resource: ResourceIndex) -> Micro {
+        let holding = self.holdings.at(resource);
+        holding.balance.plus(holding.tokens()).at_least_zero()
+    }
+
+    /// How many tokens the next chunk should hold together with the request: what the worker used lately over `horizon_us`,
+    /// growing at most twofold per draw so that two requests close together are not mistaken for a high rate.
+    #[must_use]
+    pub(crate) fn wish(
+        &self,
+        resource: ResourceIndex,
+        cost: Micro,
+        now: TimeUs,
+        horizon_us: u64,
+    ) -> Micro {
+        let Some(drawn_at) = self.drawn_at else {
+            return Micro::ZERO;
+        };
+        let holding = self.holdings.at(resource);
+        let used = holding.spent.at_least_zero().plus(cost);
+        let recent = used.share(horizon_us, now.since(drawn_at).max(SHORTEST_SPAN_US));
+        recent.min(holding.drawn.plus(cost).share(2, 1))
+    }
+
+    /// Replaces the contents after an exchange with the ledger: everything old has been reported.
+    pub(crate) fn refilled(&mut self, holdings: PerResource<ChunkHolding>, now: TimeUs) {
+        self.holdings = holdings;
+        self.drawn_at = Some(now);
+        self.denial = None;
+        self.idle_ticks = 0;
+    }
+
+    /// Empties the chunk after it went back to the ledger; the next request asks the ledger.
+    pub(crate) fn emptied(&mut self, now: TimeUs) {
+        for holding in self.holdings.iter_mut() {
+            *holding = ChunkHolding {
+                balance: holding.balance,
+                full_at: holding.full_at,
+                ..ChunkHolding::default()
+            };
+        }
+        self.drawn_at = Some(now);
+    }
+
+    /// Remembers a denial, until it could turn out otherwise but never for longer than a tick or so.
+    pub(crate) fn remember(&mut self, denial: Denial, cost: Micro, now: TimeUs) {
+        let barred = matches!(denial.reason, Reason::Banned | Reason::Unknown);
+        let cost = if barred { Micro::ZERO } else { cost };
+        let until = denial.retry_at.min(now.plus_us(DENIAL_MEMORY_US));
+        self.denial = Some(RememberedDenial {
+            denial,
+            cost,
+            until,
+        });
+    }
+
+    fn count_denied(&mut self, cost: &Amounts) {
+        for (holding, cost) in self.holdings.iter_mut().zip(cost.iter()) {
+            holding.denied = holding.denied.plus(cost.at_least_zero());
+        }
+    }
+}
+
+/// Two draws closer together than this, in microseconds, say nothing about a rate.
+const SHORTEST_SPAN_US: u64 = 1_000;
+
+// === impl ChunkHolding ===
+
+impl ChunkHolding {
+    /// Tokens that can be spent; negative if the worker owes the ledger.
+    #[must_use]
+    pub const fn tokens(&self) -> Micro {
+        self.claimed.plus(self.plain)
+    }
+
+    const fn has(&self, cost: Micro) -> bool {
+        self.tokens().get() >= cost.get()
+    }
+
+    fn spend(&mut self, cost: Micro, exempt: bool) -> Verdict {
+        self.spent = self.spent.plus(cost);
+        if exempt {
+            self.plain = self.plain.minus(cost);
+            return Verdict::Standard;
+        }
+        if self.claimed >= cost {
+            self.claimed = self.claimed.minus(cost);
+            return Verdict::Shadow;
+        }
+        // Plain tokens go first, so that the claim is still there for a request that it covers whole.
+        let plain = self.plain.at_least_zero().min(cost);
+        self.plain = self.plain.minus(plain);
+        self.claimed = self.claimed.minus(cost.minus(plain));
+        self.deviation = self.deviation.plus(plain);
+        Verdict::Standard
+    }
+}

@@ -1,0 +1,443 @@
+//! A ledger entry: one customer with all its resources.
+//!
+//! All resources in one entry means one compare-and-swap per draw, all or nothing. The entry is decoded into this struct,
+//! changed, and written back over its own bytes; the rest of the page is never decoded.
+
+use crate::amount::{Micro, Rate};
+use crate::bucket::Bucket;
+use crate::bytes::{Reader, Writer};
+use crate::deviation::Deviations;
+use crate::error::CoreError;
+use crate::grant::{Grant, GrantTerms};
+use crate::lease::Lease;
+use crate::outstanding::Outstanding;
+use crate::policy::{ContractIndex, Limits, Policy};
+use crate::resource::{PerResource, ResourceIndex};
+use crate::time::TimeUs;
+
+/// A customer's key, hashed with a secret key to 128 bits. The core never sees raw keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CustomerHash(pub [u8; 16]);
+
+/// What is special about a customer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EntryFlags {
+    /// In the policy: never evicted.
+    pub in_policy: bool,
+    /// Always admitted; still counted.
+    pub exempt: bool,
+    /// Never admitted, until the operator says otherwise.
+    pub frozen: bool,
+    /// The forecaster has written a shadow rate (which may be zero).
+    pub predicted: bool,
+    /// The control plane has granted tokens.
+    pub granted: bool,
+}
+
+/// One customer with all its resources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Who.
+    pub customer: CustomerHash,
+    /// When the entry was last brought up to date.
+    pub at: TimeUs,
+    /// Row of the contract table.
+    pub contract: ContractIndex,
+    /// What is special.
+    pub flags: EntryFlags,
+    /// Which of the last windows deviated.
+    pub deviations: Deviations,
+    /// End of a ban, in whole seconds of the monotonic clock; 0 is no ban, `u32::MAX` one without end.
+    pub ban_until_s: u32,
+    /// What the customer holds of each resource.
+    pub holdings: PerResource<Holding>,
+}
+
+/// What a customer holds of one resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// The standard bucket.
+    pub contract: Bucket,
+    /// The guarantee credit.
+    pub credit: Bucket,
+    /// The shadow bucket.
+    pub shadow: Bucket,
+    /// The borrow allowance.
+    pub borrow: Bucket,
+    /// Refill of the shadow bucket, written by the forecaster.
+    pub shadow_rate: Rate,
+    /// Depth of the shadow bucket in microseconds of its refill.
+    pub shadow_span_us: u32,
+    /// Tokens admitted so far, settled. Wraps, as do the next two: only differences have a meaning.
+    pub admitted_cum: u64,
+    /// Tokens denied so far.
+    pub denied_cum: u64,
+    /// Tokens admitted that the shadow bucket did not foresee.
+    pub deviation_cum: u64,
+    /// Tokens of the control plane's grants that have arrived.
+    pub moved_cum: u64,
+    /// Rate and depth granted.
+    pub terms: GrantTerms,
+    /// Tokens in the workers' chunks.
+    pub outstanding: Outstanding,
+}
+
+const HEADER_BYTES: usize = 32;
+const HOLDING_BYTES: usize = 132;
+
+// === impl CustomerHash ===
+
+impl CustomerHash {
+    /// The bits that choose the page.
+    #[must_use]
+    pub const fn page_bits(&self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_le_bytes([a, b, c, d])
+    }
+}
+
+// === impl EntryFlags ===
+
+impl EntryFlags {
+    const fn to_byte(self) -> u8 {
+        (self.in_policy as u8)
+            | (self.exempt as u8) << 1
+            | (self.frozen as u8) << 2
+            | (self.predicted as u8) << 3
+            | (self.granted as u8) << 4
+    }
+
+    fn from_byte(byte: u8) -> Result<EntryFlags, CoreError> {
+        if byte >= 1 << 5 {
+            let found = u64::from(byte);
+            return Err(CoreError::OutOfBounds {
+                what: "ledger entry",
+                field: "flags",
+                found,
+                allowed: "below 32",
+            });
+        }
+        let bit = |position: u8| byte & (1 << position) != 0;
+        Ok(EntryFlags {
+            in_policy: bit(0),
+            exempt: bit(1),
+            frozen: bit(2),
+            predicted: bit(3),
+            granted: bit(4),
+        })
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// Bytes of an entry with so many resources.
+    #[must_use]
+    pub const fn bytes_for(resources: u8) -> usize {
+        HEADER_BYTES.saturating_add(HOLDING_BYTES.saturating_mul(resources as usize))
+    }
+
+    /// A customer that the ledger has never seen or forgotten: all buckets full.
+    #[must_use]
+    pub fn full(
+        customer: CustomerHash,
+        contract: ContractIndex,
+        policy: &Policy,
+        now: TimeUs,
+    ) -> Entry {
+        let mut entry = Entry {
+            customer,
+            at: now,
+            contract,
+            ..Entry::default()
+        };
+        if let Some(row) = policy.contract(contract) {
+            for resource in policy.resource_indexes() {
+                let limits = row.limits.at(resource);
+                let holding = entry.holdings.at_mut(resource);
+                holding.contract = Bucket::full(limits.burst);
+                holding.credit = Bucket::full(policy.credit_depth(limits.guarantee));
+                holding.borrow = Bucket::full(limits.borrow_limit);
+            }
+        }
+        entry
+    }
+
+    /// A customer that was absent since `since`, with nothing in its buckets then: the next refill gives it
+    /// min(burst, rate x time since), so being forgotten is never worth a refill.
+    #[must_use]
+    pub fn absent_since(customer: CustomerHash, contract: ContractIndex, since: TimeUs) -> Entry {
+        Entry {
+            customer,
+            at: since,
+            contract,
+            ..Entry::default()
+        }
+    }
+
+    /// Rate, depth and fallback rate of the standard bucket: the grant's where there is a control plane (never more than
+    /// the contract's), otherwise the contract's own.
+    #[must_use]
+    pub fn terms(&self, resource: ResourceIndex, limits: &Limits, lease: &Lease) -> GrantTerms {
+        if *lease == Lease::StandAlone {
+            return GrantTerms {
+                rate: limits.rate,
+                cap: limits.burst,
+                fallback_rate: limits.rate,
+            };
+        }
+        if self.flags.granted {
+            let granted = self.holdings.at(resource).terms;
+            return GrantTerms {
+                rate: granted.rate.min(limits.rate),
+                cap: granted.cap.min(limits.burst),
+                fallback_rate: granted.fallback_rate.min(limits.rate),
+            };
+        }
+        if self.flags.in_policy {
+            return GrantTerms::default();
+        }
+        GrantTerms {
+            rate: limits.rate,
+            cap: limits.burst,
+            fallback_rate: limits.guarantee,
+        }
+    }
+
+    /// Brings all buckets up to `now`. Time never goes back.
+    pub fn refill(&mut self, policy: &Policy, lease: &Lease, now: TimeUs) {
+        let at = self.at;
+        let now = now.max(at);
+        let Some(contract) = policy.contract(self.contract) else {
+            return;
+        };
+        let spans = lease.spans(at, now);
+        let dt_us = now.since(at);
+        for resource in policy.resource_indexes() {
+            let limits = contract.limits.at(resource);
+            let terms = self.terms(resource, limits, lease);
+            let holding = self.holdings.at_mut(resource);
+            holding.outstanding.advance(at, now);
+            let depth = holding.contract_depth(&terms);
+            holding.contract.refill(terms.rate, depth, spans.granted_us);
+            holding
+                .contract
+                .refill(terms.fallback_rate, depth, spans.fallback_us);
+            let credit_depth = policy.credit_depth(limits.guarantee);
+            holding.credit.refill(
+                limits.guarantee.min(terms.rate),
+                credit_depth,
+                spans.granted_us,
+            );
+            holding.credit.refill(
+                limits.guarantee.min(terms.fallback_rate),
+                credit_depth,
+                spans.fallback_us,
+            );
+            holding.borrow.refill(
+                limits.ceiling.minus(limits.rate),
+                limits.borrow_limit,
+                spans.granted_us,
+            );
+            let shadow_depth = if policy.shadow.enabled {
+                holding.shadow_depth()
+            } else {
+                Micro::ZERO
+            };
+            holding
+                .shadow
+                .refill(holding.shadow_rate, shadow_depth, dt_us);
+        }
+        self.deviations.advance(policy.shadow.contention, at, now);
+        self.at = now;
+    }
+
+    /// Takes in what a grant brings that has not arrived yet, and its terms. Repeating it changes nothing.
+    pub fn apply_grant(
+        &mut self,
+        resource: ResourceIndex,
+        grant: &Grant,
+        policy: &Policy,
+        lease: &Lease,
+        now: TimeUs,
+    ) {
+        self.refill(policy, lease, now);
+        self.flags.granted = true;
+        let holding = self.holdings.at_mut(resource);
+        holding.terms = grant.terms;
+        let news = grant.news(holding.moved_cum);
+        holding.moved_cum = grant.moved_cum();
+        let Some(contract) = policy.contract(self.contract) else {
+            return;
+        };
+        let terms = self.terms(resource, contract.limits.at(resource), lease);
+        let holding = self.holdings.at_mut(resource);
+        let depth = holding.contract_depth(&terms);
+        holding.contract.put(news, depth);
+    }
+
+    /// Writes a forecast: the shadow bucket's refill, and its depth in microseconds of it.
+    pub fn set_shadow(&mut self, resource: ResourceIndex, rate: Rate, span_us: u32) {
+        self.flags.predicted = true;
+        let holding = self.holdings.at_mut(resource);
+        // A first forecast starts full: its owner has not used any of it yet.
+        let fresh = holding.shadow_rate == Rate::ZERO;
+        holding.shadow_rate = rate;
+        holding.shadow_span_us = span_us;
+        let depth = holding.shadow_depth();
+        if fresh || holding.shadow.level > depth {
+            holding.shadow = Bucket::full(depth);
+        }
+    }
+
+    /// When the ban ends; `None` if the customer is neither banned nor frozen at `now`.
+    #[must_use]
+    pub fn barred_until(&self, now: TimeUs) -> Option<TimeUs> {
+        if self.flags.frozen || self.ban_until_s == u32::MAX {
+            return Some(TimeUs::NEVER);
+        }
+        let until = TimeUs(u64::from(self.ban_until_s).saturating_mul(crate::limits::US_PER_S));
+        (now < until).then_some(until)
+    }
+
+    /// Whether demand went beyond the forecast for long enough to raise the contention flag. Call after a refill.
+    #[must_use]
+    pub fn is_contended(&self, policy: &Policy) -> bool {
+        self.deviations.contended(policy.shadow.contention)
+    }
+
+    /// Whether the entry may be forgotten. Debts, bans and tokens in chunks may not. Call after a refill.
+    #[must_use]
+    pub fn is_evictable(&self, policy: &Policy, now: TimeUs) -> bool {
+        let special = self.flags.in_policy || self.flags.exempt || self.barred_until(now).is_some();
+        let owes = |resource| {
+            let holding = self.holdings.at(resource);
+            holding.contract.level < Micro::ZERO || holding.outstanding.total() > Micro::ZERO
+        };
+        !special && !policy.resource_indexes().any(owes)
+    }
+
+    /// Reads an entry with so many resources.
+    pub fn read(bytes: &[u8], resources: u8) -> Result<Entry, CoreError> {
+        let mut reader = Reader::new("ledger entry", bytes);
+        let mut entry = Entry {
+            customer: CustomerHash(reader.array()?),
+            at: TimeUs(reader.u64()?),
+            contract: ContractIndex(reader.u16()?),
+            flags: EntryFlags::from_byte(reader.u8()?)?,
+            deviations: Deviations(reader.u8()?),
+            ban_until_s: reader.u32()?,
+            holdings: PerResource::default(),
+        };
+        for holding in entry.holdings.iter_mut().take(usize::from(resources)) {
+            *holding = Holding::read(&mut reader)?;
+        }
+        reader.end()?;
+        Ok(entry)
+    }
+
+    /// Writes the entry over its bytes.
+    pub fn write(&self, bytes: &mut [u8], resources: u8) {
+        let mut writer = Writer::new(bytes);
+        writer.bytes(&self.customer.0);
+        writer.u64(self.at.0);
+        writer.u16(self.contract.0);
+        writer.u8(self.flags.to_byte());
+        writer.u8(self.deviations.0);
+        writer.u32(self.ban_until_s);
+        for holding in self.holdings.iter().take(usize::from(resources)) {
+            holding.write(&mut writer);
+        }
+    }
+}
+
+// === impl Holding ===
+
+impl Holding {
+    /// Tokens asked for so far: admitted or denied. Wraps.
+    #[must_use]
+    pub const fn demand_cum(&self) -> u64 {
+        self.admitted_cum.wrapping_add(self.denied_cum)
+    }
+
+    /// How far the standard bucket may fill while chunks are out.
+    #[must_use]
+    pub const fn contract_depth(&self, terms: &GrantTerms) -> Micro {
+        terms.cap.minus(self.outstanding.total()).at_least_zero()
+    }
+
+    /// Depth of the shadow bucket.
+    #[must_use]
+    pub const fn shadow_depth(&self) -> Micro {
+        self.shadow_rate.amount_in(self.shadow_span_us as u64)
+    }
+
+    /// What of the pool is protected for the customer: the larger of credit and claims, not their sum.
+    #[must_use]
+    pub fn protected(&self) -> Micro {
+        self.credit.level.max(self.shadow.level).at_least_zero()
+    }
+
+    /// Counts tokens admitted, and how many of them the shadow bucket did not foresee. A settlement may give back.
+    pub(crate) const fn count_admitted(&mut self, admitted: Micro, unforeseen: Micro) {
+        self.admitted_cum = self.admitted_cum.wrapping_add_signed(admitted.get());
+        self.deviation_cum = self.deviation_cum.wrapping_add_signed(unforeseen.get());
+    }
+
+    /// Counts tokens denied.
+    pub(crate) const fn count_denied(&mut self, denied: Micro) {
+        self.denied_cum = self.denied_cum.wrapping_add_signed(denied.get());
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Holding, CoreError> {
+        let mut bucket = || -> Result<Bucket, CoreError> {
+            Ok(Bucket {
+                level: Micro::new(reader.i64()?),
+                carry: reader.u32()?,
+            })
+        };
+        Ok(Holding {
+            contract: bucket()?,
+            credit: bucket()?,
+            shadow: bucket()?,
+            borrow: bucket()?,
+            shadow_rate: Rate::new(reader.u64()?),
+            shadow_span_us: reader.u32()?,
+            admitted_cum: reader.u64()?,
+            denied_cum: reader.u64()?,
+            deviation_cum: reader.u64()?,
+            moved_cum: reader.u64()?,
+            terms: GrantTerms {
+                rate: Rate::new(reader.u64()?),
+                cap: Micro::new(reader.i64()?),
+                fallback_rate: Rate::new(reader.u64()?),
+            },
+            outstanding: Outstanding {
+                current: Micro::new(reader.i64()?),
+                previous: Micro::new(reader.i64()?),
+            },
+        })
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        for bucket in [&self.contract, &self.credit, &self.shadow, &self.borrow] {
+            writer.i64(bucket.level.get());
+            writer.u32(bucket.carry);
+        }
+        writer.u64(self.shadow_rate.get());
+        writer.u32(self.shadow_span_us);
+        for counter in [
+            self.admitted_cum,
+            self.denied_cum,
+            self.deviation_cum,
+            self.moved_cum,
+        ] {
+            writer.u64(counter);
+        }
+        writer.u64(self.terms.rate.get());
+        writer.i64(self.terms.cap.get());
+        writer.u64(self.terms.fallback_rate.get());
+        writer.i64(self.outstanding.current.get());
+        writer.i64(self.outstanding.previous.get());
+    }
+}

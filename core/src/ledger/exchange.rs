@@ -1,0 +1,552 @@
+//! Exchanges with the ledger: read, decide, write back if nobody was faster, otherwise again.
+//!
+//! A draw touches two values, the pools and the customer's page, and shared data cannot change two atomically. So pool tokens
+//! are taken first; if the page then turns out to have changed, they are given back and the draw starts again. A worker that
+//! dies in between has lost tokens, never made any. The loop is here and not in the plugin so that it can be tested
+//! with every interleaving.
+
+use super::entry::{CustomerHash, Entry};
+use super::layout::{
+    Key, Layout, LedgerSize, POLICY_KEY, POOL_KEY, Region, STATE_KEY, WORKERS_KEY,
+};
+use super::page::{Page, PageView};
+use super::shared_data::{SetError, SharedData};
+use super::state::State;
+use super::workers::{WorkerId, Workers};
+use crate::chunk::{Amounts, Chunk};
+use crate::draw::{Conditions, Drawn, draw};
+use crate::error::CoreError;
+use crate::lease::Lease;
+use crate::limits::{CHUNK_LIFE_US, MAX_CAS_ATTEMPTS};
+use crate::policy::Policy;
+use crate::pool::{PoolChange, Pools};
+use crate::resource::{PerResource, ResourceIndex};
+use crate::settle::{charge, fold};
+use crate::time::TimeUs;
+use crate::verdict::{Denial, Reason, Verdict};
+
+/// A worker's access to the ledger. It holds no tokens itself: only the last state read, and buffers that are used again.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    state: State,
+    page: Vec<u8>,
+    pools: Vec<u8>,
+}
+
+/// What an exchange found out about the customer.
+enum Found {
+    Entry(Region, u32, u16, Box<Entry>),
+    Nobody,
+    Full(Key),
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// Seeds the ledger, or joins the one that is there. Called when a plugin is configured, before any request.
+    ///
+    /// A new gateway starts full. A ledger of another shape is replaced by empty pages on which nobody gets more than
+    /// what flows from now on. Seeding twice at once is harmless: pages that exist are kept.
+    pub fn seed(
+        data: &mut impl SharedData,
+        size: LedgerSize,
+        policy: &Policy,
+        lease: Lease,
+        now: TimeUs,
+    ) -> Result<Ledger, CoreError> {
+        let wanted = State {
+            layout: Layout::for_size(size),
+            resources: policy.resources.len() as u8,
+            resources_mark: State::resources_mark_of(
+                policy
+                    .resources
+                    .iter()
+                    .map(|resource| resource.name.as_str()),
+            ),
+            policy_epoch: policy.epoch,
+            lease,
+            seeded_at: now,
+        };
+        let mut ledger = Ledger {
+            state: wanted,
+            page: Vec::new(),
+            pools: Vec::new(),
+        };
+        let found = data
+            .get(STATE_KEY, &mut ledger.page)?
+            .and_then(|_| State::decode(&ledger.page).ok());
+        if let Some(found) = found
+            && (found.layout, found.resources, found.resources_mark)
+                == (wanted.layout, wanted.resources, wanted.resources_mark)
+        {
+            ledger.state = found;
+            if found.mode() != wanted.mode()
+                && !matches!(
+                    (found.lease, lease),
+                    (Lease::Granted { .. }, Lease::Waiting)
+                )
+            {
+                ledger.edit_state(data, |state| state.lease = lease)?;
+            }
+            return Ok(ledger);
+        }
+        let is_new = data.get(STATE_KEY, &mut ledger.page)?.is_none();
+        ledger.write_empty(data, policy, is_new, now)?;
+        overwrite(data, STATE_KEY, &wanted.encode())?;
+        Ok(ledger)
+    }
+
+    /// Joins a ledger that another plugin has seeded.
+    pub fn open(data: &mut impl SharedData) -> Result<Ledger, CoreError> {
+        let mut page = Vec::new();
+        if data.get(STATE_KEY, &mut page)?.is_none() {
+            return Err(CoreError::NotSeeded {
+                key: STATE_KEY.to_owned(),
+            });
+        }
+        Ok(Ledger {
+            state: State::decode(&page)?,
+            page,
+            pools: Vec::new(),
+        })
+    }
+
+    /// Reads the state again; called on each tick. Returns whether the policy epoch has changed.
+    pub fn refresh(&mut self, data: &mut impl SharedData) -> Result<bool, CoreError> {
+        if data.get(STATE_KEY, &mut self.page)?.is_none() {
+            return Err(CoreError::NotSeeded {
+                key: STATE_KEY.to_owned(),
+            });
+        }
+        let before = self.state.policy_epoch;
+        self.state = State::decode(&self.page)?;
+        Ok(self.state.policy_epoch != before)
+    }
+
+    /// The state as last read.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Decides a request of `cost` and fills `chunk`. On an error nothing has been decided; the chunk is as before.
+    pub fn draw(
+        &mut self,
+        data: &mut impl SharedData,
+        conditions: &Conditions<'_>,
+        customer: &CustomerHash,
+        cost: &Amounts,
+        chunk: &mut Chunk,
+    ) -> Result<Verdict, CoreError> {
+        let decided = self.exchange(data, conditions, customer, |pools, entry| {
+            let drawn = draw(conditions, pools, entry, chunk, cost);
+            (drawn, drawn.changes)
+        });
+        let denied = |retry_at| {
+            let denial = Denial {
+                reason: Reason::Unknown,
+                resource: ResourceIndex::FIRST,
+                retry_at,
+            };
+            Drawn {
+                verdict: Verdict::Denied(denial),
+                holdings: PerResource::default(),
+                changes: PerResource::default(),
+            }
+        };
+        let (drawn, entry) = match decided {
+            Ok(Some((drawn, entry))) => (drawn, entry),
+            Ok(None) => (denied(TimeUs::NEVER), Entry::default()),
+            // Room for a stranger comes when other strangers have paid their debts and returned their chunks.
+            Err(CoreError::PageFull { .. }) => (
+                denied(conditions.now.plus_us(CHUNK_LIFE_US)),
+                Entry::default(),
+            ),
+            Err(error) => return Err(error),
+        };
+        chunk.refilled(drawn.holdings, conditions.now);
+        chunk.contract = entry.contract;
+        chunk.exempt = entry.flags.exempt;
+        chunk.contended = entry.is_contended(conditions.policy);
+        if let Verdict::Denied(denial) = drawn.verdict {
+            chunk.remember(denial, *cost.at(denial.resource), conditions.now);
+        }
+        Ok(drawn.verdict)
+    }
+
+    /// Gives a chunk back: what is left in it, and its counts.
+    pub fn give_back(
+        &mut self,
+        data: &mut impl SharedData,
+        conditions: &Conditions<'_>,
+        customer: &CustomerHash,
+        chunk: &mut Chunk,
+    ) -> Result<(), CoreError> {
+        if chunk.is_settled() {
+            return Ok(());
+        }
+        let folded = self.exchange(data, conditions, customer, |pools, entry| {
+            pools.refill(conditions.policy, &conditions.lease, conditions.now);
+            entry.refill(conditions.policy, &conditions.lease, conditions.now);
+            ((), fold(conditions, pools, Some(entry), chunk))
+        });
+        match folded {
+            Ok(Some(_)) => {}
+            Ok(None) | Err(CoreError::PageFull { .. }) => {
+                self.edit_pools(data, conditions, |pools| {
+                    fold(conditions, pools, None, chunk);
+                })?
+            }
+            Err(error) => return Err(error),
+        }
+        chunk.emptied(conditions.now);
+        Ok(())
+    }
+
+    /// Charges a settlement's difference that the worker's chunk could not pay, even into debt.
+    pub fn charge(
+        &mut self,
+        data: &mut impl SharedData,
+        conditions: &Conditions<'_>,
+        customer: &CustomerHash,
+        difference: &Amounts,
+    ) -> Result<(), CoreError> {
+        self.exchange(data, conditions, customer, |pools, entry| {
+            pools.refill(conditions.policy, &conditions.lease, conditions.now);
+            entry.refill(conditions.policy, &conditions.lease, conditions.now);
+            ((), charge(conditions, pools, entry, difference))
+        })?;
+        Ok(())
+    }
+
+    /// Reads a page, for a worker that goes through all customers.
+    pub fn view_page(
+        &mut self,
+        data: &mut impl SharedData,
+        region: Region,
+        page: u32,
+    ) -> Result<PageView<'_>, CoreError> {
+        let key = self.state.layout.key(region, page);
+        if data.get(key.as_str(), &mut self.page)?.is_none() {
+            return Err(CoreError::NotSeeded {
+                key: key.as_str().to_owned(),
+            });
+        }
+        PageView::open(&self.page, self.state.resources)
+    }
+
+    /// Changes a page. `edit` says whether it changed anything, and may run several times.
+    pub fn edit_page(
+        &mut self,
+        data: &mut impl SharedData,
+        region: Region,
+        page: u32,
+        now: TimeUs,
+        mut edit: impl FnMut(&mut Page<'_>) -> Result<bool, CoreError>,
+    ) -> Result<(), CoreError> {
+        let key = self.state.layout.key(region, page);
+        for _ in 0..MAX_CAS_ATTEMPTS {
+            let cas = self.read_page(data, &key, now)?;
+            let mut view = Page::open(&mut self.page, self.state.resources)?;
+            if !edit(&mut view)? || write(data, key.as_str(), &self.page, cas)? {
+                return Ok(());
+            }
+        }
+        Err(contended(key.as_str()))
+    }
+
+    /// Reads the pools, brought up to date.
+    pub fn pools(
+        &mut self,
+        data: &mut impl SharedData,
+        conditions: &Conditions<'_>,
+    ) -> Result<Pools, CoreError> {
+        let (mut pools, _) = self.read_pools(data, conditions)?;
+        pools.refill(conditions.policy, &conditions.lease, conditions.now);
+        Ok(pools)
+    }
+
+    /// Changes the pools, brought up to date first. `edit` may run several times.
+    pub fn edit_pools(
+        &mut self,
+        data: &mut impl SharedData,
+        conditions: &Conditions<'_>,
+        mut edit: impl FnMut(&mut Pools),
+    ) -> Result<(), CoreError> {
+        for _ in 0..MAX_CAS_ATTEMPTS {
+            let (mut pools, cas) = self.read_pools(data, conditions)?;
+            pools.refill(conditions.policy, &conditions.lease, conditions.now);
+            edit(&mut pools);
+            if self.write_pools(data, &pools, cas)? {
+                return Ok(());
+            }
+        }
+        Err(contended(POOL_KEY))
+    }
+
+    /// Changes the state. `edit` may run several times.
+    pub fn edit_state(
+        &mut self,
+        data: &mut impl SharedData,
+        mut edit: impl FnMut(&mut State),
+    ) -> Result<(), CoreError> {
+        for _ in 0..MAX_CAS_ATTEMPTS {
+            let cas = data.get(STATE_KEY, &mut self.page)?;
+            if cas.is_some() {
+                self.state = State::decode(&self.page)?;
+            }
+            edit(&mut self.state);
+            if write(data, STATE_KEY, &self.state.encode(), cas)? {
+                return Ok(());
+            }
+        }
+        Err(contended(STATE_KEY))
+    }
+
+    /// Publishes a compiled policy to the other workers. Its customers are installed with [`super::Install`]; the epoch in
+    /// the state is raised when they are.
+    pub fn write_policy(
+        &mut self,
+        data: &mut impl SharedData,
+        policy: &Policy,
+    ) -> Result<(), CoreError> {
+        overwrite(data, POLICY_KEY, &policy.encode())
+    }
+
+    /// The compiled policy, if there is one yet.
+    pub fn read_policy(&mut self, data: &mut impl SharedData) -> Result<Option<Policy>, CoreError> {
+        match data.get(POLICY_KEY, &mut self.page)? {
+            None => Ok(None),
+            Some(_) => Policy::decode(&self.page).map(Some),
+        }
+    }
+
+    /// Registers a worker, or says that it is still there, and returns all of them.
+    pub fn register(
+        &mut self,
+        data: &mut impl SharedData,
+        worker: WorkerId,
+        now: TimeUs,
+    ) -> Result<Workers, CoreError> {
+        for _ in 0..MAX_CAS_ATTEMPTS {
+            let cas = data.get(WORKERS_KEY, &mut self.page)?;
+            let mut workers = match cas {
+                // A damaged list is no loss: every worker registers again within a tick.
+                Some(_) => Workers::decode(&self.page).unwrap_or_default(),
+                None => Workers::default(),
+            };
+            workers.seen(worker, now);
+            if write(data, WORKERS_KEY, &workers.encode(), cas)? {
+                return Ok(workers);
+            }
+        }
+        Err(contended(WORKERS_KEY))
+    }
+
+    /// Runs `operate` on the customer's entry and the pools until both could be written. `None` if the customer is in no policy
+    /// and such customers are denied.
+    fn exchange<T>(
+        &mut self,
+        data: &mut impl SharedData,
+        conditions: &Conditions<'_>,
+        customer: &CustomerHash,
+        mut operate: impl FnMut(&mut Pools, &mut Entry) -> (T, PerResource<PoolChange>),
+    ) -> Result<Option<(T, Entry)>, CoreError> {
+        let has_pools = conditions
+            .policy
+            .resources
+            .iter()
+            .any(|resource| resource.pool.is_some());
+        let mut key = None;
+        for _ in 0..MAX_CAS_ATTEMPTS {
+            let (found, page_cas) = self.find(data, conditions, customer)?;
+            let (region, page, position, mut entry) = match found {
+                Found::Entry(region, page, position, entry) => (region, page, position, entry),
+                Found::Nobody => return Ok(None),
+                Found::Full(key) => {
+                    return Err(CoreError::PageFull {
+                        key: key.as_str().to_owned(),
+                    });
+                }
+            };
+            let page_key = self.state.layout.key(region, page);
+            key = Some(page_key);
+            let (mut pools, pool_cas) = if has_pools {
+                self.read_pools(data, conditions)?
+            } else {
+                (Pools::default(), 0)
+            };
+            let (outcome, changes) = operate(&mut pools, &mut entry);
+            let moves_pool = has_pools && changes.iter().any(|change| !change.is_nothing());
+            if moves_pool && !self.write_pools(data, &pools, pool_cas)? {
+                continue;
+            }
+            Page::open(&mut self.page, self.state.resources)?.put(position, &entry);
+            match write(data, page_key.as_str(), &self.page, page_cas) {
+                Ok(true) => return Ok(Some((outcome, *entry))),
+                Ok(false) if moves_pool => self.undo(data, conditions, &changes)?,
+                Ok(false) => {}
+                Err(error) => {
+                    if moves_pool {
+                        self.undo(data, conditions, &changes)?;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Err(contended(key.as_ref().map_or("the ledger", Key::as_str)))
+    }
+
+    /// Finds the customer's entry: in the policy's region, otherwise among the others. Leaves its page in the buffer.
+    fn find(
+        &mut self,
+        data: &mut impl SharedData,
+        conditions: &Conditions<'_>,
+        customer: &CustomerHash,
+    ) -> Result<(Found, Option<u32>), CoreError> {
+        let layout = self.state.layout;
+        let page = layout.page_of(Region::Policy, customer);
+        let cas = self.read_page(data, &layout.key(Region::Policy, page), conditions.now)?;
+        let known = Page::open(&mut self.page, self.state.resources)?;
+        if let Some(position) = known.view().find(customer) {
+            let entry = known.get(position)?;
+            return Ok((
+                Found::Entry(Region::Policy, page, position, Box::new(entry)),
+                cas,
+            ));
+        }
+        let Some(contract) = conditions.policy.unknown_contract() else {
+            return Ok((Found::Nobody, cas));
+        };
+        let page = layout.page_of(Region::Other, customer);
+        let key = layout.key(Region::Other, page);
+        let cas = self.read_page(data, &key, conditions.now)?;
+        let mut others = Page::open(&mut self.page, self.state.resources)?;
+        match others.find_or_add(
+            customer,
+            contract,
+            conditions.policy,
+            &conditions.lease,
+            conditions.now,
+        )? {
+            Some((position, entry)) => Ok((
+                Found::Entry(Region::Other, page, position, Box::new(entry)),
+                cas,
+            )),
+            None => Ok((Found::Full(key), cas)),
+        }
+    }
+
+    fn read_page(
+        &mut self,
+        data: &mut impl SharedData,
+        key: &Key,
+        now: TimeUs,
+    ) -> Result<Option<u32>, CoreError> {
+        let cas = data.get(key.as_str(), &mut self.page)?;
+        if cas.is_none() {
+            // A page that vanished is replaced by an empty one on which nobody gets more than what flows from now on.
+            self.page = Page::empty(self.state.resources, Some(now));
+        }
+        Ok(cas)
+    }
+
+    fn read_pools(
+        &mut self,
+        data: &mut impl SharedData,
+        conditions: &Conditions<'_>,
+    ) -> Result<(Pools, u32), CoreError> {
+        match data.get(POOL_KEY, &mut self.pools)? {
+            Some(cas) => Ok((Pools::decode(&self.pools, self.state.resources)?, cas)),
+            None => {
+                // As with a page: what vanished comes back empty.
+                let pools = Pools {
+                    at: conditions.now,
+                    ..Pools::default()
+                };
+                self.pools = pools.encode(self.state.resources);
+                Ok((pools, 0))
+            }
+        }
+    }
+
+    fn write_pools(
+        &mut self,
+        data: &mut impl SharedData,
+        pools: &Pools,
+        cas: u32,
+    ) -> Result<bool, CoreError> {
+        pools.write(&mut self.pools, self.state.resources);
+        write(data, POOL_KEY, &self.pools, Some(cas))
+    }
+
+    fn undo(
+        &mut self,
+        data: &mut impl SharedData,
+        conditions: &Conditions<'_>,
+        changes: &PerResource<PoolChange>,
+    ) -> Result<(), CoreError> {
+        let mut back = PerResource::<PoolChange>::default();
+        for (back, change) in back.iter_mut().zip(changes.iter()) {
+            *back = change.undo(conditions.now);
+        }
+        self.edit_pools(data, conditions, |pools| {
+            pools.apply(&back, conditions.policy, &conditions.lease)
+        })
+    }
+
+    fn write_empty(
+        &mut self,
+        data: &mut impl SharedData,
+        policy: &Policy,
+        is_new: bool,
+        now: TimeUs,
+    ) -> Result<(), CoreError> {
+        let empty = Page::empty(self.state.resources, if is_new { None } else { Some(now) });
+        for region in [Region::Policy, Region::Other] {
+            for page in 0..self.state.layout.pages(region) {
+                let key = self.state.layout.key(region, page);
+                if !is_new || data.get(key.as_str(), &mut self.page)?.is_none() {
+                    overwrite(data, key.as_str(), &empty)?;
+                }
+            }
+        }
+        if !is_new || data.get(POOL_KEY, &mut self.page)?.is_none() {
+            let pools = if is_new {
+                Pools::full(policy, now)
+            } else {
+                Pools {
+                    at: now,
+                    ..Pools::default()
+                }
+            };
+            overwrite(data, POOL_KEY, &pools.encode(self.state.resources))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes with compare-and-swap; `false` if another worker was faster. A key that was missing is written in any case.
+fn write(
+    data: &mut impl SharedData,
+    key: &str,
+    value: &[u8],
+    cas: Option<u32>,
+) -> Result<bool, CoreError> {
+    match data.set(key, value, cas) {
+        Ok(()) => Ok(true),
+        Err(SetError::CasMismatch) => Ok(false),
+        Err(SetError::Host(error)) => Err(error),
+    }
+}
+
+fn overwrite(data: &mut impl SharedData, key: &str, value: &[u8]) -> Result<(), CoreError> {
+    write(data, key, value, None).map(|_| ())
+}
+
+fn contended(key: &str) -> CoreError {
+    CoreError::Contended {
+        key: key.to_owned(),
+        attempts: MAX_CAS_ATTEMPTS,
+    }
+}

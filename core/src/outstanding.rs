@@ -1,0 +1,97 @@
+//! Tokens that lie in the workers' chunks, as far as the ledger knows.
+//!
+//! A level may only refill to its depth less what is outstanding; otherwise a customer whose chunk lay idle could spend
+//! chunk and full bucket in one go, and the bound `burst + rate x t` would hold from the start only, not over any t.
+//! A worker that traps never reports its chunk, so the count must heal by itself: it is kept in two generations of
+//! [`CHUNK_LIFE_US`], and a generation that is over can hold no live chunk. One plain sum would leak at every trap.
+
+use crate::amount::Micro;
+use crate::limits::CHUNK_LIFE_US;
+use crate::time::TimeUs;
+
+/// Tokens in chunks that were drawn in this generation and in the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outstanding {
+    /// Drawn in the current generation.
+    pub current: Micro,
+    /// Drawn in the one before.
+    pub previous: Micro,
+}
+
+// === impl Outstanding ===
+
+impl Outstanding {
+    /// All tokens outstanding.
+    #[must_use]
+    pub const fn total(&self) -> Micro {
+        self.current.plus(self.previous)
+    }
+
+    /// Moves on from `at`, when this was last brought up to date, to `now`.
+    pub const fn advance(&mut self, at: TimeUs, now: TimeUs) {
+        match generation(now).saturating_sub(generation(at)) {
+            0 => {}
+            1 => {
+                self.previous = self.current;
+                self.current = Micro::ZERO;
+            }
+            _ => {
+                *self = Outstanding {
+                    current: Micro::ZERO,
+                    previous: Micro::ZERO,
+                }
+            }
+        }
+    }
+
+    /// A chunk of `amount` was drawn now.
+    pub const fn lend(&mut self, amount: Micro) {
+        self.current = self.current.plus(amount);
+    }
+
+    /// The chunk of `amount` that was drawn at `drawn_at` is back or spent. `now` is the time advanced to.
+    pub const fn settle(&mut self, amount: Micro, drawn_at: TimeUs, now: TimeUs) {
+        match generation(now).saturating_sub(generation(drawn_at)) {
+            0 => self.current = self.current.minus(amount).at_least_zero(),
+            1 => self.previous = self.previous.minus(amount).at_least_zero(),
+            _ => {}
+        }
+    }
+}
+
+const fn generation(at: TimeUs) -> u64 {
+    at.0 / CHUNK_LIFE_US
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_never_comes_back_is_forgotten_after_its_life() {
+        let mut outstanding = Outstanding::default();
+        outstanding.lend(Micro::from_tokens(7));
+        outstanding.advance(TimeUs(0), TimeUs(CHUNK_LIFE_US));
+        assert_eq!(outstanding.total(), Micro::from_tokens(7));
+        outstanding.advance(TimeUs(CHUNK_LIFE_US), TimeUs(2 * CHUNK_LIFE_US));
+        assert_eq!(outstanding.total(), Micro::ZERO);
+    }
+
+    #[test]
+    fn a_chunk_is_settled_in_the_generation_that_it_was_drawn_in() {
+        let mut outstanding = Outstanding::default();
+        let drawn_at = TimeUs(CHUNK_LIFE_US - 1);
+        outstanding.lend(Micro::from_tokens(7));
+        let now = TimeUs(CHUNK_LIFE_US + 5);
+        outstanding.advance(drawn_at, now);
+        outstanding.lend(Micro::from_tokens(2));
+        outstanding.settle(Micro::from_tokens(7), drawn_at, now);
+        assert_eq!(
+            outstanding,
+            Outstanding {
+                current: Micro::from_tokens(2),
+                previous: Micro::ZERO
+            }
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! When a denied request could succeed: the true refill time of what it lacks, for `Retry-After` and `X-RateLimit-Reset`.
+//!
+//! It is the earliest time if nobody else takes anything meanwhile; a constant "try again in a second" would make clients
+//! either poll or idle.
+
+use crate::amount::{Micro, Rate};
+use crate::draw::Conditions;
+use crate::grant::GrantTerms;
+use crate::lease::Lease;
+use crate::ledger::{Entry, Holding};
+use crate::policy::{Contract, Limits};
+use crate::pool::Pools;
+use crate::resource::ResourceIndex;
+use crate::standing::Standing;
+use crate::time::TimeUs;
+
+/// The earliest time at which `charge` could be admitted by this resource; [`TimeUs::NEVER`] if waiting does not help.
+pub(crate) fn retry_at(
+    conditions: &Conditions<'_>,
+    pools: &Pools,
+    entry: &Entry,
+    contract: &Contract,
+    resource: ResourceIndex,
+    standing: &Standing,
+    charge: Micro,
+) -> TimeUs {
+    let limits = contract.limits.at(resource);
+    let holding = entry.holdings.at(resource);
+    let contract_us = contract_us(conditions, entry, holding, limits, resource, charge);
+    let borrow_us = if conditions.lease.is_live(conditions.now) {
+        holding.borrow.us_until(
+            charge,
+            limits.ceiling.minus(limits.rate),
+            limits.borrow_limit,
+        )
+    } else {
+        None
+    };
+    let own_us = match (contract_us, borrow_us) {
+        (Some(contract_us), Some(borrow_us)) => Some(contract_us.min(borrow_us)),
+        (either, None) | (None, either) => either,
+    };
+    match (
+        own_us,
+        pool_us(conditions, pools, resource, standing, charge),
+    ) {
+        (Some(own_us), Some(pool_us)) => conditions.now.plus_us(own_us.max(pool_us)),
+        _ => TimeUs::NEVER,
+    }
+}
+
+/// When the standard bucket would be full if nobody took anything.
+pub(crate) fn contract_full_at(
+    conditions: &Conditions<'_>,
+    entry: &Entry,
+    holding: &Holding,
+    limits: &Limits,
+    resource: ResourceIndex,
+) -> TimeUs {
+    let terms = entry.terms(resource, limits, &conditions.lease);
+    let missing = terms.cap.minus(holding.contract.level);
+    rate_now(conditions, &terms)
+        .us_until(missing)
+        .map_or(TimeUs::NEVER, |us| conditions.now.plus_us(us))
+}
+
+fn contract_us(
+    conditions: &Conditions<'_>,
+    entry: &Entry,
+    holding: &Holding,
+    limits: &Limits,
+    resource: ResourceIndex,
+    charge: Micro,
+) -> Option<u64> {
+    let terms = entry.terms(resource, limits, &conditions.lease);
+    let rate = rate_now(conditions, &terms);
+    // Chunks that are out now will be back or spent by then, so the whole depth counts.
+    let plain_us = holding.contract.us_until(charge, rate, terms.cap);
+    if plain_us.is_some() || holding.shadow_depth() < charge {
+        return plain_us;
+    }
+    holding
+        .contract
+        .us_until(charge.minus(limits.debt_limit), rate, terms.cap)
+}
+
+fn pool_us(
+    conditions: &Conditions<'_>,
+    pools: &Pools,
+    resource: ResourceIndex,
+    standing: &Standing,
+    charge: Micro,
+) -> Option<u64> {
+    let Some(rule) = conditions.policy.pool(resource) else {
+        return Some(0);
+    };
+    let pool = pools.pools.at(resource);
+    let terms = pool.terms(rule, &conditions.lease);
+    let least = charge.plus(standing.pool.floor);
+    if least > terms.cap {
+        return None;
+    }
+    // What is protected for others may be used by then; a target above the depth would say "never" for something that is not.
+    let target = least.plus(standing.pool.others_protected).min(terms.cap);
+    pool.bucket
+        .us_until(target, rate_now(conditions, &terms), terms.cap)
+}
+
+fn rate_now(conditions: &Conditions<'_>, terms: &GrantTerms) -> Rate {
+    let now = conditions.now;
+    match conditions.lease {
+        Lease::StandAlone => terms.rate,
+        Lease::Waiting => Rate::ZERO,
+        Lease::Granted { until, .. } if now < until => terms.rate,
+        Lease::Granted { fallback_until, .. } if now < fallback_until => terms.fallback_rate,
+        Lease::Granted { .. } => Rate::ZERO,
+    }
+}

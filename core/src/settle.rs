@@ -1,0 +1,110 @@
+//! What flows back into the ledger: chunks that are returned, and differences between estimate and actual cost.
+//!
+//! Tokens are moved, never copied: what a chunk still holds goes back up to the caps, what it owes is charged in full, and its
+//! counts are added once. A difference is always charged, even into debt, because the cost has been incurred.
+
+use crate::amount::Micro;
+use crate::chunk::{Amounts, Chunk};
+use crate::draw::Conditions;
+use crate::ledger::Entry;
+use crate::pool::{PoolChange, Pools};
+use crate::resource::{PerResource, ResourceIndex};
+use crate::time::TimeUs;
+
+/// Returns a chunk. Entry and pools must be up to date. Without an entry (it was removed) the contract tokens and the
+/// counts are lost, but pool tokens still go back: they are everyone's.
+pub fn fold(
+    conditions: &Conditions<'_>,
+    pools: &mut Pools,
+    entry: Option<&mut Entry>,
+    chunk: &Chunk,
+) -> PerResource<PoolChange> {
+    let mut changes = PerResource::<PoolChange>::default();
+    if chunk.is_settled() {
+        return changes;
+    }
+    let drawn_at = chunk.drawn_at.unwrap_or(conditions.now);
+    for resource in conditions.policy.resource_indexes() {
+        let back = chunk.holdings.at(resource);
+        *changes.at_mut(resource) = PoolChange {
+            taken: Micro::ZERO.minus(back.tokens().plus(back.refund)),
+            settled: back.drawn,
+            settled_drawn_at: drawn_at,
+            spent: back.spent,
+            ..PoolChange::default()
+        };
+    }
+    if let Some(entry) = entry {
+        fold_entry(conditions, entry, chunk, drawn_at, &mut changes);
+    }
+    pools.apply(&changes, conditions.policy, &conditions.lease);
+    changes
+}
+
+/// Charges a difference that no chunk could pay; negative amounts are given back. Entry and pools must be up to date.
+pub fn charge(
+    conditions: &Conditions<'_>,
+    pools: &mut Pools,
+    entry: &mut Entry,
+    difference: &Amounts,
+) -> PerResource<PoolChange> {
+    let mut changes = PerResource::<PoolChange>::default();
+    for resource in conditions.policy.resource_indexes() {
+        let difference = *difference.at(resource);
+        let change = changes.at_mut(resource);
+        change.taken = difference;
+        change.spent = difference;
+        put_contract(conditions, entry, resource, Micro::ZERO.minus(difference));
+        entry
+            .holdings
+            .at_mut(resource)
+            .count_admitted(difference, Micro::ZERO);
+    }
+    pools.apply(&changes, conditions.policy, &conditions.lease);
+    changes
+}
+
+fn fold_entry(
+    conditions: &Conditions<'_>,
+    entry: &mut Entry,
+    chunk: &Chunk,
+    drawn_at: TimeUs,
+    changes: &mut PerResource<PoolChange>,
+) {
+    for resource in conditions.policy.resource_indexes() {
+        let back = chunk.holdings.at(resource);
+        let holding = entry.holdings.at_mut(resource);
+        holding.outstanding.settle(back.drawn, drawn_at, entry.at);
+        holding.count_admitted(back.spent, back.deviation);
+        holding.count_denied(back.denied);
+        if back.deviation > Micro::ZERO && entry.flags.predicted {
+            entry.deviations.mark();
+        }
+        let before = holding.protected();
+        if conditions.policy.shadow.enabled {
+            let depth = holding.shadow_depth();
+            holding.shadow.put(back.claimed.at_least_zero(), depth);
+        }
+        changes.at_mut(resource).protected_paid = before.minus(holding.protected());
+        put_contract(conditions, entry, resource, back.tokens().plus(back.refund));
+    }
+}
+
+fn put_contract(
+    conditions: &Conditions<'_>,
+    entry: &mut Entry,
+    resource: ResourceIndex,
+    amount: Micro,
+) {
+    // An exempt customer pays nothing, so it gets nothing back either.
+    if entry.flags.exempt {
+        return;
+    }
+    let Some(contract) = conditions.policy.contract(entry.contract) else {
+        return;
+    };
+    let terms = entry.terms(resource, contract.limits.at(resource), &conditions.lease);
+    let holding = entry.holdings.at_mut(resource);
+    let depth = holding.contract_depth(&terms);
+    holding.contract.put(amount, depth);
+}

@@ -168,19 +168,27 @@ impl ForecasterConfig {
     /// Says which field is wrong and what is allowed.
     pub fn parse(bytes: &[u8]) -> Result<Self, ForecasterConfigError> {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let config: Self = serde_path_to_error::deserialize(&mut reader).map_err(|error| ForecasterConfigError::Shape {
-            path: error.path().to_string(),
-            reason: error.inner().to_string(),
+        let config: Self = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            ForecasterConfigError::Shape {
+                path: error.path().to_string(),
+                reason: error.inner().to_string(),
+            }
         })?;
-        reader
-            .end()
-            .map_err(|error| ForecasterConfigError::Shape { path: ".".to_string(), reason: error.to_string() })?;
+        reader.end().map_err(|error| ForecasterConfigError::Shape {
+            path: ".".to_string(),
+            reason: error.to_string(),
+        })?;
         config.check()?;
         Ok(config)
     }
 
     fn check(&self) -> Result<(), ForecasterConfigError> {
-        within("version", self.version, FORECASTER_CONFIG_VERSION, FORECASTER_CONFIG_VERSION)?;
+        within(
+            "version",
+            self.version,
+            FORECASTER_CONFIG_VERSION,
+            FORECASTER_CONFIG_VERSION,
+        )?;
         if let Some(control_plane) = &self.control_plane {
             control_plane.check()?;
         }
@@ -196,8 +204,18 @@ impl ForecasterConfig {
         within("series.max_series", self.series.max_series, 1, 65_536)?;
         within("series.step_s", self.series.step_s, 1, 3_600)?;
         within("shadow.cap_factor", self.shadow.cap_factor, 1.0, 100.0)?;
-        within("shadow.deviation_raise", self.shadow.deviation_raise, 1.0, 10.0)?;
-        within("shadow.deviation_half_life_ms", self.shadow.deviation_half_life_ms, 100, 600_000)?;
+        within(
+            "shadow.deviation_raise",
+            self.shadow.deviation_raise,
+            1.0,
+            10.0,
+        )?;
+        within(
+            "shadow.deviation_half_life_ms",
+            self.shadow.deviation_half_life_ms,
+            100,
+            600_000,
+        )?;
         within("model.max_bytes", self.model.max_bytes, 1_024, 16_777_216)?;
         within("model.public_keys", self.model.public_keys.len(), 0, 4)?;
         for key in &self.model.public_keys {
@@ -217,13 +235,33 @@ impl ForecasterConfig {
 impl ControlPlaneConfig {
     fn check(&self) -> Result<(), ForecasterConfigError> {
         within("control_plane.cluster (length)", self.cluster.len(), 1, 256)?;
-        within("control_plane.authority (length)", self.authority.len(), 1, 256)?;
+        within(
+            "control_plane.authority (length)",
+            self.authority.len(),
+            1,
+            256,
+        )?;
         if let Some(gateway_id) = &self.gateway_id {
-            within("control_plane.gateway_id (length)", gateway_id.len(), 1, 128)?;
+            within(
+                "control_plane.gateway_id (length)",
+                gateway_id.len(),
+                1,
+                128,
+            )?;
         }
-        within("control_plane.sync_interval_ms", self.sync_interval_ms, 50, 10_000)?;
+        within(
+            "control_plane.sync_interval_ms",
+            self.sync_interval_ms,
+            50,
+            10_000,
+        )?;
         within("control_plane.timeout_ms", self.timeout_ms, 50, 30_000)?;
-        within("control_plane.batch_customers", self.batch_customers, 16, 4_096)
+        within(
+            "control_plane.batch_customers",
+            self.batch_customers,
+            16,
+            4_096,
+        )
     }
 }
 
@@ -231,31 +269,49 @@ impl ControlPlaneConfig {
 
 impl Default for TickConfig {
     fn default() -> Self {
-        Self { period_ms: 20, budget_us: 1_200 }
+        Self {
+            period_ms: 20,
+            budget_us: 1_200,
+        }
     }
 }
 
 impl Default for CalendarConfig {
     fn default() -> Self {
-        Self { speed_up: 1, wall_start_ms: 0, calendar_start_ms: 0 }
+        Self {
+            speed_up: 1,
+            wall_start_ms: 0,
+            calendar_start_ms: 0,
+        }
     }
 }
 
 impl Default for SeriesConfig {
     fn default() -> Self {
-        Self { max_series: 10_000, step_s: 60 }
+        Self {
+            max_series: 10_000,
+            step_s: 60,
+        }
     }
 }
 
 impl Default for ShadowConfig {
     fn default() -> Self {
-        Self { enabled: true, cap_factor: 3.0, deviation_raise: 1.5, deviation_half_life_ms: 5_000 }
+        Self {
+            enabled: true,
+            cap_factor: 3.0,
+            deviation_raise: 1.5,
+            deviation_half_life_ms: 5_000,
+        }
     }
 }
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { public_keys: Vec::new(), max_bytes: 4 * 1_024 * 1_024 }
+        Self {
+            public_keys: Vec::new(),
+            max_bytes: 4 * 1_024 * 1_024,
+        }
     }
 }
 
@@ -281,7 +337,9 @@ mod tests {
 
     #[test]
     fn a_minimal_document_gets_the_documented_defaults() {
-        let config = ForecasterConfig::parse(br#"{"version": 1, "control_plane": {"cluster": "forebay"}}"#).unwrap();
+        let config =
+            ForecasterConfig::parse(br#"{"version": 1, "control_plane": {"cluster": "forebay"}}"#)
+                .unwrap();
         let control_plane = config.control_plane.unwrap();
         assert_eq!(control_plane.sync_interval_ms, 250);
         assert_eq!(config.tick, TickConfig::default());
@@ -290,7 +348,9 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_refused_with_its_path() {
-        let error = ForecasterConfig::parse(br#"{"version": 1, "tick": {"period": 20}}"#).unwrap_err().to_string();
+        let error = ForecasterConfig::parse(br#"{"version": 1, "tick": {"period": 20}}"#)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("tick"), "{error}");
         assert!(error.contains("period"), "{error}");
     }
@@ -299,13 +359,30 @@ mod tests {
     fn a_value_out_of_range_is_refused_with_its_path_and_range() {
         for (document, path) in [
             (r#"{"version": 2}"#, "version"),
-            (r#"{"version": 1, "tick": {"budget_us": 50000}}"#, "tick.budget_us"),
-            (r#"{"version": 1, "calendar": {"speed_up": 60}}"#, "calendar.wall_start_ms"),
-            (r#"{"version": 1, "model": {"public_keys": ["12"]}}"#, "model.public_keys"),
-            (r#"{"version": 1, "control_plane": {"cluster": ""}}"#, "control_plane.cluster"),
-            (r#"{"version": 1, "control_plane": {"cluster": "c", "sync_interval_ms": 1}}"#, "sync_interval_ms"),
+            (
+                r#"{"version": 1, "tick": {"budget_us": 50000}}"#,
+                "tick.budget_us",
+            ),
+            (
+                r#"{"version": 1, "calendar": {"speed_up": 60}}"#,
+                "calendar.wall_start_ms",
+            ),
+            (
+                r#"{"version": 1, "model": {"public_keys": ["12"]}}"#,
+                "model.public_keys",
+            ),
+            (
+                r#"{"version": 1, "control_plane": {"cluster": ""}}"#,
+                "control_plane.cluster",
+            ),
+            (
+                r#"{"version": 1, "control_plane": {"cluster": "c", "sync_interval_ms": 1}}"#,
+                "sync_interval_ms",
+            ),
         ] {
-            let error = ForecasterConfig::parse(document.as_bytes()).unwrap_err().to_string();
+            let error = ForecasterConfig::parse(document.as_bytes())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(path), "{error}");
         }
     }

@@ -139,11 +139,17 @@ mod tests {
         let little_endian = |hash: CustomerHash| u128::from_be_bytes(hash.0).to_le_bytes();
         assert_eq!(
             little_endian(secret.hash(b"")),
-            [0xa3, 0x81, 0x7f, 0x04, 0xba, 0x25, 0xa8, 0xe6, 0x6d, 0xf6, 0x72, 0x14, 0xc7, 0x55, 0x02, 0x93]
+            [
+                0xa3, 0x81, 0x7f, 0x04, 0xba, 0x25, 0xa8, 0xe6, 0x6d, 0xf6, 0x72, 0x14, 0xc7, 0x55,
+                0x02, 0x93
+            ]
         );
         assert_eq!(
             little_endian(secret.hash(&[0])),
-            [0xda, 0x87, 0xc1, 0xd8, 0x6b, 0x99, 0xaf, 0x44, 0x34, 0x76, 0x59, 0x11, 0x9b, 0x22, 0xfc, 0x45]
+            [
+                0xda, 0x87, 0xc1, 0xd8, 0x6b, 0x99, 0xaf, 0x44, 0x34, 0x76, 0x59, 0x11, 0x9b, 0x22,
+                0xfc, 0x45
+            ]
         );
     }
 
@@ -157,7 +163,12 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_32_digits() {
-        for text in ["", "00", "+0102030405060708090a0b0c0d0e0f0", "zz0102030405060708090a0b0c0d0e0f"] {
+        for text in [
+            "",
+            "00",
+            "+0102030405060708090a0b0c0d0e0f0",
+            "zz0102030405060708090a0b0c0d0e0f",
+        ] {
             assert!(KeySecret::from_hex(text).is_err(), "{text}");
         }
     }

@@ -90,9 +90,18 @@ mod tests {
         assert_eq!(&bytes[..24], DOMAIN);
         assert_eq!(&bytes[33..], &[7; 32]);
         for other in [
-            ModelStatement { epoch: 4, ..statement },
-            ModelStatement { digest: [8; 32], ..statement },
-            ModelStatement { kind: ReleaseKind::RollBack, ..statement },
+            ModelStatement {
+                epoch: 4,
+                ..statement
+            },
+            ModelStatement {
+                digest: [8; 32],
+                ..statement
+            },
+            ModelStatement {
+                kind: ReleaseKind::RollBack,
+                ..statement
+            },
         ] {
             assert_ne!(other.to_bytes(), bytes);
         }

@@ -77,7 +77,9 @@ impl Decimal {
     /// # Errors
     /// When it is too large for the counters.
     pub fn from_tokens(tokens: u64) -> Result<Self, DecimalError> {
-        let micro = tokens.checked_mul(MICRO_PER_TOKEN).ok_or(DecimalError::TooLarge)?;
+        let micro = tokens
+            .checked_mul(MICRO_PER_TOKEN)
+            .ok_or(DecimalError::TooLarge)?;
         i64::try_from(micro)
             .map(|micro| Self { micro })
             .map_err(|_| DecimalError::TooLarge)
@@ -111,7 +113,9 @@ impl Decimal {
         if (scaled - rounded).abs() > scaled * (4.0 * f64::EPSILON) {
             return Err(DecimalError::TooFine);
         }
-        Ok(Self { micro: rounded as i64 })
+        Ok(Self {
+            micro: rounded as i64,
+        })
     }
 
     /// For display and for JSON: tokens as a floating-point number.

@@ -37,9 +37,6 @@ pub struct PolicyDocument {
     /// The soft reservation beside each standard bucket.
     #[serde(default)]
     pub shadow: Shadow,
-    /// When a customer counts as contended.
-    #[serde(default)]
-    pub contention: Contention,
     /// The contracts, by name.
     pub contracts: Named<Contract>,
     /// The customers that have a contract of their own.
@@ -54,16 +51,13 @@ pub struct PolicyDocument {
 pub struct Unknown {
     /// The rule itself.
     pub action: UnknownAction,
-    /// The contract given to each unknown customer (`default_contract`) or to each commons (`commons`).
+    /// The contract given to each unknown customer (`default_contract`) or to each source prefix (`commons`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contract: Option<String>,
-    /// Number of commons among which unknown customers are spread (`commons` only).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub commons: Option<u32>,
-    /// Bits of an IPv4 source address that choose the commons (`commons` only; default 24).
+    /// Bits of an IPv4 source address that share a bucket (`commons` only; default 24).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_len_v4: Option<u8>,
-    /// Bits of an IPv6 source address that choose the commons (`commons` only; default 56).
+    /// Bits of an IPv6 source address that share a bucket (`commons` only; default 56).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_len_v6: Option<u8>,
 }
@@ -75,7 +69,7 @@ pub struct Unknown {
 pub enum UnknownAction {
     /// Each gets a bucket of its own under one contract.
     DefaultContract,
-    /// They share a fixed number of buckets, chosen by source address, so inventing keys gains nothing.
+    /// Each source prefix shares one bucket, whatever the keys: keys are cheap to make up, prefixes are not.
     Commons,
     /// They are denied with the reason `unknown`.
     #[default]
@@ -90,6 +84,9 @@ pub struct Resource {
     /// What the backend can take, in tokens per second. Without it there is no pool: only contracts limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity_per_s: Option<Decimal>,
+    /// Depth of the pool in milliseconds of capacity. Absent: 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth_ms: Option<u32>,
 }
 
 /// The soft reservation beside each standard bucket.
@@ -97,27 +94,31 @@ pub struct Resource {
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Shadow {
-    /// Switches shadow buckets off (guarantee credit stays).
+    /// False: no shadow buckets. Guarantees work all the same.
     pub enabled: bool,
-    /// Which quantile of the forecast fills the shadow bucket, above 0 and below 1.
+    /// Which quantile of the forecast fills the shadow bucket, 0.001 to 0.999.
     pub quantile: f64,
-    /// Seconds of guarantee that guarantee credit can hold, and the unit of the shadow bucket's depth, in milliseconds.
-    pub credit_ms: u32,
-    /// Depth of the shadow bucket in units of forecast rate x `credit_ms`.
-    pub depth_factor: f64,
-    /// Upper bound of all protected stock together, as a share of the pool's depth.
+    /// Depth of the guarantee credit in milliseconds of guarantee, and the unit of the shadow bucket's depth.
+    pub span_ms: u32,
+    /// Depth of the shadow bucket in units of forecast rate x `span_ms`.
+    pub depth_factor: u32,
+    /// Upper bound of all protected stock together, as a share of the pool's depth, 0 to 1.
     pub protected_share: f64,
+    /// When a customer counts as contended.
+    pub contention: Contention,
 }
 
-/// When a customer counts as contended: `raised` of the last `of` windows showed a deviation.
+/// When a customer counts as contended: `needed` of the last `windows` windows showed a deviation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Contention {
+    /// Length of a window in milliseconds.
+    pub window_ms: u32,
     /// Windows with a deviation that raise the flag.
-    pub raised: u8,
+    pub needed: u8,
     /// Windows looked at, 1 to 8.
-    pub of: u8,
+    pub windows: u8,
 }
 
 /// What a class of customers has bought.
@@ -156,9 +157,6 @@ pub struct Limit {
     /// How far settled costs may take the standard bucket below zero before admission stops.
     #[serde(default, skip_serializing_if = "Decimal::is_zero")]
     pub debt_limit: Decimal,
-    /// Tokens the customer may have lent to others at any time.
-    #[serde(default, skip_serializing_if = "Decimal::is_zero")]
-    pub lend_limit: Decimal,
     /// Depth of the borrow allowance, tokens. Absent with a ceiling: one second of (ceiling - rate).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub borrow_limit: Option<Decimal>,
@@ -194,7 +192,6 @@ impl Default for Unknown {
         Self {
             action: UnknownAction::Deny,
             contract: None,
-            commons: None,
             prefix_len_v4: None,
             prefix_len_v6: None,
         }
@@ -206,16 +203,21 @@ impl Default for Shadow {
         Self {
             enabled: true,
             quantile: 0.9,
-            credit_ms: 250,
-            depth_factor: 2.0,
+            span_ms: 250,
+            depth_factor: 2,
             protected_share: 0.5,
+            contention: Contention::default(),
         }
     }
 }
 
 impl Default for Contention {
     fn default() -> Self {
-        Self { raised: 3, of: 5 }
+        Self {
+            window_ms: 1000,
+            needed: 4,
+            windows: 5,
+        }
     }
 }
 

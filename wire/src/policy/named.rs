@@ -61,7 +61,12 @@ impl<T> Default for Named<T> {
 
 impl<T, N: Into<String>> FromIterator<(N, T)> for Named<T> {
     fn from_iter<I: IntoIterator<Item = (N, T)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.into(), value)).collect())
+        Self(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name.into(), value))
+                .collect(),
+        )
     }
 }
 
@@ -93,7 +98,10 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
                     place.insert(value);
                 }
                 Entry::Occupied(place) => {
-                    return Err(A::Error::custom(format_args!("`{}` is given twice", place.key())));
+                    return Err(A::Error::custom(format_args!(
+                        "`{}` is given twice",
+                        place.key()
+                    )));
                 }
             }
         }

@@ -15,7 +15,8 @@ mod reply;
 mod request;
 
 pub use reply::{
-    Grant, ModelRelease, PolicyCustomer, PolicyDelta, PoolGrant, StepUsage, SyncError, SyncErrorCode, SyncReply, Window,
+    Grant, ModelRelease, PolicyCustomer, PolicyDelta, PoolGrant, StepUsage, SyncError,
+    SyncErrorCode, SyncReply, Window,
 };
 pub use request::{
     CustomerReport, DeviationSignal, ModelState, ModelStatus, PoolReport, SyncRequest, WindowWish,

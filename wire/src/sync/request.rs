@@ -51,6 +51,9 @@ pub struct SyncRequest {
     /// Deviations that asked for this sync ahead of its time.
     #[prost(message, repeated, tag = "16")]
     pub deviations: Vec<DeviationSignal>,
+    /// `SyncReply.sequence` of the newest reply that was applied; 0 before the first. Grants of a reply that was lost are sent again.
+    #[prost(uint64, tag = "17")]
+    pub reply_applied: u64,
 }
 
 /// Cumulative counters of one customer and resource, in micro-tokens since the incarnation began.

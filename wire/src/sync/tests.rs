@@ -12,13 +12,23 @@ type Schema = BTreeMap<String, BTreeMap<u32, String>>;
 fn schema_of_proto() -> Schema {
     let mut schema = Schema::new();
     let mut current = String::new();
-    for line in PROTO.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
-        if let Some(rest) = line.strip_prefix("message ").or_else(|| line.strip_prefix("enum ")) {
+    for line in PROTO
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("//"))
+    {
+        if let Some(rest) = line
+            .strip_prefix("message ")
+            .or_else(|| line.strip_prefix("enum "))
+        {
             current = rest.trim_end_matches(" {").to_string();
         } else if let Some((left, number)) = line.trim_end_matches(';').split_once(" = ")
             && let Ok(number) = number.parse()
         {
-            schema.entry(current.clone()).or_default().insert(number, left.to_string());
+            schema
+                .entry(current.clone())
+                .or_default()
+                .insert(number, left.to_string());
         }
     }
     schema
@@ -29,21 +39,39 @@ fn schema_of_rust() -> Schema {
     for source in RUST {
         let (mut current, mut attribute, mut is_enum) = (String::new(), String::new(), false);
         for line in source.lines().map(str::trim) {
-            if let Some(rest) = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum ")) {
+            if let Some(rest) = line
+                .strip_prefix("pub struct ")
+                .or_else(|| line.strip_prefix("pub enum "))
+            {
                 is_enum = line.starts_with("pub enum");
                 current = rest.trim_end_matches(" {").to_string();
             } else if let Some(rest) = line.strip_prefix("#[prost(") {
                 attribute = rest.trim_end_matches(")]").to_string();
-            } else if let Some((name, kind)) = line.strip_prefix("pub ").and_then(|rest| rest.split_once(": ")) {
-                let number = attribute.split("tag = \"").nth(1).unwrap().trim_end_matches('"').parse().unwrap();
+            } else if let Some((name, kind)) = line
+                .strip_prefix("pub ")
+                .and_then(|rest| rest.split_once(": "))
+            {
+                let number = attribute
+                    .split("tag = \"")
+                    .nth(1)
+                    .unwrap()
+                    .trim_end_matches('"')
+                    .parse()
+                    .unwrap();
                 let left = format!("{} {name}", proto_type(&attribute, kind));
-                schema.entry(current.clone()).or_default().insert(number, left);
+                schema
+                    .entry(current.clone())
+                    .or_default()
+                    .insert(number, left);
             } else if is_enum
                 && let Some((name, number)) = line.trim_end_matches(',').split_once(" = ")
                 && let Ok(number) = number.parse()
             {
                 let left = format!("{}_{}", shouted(&current), shouted(name));
-                schema.entry(current.clone()).or_default().insert(number, left);
+                schema
+                    .entry(current.clone())
+                    .or_default()
+                    .insert(number, left);
             }
         }
     }
@@ -53,11 +81,20 @@ fn schema_of_rust() -> Schema {
 fn proto_type(attribute: &str, rust: &str) -> String {
     let base = attribute.split([',', ' ']).next().unwrap();
     let kind = match base {
-        "message" => rust.trim_end_matches(',').trim_end_matches('>').rsplit('<').next().unwrap(),
+        "message" => rust
+            .trim_end_matches(',')
+            .trim_end_matches('>')
+            .rsplit('<')
+            .next()
+            .unwrap(),
         "enumeration" => attribute.split('"').nth(1).unwrap(),
         other => other,
     };
-    let repeated = if attribute.contains("repeated") { "repeated " } else { "" };
+    let repeated = if attribute.contains("repeated") {
+        "repeated "
+    } else {
+        ""
+    };
     format!("{repeated}{kind}")
 }
 
@@ -75,9 +112,16 @@ fn shouted(camel: &str) -> String {
 #[test]
 fn the_proto_file_and_the_structs_are_one_schema() {
     let (proto, rust) = (schema_of_proto(), schema_of_rust());
-    assert!(proto.len() >= 15, "the reader of sync.proto found only {} messages", proto.len());
+    assert!(
+        proto.len() >= 15,
+        "the reader of sync.proto found only {} messages",
+        proto.len()
+    );
     assert_eq!(
-        proto.keys().filter(|name| *name != "bytes").collect::<Vec<_>>(),
+        proto
+            .keys()
+            .filter(|name| *name != "bytes")
+            .collect::<Vec<_>>(),
         rust.keys().collect::<Vec<_>>()
     );
     for (name, fields) in &rust {

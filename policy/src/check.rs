@@ -1,0 +1,114 @@
+//! Small checks that several parts of the document share: names, ranges, and the nearest name to one that does not exist.
+
+use crate::error::{Mistakes, Problem};
+use forebay_core::amount::{Micro, Rate};
+use forebay_core::limits::{MAX_MICRO, MAX_NAME_BYTES, MAX_TOKENS};
+use forebay_wire::policy::Decimal;
+
+/// Names go into metric names, paths and headers, so they are plain.
+pub(crate) fn name(mistakes: &mut Mistakes, path: &str, name: &str) {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(plain) {
+        mistakes.add(path, Problem::Name);
+    }
+}
+
+/// An amount of tokens within the bounds of the core.
+pub(crate) fn amount(mistakes: &mut Mistakes, path: &str, value: Decimal) -> Micro {
+    if value.micro() > MAX_MICRO {
+        mistakes.add(path, too_large(value));
+        return Micro::ZERO;
+    }
+    Micro::new(value.micro())
+}
+
+/// A rate within the bounds of the core.
+pub(crate) fn rate(mistakes: &mut Mistakes, path: &str, value: Decimal) -> Rate {
+    match u64::try_from(amount(mistakes, path, value).get()) {
+        Ok(micro_per_s) => Rate::new(micro_per_s),
+        Err(_) => Rate::ZERO,
+    }
+}
+
+/// A whole number within a range.
+pub(crate) fn range(mistakes: &mut Mistakes, path: &str, found: u64, least: u64, most: u64) {
+    if !(least..=most).contains(&found) {
+        let allowed = format!("{least} to {most}");
+        mistakes.add(
+            path,
+            Problem::Range {
+                found: found.to_string(),
+                allowed,
+            },
+        );
+    }
+}
+
+/// A share or quantile, in thousandths. `NaN` is in no range.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // guarded by the range test
+pub(crate) fn permille(
+    mistakes: &mut Mistakes,
+    path: &str,
+    found: f64,
+    least: u16,
+    most: u16,
+) -> u16 {
+    let thousandths = (found * 1000.0).round();
+    if thousandths >= f64::from(least) && thousandths <= f64::from(most) {
+        return thousandths as u16;
+    }
+    let allowed = format!(
+        "{} to {}",
+        f64::from(least) / 1000.0,
+        f64::from(most) / 1000.0
+    );
+    mistakes.add(
+        path,
+        Problem::Range {
+            found: found.to_string(),
+            allowed,
+        },
+    );
+    least
+}
+
+/// ` (did you mean ...?)` if a known name differs by at most two letters.
+pub(crate) fn suggestion<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
+    known
+        .map(|name| (distance(wanted, name), name))
+        .filter(|(distance, _)| *distance <= 2)
+        .min()
+        .map(|(_, name)| format!(" (did you mean `{name}`?)"))
+        .unwrap_or_default()
+}
+
+fn too_large(value: Decimal) -> Problem {
+    Problem::Range {
+        found: value.to_string(),
+        allowed: format!("0 to {MAX_TOKENS}"),
+    }
+}
+
+/// Letters to add, drop or change. Names are at most 64 bytes where it matters; longer ones are simply far away.
+fn distance(left: &str, right: &str) -> usize {
+    if left.len() > MAX_NAME_BYTES || right.len() > MAX_NAME_BYTES {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (position, letter) in left.bytes().enumerate() {
+        let mut diagonal = position;
+        let mut before = position.saturating_add(1);
+        if let Some(first) = row.first_mut() {
+            *first = before;
+        }
+        for (cell, other) in row.iter_mut().skip(1).zip(right.bytes()) {
+            let change = diagonal.saturating_add(usize::from(letter != other));
+            diagonal = *cell;
+            *cell = change
+                .min(before.saturating_add(1))
+                .min(cell.saturating_add(1));
+            before = *cell;
+        }
+    }
+    row.last().copied().unwrap_or(usize::MAX)
+}

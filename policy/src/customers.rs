@@ -1,0 +1,104 @@
+//! The list of customers: each once, each with a contract that exists.
+
+use crate::compile::CompiledCustomer;
+use crate::error::{Mistakes, Problem};
+use crate::{MAX_CUSTOMERS, check};
+use forebay_core::policy::ContractIndex;
+use forebay_wire::key::MAX_KEY_BYTES;
+use forebay_wire::policy::{Customer, PolicyDocument};
+use forebay_wire::sync::BAN_FOREVER;
+
+pub(crate) fn compile(mistakes: &mut Mistakes, document: &PolicyDocument) -> Vec<CompiledCustomer> {
+    let found = document.customers.len();
+    let names: Vec<&str> = document.contracts.names().collect();
+    if found > MAX_CUSTOMERS {
+        mistakes.add(
+            "customers",
+            Problem::Count {
+                found,
+                allowed: "at most 4000000",
+            },
+        );
+        return Vec::new();
+    }
+    let mut compiled = Vec::with_capacity(found);
+    for (position, customer) in document.customers.iter().enumerate() {
+        let length = customer.key.len();
+        if length == 0 || length > MAX_KEY_BYTES {
+            let problem = Problem::KeyLength {
+                found: length,
+                most: MAX_KEY_BYTES,
+            };
+            mistakes.add(format!("customers[{position}].key"), problem);
+            continue;
+        }
+        if customer.banned && customer.ban_until_unix_s.is_some() {
+            let because = "beside banned: true, which has no end";
+            mistakes.add(
+                format!("customers[{position}].ban_until_unix_s"),
+                Problem::NoEffect { because },
+            );
+        }
+        let path = format!("customers[{position}].contract");
+        if let Some(contract) = contract_index(mistakes, &names, &path, &customer.contract) {
+            compiled.push(CompiledCustomer {
+                key: customer.key.clone(),
+                contract,
+                ban_until_unix_ms: ban_until_unix_ms(customer),
+                exempt: customer.exempt,
+                frozen: customer.frozen,
+            });
+        }
+    }
+    duplicates(mistakes, &document.customers);
+    compiled
+}
+
+/// The row of a contract. `names` are sorted, and rows are numbered in that order.
+pub(crate) fn contract_index(
+    mistakes: &mut Mistakes,
+    names: &[&str],
+    path: &str,
+    name: &str,
+) -> Option<ContractIndex> {
+    let index = names
+        .binary_search(&name)
+        .ok()
+        .and_then(|position| u16::try_from(position).ok());
+    if index.is_none() {
+        let suggestion = check::suggestion(name, names.iter().copied());
+        let name = name.chars().take(64).collect();
+        mistakes.add(path, Problem::NoSuchContract { name, suggestion });
+    }
+    index.map(ContractIndex)
+}
+
+fn ban_until_unix_ms(customer: &Customer) -> u64 {
+    if customer.banned {
+        return BAN_FOREVER;
+    }
+    customer
+        .ban_until_unix_s
+        .map_or(0, |seconds| seconds.saturating_mul(1_000))
+}
+
+fn duplicates(mistakes: &mut Mistakes, customers: &[Customer]) {
+    let mut keys: Vec<(&str, usize)> = customers
+        .iter()
+        .enumerate()
+        .map(|(position, customer)| (customer.key.as_str(), position))
+        .collect();
+    keys.sort_unstable();
+    let pairs = keys.windows(2).filter_map(|pair| match pair {
+        [(first_key, first), (key, position)] if first_key == key => Some((*first, *position)),
+        _ => None,
+    });
+    let mut pairs: Vec<(usize, usize)> = pairs.collect();
+    pairs.sort_unstable_by_key(|(_, position)| *position);
+    for (first, position) in pairs {
+        mistakes.add(
+            format!("customers[{position}].key"),
+            Problem::DuplicateCustomer { first },
+        );
+    }
+}

@@ -45,8 +45,9 @@ enum Found {
 impl Ledger {
     /// Seeds the ledger, or joins the one that is there. Called when a plugin is configured, before any request.
     ///
-    /// A new gateway starts full. A ledger of another shape is replaced by empty pages on which nobody gets more than
-    /// what flows from now on. Seeding twice at once is harmless: pages that exist are kept.
+    /// A new gateway that stands alone starts full. With a control plane it starts empty: what a customer may spend at once is
+    /// granted, and a restart of Envoy must not be worth a burst. A ledger of another shape is replaced by empty pages on
+    /// which nobody gets more than what flows from now on. Seeding twice at once is harmless: pages that exist are kept.
     pub fn seed(
         data: &mut impl SharedData,
         size: LedgerSize,
@@ -502,7 +503,8 @@ impl Ledger {
         is_new: bool,
         now: TimeUs,
     ) -> Result<(), CoreError> {
-        let empty = Page::empty(self.state.resources, if is_new { None } else { Some(now) });
+        let starts_full = is_new && self.state.lease == Lease::StandAlone;
+        let empty = Page::empty(self.state.resources, if starts_full { None } else { Some(now) });
         for region in [Region::Policy, Region::Other] {
             for page in 0..self.state.layout.pages(region) {
                 let key = self.state.layout.key(region, page);

@@ -1,0 +1,131 @@
+//! CSV rows. The heading names the columns; stamps are RFC 3339, `2025-04-01 00:00:00+00:00`, or Unix seconds.
+
+use std::path::Path;
+
+use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
+use csv::StringRecord;
+
+use crate::rows::Rows;
+use crate::{ReadOptions, TraceError};
+
+struct Columns {
+    tenant: usize,
+    at: usize,
+    at_name: String,
+    values: Vec<(usize, String)>,
+    gap: Option<usize>,
+}
+
+pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Rows, TraceError> {
+    let damaged = |error: csv::Error| match error.into_kind() {
+        csv::ErrorKind::Io(source) => TraceError::Io {
+            path: path.to_owned(),
+            source,
+        },
+        kind => TraceError::Damaged {
+            path: path.to_owned(),
+            kind: "CSV",
+            reason: format!("{kind:?}"),
+        },
+    };
+    let mut file = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_path(path)
+        .map_err(damaged)?;
+    let columns = Columns::find(path, file.headers().map_err(damaged)?, options)?;
+    let value_columns = options.value_columns.join("+");
+    let mut rows = Rows::new(path);
+    let mut record = StringRecord::new();
+    while file.read_record(&mut record).map_err(damaged)? {
+        let cell = |index: usize| record.get(index).unwrap_or_default();
+        let at_ns = stamp_ns(cell(columns.at)).ok_or_else(|| {
+            rows.bad_cell(
+                &columns.at_name,
+                format!(
+                    "`{}` is no time; write 2025-04-01T00:00:00Z or Unix seconds",
+                    cell(columns.at)
+                ),
+            )
+        })?;
+        let tenant = cell(columns.tenant);
+        if tenant.is_empty() {
+            return Err(rows.bad_cell("tenant", "the tenant is empty"));
+        }
+        let mut value = Some(0.0);
+        for (index, name) in &columns.values {
+            let text = cell(*index);
+            let part = match text {
+                "" => None,
+                _ => Some(
+                    text.parse::<f64>()
+                        .map_err(|_| rows.bad_cell(name, format!("`{text}` is no number")))?,
+                ),
+            };
+            value = value.zip(part).map(|(sum, part)| sum + part);
+        }
+        let gap = match columns.gap.map(cell) {
+            None => false,
+            Some(text) => flag(text).ok_or_else(|| {
+                rows.bad_cell("gap", format!("`{text}` is neither true nor false"))
+            })?,
+        };
+        let tenant = tenant.to_owned();
+        rows.push(&tenant, at_ns, value, gap, &value_columns)?;
+    }
+    Ok(rows)
+}
+
+impl Columns {
+    fn find(
+        path: &Path,
+        heading: &StringRecord,
+        options: &ReadOptions,
+    ) -> Result<Self, TraceError> {
+        let position = |name: &str| heading.iter().position(|column| column == name);
+        let missing = |column: &str| TraceError::MissingColumn {
+            path: path.to_owned(),
+            column: column.to_owned(),
+            present: heading.iter().collect::<Vec<_>>().join(", "),
+        };
+        let either = |names: [&'static str; 2]| {
+            names
+                .iter()
+                .find_map(|name| position(name).map(|index| (index, (*name).to_owned())))
+                .ok_or_else(|| missing(names.first().copied().unwrap_or_default()))
+        };
+        let (tenant, _) = either(["tenant", "customer"])?;
+        let (at, at_name) = either(["timestamp_utc", "timestamp"])?;
+        let values = options
+            .value_columns
+            .iter()
+            .map(|name| {
+                let index = position(name).ok_or_else(|| missing(name))?;
+                Ok((index, name.clone()))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            tenant,
+            at,
+            at_name,
+            values,
+            gap: position("gap"),
+        })
+    }
+}
+
+fn stamp_ns(text: &str) -> Option<i64> {
+    match text.parse::<f64>() {
+        // Beyond year 2262 nanoseconds do not fit 64 bits; the bound also refuses infinities and NaN.
+        Ok(seconds) if seconds.abs() < 9.2e9 => Some((seconds * 1e9).round() as i64),
+        Ok(_) => None,
+        Err(_) => string_to_timestamp_nanos(text).ok(),
+    }
+}
+
+fn flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "1.0" => Some(true),
+        "false" | "0" | "0.0" | "" => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,78 @@
+//! The door: which columns of which file, and how rows become series.
+
+use std::path::Path;
+
+use crate::{Series, TraceError, csv_file, grid, parquet_file};
+
+/// How the rows of one tenant that fall into one step are joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Join {
+    /// Their mean: right for samples of a rate, and harmless for one row per step.
+    #[default]
+    Mean,
+    /// Their sum: right for event files, and for several functions of one owner.
+    Sum,
+}
+
+/// What to read.
+#[derive(Clone, Debug)]
+pub struct ReadOptions {
+    /// Columns whose sum is the amount, e.g. `tokens_in` and `tokens_out`.
+    pub value_columns: Vec<String>,
+    /// Step in seconds; found from the stamps when `None`.
+    pub step_s: Option<u32>,
+    /// How rows of one step are joined.
+    pub join: Join,
+    /// A step without any row counts as 0 instead of missing. Only for event files, where no row does mean no demand.
+    pub fill_zero: bool,
+}
+
+impl ReadOptions {
+    /// Options for one value column, or several joined by `+`; everything else as found in the file.
+    #[must_use]
+    pub fn value(columns: &str) -> Self {
+        Self {
+            value_columns: columns
+                .split('+')
+                .map(|column| column.trim().to_owned())
+                .collect(),
+            step_s: None,
+            join: Join::Mean,
+            fill_zero: false,
+        }
+    }
+}
+
+/// Reads a trace: one series per tenant, sorted by name, on the grid of its step.
+///
+/// The columns are `tenant` (or `customer`), `timestamp_utc` (or `timestamp`), the value columns, and optionally `gap`
+/// (true = the source has no data for this row). Stamps are floored to the step; rows may come in any order; rows of
+/// one step are joined; steps between a tenant's first and last row that have no row are missing.
+///
+/// # Errors
+/// [`TraceError`] with the file, the row and the column.
+pub fn read(path: &Path, options: &ReadOptions) -> Result<Vec<Series>, TraceError> {
+    if options.value_columns.iter().any(String::is_empty) || options.value_columns.is_empty() {
+        return Err(TraceError::Options {
+            path: path.to_owned(),
+            reason: "no value column was named; give a column, or several joined by +".into(),
+        });
+    }
+    if options.step_s == Some(0) {
+        return Err(TraceError::Options {
+            path: path.to_owned(),
+            reason: "a step of 0 s was asked for; it must be at least 1 s".into(),
+        });
+    }
+    let kind = path.extension().and_then(|kind| kind.to_str());
+    let rows = match kind.map(str::to_ascii_lowercase).as_deref() {
+        Some("parquet") => parquet_file::read(path, options)?,
+        Some("csv") => csv_file::read(path, options)?,
+        _ => {
+            return Err(TraceError::UnknownKind {
+                path: path.to_owned(),
+            });
+        }
+    };
+    grid::to_series(path, rows, options)
+}

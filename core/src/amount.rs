@@ -47,11 +47,7 @@ impl Micro {
     /// Whole tokens, rounded down; a debt counts as none.
     #[must_use]
     pub const fn whole_tokens(self) -> u64 {
-        if self.0 <= 0 {
-            0
-        } else {
-            self.0.unsigned_abs() / MICRO_PER_TOKEN.unsigned_abs()
-        }
+        if self.0 <= 0 { 0 } else { (self.0 / MICRO_PER_TOKEN).unsigned_abs() }
     }
 
     /// `self + other`, saturating.
@@ -75,11 +71,11 @@ impl Micro {
     /// `self x numerator / denominator`, rounded down towards zero; zero if the denominator is zero.
     #[must_use]
     pub const fn share(self, numerator: u64, denominator: u64) -> Micro {
-        if denominator == 0 {
-            return Micro::ZERO;
-        }
         let product = (self.0 as i128).saturating_mul(numerator as i128);
-        Micro(clamp_i128(product / denominator as i128))
+        match product.checked_div(denominator as i128) {
+            Some(share) => Micro(clamp_i128(share)),
+            None => Micro::ZERO,
+        }
     }
 }
 
@@ -144,11 +140,11 @@ impl Rate {
         let product = (self.0 as u128)
             .saturating_mul(dt_us as u128)
             .saturating_add(carry as u128);
-        let amount = product / US_PER_S as u128;
+        let amount = product / US_PER_S_WIDE;
         if amount > MAX_MICRO as u128 {
             return (Micro::MAX, 0);
         }
-        (Micro(amount as i64), (product % US_PER_S as u128) as u32)
+        (Micro(amount as i64), (product % US_PER_S_WIDE) as u32)
     }
 
     /// What flows in `dt_us`, rounded down.
@@ -166,7 +162,7 @@ impl Rate {
         if self.0 == 0 {
             return None;
         }
-        let product = (amount.0 as u128).saturating_mul(US_PER_S as u128);
+        let product = (amount.0 as u128).saturating_mul(US_PER_S_WIDE);
         let us = product.div_ceil(self.0 as u128);
         if us > u64::MAX as u128 {
             None
@@ -175,6 +171,8 @@ impl Rate {
         }
     }
 }
+
+const US_PER_S_WIDE: u128 = US_PER_S as u128;
 
 const fn clamp_i128(value: i128) -> i64 {
     if value > i64::MAX as i128 {

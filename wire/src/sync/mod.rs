@@ -19,7 +19,8 @@ pub use reply::{
     SyncErrorCode, SyncReply, Window,
 };
 pub use request::{
-    CustomerReport, DeviationSignal, ModelState, ModelStatus, PoolReport, SyncRequest, WindowWish,
+    CustomerForecast, CustomerReport, DeviationSignal, ModelState, ModelStatus, PoolReport,
+    SyncRequest, WindowWish,
 };
 
 /// Version of the protocol that these messages speak.
@@ -39,7 +40,7 @@ pub const MAX_REPLY_BYTES: usize = 4 << 20;
 
 /// Bit of [`PolicyCustomer::flags`]: admit always, count only.
 pub const FLAG_EXEMPT: u32 = 1;
-/// Bit of [`PolicyCustomer::flags`]: no refill.
+/// Bit of [`PolicyCustomer::flags`]: never admitted until thawed.
 pub const FLAG_FROZEN: u32 = 1 << 1;
 /// Bit of [`PolicyCustomer::flags`]: no longer a policy customer (parts only).
 pub const FLAG_REMOVED: u32 = 1 << 2;

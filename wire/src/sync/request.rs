@@ -54,6 +54,9 @@ pub struct SyncRequest {
     /// `SyncReply.sequence` of the newest reply that was applied; 0 before the first. Grants of a reply that was lost are sent again.
     #[prost(uint64, tag = "17")]
     pub reply_applied: u64,
+    /// Forecasts made since the last answered sync, as many as fit. For the operator's eyes: no grant depends on them.
+    #[prost(message, repeated, tag = "18")]
+    pub forecasts: Vec<CustomerForecast>,
 }
 
 /// Cumulative counters of one customer and resource, in micro-tokens since the incarnation began.
@@ -149,6 +152,32 @@ pub struct DeviationSignal {
     /// Rate of demand seen.
     #[prost(uint64, tag = "4")]
     pub rate_micro_per_s: u64,
+}
+
+/// What a gateway expects of one customer and resource in the running step, in tokens per second.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct CustomerForecast {
+    /// High half of the customer hash.
+    #[prost(fixed64, tag = "1")]
+    pub hash_high: u64,
+    /// Low half of the customer hash.
+    #[prost(fixed64, tag = "2")]
+    pub hash_low: u64,
+    /// Index of the resource in the applied policy.
+    #[prost(uint32, tag = "3")]
+    pub resource: u32,
+    /// The 0.1 quantile.
+    #[prost(float, tag = "4")]
+    pub low_per_s: f32,
+    /// The 0.5 quantile.
+    #[prost(float, tag = "5")]
+    pub median_per_s: f32,
+    /// The 0.9 quantile.
+    #[prost(float, tag = "6")]
+    pub high_per_s: f32,
+    /// True when the network took part, false when only simple methods did.
+    #[prost(bool, tag = "7")]
+    pub by_network: bool,
 }
 
 /// What the forecaster runs.

@@ -47,7 +47,11 @@ impl Micro {
     /// Whole tokens, rounded down; a debt counts as none.
     #[must_use]
     pub const fn whole_tokens(self) -> u64 {
-        if self.0 <= 0 { 0 } else { (self.0 / MICRO_PER_TOKEN).unsigned_abs() }
+        if self.0 <= 0 {
+            0
+        } else {
+            (self.0 / MICRO_PER_TOKEN).unsigned_abs()
+        }
     }
 
     /// `self + other`, saturating.

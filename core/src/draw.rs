@@ -191,8 +191,12 @@ fn admit(
         if word != Verdict::Shadow && entry.flags.predicted {
             entry.deviations.mark();
         }
+        let taken = match tests.at(resource) {
+            Some(_) => charge.plus(filled.drawn),
+            None => pools.take_of_exempt(resource, charge, conditions.policy),
+        };
         *paid.at_mut(resource) = PoolChange {
-            taken: charge.plus(filled.drawn),
+            taken,
             protected_paid: before.protected().minus(holding.protected()),
             credit_paid: before.credit.level.minus(holding.credit.level),
             lent: filled.drawn,

@@ -131,6 +131,23 @@ impl Pools {
         pool.bucket.put(news, depth);
     }
 
+    /// What of `amount` an exempt customer takes: the pool may owe its depth at most, or a flood of exempt requests would
+    /// starve everyone else long after it has ended.
+    #[must_use]
+    pub fn take_of_exempt(&self, resource: ResourceIndex, amount: Micro, policy: &Policy) -> Micro {
+        let Some(rule) = policy.pool(resource) else {
+            return amount;
+        };
+        amount.min(
+            self.pools
+                .at(resource)
+                .bucket
+                .level
+                .plus(rule.depth)
+                .at_least_zero(),
+        )
+    }
+
     /// Makes the changes of an exchange.
     pub fn apply(&mut self, changes: &PerResource<PoolChange>, policy: &Policy, lease: &Lease) {
         let now = self.at;

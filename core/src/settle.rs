@@ -26,8 +26,12 @@ pub fn fold(
     let drawn_at = chunk.drawn_at.unwrap_or(conditions.now);
     for resource in conditions.policy.resource_indexes() {
         let back = chunk.holdings.at(resource);
+        let mut taken = Micro::ZERO.minus(back.tokens().plus(back.refund));
+        if chunk.exempt {
+            taken = pools.take_of_exempt(resource, taken, conditions.policy);
+        }
         *changes.at_mut(resource) = PoolChange {
-            taken: Micro::ZERO.minus(back.tokens().plus(back.refund)),
+            taken,
             settled: back.drawn,
             settled_drawn_at: drawn_at,
             spent: back.spent,

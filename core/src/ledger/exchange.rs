@@ -13,8 +13,9 @@ use super::page::{Page, PageView};
 use super::shared_data::{SetError, SharedData};
 use super::state::State;
 use super::workers::{WorkerId, Workers};
+use crate::amount::Micro;
 use crate::chunk::{Amounts, Chunk};
-use crate::draw::{Conditions, Drawn, draw};
+use crate::draw::{Conditions, draw};
 use crate::error::CoreError;
 use crate::lease::Lease;
 use crate::limits::{CHUNK_LIFE_US, MAX_CAS_ATTEMPTS};
@@ -33,11 +34,12 @@ pub struct Ledger {
     pools: Vec<u8>,
 }
 
-/// What an exchange found out about the customer.
-enum Found {
-    Entry(Region, u32, u16, Box<Entry>),
-    Nobody,
-    Full(Key),
+/// Where a customer's entry is. Its page lies in the buffer.
+struct Located {
+    key: Key,
+    cas: Option<u32>,
+    position: u16,
+    entry: Entry,
 }
 
 // === impl Ledger ===
@@ -143,36 +145,31 @@ impl Ledger {
             let drawn = draw(conditions, pools, entry, chunk, cost);
             (drawn, drawn.changes)
         });
-        let denied = |retry_at| {
-            let denial = Denial {
-                reason: Reason::Unknown,
-                resource: ResourceIndex::FIRST,
-                retry_at,
-            };
-            Drawn {
-                verdict: Verdict::Denied(denial),
-                holdings: PerResource::default(),
-                changes: PerResource::default(),
+        let retry_at = match decided {
+            Ok(Some((drawn, entry))) => {
+                chunk.contract = entry.contract;
+                chunk.exempt = entry.flags.exempt;
+                chunk.contended = entry.is_contended(conditions.policy);
+                chunk.refilled(drawn.holdings, conditions.now);
+                if let Verdict::Denied(denial) = drawn.verdict {
+                    chunk.remember(denial, *cost.at(denial.resource), conditions.now);
+                }
+                return Ok(drawn.verdict);
             }
-        };
-        let (drawn, entry) = match decided {
-            Ok(Some((drawn, entry))) => (drawn, entry),
-            Ok(None) => (denied(TimeUs::NEVER), Entry::default()),
+            Ok(None) => TimeUs::NEVER,
             // Room for a stranger comes when other strangers have paid their debts and returned their chunks.
-            Err(CoreError::PageFull { .. }) => (
-                denied(conditions.now.plus_us(CHUNK_LIFE_US)),
-                Entry::default(),
-            ),
+            Err(CoreError::PageFull { .. }) => conditions.now.plus_us(CHUNK_LIFE_US),
             Err(error) => return Err(error),
         };
-        chunk.refilled(drawn.holdings, conditions.now);
-        chunk.contract = entry.contract;
-        chunk.exempt = entry.flags.exempt;
-        chunk.contended = entry.is_contended(conditions.policy);
-        if let Verdict::Denied(denial) = drawn.verdict {
-            chunk.remember(denial, *cost.at(denial.resource), conditions.now);
-        }
-        Ok(drawn.verdict)
+        self.give_back_to_nobody(data, conditions, chunk)?;
+        let denial = Denial {
+            reason: Reason::Unknown,
+            resource: ResourceIndex::FIRST,
+            retry_at,
+        };
+        chunk.refilled(PerResource::default(), conditions.now);
+        chunk.remember(denial, Micro::ZERO, conditions.now);
+        Ok(Verdict::Denied(denial))
     }
 
     /// Gives a chunk back: what is left in it, and its counts.
@@ -194,9 +191,7 @@ impl Ledger {
         match folded {
             Ok(Some(_)) => {}
             Ok(None) | Err(CoreError::PageFull { .. }) => {
-                self.edit_pools(data, conditions, |pools| {
-                    fold(conditions, pools, None, chunk);
-                })?
+                self.give_back_to_nobody(data, conditions, chunk)?
             }
             Err(error) => return Err(error),
         }
@@ -353,38 +348,37 @@ impl Ledger {
         customer: &CustomerHash,
         mut operate: impl FnMut(&mut Pools, &mut Entry) -> (T, PerResource<PoolChange>),
     ) -> Result<Option<(T, Entry)>, CoreError> {
-        let has_pools = conditions
-            .policy
-            .resources
-            .iter()
-            .any(|resource| resource.pool.is_some());
+        let policy = conditions.policy;
+        let has_pools = policy
+            .resource_indexes()
+            .any(|resource| policy.pool(resource).is_some());
         let mut key = None;
         for _ in 0..MAX_CAS_ATTEMPTS {
-            let (found, page_cas) = self.find(data, conditions, customer)?;
-            let (region, page, position, mut entry) = match found {
-                Found::Entry(region, page, position, entry) => (region, page, position, entry),
-                Found::Nobody => return Ok(None),
-                Found::Full(key) => {
-                    return Err(CoreError::PageFull {
-                        key: key.as_str().to_owned(),
-                    });
-                }
+            let Some(Located {
+                key: page_key,
+                cas,
+                position,
+                mut entry,
+            }) = self.locate(data, conditions, customer)?
+            else {
+                return Ok(None);
             };
-            let page_key = self.state.layout.key(region, page);
             key = Some(page_key);
             let (mut pools, pool_cas) = if has_pools {
                 self.read_pools(data, conditions)?
             } else {
-                (Pools::default(), 0)
+                (Pools::default(), None)
             };
             let (outcome, changes) = operate(&mut pools, &mut entry);
-            let moves_pool = has_pools && changes.iter().any(|change| !change.is_nothing());
+            let moves =
+                |resource| policy.pool(resource).is_some() && !changes.at(resource).is_nothing();
+            let moves_pool = policy.resource_indexes().any(moves);
             if moves_pool && !self.write_pools(data, &pools, pool_cas)? {
                 continue;
             }
             Page::open(&mut self.page, self.state.resources)?.put(position, &entry);
-            match write(data, page_key.as_str(), &self.page, page_cas) {
-                Ok(true) => return Ok(Some((outcome, *entry))),
+            match write(data, page_key.as_str(), &self.page, cas) {
+                Ok(true) => return Ok(Some((outcome, entry))),
                 Ok(false) if moves_pool => self.undo(data, conditions, &changes)?,
                 Ok(false) => {}
                 Err(error) => {
@@ -398,29 +392,30 @@ impl Ledger {
         Err(contended(key.as_ref().map_or("the ledger", Key::as_str)))
     }
 
-    /// Finds the customer's entry: in the policy's region, otherwise among the others. Leaves its page in the buffer.
-    fn find(
+    /// Finds the customer's entry: in the policy's region, otherwise among the others, where an absent one is added.
+    /// `None` if the customer is in no policy and such customers are denied.
+    fn locate(
         &mut self,
         data: &mut impl SharedData,
         conditions: &Conditions<'_>,
         customer: &CustomerHash,
-    ) -> Result<(Found, Option<u32>), CoreError> {
+    ) -> Result<Option<Located>, CoreError> {
         let layout = self.state.layout;
-        let page = layout.page_of(Region::Policy, customer);
-        let cas = self.read_page(data, &layout.key(Region::Policy, page), conditions.now)?;
+        let key = layout.key(Region::Policy, layout.page_of(Region::Policy, customer));
+        let cas = self.read_page(data, &key, conditions.now)?;
         let known = Page::open(&mut self.page, self.state.resources)?;
         if let Some(position) = known.view().find(customer) {
-            let entry = known.get(position)?;
-            return Ok((
-                Found::Entry(Region::Policy, page, position, Box::new(entry)),
+            return Ok(Some(Located {
+                key,
                 cas,
-            ));
+                position,
+                entry: known.get(position)?,
+            }));
         }
         let Some(contract) = conditions.policy.unknown_contract() else {
-            return Ok((Found::Nobody, cas));
+            return Ok(None);
         };
-        let page = layout.page_of(Region::Other, customer);
-        let key = layout.key(Region::Other, page);
+        let key = layout.key(Region::Other, layout.page_of(Region::Other, customer));
         let cas = self.read_page(data, &key, conditions.now)?;
         let mut others = Page::open(&mut self.page, self.state.resources)?;
         match others.find_or_add(
@@ -430,12 +425,31 @@ impl Ledger {
             &conditions.lease,
             conditions.now,
         )? {
-            Some((position, entry)) => Ok((
-                Found::Entry(Region::Other, page, position, Box::new(entry)),
+            Some((position, entry)) => Ok(Some(Located {
+                key,
                 cas,
-            )),
-            None => Ok((Found::Full(key), cas)),
+                position,
+                entry,
+            })),
+            None => Err(CoreError::PageFull {
+                key: key.as_str().to_owned(),
+            }),
         }
+    }
+
+    /// The customer has gone: its contract tokens are lost, but pool tokens are everyone's.
+    fn give_back_to_nobody(
+        &mut self,
+        data: &mut impl SharedData,
+        conditions: &Conditions<'_>,
+        chunk: &Chunk,
+    ) -> Result<(), CoreError> {
+        if chunk.is_settled() {
+            return Ok(());
+        }
+        self.edit_pools(data, conditions, |pools| {
+            fold(conditions, pools, None, chunk);
+        })
     }
 
     fn read_page(
@@ -456,9 +470,9 @@ impl Ledger {
         &mut self,
         data: &mut impl SharedData,
         conditions: &Conditions<'_>,
-    ) -> Result<(Pools, u32), CoreError> {
+    ) -> Result<(Pools, Option<u32>), CoreError> {
         match data.get(POOL_KEY, &mut self.pools)? {
-            Some(cas) => Ok((Pools::decode(&self.pools, self.state.resources)?, cas)),
+            Some(cas) => Ok((Pools::decode(&self.pools, self.state.resources)?, Some(cas))),
             None => {
                 // As with a page: what vanished comes back empty.
                 let pools = Pools {
@@ -466,7 +480,7 @@ impl Ledger {
                     ..Pools::default()
                 };
                 self.pools = pools.encode(self.state.resources);
-                Ok((pools, 0))
+                Ok((pools, None))
             }
         }
     }
@@ -475,10 +489,10 @@ impl Ledger {
         &mut self,
         data: &mut impl SharedData,
         pools: &Pools,
-        cas: u32,
+        cas: Option<u32>,
     ) -> Result<bool, CoreError> {
         pools.write(&mut self.pools, self.state.resources);
-        write(data, POOL_KEY, &self.pools, Some(cas))
+        write(data, POOL_KEY, &self.pools, cas)
     }
 
     fn undo(
@@ -504,7 +518,10 @@ impl Ledger {
         now: TimeUs,
     ) -> Result<(), CoreError> {
         let starts_full = is_new && self.state.lease == Lease::StandAlone;
-        let empty = Page::empty(self.state.resources, if starts_full { None } else { Some(now) });
+        let empty = Page::empty(
+            self.state.resources,
+            if starts_full { None } else { Some(now) },
+        );
         for region in [Region::Policy, Region::Other] {
             for page in 0..self.state.layout.pages(region) {
                 let key = self.state.layout.key(region, page);

@@ -170,6 +170,21 @@ impl<'a> Page<'a> {
         }
     }
 
+    /// Changes the entry of a customer, if it is on the page.
+    pub fn update(
+        &mut self,
+        customer: &CustomerHash,
+        change: impl FnOnce(&mut Entry),
+    ) -> Result<bool, CoreError> {
+        let Some(position) = self.view().find(customer) else {
+            return Ok(false);
+        };
+        let mut entry = self.get(position)?;
+        change(&mut entry);
+        self.put(position, &entry);
+        Ok(true)
+    }
+
     /// Adds an entry at the end.
     pub fn push(&mut self, entry: &Entry) -> u16 {
         let position = self.count;

@@ -2,7 +2,7 @@
 //!
 //! Envoy calls every callback that a module exports and the SDK exports all of them: the ones that a plugin does
 //! not need cost about 1.3 us per request. They cannot be left out at link time without forking the SDK, so they
-//! are dropped afterwards; what only they reached falls out with them.
+//! are dropped afterwards; what only they reached falls out with them. Those that stay may get another name there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::command::{cargo, program, root, run, target_dir};
+use crate::exports::{self, Export};
 use crate::setup;
 
 /// What is shipped, and how `wasm-opt` weighs speed against size.
@@ -84,7 +85,7 @@ fn finish(plugin: &Plugin, out: &Path) -> Result<()> {
     let stamp = out.join(format!("{}.stamp", plugin.name));
     let inputs = fingerprint(&[
         &code,
-        exports.join(" ").as_bytes(),
+        format!("{exports:?}").as_bytes(),
         plugin.optimise.as_bytes(),
     ]);
     if shipped.is_file() && fs::read_to_string(&stamp).is_ok_and(|seen| seen == inputs) {
@@ -104,6 +105,10 @@ fn finish(plugin: &Plugin, out: &Path) -> Result<()> {
     // It reports what it removed, a line for each: of no use to the reader of a build log.
     drop_exports.stdout(std::process::Stdio::null());
     run(&mut drop_exports)?;
+    let module = fs::read(&kept).context("wasm-metadce wrote nothing")?;
+    let renamed = exports::rename(&module, &exports)
+        .with_context(|| format!("cannot rename the exports of {}", linked.display()))?;
+    fs::write(&kept, renamed).context("cannot write the intermediate module")?;
     let mut optimise = program(setup::tool("wasm-opt"));
     optimise
         .arg(plugin.optimise)
@@ -123,17 +128,12 @@ fn finish(plugin: &Plugin, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `plugin/NAME/exports.txt`: one export a line, `#` begins a comment.
-fn wanted_exports(plugin: &Plugin) -> Result<Vec<String>> {
+/// What `plugin/NAME/exports.txt` lists.
+fn wanted_exports(plugin: &Plugin) -> Result<Vec<Export>> {
     let file: PathBuf = root().join("plugin").join(plugin.name).join("exports.txt");
     let text =
         fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let exports: Vec<String> = text
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim())
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let exports = exports::parse(&text);
     if exports.is_empty() {
         bail!(
             "{} lists no export: Envoy could not start the plugin",
@@ -144,14 +144,14 @@ fn wanted_exports(plugin: &Plugin) -> Result<Vec<String>> {
 }
 
 /// wasm-metadce keeps what its graph reaches; one root that reaches each wanted export says just that.
-fn export_graph(exports: &[String]) -> String {
+fn export_graph(exports: &[Export]) -> String {
     let names: Vec<String> = exports
         .iter()
-        .map(|name| format!("export:{name}"))
+        .map(|export| format!("export:{}", export.linked))
         .collect();
     let mut nodes = vec![serde_json::json!({ "name": "envoy", "root": true, "reaches": names })];
     for (export, name) in exports.iter().zip(&names) {
-        nodes.push(serde_json::json!({ "name": name, "export": export }));
+        nodes.push(serde_json::json!({ "name": name, "export": export.linked }));
     }
     serde_json::Value::Array(nodes).to_string()
 }

@@ -30,10 +30,12 @@ pub struct Secrets {
 /// What the control plane knows of a customer that the client cannot see.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Insight {
-    /// Rate at which the shadow bucket refills: the forecast's upper quantile.
-    pub forecast_per_s: Option<f64>,
+    /// Quantiles 0.1 and 0.9 of the forecast for the running step.
+    pub band_per_s: Option<(f64, f64)>,
     /// Tokens in the standard bucket.
     pub standard_tokens: Option<f64>,
+    /// Claims in the shadow bucket, and its depth.
+    pub shadow_tokens: Option<(f64, f64)>,
     /// Whether the contention flag is raised.
     pub contended: bool,
 }
@@ -193,8 +195,11 @@ impl Insight {
     fn new(answer: &Value) -> Self {
         let resource = &answer["resources"]["requests"];
         Self {
-            forecast_per_s: resource["forecast_per_s"].as_f64(),
+            band_per_s: resource["forecast_low_per_s"]
+                .as_f64()
+                .zip(resource["forecast_high_per_s"].as_f64()),
             standard_tokens: resource["tokens"].as_f64(),
+            shadow_tokens: None,
             contended: resource["contended"].as_bool().unwrap_or(false),
         }
     }

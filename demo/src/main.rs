@@ -32,7 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use places::Places;
 use report::Comparison;
 use run::Stage;
-use scenario::{Scenario, Size};
+use scenario::{Role, Scenario, Size};
 
 /// Shows shadow buckets at work: real Envoy, real control plane, replayed demand.
 #[derive(Debug, Parser)]
@@ -79,11 +79,7 @@ async fn demo(arguments: &Arguments) -> Result<()> {
     };
     let scenario = Scenario::new(places.data.as_deref(), size)?;
     let arrivals = arrivals::schedule(&scenario, arguments.seed);
-    eprintln!(
-        "demo: demand from {}, {} requests, twice",
-        scenario.source,
-        arrivals.len()
-    );
+    introduce(&scenario, arrivals.len());
     let stage = Stage {
         places: &places,
         scenario: &scenario,
@@ -100,6 +96,27 @@ async fn demo(arguments: &Arguments) -> Result<()> {
         places.report.display()
     );
     Ok(())
+}
+
+/// Says what is about to be shown.
+fn introduce(scenario: &Scenario, requests: usize) {
+    eprintln!(
+        "demo: demand from {}, {requests} requests, once with and once without shadow buckets",
+        scenario.source
+    );
+    for customer in &scenario.customers {
+        eprintln!(
+            "demo:   {:<6} is {}, contract {:.0}/s{}",
+            customer.name,
+            customer.tenant,
+            customer.rate_per_s,
+            if customer.role == Role::Spiker {
+                ", with spikes added"
+            } else {
+                ""
+            }
+        );
+    }
 }
 
 /// Returns when the user or the system asks the demo to end.

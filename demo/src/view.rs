@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use crate::control_plane::Insight;
-use crate::scenario::{Role, Scenario};
+use crate::scenario::{Customer, Role, Scenario};
 use crate::tally::Tally;
 
 /// Moves the cursor to the top left corner and clears what is below it.
@@ -19,6 +19,8 @@ const YELLOW: &str = "\x1b[33m";
 const RESET: &str = "\x1b[0m";
 /// Width of a bucket's bar in characters.
 const BAR: usize = 10;
+/// Width of a bucket's column: bar and percentage.
+const BUCKET: usize = BAR + 5;
 
 /// A moment of a run.
 #[derive(Debug)]
@@ -81,18 +83,17 @@ fn write_screen(text: &mut String, frame: &Frame<'_>) -> std::fmt::Result {
     )?;
     writeln!(
         text,
-        "{DIM}{:<9} {:>8} {:>12} {:>9}  {:<width$}  {:>8} {:>9} {:>12} {:>9}  {}{RESET}",
+        "{DIM}{:<9}{:>7}{:>12}{:>9}   {:<BUCKET$}   {:<BUCKET$}{:>10}{:>10}{:>10}{:>10}{RESET}",
         "customer",
-        "demand/s",
-        "forecast/s",
+        "demand",
+        "forecast",
         "contract",
-        "standard",
+        "standard bucket",
+        "shadow bucket",
         "shadow",
         "standard",
-        "denied pool",
-        "contract",
-        "",
-        width = BAR + 5,
+        "no pool",
+        "no contr."
     )?;
     for ((customer, tally), insight) in scenario
         .customers
@@ -100,32 +101,47 @@ fn write_screen(text: &mut String, frame: &Frame<'_>) -> std::fmt::Result {
         .zip(frame.tallies)
         .zip(frame.insights)
     {
-        let denied = if tally.denied_by_pool > 0 { RED } else { "" };
-        writeln!(
-            text,
-            "{}{:<9}{RESET} {:>8} {:>12} {:>9.0}  {}  {GREEN}{:>8}{RESET} {:>9} {denied}{:>12}{RESET} {:>9}  {}",
-            if customer.role == Role::Spiker {
-                YELLOW
-            } else {
-                ""
-            },
-            customer.name,
-            tally.demand,
-            insight
-                .forecast_per_s
-                .map_or_else(|| "-".to_owned(), |high| format!("{high:.0}")),
-            customer.rate_per_s,
-            bar(insight.standard_tokens, customer.burst),
-            tally.shadow,
-            tally.standard,
-            tally.denied_by_pool,
-            tally.denied_by_contract,
-            if insight.contended { "contention" } else { "" },
-        )?;
+        write_customer(text, customer, tally, insight)?;
     }
     writeln!(
         text,
-        "\n{DIM}Ctrl-C ends the demo and everything that it started.{RESET}"
+        "\n{DIM}All rates per second. forecast: quantiles 0.1 to 0.9. shadow, standard: verdicts of admitted requests.\n\
+         no pool, no contr.: denials and what was short. contention: sustained deviation from the forecast.\n\
+         Ctrl-C ends the demo and everything that it started.{RESET}"
+    )
+}
+
+fn write_customer(
+    text: &mut String,
+    customer: &Customer,
+    tally: &Tally,
+    insight: &Insight,
+) -> std::fmt::Result {
+    let colour = if customer.role == Role::Spiker {
+        YELLOW
+    } else {
+        ""
+    };
+    let denied = if tally.denied_by_pool > 0 { RED } else { "" };
+    let band = insight.band_per_s.map_or_else(
+        || "-".to_owned(),
+        |(low, high)| format!("{low:.0}..{high:.0}"),
+    );
+    writeln!(
+        text,
+        "{colour}{:<9}{RESET}{:>7}{band:>12}{:>9.0}   {}   {}{GREEN}{:>10}{RESET}{:>10}{denied}{:>10}{RESET}{:>10}   {}",
+        customer.name,
+        tally.demand,
+        customer.rate_per_s,
+        bar(insight
+            .standard_tokens
+            .map(|tokens| (tokens, customer.burst))),
+        bar(insight.shadow_tokens),
+        tally.shadow,
+        tally.standard,
+        tally.denied_by_pool,
+        tally.denied_by_contract,
+        if insight.contended { "contention" } else { "" },
     )
 }
 
@@ -133,10 +149,10 @@ fn on_off(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
-/// A bucket's level as a bar and a percentage.
-fn bar(tokens: Option<f64>, depth: f64) -> String {
-    let Some(tokens) = tokens else {
-        return format!("{:<width$}", "-", width = BAR + 5);
+/// Level and depth of a bucket as a bar and a percentage.
+fn bar(bucket: Option<(f64, f64)>) -> String {
+    let Some((tokens, depth)) = bucket.filter(|(_, depth)| *depth > 0.0) else {
+        return format!("{:<BUCKET$}", "-");
     };
     let share = (tokens / depth).clamp(0.0, 1.0);
     let full = (share * BAR as f64).round() as usize;
@@ -146,4 +162,68 @@ fn bar(tokens: Option<f64>, depth: f64) -> String {
         "░".repeat(BAR - full),
         share * 100.0
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Frame, bar, line, screen};
+    use crate::control_plane::Insight;
+    use crate::scenario::{Scenario, Size};
+    use crate::tally::Tally;
+
+    #[test]
+    fn a_bar_has_the_same_width_whatever_it_shows() {
+        for bucket in [
+            None,
+            Some((0.0, 10.0)),
+            Some((3.0, 10.0)),
+            Some((11.0, 10.0)),
+            Some((-1.0, 10.0)),
+            Some((0.0, 0.0)),
+        ] {
+            assert_eq!(bar(bucket).chars().count(), 15, "{bucket:?}");
+        }
+    }
+
+    #[test]
+    fn the_screen_names_every_customer_and_what_it_was_denied() {
+        let size = Size {
+            capacity_per_s: 500.0,
+            steps: 10,
+            step_ms: 1_000,
+            seed: 1,
+        };
+        let scenario = Scenario::new(None, size).unwrap();
+        let tallies = vec![
+            Tally {
+                demand: 100,
+                shadow: 60,
+                standard: 3,
+                denied_by_pool: 37,
+                denied_by_contract: 0
+            };
+            6
+        ];
+        let insights = vec![
+            Insight {
+                band_per_s: Some((90.0, 110.0)),
+                contended: true,
+                ..Insight::default()
+            };
+            6
+        ];
+        let frame = Frame {
+            scenario: &scenario,
+            shadow_on: true,
+            seconds: (1.0, 10.0),
+            tallies: &tallies,
+            insights: &insights,
+            upstream: (600, 0),
+        };
+        let shown = screen(&frame);
+        for word in ["acorn", "flare", "90..110", "contention", "37"] {
+            assert!(shown.contains(word), "{word} is missing in\n{shown}");
+        }
+        assert!(line(&frame).contains("pool  222/s"), "{}", line(&frame));
+    }
 }

@@ -65,8 +65,9 @@ pub fn over_admission(admitted: &[Admitted], rate_per_s: f64, burst: f64) -> f64
 }
 
 /// Denials that the customer's own contract would not have made, replayed from all of its requests: those that came
-/// while a standard bucket of its rate and burst, paying only for what was admitted, held a token.
-pub fn denied_in_contract(attempts: &[Attempt], rate_per_s: f64, burst: f64) -> u64 {
+/// while a standard bucket of its rate and burst, paying only for what was admitted, held a token. Only denials from
+/// `from_us` on are counted.
+pub fn denied_in_contract(attempts: &[Attempt], rate_per_s: f64, burst: f64, from_us: u64) -> u64 {
     let mut in_order: Vec<&Attempt> = attempts.iter().collect();
     in_order.sort_by_key(|a| a.sent_us);
     let (mut level, mut at_us, mut denied) = (burst, 0, 0);
@@ -76,7 +77,7 @@ pub fn denied_in_contract(attempts: &[Attempt], rate_per_s: f64, burst: f64) -> 
         at_us = attempt.sent_us;
         if attempt.admitted {
             level -= 1.0;
-        } else if level >= 1.0 {
+        } else if level >= 1.0 && attempt.sent_us >= from_us {
             denied += 1;
         }
     }
@@ -203,7 +204,8 @@ mod tests {
             at(1_000_000, false),
             at(1_000_001, true),
         ];
-        assert_eq!(denied_in_contract(&attempts, 1.0, 2.0), 1);
+        assert_eq!(denied_in_contract(&attempts, 1.0, 2.0, 0), 1);
+        assert_eq!(denied_in_contract(&attempts, 1.0, 2.0, 1_000_001), 0);
     }
 
     #[test]

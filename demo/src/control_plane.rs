@@ -46,6 +46,7 @@ pub struct ControlPlane {
     api: Endpoint,
     secrets: Secrets,
     model_key: String,
+    model_digest: String,
     process: Process,
 }
 
@@ -86,6 +87,7 @@ impl ControlPlane {
             api,
             secrets,
             model_key: String::new(),
+            model_digest: String::new(),
             process,
         };
         plane.wait_ready().await?;
@@ -93,7 +95,7 @@ impl ControlPlane {
             .api
             .send_json(Method::PUT, "/v1/policy", &policy(scenario, shadow_on))
             .await?;
-        plane.release_model(&places.model).await?;
+        plane.upload_model(&places.model).await?;
         Ok(plane)
     }
 
@@ -159,7 +161,7 @@ impl ControlPlane {
         )
     }
 
-    async fn release_model(&mut self, file: &Path) -> Result<()> {
+    async fn upload_model(&mut self, file: &Path) -> Result<()> {
         let model = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let answer = self
             .api
@@ -172,21 +174,27 @@ impl ControlPlane {
             .await?;
         let answer: Value =
             serde_json::from_slice(&answer).context("the answer to the upload is not JSON")?;
-        let digest = answer["digest"]
+        self.model_digest = answer["digest"]
             .as_str()
-            .context("the answer to the upload has no digest")?;
-        self.api
-            .send_json(
-                Method::POST,
-                &format!("/v1/models/{digest}/activate"),
-                &json!({}),
-            )
-            .await?;
+            .context("the answer to the upload has no digest")?
+            .to_owned();
         let status = self.api.get_json("/v1/status").await?;
         self.model_key = status["model_public_key"]
             .as_str()
             .context("the status has no public key")?
             .to_owned();
+        Ok(())
+    }
+
+    /// Lets the gateway fetch the model that was uploaded.
+    pub async fn activate_model(&self) -> Result<()> {
+        self.api
+            .send_json(
+                Method::POST,
+                &format!("/v1/models/{}/activate", self.model_digest),
+                &json!({}),
+            )
+            .await?;
         Ok(())
     }
 }
@@ -220,7 +228,8 @@ fn policy(scenario: &Scenario, shadow_on: bool) -> Value {
     json!({
         "version": 1,
         "resources": { "requests": { "capacity_per_s": scenario.capacity_per_s } },
-        "shadow": { "enabled": shadow_on },
+        // Shallow claims: a tenth of a second of the forecast. What is protected is not served, and the demo is short.
+        "shadow": { "enabled": shadow_on, "credit_ms": 50 },
         "contracts": contracts,
         "customers": customers,
     })

@@ -48,12 +48,14 @@ pub struct GatewaySpec<'a> {
     pub secrets: &'a Secrets,
     /// Ed25519 key under which models are signed, hexadecimal.
     pub model_key: &'a str,
+    /// Length of a step in the trace.
+    pub trace_step_s: u32,
     /// Calendar seconds per second.
     pub speed_up: u64,
-    /// Unix time at which the replay starts, on the wall clock and in the trace.
-    pub replay_wall_ms: u64,
-    /// The same moment in the trace.
-    pub replay_trace_ms: u64,
+    /// A moment on the wall clock, Unix time.
+    pub wall_ms: u64,
+    /// The same moment on the trace's calendar.
+    pub calendar_ms: u64,
 }
 
 /// A running Envoy.
@@ -179,15 +181,17 @@ fn bootstrap_json(spec: &GatewaySpec<'_>) -> Value {
         }],
         "access_log": { "verdict": true },
         "control_plane": { "cold_start": "deny" },
+        "ledger": { "max_policy_customers": 64, "max_other_customers": 64 },
     });
     let forecaster = json!({
         "version": 1,
         "control_plane": { "cluster": "control-plane", "gateway_id": GATEWAY_ID },
         "calendar": {
             "speed_up": spec.speed_up,
-            "wall_start_ms": spec.replay_wall_ms,
-            "calendar_start_ms": spec.replay_trace_ms,
+            "wall_start_ms": spec.wall_ms,
+            "calendar_start_ms": spec.calendar_ms,
         },
+        "series": { "step_s": spec.trace_step_s },
         "model": { "public_keys": [spec.model_key] },
     });
     let filters = json!([

@@ -1,4 +1,6 @@
 //! What a run came to, per customer and as a whole.
+//!
+//! Figures count from the end of the warm-up; over-admission is looked for in the whole run.
 
 use std::collections::BTreeMap;
 
@@ -55,9 +57,20 @@ pub struct Refills {
     pub fallback: u64,
 }
 
+impl Refills {
+    /// What came after `earlier`.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            network: self.network.saturating_sub(earlier.network),
+            fallback: self.fallback.saturating_sub(earlier.fallback),
+        }
+    }
+}
+
 impl RunOutcome {
     /// Sums up the answers of a run.
     pub fn new(scenario: &Scenario, answers: &[Answer], refills: Refills) -> Self {
+        let from_us = scenario.warm_up_us();
         let mut by_customer: BTreeMap<usize, Vec<&Answer>> = BTreeMap::new();
         for answer in answers {
             by_customer.entry(answer.customer).or_default().push(answer);
@@ -67,12 +80,16 @@ impl RunOutcome {
             .iter()
             .enumerate()
             .map(|(i, customer)| {
-                CustomerOutcome::new(customer, by_customer.get(&i).map_or(&[], Vec::as_slice))
+                CustomerOutcome::new(
+                    customer,
+                    by_customer.get(&i).map_or(&[], Vec::as_slice),
+                    from_us,
+                )
             })
             .collect();
         let mut latency_us: Vec<u64> = answers
             .iter()
-            .filter(|a| a.outcome.is_served())
+            .filter(|a| a.due_us >= from_us && a.outcome.is_served())
             .map(|a| a.answered_us.saturating_sub(a.due_us))
             .collect();
         latency_us.sort_unstable();
@@ -80,7 +97,10 @@ impl RunOutcome {
             customers,
             latency_p50_ms: percentile_ms(&latency_us, 50),
             latency_p99_ms: percentile_ms(&latency_us, 99),
-            overloaded: count(answers, |o| o == Outcome::Overloaded),
+            overloaded: answers
+                .iter()
+                .filter(|a| a.due_us >= from_us && a.outcome == Outcome::Overloaded)
+                .count() as u64,
             refills,
         }
     }
@@ -109,9 +129,12 @@ impl RunOutcome {
 }
 
 impl CustomerOutcome {
-    fn new(customer: &Customer, answers: &[&Answer]) -> Self {
+    fn new(customer: &Customer, answers: &[&Answer], from_us: u64) -> Self {
         let count = |wanted: fn(Outcome) -> bool| {
-            answers.iter().filter(|a| wanted(a.outcome)).count() as u64
+            answers
+                .iter()
+                .filter(|a| a.due_us >= from_us && wanted(a.outcome))
+                .count() as u64
         };
         let admitted: Vec<Admitted> = answers
             .iter()
@@ -133,20 +156,21 @@ impl CustomerOutcome {
         Self {
             name: customer.name,
             role: customer.role,
-            offered: answers.len() as u64,
+            offered: count(|_| true),
             shadow: count(|o| o == Outcome::ServedShadow),
             standard: count(|o| o == Outcome::ServedStandard),
             served: count(Outcome::is_served),
             denied: count(Outcome::is_denied),
-            denied_in_contract: denied_in_contract(&attempts, customer.rate_per_s, customer.burst),
+            denied_in_contract: denied_in_contract(
+                &attempts,
+                customer.rate_per_s,
+                customer.burst,
+                from_us,
+            ),
             failed: count(|o| o == Outcome::Failed),
             over_admission: over_admission(&admitted, customer.rate_per_s, customer.burst),
         }
     }
-}
-
-fn count(answers: &[Answer], wanted: impl Fn(Outcome) -> bool) -> u64 {
-    answers.iter().filter(|a| wanted(a.outcome)).count() as u64
 }
 
 fn percentile_ms(sorted_us: &[u64], percent: usize) -> f64 {

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 
 use crate::arrivals::Arrival;
-use crate::client::{Answers, send_all};
+use crate::client::{Answer, Answers, send_all};
 use crate::control_plane::ControlPlane;
 use crate::gateway::{Gateway, GatewaySpec};
 use crate::outcome::{Refills, RunOutcome};
@@ -27,9 +26,13 @@ use crate::view::{self, Frame};
 const FRAME: Duration = Duration::from_millis(250);
 /// Frames between two printed lines without a terminal.
 const FRAMES_PER_LINE: u64 = 20;
-/// Time that Envoy, the first sync and the model have to get ready before the replay starts.
+/// Time that Envoy, the first sync and the model each have to get ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// From loading the history to the replay: the model is activated and takes it over meanwhile.
+const LEAD_MS: u64 = 3_000;
+/// From starting Envoy to the replay, as a guess: the calendar need not be exact to the step, only to the hour.
+const START_UP_MS: u64 = 8_000;
 
 /// What both runs share.
 #[derive(Debug)]
@@ -54,13 +57,8 @@ struct Cast {
 pub async fn run(stage: &Stage<'_>, shadow_on: bool, folder: &Path) -> Result<RunOutcome> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut cast = Cast::start(stage, shadow_on, folder).await?;
-    let before = cast.gateway.refills().await?;
-    let answers = replay(stage, shadow_on, &mut cast).await?;
-    let after = cast.gateway.refills().await?;
-    let refills = Refills {
-        network: after.network - before.network,
-        fallback: after.fallback - before.fallback,
-    };
+    cast.make_ready(stage.scenario).await?;
+    let (answers, refills) = replay(stage, shadow_on, &mut cast).await?;
     Ok(RunOutcome::new(stage.scenario, &answers, refills))
 }
 
@@ -70,13 +68,10 @@ impl Cast {
             places, scenario, ..
         } = stage;
         let upstream = Upstream::start(scenario.capacity_per_s).await?;
-        say("starting the control plane, with its history and the model");
+        say("starting the control plane; it checks the model in its sandbox");
         let control_plane = ControlPlane::start(places, folder, scenario, shadow_on).await?;
-        let replay_wall_ms = unix_ms()?;
-        control_plane
-            .import_history(scenario, replay_wall_ms)
-            .await?;
         say("starting Envoy with both plugins");
+        let replay_start_ms = u64::try_from(scenario.replay_start_s)? * 1_000;
         let gateway = Gateway::start(&GatewaySpec {
             places,
             folder,
@@ -84,37 +79,52 @@ impl Cast {
             control_plane: control_plane.address(),
             secrets: control_plane.secrets(),
             model_key: control_plane.model_key(),
+            trace_step_s: scenario.trace_step_s,
             speed_up: scenario.speed_up(),
-            replay_wall_ms,
-            replay_trace_ms: u64::try_from(scenario.replay_start_s).unwrap_or(0) * 1_000,
+            // Both on a step's edge, so that the steps of the replay are those of the trace.
+            wall_ms: last_edge(unix_ms()?, scenario.step_ms),
+            calendar_ms: replay_start_ms
+                - START_UP_MS / scenario.step_ms * u64::from(scenario.trace_step_s) * 1_000,
         })
         .await?;
-        let mut cast = Self {
+        Ok(Self {
             gateway,
             control_plane,
             upstream,
-        };
-        cast.wait_ready().await?;
-        Ok(cast)
+        })
     }
 
-    /// Waits until the gateway has its policy and runs the model.
-    async fn wait_ready(&mut self) -> Result<()> {
+    /// Brings the gateway to the point where it forecasts by the network from a full window, at the edge of a step.
+    ///
+    /// The history is loaded so that it ends where the replay starts, and the model is activated after that: a gateway asks
+    /// for windows when it takes over a model.
+    async fn make_ready(&mut self, scenario: &Scenario) -> Result<()> {
+        self.wait_for("policy", "forebay.policy_epoch").await?;
+        say("loading the history and activating the model");
+        let start_ms = last_edge(unix_ms()? + LEAD_MS, scenario.step_ms) + scenario.step_ms;
+        self.control_plane
+            .import_history(scenario, start_ms)
+            .await?;
+        self.control_plane.activate_model().await?;
+        self.wait_for("model", "forebay.model_epoch").await?;
+        let now_ms = unix_ms()?;
+        let start_ms = start_ms.max(last_edge(now_ms, scenario.step_ms) + scenario.step_ms);
+        tokio::time::sleep(Duration::from_millis(start_ms - now_ms)).await;
+        Ok(())
+    }
+
+    async fn wait_for(&mut self, what: &str, gauge: &str) -> Result<()> {
         let deadline = Instant::now() + READY_WITHIN;
-        loop {
+        while self.gateway.stat(gauge).await? == 0 {
             self.check()?;
-            if self.gateway.stat("forebay.policy_epoch").await? > 0
-                && self.gateway.stat("forebay.model_epoch").await? > 0
-            {
-                return Ok(());
-            }
             ensure!(
                 Instant::now() < deadline,
-                "the gateway has no policy or no model after {READY_WITHIN:?}; end of Envoy's log:\n{}",
+                "the gateway has no {what} after {READY_WITHIN:?}; end of Envoy's log:\n{}",
                 self.gateway.log_tail()
             );
             tokio::time::sleep(POLL).await;
         }
+        Ok(())
     }
 
     fn check(&mut self) -> Result<()> {
@@ -123,28 +133,27 @@ impl Cast {
     }
 }
 
+/// Sends all requests while the view is drawn. Returns the answers, and the shadow refills after the warm-up.
 async fn replay(
     stage: &Stage<'_>,
     shadow_on: bool,
     cast: &mut Cast,
-) -> Result<Vec<crate::client::Answer>> {
+) -> Result<(Vec<Answer>, Refills)> {
     let scenario = stage.scenario;
     let names = scenario.customers.iter().map(|c| c.name).collect();
     let answers = Answers::default();
     let start = Instant::now();
-    let gateway: SocketAddr = cast.gateway.address;
+    let arrivals = stage.arrivals.to_vec();
     let mut sending = tokio::spawn(send_all(
-        gateway,
+        cast.gateway.address,
         names,
-        stage.arrivals.to_vec(),
+        arrivals,
         start,
         answers.clone(),
     ));
-    let total_s = scenario.step_ms as f64
-        * scenario.customers.first().map_or(0, |c| c.demand.len()) as f64
-        / 1_000.0;
-    let mut frames = 0;
     let mut tick = tokio::time::interval(FRAME);
+    let mut frames = 0;
+    let mut warm = None;
     loop {
         tokio::select! {
             sent = &mut sending => {
@@ -153,14 +162,19 @@ async fn replay(
             }
             _ = tick.tick() => {
                 cast.check()?;
+                let now_us = u64::try_from(start.elapsed().as_micros())?;
+                if warm.is_none() && now_us >= scenario.warm_up_us() {
+                    warm = Some(cast.gateway.refills().await?);
+                }
                 let insights = cast.control_plane.insights(scenario).await?;
-                let now_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-                let tallies =
-                    last_second(&answers.lock().unwrap_or_else(PoisonError::into_inner), scenario.customers.len(), now_us);
+                let tallies = {
+                    let answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+                    last_second(&answers, scenario.customers.len(), now_us)
+                };
                 show(frames, &Frame {
                     scenario,
                     shadow_on,
-                    seconds: (now_us as f64 / 1e6, total_s),
+                    seconds: (now_us as f64 / 1e6, scenario.replay_us() as f64 / 1e6),
                     tallies: &tallies,
                     insights: &insights,
                     upstream: cast.upstream.served_and_refused(),
@@ -169,8 +183,13 @@ async fn replay(
             }
         }
     }
+    let refills = cast
+        .gateway
+        .refills()
+        .await?
+        .since(warm.unwrap_or_default());
     let answers = std::mem::take(&mut *answers.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(answers)
+    Ok((answers, refills))
 }
 
 /// Draws the screen, or prints a line now and then where there is none.
@@ -197,4 +216,9 @@ fn unix_ms() -> Result<u64> {
         .duration_since(UNIX_EPOCH)
         .context("the clock is before 1970")?;
     u64::try_from(since.as_millis()).context("the clock is too far ahead")
+}
+
+/// The last edge of a step at or before a moment.
+fn last_edge(unix_ms: u64, step_ms: u64) -> u64 {
+    unix_ms - unix_ms % step_ms
 }

@@ -33,6 +33,8 @@ const SPIKE_HEIGHT: f64 = 2.0;
 /// Steps from one spike to the next, and the steps that a spike lasts.
 const SPIKE_EVERY_STEPS: (f64, f64) = (3.0, 5.0);
 const SPIKE_STEPS: (f64, f64) = (2.0, 4.0);
+/// Steps of traffic before anything is counted: buckets settle and the forecaster sees its first own steps.
+pub const WARM_UP_STEPS: usize = 4;
 /// Depth of a standard bucket in seconds of its rate.
 const BURST_S: f64 = 1.0;
 /// Days of history that the control plane is given before the replay starts.
@@ -69,7 +71,7 @@ pub struct Customer {
     pub burst: f64,
     /// Tokens per step before the replay, oldest first; NaN where the trace has a gap.
     pub history: Vec<f64>,
-    /// Tokens per step of the replay.
+    /// Tokens per step of the replay, the warm-up first.
     pub demand: Vec<f64>,
 }
 
@@ -104,7 +106,7 @@ pub enum Source {
 pub struct Size {
     /// What upstream and pool can do, tokens per second.
     pub capacity_per_s: f64,
-    /// Steps that are replayed.
+    /// Steps that are replayed and counted, after the warm-up.
     pub steps: usize,
     /// Real length of a step.
     pub step_ms: u64,
@@ -136,21 +138,21 @@ impl Scenario {
     }
 
     fn from_series(series: &[Series], source: Source, size: Size) -> Result<Self> {
+        let steps = WARM_UP_STEPS + size.steps;
         let longest = series.iter().map(Series::len).max().unwrap_or(0);
         let start = (longest as f64 * REPLAY_FROM) as usize;
         let steps_per_day = series.first().map_or(0, |s| 86_400 / s.step_s.max(1)) as usize;
         let oldest = start.saturating_sub(HISTORY_DAYS * steps_per_day);
         ensure!(
-            start + size.steps <= longest,
-            "the trace has {longest} steps; a replay of {} from step {start} does not fit: ask for fewer seconds",
-            size.steps
+            start + steps <= longest,
+            "the trace has {longest} steps; a replay of {steps} from step {start} does not fit: ask for fewer seconds"
         );
         let mut fit: Vec<(f64, &Series)> = series
             .iter()
             .filter(|s| s.len() == longest)
             .filter_map(|s| {
                 Some((
-                    roughness(s.values.get(oldest..start + size.steps)?, start - oldest)?,
+                    roughness(s.values.get(oldest..start + steps)?, start - oldest)?,
                     s,
                 ))
             })
@@ -175,7 +177,7 @@ impl Scenario {
             .map(|(i, (series, name))| {
                 let share = STEADY_SHARES.get(i).copied().unwrap_or(SPIKER_SHARE);
                 let mean_per_s = share * size.capacity_per_s;
-                let window = &series.values[start..start + size.steps];
+                let window = &series.values[start..start + steps];
                 let scale = mean_per_s * step_s / mean(window);
                 let rate_per_s = (STEADY_HEADROOM * mean_per_s).round();
                 Customer {
@@ -220,6 +222,17 @@ impl Scenario {
         })
     }
 
+    /// Length of the replay, warm-up included.
+    pub fn replay_us(&self) -> u64 {
+        let steps = self.customers.first().map_or(0, |c| c.demand.len());
+        self.step_ms * 1_000 * steps as u64
+    }
+
+    /// When counting starts, after the start of the replay.
+    pub fn warm_up_us(&self) -> u64 {
+        self.step_ms * 1_000 * WARM_UP_STEPS as u64
+    }
+
     /// Calendar seconds that pass in one real second.
     pub fn speed_up(&self) -> u64 {
         u64::from(self.trace_step_s) * 1_000 / self.step_ms
@@ -259,7 +272,7 @@ fn add_spikes(demand: &mut [f64], height: f64, seed: u64) {
     let mut random = SeededRandom::new(seed).fork(1);
     let mut between =
         |(low, high): (f64, f64)| (low + (high - low) * random.uniform()).round() as usize;
-    let mut step = 3;
+    let mut step = WARM_UP_STEPS + 1;
     while step < demand.len() {
         let end = (step + between(SPIKE_STEPS)).min(demand.len());
         demand[step..end].fill(height);
@@ -299,7 +312,7 @@ mod tests {
             .iter()
             .filter(|c| c.role == Role::Steady)
             .collect();
-        let mean: f64 = steady.iter().flat_map(|c| &c.demand).sum::<f64>() / 30.0;
+        let mean: f64 = steady.iter().flat_map(|c| &c.demand).sum::<f64>() / 34.0;
         assert!((mean - 465.0).abs() < 1.0, "{mean}");
         let spikes: Vec<_> = scenario
             .customers

@@ -27,6 +27,10 @@ pub struct Chunk {
     pub exempt: bool,
     /// The contention flag at the last draw.
     pub contended: bool,
+    /// There was a draw, and it was no denial that is remembered.
+    is_ready: bool,
+    /// Resources of the policy.
+    resources: u8,
     idle_ticks: u8,
     denial: Option<RememberedDenial>,
 }
@@ -67,31 +71,46 @@ impl Chunk {
     /// Spends `cost` if the chunk has it, all or nothing. `None` means that the ledger must be asked.
     #[inline]
     pub fn spend(&mut self, cost: &Amounts) -> Option<Verdict> {
-        if self.drawn_at.is_none() || self.denial.is_some() {
+        if !self.is_ready {
             return None;
         }
-        let covers =
-            |(holding, cost): (&ChunkHolding, &Micro)| *cost <= Micro::ZERO || holding.has(*cost);
-        if !self.exempt && !self.holdings.iter().zip(cost.iter()).all(covers) {
+        // Only the resources of the policy are looked at: with one of them, this is one comparison and one subtraction.
+        let resources = usize::from(self.resources);
+        let lacks = |(holding, cost): (&ChunkHolding, &Micro)| {
+            *cost > Micro::ZERO && *cost > holding.tokens()
+        };
+        if self
+            .holdings
+            .iter()
+            .zip(cost.iter())
+            .take(resources)
+            .any(lacks)
+            && !self.exempt
+        {
             return None;
         }
         self.idle_ticks = 0;
-        let mut verdict = Verdict::Shadow;
-        let mut charged = false;
-        for (holding, cost) in self.holdings.iter_mut().zip(cost.iter()) {
+        let (mut is_charged, mut is_foreseen) = (false, true);
+        for (holding, cost) in self.holdings.iter_mut().zip(cost.iter()).take(resources) {
             if *cost > Micro::ZERO {
-                verdict = verdict.and(holding.spend(*cost, self.exempt));
-                charged = true;
+                is_charged = true;
+                is_foreseen &= holding.spend(*cost, self.exempt);
             }
         }
-        Some(if charged { verdict } else { Verdict::Standard })
+        Some(if is_charged && is_foreseen {
+            Verdict::Shadow
+        } else {
+            Verdict::Standard
+        })
     }
 
-    /// Denies a request that is at least as large as one that was denied a moment ago, and counts it.
+    /// Denies a request that is at least as large as one that was denied a moment ago, and counts it: a flood costs the
+    /// ledger nothing. For a larger request the time to come back is the smaller one's, a lower bound.
     #[inline]
     pub fn deny_again(&mut self, cost: &Amounts, now: TimeUs) -> Option<Denial> {
         let remembered = self.denial?;
         if now >= remembered.until {
+            // The chunk stays unready: the ledger decides, and fills it.
             self.denial = None;
             return None;
         }
@@ -112,7 +131,7 @@ impl Chunk {
             if !exempt && !holding.has(difference) {
                 return difference;
             }
-            let _ = holding.spend(difference, exempt);
+            holding.spend(difference, exempt);
             return Micro::ZERO;
         }
         let back = Micro::ZERO.minus(difference);
@@ -197,8 +216,15 @@ impl Chunk {
     }
 
     /// Replaces the contents after an exchange with the ledger: everything old has been reported.
-    pub(crate) fn refilled(&mut self, holdings: PerResource<ChunkHolding>, now: TimeUs) {
+    pub(crate) fn refilled(
+        &mut self,
+        holdings: PerResource<ChunkHolding>,
+        resources: u8,
+        now: TimeUs,
+    ) {
         self.holdings = holdings;
+        self.resources = resources;
+        self.is_ready = true;
         self.drawn_at = Some(now);
         self.denial = None;
         self.idle_ticks = 0;
@@ -226,6 +252,7 @@ impl Chunk {
             cost,
             until,
         });
+        self.is_ready = false;
     }
 
     fn count_denied(&mut self, cost: &Amounts) {
@@ -247,25 +274,29 @@ impl ChunkHolding {
         self.claimed.plus(self.plain)
     }
 
+    #[inline]
     const fn has(&self, cost: Micro) -> bool {
         self.tokens().get() >= cost.get()
     }
 
-    fn spend(&mut self, cost: Micro, exempt: bool) -> Verdict {
+    /// Spends a cost that is covered; whether the shadow bucket had foreseen all of it.
+    #[inline]
+    const fn spend(&mut self, cost: Micro, exempt: bool) -> bool {
         self.spent = self.spent.plus(cost);
+        if self.claimed.get() >= cost.get() && !exempt {
+            self.claimed = self.claimed.minus(cost);
+            return true;
+        }
         if exempt {
             self.plain = self.plain.minus(cost);
-            return Verdict::Standard;
-        }
-        if self.claimed >= cost {
-            self.claimed = self.claimed.minus(cost);
-            return Verdict::Shadow;
+            return false;
         }
         // Plain tokens go first, so that the claim is still there for a request that it covers whole.
-        let plain = self.plain.at_least_zero().min(cost);
+        let held = self.plain.at_least_zero();
+        let plain = if held.get() < cost.get() { held } else { cost };
         self.plain = self.plain.minus(plain);
         self.claimed = self.claimed.minus(cost.minus(plain));
         self.deviation = self.deviation.plus(plain);
-        Verdict::Standard
+        false
     }
 }

@@ -262,6 +262,7 @@ fn fill(holding: &mut Holding, standing: &Standing, wanted: Micro) -> ChunkHoldi
         .take(claimed.min(holding.credit.level.at_least_zero()));
     let drawn = claimed.plus(plain);
     holding.contract.take(drawn);
+    holding.outstanding.lend(drawn);
     ChunkHolding {
         claimed,
         plain,

@@ -150,7 +150,7 @@ impl Ledger {
                 chunk.contract = entry.contract;
                 chunk.exempt = entry.flags.exempt;
                 chunk.contended = entry.is_contended(conditions.policy);
-                chunk.refilled(drawn.holdings, conditions.now);
+                chunk.refilled(drawn.holdings, self.state.resources, conditions.now);
                 if let Verdict::Denied(denial) = drawn.verdict {
                     chunk.remember(denial, *cost.at(denial.resource), conditions.now);
                 }
@@ -167,7 +167,7 @@ impl Ledger {
             resource: ResourceIndex::FIRST,
             retry_at,
         };
-        chunk.refilled(PerResource::default(), conditions.now);
+        chunk.refilled(PerResource::default(), self.state.resources, conditions.now);
         chunk.remember(denial, Micro::ZERO, conditions.now);
         Ok(Verdict::Denied(denial))
     }
@@ -244,7 +244,10 @@ impl Ledger {
         for _ in 0..MAX_CAS_ATTEMPTS {
             let cas = self.read_page(data, &key, now)?;
             let mut view = Page::open(&mut self.page, self.state.resources)?;
-            if !edit(&mut view)? || write(data, key.as_str(), &self.page, cas)? {
+            let is_changed = edit(&mut view)?;
+            // A page that had vanished is written in any case, so that it is there again.
+            let is_there = cas.is_some();
+            if (is_there && !is_changed) || write(data, key.as_str(), &self.page, cas)? {
                 return Ok(());
             }
         }

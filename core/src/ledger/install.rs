@@ -59,7 +59,7 @@ impl Install {
     #[must_use]
     pub fn new(ledger: &Ledger, mut customers: Vec<PolicyCustomer>, whole: bool) -> Install {
         let layout = ledger.state().layout;
-        customers.sort_by_key(|customer| {
+        customers.sort_unstable_by_key(|customer| {
             (
                 layout.page_of(Region::Policy, &customer.customer),
                 customer.customer,

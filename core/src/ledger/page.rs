@@ -230,10 +230,11 @@ impl<'a> Page<'a> {
             entry.contract = contract;
             return Ok(Some((position, entry)));
         }
+        // It was absent before anyone is evicted for it, so that eviction is not the one to count from.
+        let entry = self.newcomer(customer, contract, policy, now);
         if self.count >= MAX_OTHER_PAGE_ENTRIES && !self.evict(policy, lease, now)? {
             return Ok(None);
         }
-        let entry = self.newcomer(customer, contract, policy, now);
         let position = self.push(&entry);
         Ok(Some((position, entry)))
     }

@@ -1,0 +1,296 @@
+//! What a million policy customers cost, in memory and per decision.
+//!
+//! The ledger lies in an emulation of Envoy's shared data: a hash map from key to (bytes, compare-and-swap number), with the
+//! value copied out on each get and in on each set. A decision is the whole path: hash the key, look it up in the worker's
+//! cache, on a miss compute the customer's keyed 128-bit hash and make room in the cache, then draw from the ledger with
+//! compare-and-swap. Customers are drawn uniformly, so with a million of them practically every decision misses the cache
+//! and finds its page cold in memory; with a thousand everything is warm. Each customer asks equally often in both
+//! runs (on the virtual clock), so in both nearly every decision is a draw and chunks help neither.
+//!
+//! `admitted_of_allowance`: every customer asks for 2.5 times its contract, and once more at the end. Allowance is
+//! burst + rate x t, in whole tokens. `bytes_per_customer`: growth of the heap while a million customers are installed: pages,
+//! keys, map, malloc overhead, and the pages for other customers.
+#![allow(
+    unsafe_code,
+    missing_docs,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench: it reads the clock, counts in the allocator, and a failed step must stop it"
+)]
+
+mod report;
+
+use forebay_core::cache::ChunkCache;
+use forebay_core::chunk::Amounts;
+use forebay_core::draw::Conditions;
+use forebay_core::lease::Lease;
+use forebay_core::ledger::{Install, LedgerSize, MemoryData, PolicyCustomer};
+use forebay_core::policy::{
+    Contract, ContractIndex, Limits, PoolRule, Resource, ShadowRule, Tier, Unknown,
+};
+use forebay_core::{CustomerHash, Ledger, Micro, PerResource, Policy, Rate, TimeUs, Verdict};
+use report::{Counting, Row, cpu_ns, live_bytes, median, publish};
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::hash::Hasher;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const MANY: u64 = 1_000_000;
+const FEW: u64 = 1_000;
+const ROUNDS: u64 = 5;
+const RATE_PER_S: u64 = 2;
+const BURST: u64 = 5;
+const DEMAND_PER_S: u64 = 5;
+const TICK_US: u64 = 100_000;
+const CACHE: usize = 16_384;
+
+struct Gateway {
+    policy: Policy,
+    data: MemoryData,
+    ledger: Ledger,
+    cache: ChunkCache,
+    customers: u64,
+    random: u64,
+    now: TimeUs,
+    started: TimeUs,
+    admitted: u64,
+    cost: Amounts,
+    key: Vec<u8>,
+}
+
+impl Gateway {
+    fn new(customers: u64) -> Gateway {
+        let policy = policy();
+        let mut data = MemoryData::default();
+        let now = TimeUs(1_000_000_000);
+        let size = LedgerSize {
+            max_policy_customers: customers,
+            max_other_customers: 10_000,
+        };
+        let mut ledger = Ledger::seed(&mut data, size, &policy, Lease::StandAlone, now).unwrap();
+        let conditions = Conditions {
+            policy: &policy,
+            lease: Lease::StandAlone,
+            now,
+            workers: 4,
+        };
+        let mut key = Vec::new();
+        let list = (0..customers).map(|number| {
+            write_key(&mut key, number);
+            PolicyCustomer::plain(hash(&key), ContractIndex(0))
+        });
+        let mut install = Install::new(&ledger, list.collect(), true);
+        while !install
+            .step(&mut ledger, &mut data, &conditions, 1024)
+            .unwrap()
+        {}
+        assert_eq!(install.done().added, customers);
+        Gateway {
+            policy,
+            data,
+            ledger,
+            cache: ChunkCache::new(CACHE, 11),
+            customers,
+            random: 1,
+            now,
+            started: now,
+            admitted: 0,
+            cost: PerResource::only_first(Micro::from_tokens(1)),
+            key,
+        }
+    }
+
+    /// Decides so many requests of customers drawn uniformly; the clock moves on so that each asks `DEMAND_PER_S` times a second.
+    fn run(&mut self, decisions: u64) -> f64 {
+        let mut spent_ns = 0;
+        let per_tick = self.customers * DEMAND_PER_S * TICK_US / 1_000_000;
+        let mut left = decisions;
+        while left > 0 {
+            let batch = left.min(per_tick);
+            let start_us = self.now;
+            let start_ns = cpu_ns();
+            for step in 0..batch {
+                self.now = start_us.plus_us(step * TICK_US / per_tick);
+                self.random = self
+                    .random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let number = ((u128::from(self.random) * u128::from(self.customers)) >> 64) as u64;
+                self.decide(number);
+            }
+            spent_ns += cpu_ns() - start_ns;
+            self.now = start_us.plus_us(batch * TICK_US / per_tick);
+            self.tick();
+            left -= batch;
+        }
+        spent_ns as f64 / decisions as f64
+    }
+
+    fn decide(&mut self, number: u64) {
+        let Gateway {
+            policy,
+            data,
+            ledger,
+            cache,
+            cost,
+            key,
+            now,
+            ..
+        } = self;
+        write_key(key, number);
+        let conditions = Conditions {
+            policy,
+            lease: Lease::StandAlone,
+            now: *now,
+            workers: 4,
+        };
+        let known = cache.get_mut(key).is_some();
+        if !known {
+            let evict = |slot: &mut forebay_core::cache::Slot| {
+                ledger
+                    .give_back(data, &conditions, &slot.customer, &mut slot.chunk)
+                    .unwrap();
+            };
+            cache.add(key, hash(key), evict).unwrap();
+        }
+        let slot = cache.get_mut(key).unwrap();
+        let verdict = match (slot.chunk.spend(cost), slot.chunk.deny_again(cost, *now)) {
+            (Some(verdict), _) => verdict,
+            (None, Some(denial)) => Verdict::Denied(denial),
+            (None, None) => ledger
+                .draw(data, &conditions, &slot.customer, cost, &mut slot.chunk)
+                .unwrap(),
+        };
+        self.admitted += u64::from(verdict.is_admitted());
+    }
+
+    fn tick(&mut self) {
+        let Gateway {
+            policy,
+            data,
+            ledger,
+            cache,
+            now,
+            ..
+        } = self;
+        let conditions = Conditions {
+            policy,
+            lease: Lease::StandAlone,
+            now: *now,
+            workers: 4,
+        };
+        for slot in cache.slots_mut() {
+            if slot.chunk.is_due(*now, TICK_US) {
+                ledger
+                    .give_back(data, &conditions, &slot.customer, &mut slot.chunk)
+                    .unwrap();
+            }
+        }
+    }
+
+    /// Everyone asks once more, now; returns what was admitted of what could have been.
+    fn admitted_of_allowance(&mut self) -> f64 {
+        self.now = self.now.plus_us(TICK_US);
+        for number in 0..self.customers {
+            self.decide(number);
+        }
+        let allowance = BURST + RATE_PER_S * self.now.since(self.started) / 1_000_000;
+        self.admitted as f64 / (allowance * self.customers) as f64
+    }
+}
+
+fn policy() -> Policy {
+    let limits = Limits::plain(
+        Rate::from_tokens_per_s(RATE_PER_S),
+        Micro::from_tokens(BURST),
+    );
+    let capacity = Rate::from_tokens_per_s(MANY * DEMAND_PER_S * 10);
+    let pool = Some(PoolRule {
+        capacity,
+        depth: capacity.amount_in(1_000_000),
+    });
+    Policy {
+        epoch: 1,
+        dry_run: false,
+        resources: vec![Resource {
+            name: "requests".to_owned(),
+            pool,
+        }],
+        contracts: vec![Contract {
+            name: "gold".to_owned(),
+            tier: Tier::One,
+            priority: 0,
+            weight: 1,
+            limits: PerResource::only_first(limits),
+        }],
+        unknown: Unknown::Deny,
+        shadow: ShadowRule::default(),
+    }
+}
+
+fn write_key(key: &mut Vec<u8>, number: u64) {
+    key.clear();
+    key.extend_from_slice(b"customer-");
+    let mut rest = number;
+    for _ in 0..7 {
+        key.push(b'0' + (rest % 10) as u8);
+        rest /= 10;
+    }
+}
+
+fn hash(key: &[u8]) -> CustomerHash {
+    let mut hasher = SipHasher24::new_with_keys(1, 2);
+    hasher.write(key);
+    CustomerHash(hasher.finish128().as_bytes())
+}
+
+fn main() {
+    let before = live_bytes();
+    let mut many = Gateway::new(MANY);
+    let bytes_per_customer = (live_bytes() - before) as f64 / MANY as f64;
+    let mut few = Gateway::new(FEW);
+    let decisions = MANY * DEMAND_PER_S;
+    let (mut ratios, mut many_ns, mut few_ns) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let (of_many, of_few) = (many.run(decisions), few.run(decisions));
+        ratios.push(of_many / of_few);
+        many_ns.push(of_many);
+        few_ns.push(of_few);
+    }
+    let admitted = many.admitted_of_allowance();
+    let reached = publish(
+        "bench-scale",
+        &[
+            Row {
+                field: "bytes_per_customer",
+                value: bytes_per_customer,
+                bar: Some(("<=", 200.0)),
+            },
+            Row {
+                field: "admitted_of_allowance",
+                value: admitted,
+                bar: Some((">=", 0.99)),
+            },
+            Row {
+                field: "cost_1m_over_1k",
+                value: median(&mut ratios),
+                bar: Some(("<=", 1.5)),
+            },
+            Row {
+                field: "decision_1m_ns",
+                value: median(&mut many_ns),
+                bar: None,
+            },
+            Row {
+                field: "decision_1k_ns",
+                value: median(&mut few_ns),
+                bar: None,
+            },
+        ],
+    );
+    if !reached {
+        std::process::exit(1);
+    }
+}

@@ -10,6 +10,7 @@
 mod cost;
 mod error;
 mod key;
+mod place;
 mod rule;
 mod validate;
 
@@ -169,12 +170,8 @@ impl PluginConfig {
                 "the configuration is empty; give at least version, rules and policy",
             ));
         }
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
         let config: Self =
-            serde_path_to_error::deserialize(&mut deserializer).map_err(ConfigError::from_json)?;
-        deserializer
-            .end()
-            .map_err(|error| ConfigError::at(".", error.to_string()))?;
+            serde_json::from_slice(json).map_err(|error| place::locate(json, &error))?;
         validate::check(&config)?;
         Ok(config)
     }

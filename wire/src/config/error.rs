@@ -22,11 +22,4 @@ impl ConfigError {
             message: message.into(),
         }
     }
-
-    pub(super) fn from_json(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
-        Self {
-            path: error.path().to_string(),
-            message: error.into_inner().to_string(),
-        }
-    }
 }

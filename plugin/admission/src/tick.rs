@@ -1,0 +1,180 @@
+//! What a worker does ten times a second, so that requests need not: it looks at what is in force, gives back chunks that lie idle, and
+//! carries counters to the proxy. One worker, the leader, also sets right the sums of protected stock.
+
+use forebay_core::draw::Conditions;
+use forebay_core::ledger::WorkerId;
+use forebay_core::time::TimeUs;
+
+use crate::filter::{Desk, Filter};
+use crate::host::{Host, LogLevel};
+use crate::metrics::{Event, Metrics};
+
+/// Time between two ticks, in milliseconds.
+pub const TICK_MS: u32 = 100;
+
+/// The same in microseconds.
+const TICK_US: u64 = 100_000;
+
+/// Ticks between two registrations: a worker counts as gone after five seconds.
+const TICKS_PER_REGISTRATION: u64 = 10;
+
+/// Pages that the leader reads in one tick.
+const SCANNED_PAGES: u32 = 64;
+
+impl Filter {
+    /// Does what is due. Called every [`TICK_MS`].
+    pub fn on_tick<H: Host>(&mut self, host: &mut H) {
+        let now = host.now();
+        let epoch_changed = match self.desk.ledger.refresh(host) {
+            Ok(changed) => {
+                changed || self.desk.ledger.state().policy_epoch != self.desk.policy.epoch
+            }
+            Err(_) => {
+                self.metrics.count_event(Event::PolicyRefused);
+                false
+            }
+        };
+        if epoch_changed {
+            self.take_policy(host, now);
+        }
+        if self.tick.ticks.checked_rem(TICKS_PER_REGISTRATION) == Some(0) {
+            self.register(host, now);
+        }
+        self.tick.ticks = self.tick.ticks.wrapping_add(1);
+        self.desk.give_back_due(host, &mut self.metrics, now);
+        if self.tick.is_leader {
+            self.scan(host, now);
+        }
+        self.metrics.flush(host);
+        let us = host.now().since(now);
+        self.metrics.record_tick(host, us);
+    }
+
+    /// Gives everything back, for a configuration that is over.
+    pub fn retire<H: Host>(&mut self, host: &mut H) {
+        let now = host.now();
+        self.desk.give_back_all(host, &mut self.metrics, now);
+        self.metrics.flush(host);
+    }
+
+    /// Registers the worker in the ledger and counts the others.
+    pub(crate) fn register<H: Host>(&mut self, host: &mut H, now: TimeUs) {
+        let worker: WorkerId = self.tick.worker;
+        // Without an answer the count stays as it was: it only sizes chunks.
+        if let Ok(workers) = self.desk.ledger.register(host, worker, now) {
+            self.desk.workers = workers.count(now);
+            self.tick.is_leader = workers.leader(now) == Some(worker);
+        }
+    }
+
+    /// Takes over the policy in force. What was drawn under the old one goes back first, so that bans and lower limits bind at once.
+    fn take_policy<H: Host>(&mut self, host: &mut H, now: TimeUs) {
+        let epoch = self.desk.ledger.state().policy_epoch;
+        let refused = match self.desk.ledger.read_policy(host) {
+            Ok(Some(policy)) => {
+                if policy.epoch == self.desk.policy.epoch {
+                    return;
+                }
+                self.desk.policy = policy;
+                self.desk.give_back_all(host, &mut self.metrics, now);
+                self.bind_policy(host);
+                return;
+            }
+            Ok(None) => String::from("there is none"),
+            Err(error) => error.to_string(),
+        };
+        if self.tick.refused_epoch.replace(epoch) != Some(epoch) {
+            self.metrics.count_event(Event::PolicyRefused);
+            host.log(
+                LogLevel::Error,
+                &format!("policy of epoch {epoch} cannot be used, the last one stays: {refused}"),
+            );
+        }
+    }
+
+    fn scan<H: Host>(&mut self, host: &mut H, now: TimeUs) {
+        let Desk {
+            policy,
+            ledger,
+            workers,
+            ..
+        } = &mut self.desk;
+        if policy
+            .resources
+            .iter()
+            .all(|resource| resource.pool.is_none())
+        {
+            return;
+        }
+        let conditions = Conditions {
+            policy,
+            lease: ledger.state().lease,
+            now,
+            workers: *workers,
+        };
+        // A page that cannot be read is read again with the next tick.
+        let _ = self
+            .tick
+            .scan
+            .step(ledger, host, &conditions, SCANNED_PAGES);
+    }
+}
+
+// === impl Desk ===
+
+impl Desk {
+    fn give_back_due<H: Host>(&mut self, host: &mut H, metrics: &mut Metrics, now: TimeUs) {
+        let Self {
+            policy,
+            ledger,
+            cache,
+            workers,
+            ..
+        } = self;
+        let conditions = Conditions {
+            policy,
+            lease: ledger.state().lease,
+            now,
+            workers: *workers,
+        };
+        // All slots are looked at: the ledger counts a chunk that is older than its life as gone.
+        for slot in cache
+            .slots_mut()
+            .filter_map(|slot| slot.chunk.is_due(now, TICK_US).then_some(slot))
+        {
+            let returned = ledger
+                .give_back(host, &conditions, &slot.customer, &mut slot.chunk)
+                .is_ok();
+            metrics.count_event(if returned {
+                Event::ChunkReturned
+            } else {
+                Event::ChunkLost
+            });
+        }
+    }
+
+    fn give_back_all<H: Host>(&mut self, host: &mut H, metrics: &mut Metrics, now: TimeUs) {
+        let Self {
+            policy,
+            ledger,
+            cache,
+            workers,
+            ..
+        } = self;
+        let conditions = Conditions {
+            policy,
+            lease: ledger.state().lease,
+            now,
+            workers: *workers,
+        };
+        for slot in cache.slots_mut() {
+            if ledger
+                .give_back(host, &conditions, &slot.customer, &mut slot.chunk)
+                .is_err()
+            {
+                metrics.count_event(Event::ChunkLost);
+            }
+        }
+        cache.clear();
+    }
+}

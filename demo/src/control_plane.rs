@@ -1,11 +1,12 @@
 //! The real control plane on a fresh embedded store, with the policy, the history and the model of the demo.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use crate::places::Places;
 use crate::processes::Process;
 use crate::scenario::{Customer, Scenario};
 
-/// Opening an empty store takes milliseconds; a machine that compiles at the same time is slower.
+/// Opening an empty store takes milliseconds, but the machine may be busy.
 const READY_POLLS: u32 = 600;
 const POLL: Duration = Duration::from_millis(50);
 
@@ -59,44 +60,47 @@ impl ControlPlane {
         shadow_on: bool,
     ) -> Result<Self> {
         let secrets = Secrets {
-            gateway_token: "demo-gateway".to_owned(),
+            gateway_token: "gateway-token-of-the-demo".to_owned(),
             key_hash: "000102030405060708090a0b0c0d0e0f".to_owned(),
         };
-        let admin_token = "demo-admin".to_owned();
-        let address = free_address()?;
-        let process = Process::start(
-            "forebay",
-            &places.forebay,
-            &folder.join("forebay.log"),
-            |command| {
-                command
-                    .args(["serve", "--listen", &address.to_string(), "--data"])
-                    .arg(folder.join("store"))
-                    .arg("--forecaster-wasm")
-                    .arg(&places.forecaster)
-                    .env("FOREBAY_GATEWAY_TOKEN", &secrets.gateway_token)
-                    .env("FOREBAY_ADMIN_TOKEN", &admin_token)
-                    .env("FOREBAY_KEY_HASH_SECRET", &secrets.key_hash);
-            },
-        )?;
+        let admin_token = "admin-token-of-the-demo".to_owned();
+        let signing_key = folder.join("model.key");
+        let model_key = generate_key(&places.forebay, &signing_key)?;
+        let log = folder.join("forebay.log");
+        let mut process = Process::start("forebay", &places.forebay, &log, |command| {
+            command
+                .args([
+                    "serve",
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--step-ms",
+                    &scenario.step_ms.to_string(),
+                ])
+                .arg("--data")
+                .arg(folder.join("store"))
+                .arg("--forecaster-wasm")
+                .arg(&places.forecaster)
+                .arg("--model-signing-key")
+                .arg(&signing_key)
+                .env("FOREBAY_GATEWAY_TOKEN", &secrets.gateway_token)
+                .env("FOREBAY_ADMIN_TOKEN", &admin_token)
+                .env("FOREBAY_KEY_HASH_SECRET", &secrets.key_hash);
+        })?;
+        let address = listening(&mut process, &log).await?;
         let api = Endpoint {
             address,
             token: Some(admin_token),
         };
-        let mut plane = Self {
+        api.send_json(Method::POST, "/v1/policies", &policy(scenario, shadow_on))
+            .await?;
+        let model_digest = upload_model(&api, &places.model).await?;
+        Ok(Self {
             api,
             secrets,
-            model_key: String::new(),
-            model_digest: String::new(),
+            model_key,
+            model_digest,
             process,
-        };
-        plane.wait_ready().await?;
-        plane
-            .api
-            .send_json(Method::PUT, "/v1/policy", &policy(scenario, shadow_on))
-            .await?;
-        plane.upload_model(&places.model).await?;
-        Ok(plane)
+        })
     }
 
     /// Where the gateway synchronises.
@@ -120,16 +124,20 @@ impl ControlPlane {
     }
 }
 impl ControlPlane {
-    /// Imports what each customer used before the replay; the newest step ends at `until_ms` on the wall clock.
-    pub async fn import_history(&self, scenario: &Scenario, until_ms: u64) -> Result<()> {
-        let customers: Vec<Value> = scenario
+    /// Imports what each customer used before the replay, which starts `lead_steps` after the running step. The last
+    /// steps of the history are those that the lead takes, so they are left out and the days stay where they belong.
+    pub async fn import_history(&self, scenario: &Scenario, lead_steps: usize) -> Result<()> {
+        let series: Vec<Value> = scenario
             .customers
             .iter()
-            .map(|c| json!({ "key": c.name, "resource": "requests", "usage": c.history }))
+            .map(|c| {
+                let usage = &c.history[..c.history.len().saturating_sub(lead_steps)];
+                // NaN becomes null: a gap.
+                json!({ "key": c.name, "resource": "requests", "step_ms": scenario.step_ms, "usage": usage })
+            })
             .collect();
-        let body = json!({ "step_ms": scenario.step_ms, "until_unix_ms": until_ms, "customers": customers });
         self.api
-            .send_json(Method::PUT, "/v1/history", &body)
+            .send_json(Method::PUT, "/v1/history", &json!({ "series": series }))
             .await?;
         Ok(())
     }
@@ -147,45 +155,6 @@ impl ControlPlane {
         Ok(insights)
     }
 
-    async fn wait_ready(&mut self) -> Result<()> {
-        for _ in 0..READY_POLLS {
-            self.process.check()?;
-            if self.api.get("/v1/status").await.is_ok() {
-                return Ok(());
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        bail!(
-            "forebay serve is not ready; end of its log:\n{}",
-            self.process.log_tail()
-        )
-    }
-
-    async fn upload_model(&mut self, file: &Path) -> Result<()> {
-        let model = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let answer = self
-            .api
-            .call(
-                Method::POST,
-                "/v1/models",
-                "application/octet-stream",
-                model,
-            )
-            .await?;
-        let answer: Value =
-            serde_json::from_slice(&answer).context("the answer to the upload is not JSON")?;
-        self.model_digest = answer["digest"]
-            .as_str()
-            .context("the answer to the upload has no digest")?
-            .to_owned();
-        let status = self.api.get_json("/v1/status").await?;
-        self.model_key = status["model_public_key"]
-            .as_str()
-            .context("the status has no public key")?
-            .to_owned();
-        Ok(())
-    }
-
     /// Lets the gateway fetch the model that was uploaded.
     pub async fn activate_model(&self) -> Result<()> {
         self.api
@@ -201,16 +170,73 @@ impl ControlPlane {
 
 impl Insight {
     fn new(answer: &Value) -> Self {
-        let resource = &answer["resources"]["requests"];
+        let resource = &answer["resources"][0];
+        let number = |field: &str| resource[field].as_f64();
         Self {
-            band_per_s: resource["forecast_low_per_s"]
-                .as_f64()
-                .zip(resource["forecast_high_per_s"].as_f64()),
-            standard_tokens: resource["tokens"].as_f64(),
-            shadow_tokens: None,
+            band_per_s: number("forecast_low_per_s").zip(number("forecast_high_per_s")),
+            standard_tokens: number("gateway_tokens"),
+            shadow_tokens: number("shadow_tokens").zip(number("shadow_depth")),
             contended: resource["contended"].as_bool().unwrap_or(false),
         }
     }
+}
+
+/// Makes the key that models are signed with, and returns the public half that gateways are given.
+fn generate_key(forebay: &Path, file: &Path) -> Result<String> {
+    let output = Command::new(forebay)
+        .args(["model", "keygen", "--out"])
+        .arg(file)
+        .output()
+        .with_context(|| format!("cannot run {}", forebay.display()))?;
+    ensure!(
+        output.status.success(),
+        "forebay model keygen: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let answer: Value =
+        serde_json::from_slice(&output.stdout).context("the answer of forebay model keygen")?;
+    Ok(answer["public_key"]
+        .as_str()
+        .context("forebay model keygen names no public key")?
+        .to_owned())
+}
+
+/// The address that the control plane says it listens on; the system chooses the port.
+async fn listening(process: &mut Process, log: &Path) -> Result<SocketAddr> {
+    for _ in 0..READY_POLLS {
+        process.check()?;
+        let said = fs::read_to_string(log).unwrap_or_default();
+        if let Some(address) = said
+            .lines()
+            .find_map(|line| line.strip_prefix("listening on ")?.parse().ok())
+        {
+            return Ok(address);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    bail!(
+        "forebay serve does not listen after {:?}; end of its log:\n{}",
+        POLL * READY_POLLS,
+        process.log_tail()
+    )
+}
+
+async fn upload_model(api: &Endpoint, file: &Path) -> Result<String> {
+    let model = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let answer = api
+        .call(
+            Method::POST,
+            "/v1/models",
+            "application/octet-stream",
+            model,
+        )
+        .await?;
+    let answer: Value =
+        serde_json::from_slice(&answer).context("the answer to the upload is not JSON")?;
+    Ok(answer["digest"]
+        .as_str()
+        .context("the answer to the upload has no digest")?
+        .to_owned())
 }
 
 fn policy(scenario: &Scenario, shadow_on: bool) -> Value {
@@ -233,10 +259,4 @@ fn policy(scenario: &Scenario, shadow_on: bool) -> Value {
         "contracts": contracts,
         "customers": customers,
     })
-}
-
-/// A port that nobody uses at this moment. The control plane is told its port, so it cannot be left to the system.
-fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
-    listener.local_addr().context("the address of a free port")
 }

@@ -29,8 +29,8 @@ const FRAMES_PER_LINE: u64 = 20;
 /// Time that Envoy, the first sync and the model each have to get ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
-/// From loading the history to the replay: the model is activated and takes it over meanwhile.
-const LEAD_MS: u64 = 3_000;
+/// From loading the history to the replay, in steps: the model is activated and takes it over meanwhile.
+const LEAD_STEPS: u64 = 2;
 /// From starting Envoy to the replay, as a guess: the calendar need not be exact to the step, only to the hour.
 const START_UP_MS: u64 = 8_000;
 
@@ -96,14 +96,14 @@ impl Cast {
 
     /// Brings the gateway to the point where it forecasts by the network from a full window, at the edge of a step.
     ///
-    /// The history is loaded so that it ends where the replay starts, and the model is activated after that: a gateway asks
-    /// for windows when it takes over a model.
+    /// The model is activated after the history is there: a gateway asks for windows when it takes over a model.
     async fn make_ready(&mut self, scenario: &Scenario) -> Result<()> {
         self.wait_for("policy", "forebay.policy_epoch").await?;
         say("loading the history and activating the model");
-        let start_ms = last_edge(unix_ms()? + LEAD_MS, scenario.step_ms) + scenario.step_ms;
+        let start_ms =
+            last_edge(unix_ms()?, scenario.step_ms) + (1 + LEAD_STEPS) * scenario.step_ms;
         self.control_plane
-            .import_history(scenario, start_ms)
+            .import_history(scenario, 1 + usize::try_from(LEAD_STEPS)?)
             .await?;
         self.control_plane.activate_model().await?;
         self.wait_for("model", "forebay.model_epoch").await?;

@@ -1,157 +1,170 @@
-//! Which exports a plugin keeps, and under which names.
+//! Rewrites a wasm module's export section: which of its items the host sees, and under which names.
 //!
-//! A plugin that calls its own callbacks instead of the SDK's dispatcher cannot give them the names of the ABI: the SDK defines those
-//! already. So `exports.txt` may say `WANTED = LINKED`, and the export section of the finished module is rewritten. No tool of binaryen
-//! renames exports, and a linker script for wasm does not exist.
+//! binaryen can drop exports but not rename them, and the admission plugin needs both: the SDK occupies the names
+//! of the ABI with its own dispatcher. A parsing crate would be larger than the little that is parsed here: a
+//! module is a list of (number, length, bytes), and only number 7 is looked into.
 
 use anyhow::{Context, Result, bail};
 
-/// Magic and version in front of the first section.
-const PREAMBLE_BYTES: usize = 8;
-const EXPORT_SECTION: u8 = 7;
-
-/// An export that is kept.
+/// One line of an `exports.txt`: the name that the host sees, and the name that the linker gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Export {
-    /// Name in the shipped module.
-    pub(crate) wanted: String,
-    /// Name in the linked module.
-    pub(crate) linked: String,
+    shown: String,
+    linked: String,
 }
 
-/// Reads `exports.txt`: one export a line, `WANTED` or `WANTED = LINKED`; `#` begins a comment.
-pub(crate) fn parse(text: &str) -> Vec<Export> {
-    text.lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim())
-        .filter(|line| !line.is_empty())
-        .map(|line| {
-            let (wanted, linked) = line.split_once('=').unwrap_or((line, line));
-            Export {
-                wanted: wanted.trim().to_owned(),
-                linked: linked.trim().to_owned(),
-            }
-        })
-        .collect()
+/// `\0asm` and version 1.
+const HEADER: &[u8] = b"\0asm\x01\0\0\0";
+const EXPORT_SECTION: u8 = 7;
+
+// === impl Export ===
+
+impl Export {
+    /// Reads an `exports.txt`: `NAME` or `NAME = LINKED_NAME` a line, `#` begins a comment.
+    pub(crate) fn read_list(text: &str) -> Vec<Self> {
+        text.lines()
+            .map(|line| line.split('#').next().unwrap_or_default().trim())
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                let (shown, linked) = line.split_once('=').unwrap_or((line, line));
+                Self {
+                    shown: shown.trim().to_owned(),
+                    linked: linked.trim().to_owned(),
+                }
+            })
+            .collect()
+    }
 }
 
-/// Gives the exports of a module the names that are wanted.
-pub(crate) fn rename(module: &[u8], exports: &[Export]) -> Result<Vec<u8>> {
-    let mut renamed = module
-        .get(..PREAMBLE_BYTES)
-        .context("the module ends within its preamble")?
-        .to_vec();
-    let mut rest = Reader(module.get(PREAMBLE_BYTES..).unwrap_or_default());
-    while !rest.0.is_empty() {
-        let id = rest.byte()?;
-        let len = rest.number()?;
-        let body = rest.take(len)?;
-        let body = if id == EXPORT_SECTION {
-            rename_section(body, exports)?
+/// The same module with these exports and no others.
+pub(crate) fn keep(module: &[u8], wanted: &[Export]) -> Result<Vec<u8>> {
+    let mut rest = module
+        .strip_prefix(HEADER)
+        .context("this is no wasm module of version 1")?;
+    let mut out = HEADER.to_vec();
+    while let Some((&number, after)) = rest.split_first() {
+        let (length, after) = number_from(after)?;
+        let (body, after) = after
+            .split_at_checked(length)
+            .context("a section is cut short")?;
+        let body = if number == EXPORT_SECTION {
+            section(body, wanted)?
         } else {
             body.to_vec()
         };
-        renamed.push(id);
-        push_number(&mut renamed, body.len());
-        renamed.extend_from_slice(&body);
+        out.push(number);
+        append_number(&mut out, body.len());
+        out.extend(body);
+        rest = after;
     }
-    Ok(renamed)
+    Ok(out)
 }
 
-fn rename_section(section: &[u8], exports: &[Export]) -> Result<Vec<u8>> {
-    let mut reader = Reader(section);
-    let count = reader.number()?;
-    let mut renamed = Vec::with_capacity(section.len());
-    push_number(&mut renamed, count);
+/// An export section with the wanted items of `body`, in the order wanted.
+fn section(body: &[u8], wanted: &[Export]) -> Result<Vec<u8>> {
+    let (count, mut rest) = number_from(body)?;
+    let mut linked = Vec::with_capacity(count);
     for _ in 0..count {
-        let len = reader.number()?;
-        let linked = reader.take(len)?;
-        let export = exports
+        let (length, after) = number_from(rest)?;
+        let (name, after) = after
+            .split_at_checked(length)
+            .context("an export's name is cut short")?;
+        let (&kind, after) = after.split_first().context("an export is cut short")?;
+        let (index, after) = number_from(after)?;
+        linked.push((name, kind, index));
+        rest = after;
+    }
+    let mut out = Vec::new();
+    append_number(&mut out, wanted.len());
+    for export in wanted {
+        let Some((_, kind, index)) = linked
             .iter()
-            .find(|export| export.linked.as_bytes() == linked);
-        let wanted = export.map_or(linked, |export| export.wanted.as_bytes());
-        push_number(&mut renamed, wanted.len());
-        renamed.extend_from_slice(wanted);
-        renamed.push(reader.byte()?);
-        push_number(&mut renamed, reader.number()?);
-    }
-    Ok(renamed)
-}
-
-/// Reads the binary format: bytes, and unsigned LEB128 numbers.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn byte(&mut self) -> Result<u8> {
-        Ok(self.take(1)?.first().copied().unwrap_or_default())
-    }
-
-    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let Some((taken, rest)) = self.0.split_at_checked(len) else {
-            bail!(
-                "the module is cut off: {len} bytes wanted, {} left",
-                self.0.len()
-            );
+            .find(|(name, ..)| *name == export.linked.as_bytes())
+        else {
+            bail!("the linked module does not export `{}`", export.linked);
         };
-        self.0 = rest;
-        Ok(taken)
+        append_number(&mut out, export.shown.len());
+        out.extend(export.shown.as_bytes());
+        out.push(*kind);
+        append_number(&mut out, *index);
     }
-
-    fn number(&mut self) -> Result<usize> {
-        let mut number = 0_usize;
-        for shift in (0..35).step_by(7) {
-            let byte = self.byte()?;
-            number |= usize::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        bail!("a number of the module has more than 35 bits")
-    }
+    Ok(out)
 }
 
-fn push_number(into: &mut Vec<u8>, number: usize) {
-    let mut rest = number;
-    while rest > 0x7f {
-        into.push((rest & 0x7f) as u8 | 0x80);
+/// An unsigned LEB128 number and what follows it.
+fn number_from(bytes: &[u8]) -> Result<(usize, &[u8])> {
+    let mut value = 0_u64;
+    for (position, byte) in bytes.iter().enumerate().take(5) {
+        value |= u64::from(byte & 0x7f) << (7 * position);
+        if byte & 0x80 == 0 {
+            let rest = bytes.get(position + 1..).unwrap_or_default();
+            return Ok((usize::try_from(value)?, rest));
+        }
+    }
+    bail!("a number is cut short")
+}
+
+fn append_number(out: &mut Vec<u8>, value: usize) {
+    let mut rest = value;
+    while rest >= 0x80 {
+        out.push((rest & 0x7f) as u8 | 0x80);
         rest >>= 7;
     }
-    into.push(rest as u8);
+    out.push(rest as u8);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_line_is_a_name_or_a_name_and_what_it_is_linked_as() {
-        let exports = parse("# comment\nmemory\n\nproxy_on_tick = own_tick # why\n");
-        let export = |wanted: &str, linked: &str| Export {
-            wanted: wanted.to_owned(),
-            linked: linked.to_owned(),
-        };
-        assert_eq!(
-            exports,
-            [
-                export("memory", "memory"),
-                export("proxy_on_tick", "own_tick")
-            ]
-        );
+    /// A module that exports function 0 as `f`, function 200 as `g` and memory 0 as `memory`.
+    fn module() -> Vec<u8> {
+        let exports = [
+            &[3, 1, b'f', 0, 0, 1, b'g', 0, 0xc8, 1, 6][..],
+            b"memory",
+            &[2, 0],
+        ]
+        .concat();
+        let other = [1, 2, 0xaa, 0xbb];
+        [
+            HEADER,
+            &other,
+            &[EXPORT_SECTION, exports.len() as u8],
+            &exports,
+            &[10, 1, 0],
+        ]
+        .concat()
     }
 
     #[test]
-    fn renames_in_the_export_section_and_nowhere_else() {
-        // A custom section (0) with the same text, then two exports: function 3 and memory 0.
-        let module = b"\0asm\x01\0\0\0\x00\x05own_t\x07\x12\x02\x05own_t\x00\x03\x06memory\x02\x00";
-        let renamed = rename(module, &parse("proxy_on_tick = own_t\nmemory")).unwrap();
-        assert_eq!(
-            renamed,
-            b"\0asm\x01\0\0\0\x00\x05own_t\x07\x1a\x02\x0dproxy_on_tick\x00\x03\x06memory\x02\x00"
-        );
+    fn unwanted_exports_go_and_wanted_ones_get_their_names() {
+        let wanted = Export::read_list("# why\nshown = g # the second function\n\nmemory\n");
+        let kept = keep(&module(), &wanted).unwrap();
+        let exports = [&[2, 5][..], b"shown", &[0, 0xc8, 1, 6], b"memory", &[2, 0]].concat();
+        let expected = [
+            HEADER,
+            &[1, 2, 0xaa, 0xbb],
+            &[EXPORT_SECTION, exports.len() as u8],
+            &exports,
+            &[10, 1, 0],
+        ]
+        .concat();
+        assert_eq!(kept, expected);
     }
 
     #[test]
-    fn a_module_that_is_cut_off_is_an_error() {
-        let module = b"\0asm\x01\0\0\0\x07\x12\x02\x05own_t";
-        assert!(rename(module, &[]).is_err());
+    fn a_missing_export_is_an_error_that_names_it() {
+        let error = keep(&module(), &Export::read_list("x = gone")).unwrap_err();
+        assert!(error.to_string().contains("`gone`"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_module_or_ends_early_is_refused() {
+        assert!(keep(b"hello", &[]).is_err());
+        let module = module();
+        for length in HEADER.len() + 1..module.len() {
+            // A cut between two sections is a shorter module; any other cut is an error, and none panics.
+            let _outcome = keep(&module[..length], &Export::read_list("f"));
+        }
     }
 }

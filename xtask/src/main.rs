@@ -16,7 +16,7 @@ mod wasm;
 const USAGE: &str = "\
 usage: cargo xtask CHORE
   setup    install the pinned tools under .tools/ (idempotent)
-  wasm     build target/wasm/*.wasm as shipped
+  wasm     build target/wasm/*.wasm as shipped; a name builds that plugin only
   noop     build the SDK's no-op filter, the yardstick of bench-filter
   lint     formatting, clippy, arrows, tidy, typos, cargo-deny, documentation
   arrows   check which crate may know which
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let chore = std::env::args().nth(1).unwrap_or_default();
     let outcome = match chore.as_str() {
         "setup" => setup::chore(),
-        "wasm" => wasm::build_plugins(),
+        "wasm" => wasm::build_plugins(std::env::args().nth(2).as_deref()),
         "noop" => wasm::build_noop(),
         "lint" => lint::run_chore(),
         "arrows" => arrows::run(),

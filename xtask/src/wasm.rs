@@ -2,7 +2,7 @@
 //!
 //! Envoy calls every callback that a module exports and the SDK exports all of them: the ones that a plugin does
 //! not need cost about 1.3 us per request. They cannot be left out at link time without forking the SDK, so they
-//! are dropped afterwards; what only they reached falls out with them. Those that stay may get another name there.
+//! are dropped afterwards; what only they reached falls out in wasm-opt. Those that stay may get another name there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,18 +44,27 @@ struct Plugin {
     optimise: &'static str,
 }
 
-/// The chore `wasm`: both plugins, skipped when nothing changed.
-pub(crate) fn build_plugins() -> Result<()> {
+/// The chore `wasm`: both plugins, or the one named; skipped when nothing changed.
+pub(crate) fn build_plugins(only: Option<&str>) -> Result<()> {
     setup::ensure()?;
+    let plugins: Vec<&Plugin> = PLUGINS
+        .iter()
+        .filter(|plugin| only.is_none_or(|name| name == plugin.name))
+        .collect();
+    if plugins.is_empty() {
+        bail!("no such plugin: {}", only.unwrap_or_default());
+    }
     let mut build = cargo();
     build.args(["build", "--profile", "wasm", "--target", "wasm32-wasip1"]);
-    for plugin in PLUGINS {
+    for plugin in &plugins {
         build.args(["-p", &format!("forebay-{}", plugin.name)]);
     }
     run(&mut build)?;
     let out = target_dir().join("wasm");
     fs::create_dir_all(&out).context("cannot create target/wasm")?;
-    PLUGINS.iter().try_for_each(|plugin| finish(plugin, &out))
+    plugins
+        .into_iter()
+        .try_for_each(|plugin| finish(plugin, &out))
 }
 
 /// The chore `noop`: built and left exactly as the SDK's own examples are.
@@ -80,35 +89,17 @@ pub(crate) fn build_noop() -> Result<()> {
 fn finish(plugin: &Plugin, out: &Path) -> Result<()> {
     let linked = target_dir().join(format!("wasm32-wasip1/wasm/forebay_{}.wasm", plugin.name));
     let code = fs::read(&linked).with_context(|| format!("cannot read {}", linked.display()))?;
-    let exports = wanted_exports(plugin)?;
+    let (list, exports) = wanted_exports(plugin)?;
     let shipped = out.join(format!("{}.wasm", plugin.name));
     let stamp = out.join(format!("{}.stamp", plugin.name));
-    let inputs = fingerprint(&[
-        &code,
-        format!("{exports:?}").as_bytes(),
-        plugin.optimise.as_bytes(),
-    ]);
+    let inputs = fingerprint(&[&code, list.as_bytes(), plugin.optimise.as_bytes()]);
     if shipped.is_file() && fs::read_to_string(&stamp).is_ok_and(|seen| seen == inputs) {
         return Ok(());
     }
-    let graph = out.join(format!("{}.exports.json", plugin.name));
-    fs::write(&graph, export_graph(&exports)).context("cannot write the export graph")?;
     let kept = out.join(format!("{}.kept.wasm", plugin.name));
-    let mut drop_exports = program(setup::tool("wasm-metadce"));
-    drop_exports
-        .arg(&linked)
-        .arg("--graph-file")
-        .arg(&graph)
-        .arg("-o")
-        .arg(&kept)
-        .args(FEATURES);
-    // It reports what it removed, a line for each: of no use to the reader of a build log.
-    drop_exports.stdout(std::process::Stdio::null());
-    run(&mut drop_exports)?;
-    let module = fs::read(&kept).context("wasm-metadce wrote nothing")?;
-    let renamed = exports::rename(&module, &exports)
-        .with_context(|| format!("cannot rename the exports of {}", linked.display()))?;
-    fs::write(&kept, renamed).context("cannot write the intermediate module")?;
+    let rewritten =
+        exports::keep(&code, &exports).with_context(|| format!("in {}", linked.display()))?;
+    fs::write(&kept, rewritten).context("cannot write the intermediate module")?;
     let mut optimise = program(setup::tool("wasm-opt"));
     optimise
         .arg(plugin.optimise)
@@ -128,32 +119,19 @@ fn finish(plugin: &Plugin, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What `plugin/NAME/exports.txt` lists.
-fn wanted_exports(plugin: &Plugin) -> Result<Vec<Export>> {
+/// `plugin/NAME/exports.txt` as text and as read.
+fn wanted_exports(plugin: &Plugin) -> Result<(String, Vec<Export>)> {
     let file: PathBuf = root().join("plugin").join(plugin.name).join("exports.txt");
     let text =
         fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let exports = exports::parse(&text);
+    let exports = Export::read_list(&text);
     if exports.is_empty() {
         bail!(
             "{} lists no export: Envoy could not start the plugin",
             file.display()
         );
     }
-    Ok(exports)
-}
-
-/// wasm-metadce keeps what its graph reaches; one root that reaches each wanted export says just that.
-fn export_graph(exports: &[Export]) -> String {
-    let names: Vec<String> = exports
-        .iter()
-        .map(|export| format!("export:{}", export.linked))
-        .collect();
-    let mut nodes = vec![serde_json::json!({ "name": "envoy", "root": true, "reaches": names })];
-    for (export, name) in exports.iter().zip(&names) {
-        nodes.push(serde_json::json!({ "name": name, "export": export.linked }));
-    }
-    serde_json::Value::Array(nodes).to_string()
+    Ok((text, exports))
 }
 
 /// FNV-1a: only to notice a change, so no cryptographic strength is needed.

@@ -1,1 +1,29 @@
-fn main() {}
+//! `forebay`: the control plane and its command line.
+
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use forebay_control_plane::cli::{Command, Options, run};
+use forebay_control_plane::serve::serve;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let result = match options.command {
+        Command::Serve(serve_options) => {
+            tracing_subscriber::fmt()
+                .with_writer(std::io::stderr)
+                .with_ansi(false)
+                .init();
+            serve(serve_options).map_err(|error| error.to_string())
+        }
+        command => run(command, &options.connection),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("forebay: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

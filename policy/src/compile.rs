@@ -47,7 +47,7 @@ pub struct CompiledCustomer {
     pub ban_until_unix_ms: u64,
     /// Admit always, count only.
     pub exempt: bool,
-    /// No refill.
+    /// Never admitted until thawed.
     pub frozen: bool,
 }
 

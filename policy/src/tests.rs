@@ -330,7 +330,7 @@ proptest! {
         });
         if let Ok(compiled) = compiled(document) {
             prop_assert_eq!(compiled.policy.check(), Ok(()));
-            prop_assert!(guarantee * customers as u64 <= capacity);
+            prop_assert!(guarantee.saturating_mul(customers as u64) <= capacity);
             prop_assert_eq!(compiled.customers.len(), customers);
             let decoded = forebay_core::policy::Policy::decode(&compiled.policy.encode());
             prop_assert_eq!(decoded, Ok(compiled.policy));

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::LedgerConfig;
+
 /// The version of the document that this build reads.
 pub const FORECASTER_CONFIG_VERSION: u32 = 1;
 
@@ -34,6 +36,9 @@ pub struct ForecasterConfig {
     /// Which models are accepted.
     #[serde(default)]
     pub model: ModelConfig,
+    /// Size of the ledger, should the policy of the control plane come before any other has seeded one.
+    #[serde(default)]
+    pub ledger: LedgerConfig,
 }
 
 /// The control plane as this gateway reaches it.

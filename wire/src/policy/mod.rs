@@ -180,7 +180,7 @@ pub struct Customer {
     /// Admit always, count only.
     #[serde(default, skip_serializing_if = "is_false")]
     pub exempt: bool,
-    /// Stop the refill: what is in the buckets can be spent, nothing comes back until it is thawed.
+    /// Deny everything until it is thawed, and leave the buckets as they are.
     #[serde(default, skip_serializing_if = "is_false")]
     pub frozen: bool,
 }

@@ -1,0 +1,52 @@
+//! Usage history: import and export.
+
+use super::body::json;
+use super::{Answer, Shared};
+use crate::error::ApiError;
+use crate::plane::{ImportedSeries, SeriesView};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::{Deserialize, Serialize};
+
+/// Largest import: some millions of values.
+const MAX_IMPORT_BYTES: usize = 64 << 20;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Import {
+    series: Vec<ImportedSeries>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Imported {
+    values: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    key: String,
+    #[serde(default)]
+    resource: Option<String>,
+    #[serde(default)]
+    steps: Option<u64>,
+}
+
+pub(super) async fn import(State(server): Shared, body: Body) -> Answer<Imported> {
+    let Import { series } = json(body, MAX_IMPORT_BYTES).await?;
+    let values = server.plane.import_history(series).await?;
+    Ok(Json(Imported { values }))
+}
+
+pub(super) async fn export(
+    State(server): Shared,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<SeriesView>, ApiError> {
+    let Query(wanted) = wanted?;
+    server
+        .plane
+        .export_history(&wanted.key, wanted.resource.as_deref(), wanted.steps)
+        .map(Json)
+}

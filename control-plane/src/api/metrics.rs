@@ -1,0 +1,174 @@
+//! `GET /metrics`: the Prometheus text format, written from the state at the moment of the scrape.
+//!
+//! Counters of a metrics library would be a second set of books beside the state. Aggregates only, no customers: the route is
+//! open, so that scrapers need no token.
+
+use super::Shared;
+use crate::plane::StatusView;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use std::fmt::Write;
+
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+type Metric = (&'static str, Kind, &'static str, fn(&StatusView) -> f64);
+
+#[allow(clippy::cast_precision_loss)] // counts for charts
+const METRICS: [Metric; 17] = [
+    (
+        "forebay_uptime_seconds",
+        Kind::Gauge,
+        "Seconds since the server started",
+        |view| view.uptime_s as f64,
+    ),
+    (
+        "forebay_store_epoch",
+        Kind::Gauge,
+        "Epoch of the store; grows with each unclean start",
+        |view| view.store_epoch as f64,
+    ),
+    (
+        "forebay_policy_version",
+        Kind::Gauge,
+        "Policy version in force",
+        |view| view.policy_version as f64,
+    ),
+    (
+        "forebay_policy_customers",
+        Kind::Gauge,
+        "Customers of the policy",
+        |view| view.customers as f64,
+    ),
+    (
+        "forebay_other_customers",
+        Kind::Gauge,
+        "Customers outside the policy with an account",
+        |view| view.other_customers as f64,
+    ),
+    (
+        "forebay_other_customers_dropped_total",
+        Kind::Counter,
+        "Reports dropped for want of room",
+        |view| view.other_customers_dropped as f64,
+    ),
+    (
+        "forebay_syncs_total",
+        Kind::Counter,
+        "Syncs answered",
+        |view| view.syncs as f64,
+    ),
+    (
+        "forebay_syncs_refused_total",
+        Kind::Counter,
+        "Syncs refused",
+        |view| view.syncs_refused as f64,
+    ),
+    (
+        "forebay_model_epoch",
+        Kind::Gauge,
+        "Model epoch released",
+        |view| view.model_epoch as f64,
+    ),
+    (
+        "forebay_gateway_live",
+        Kind::Gauge,
+        "1 while a gateway holds the contract",
+        |view| {
+            f64::from(u8::from(
+                view.gateway.as_ref().is_some_and(|gateway| gateway.live),
+            ))
+        },
+    ),
+    (
+        "forebay_gateway_last_sync_seconds",
+        Kind::Gauge,
+        "Seconds since the gateway's last sync",
+        |view| {
+            view.gateway
+                .as_ref()
+                .map_or(f64::NAN, |gateway| gateway.last_sync_ms_ago as f64 / 1e3)
+        },
+    ),
+    (
+        "forebay_gateway_policy_version",
+        Kind::Gauge,
+        "Policy version in force at the gateway",
+        |view| {
+            view.gateway
+                .as_ref()
+                .map_or(0.0, |gateway| gateway.policy_version as f64)
+        },
+    ),
+    (
+        "forebay_gateway_model_epoch",
+        Kind::Gauge,
+        "Model epoch that runs at the gateway",
+        |view| {
+            view.gateway
+                .as_ref()
+                .map_or(0.0, |gateway| gateway.model_epoch as f64)
+        },
+    ),
+    (
+        "forebay_gateway_series_by_network",
+        Kind::Gauge,
+        "Series forecast by the network",
+        |view| {
+            view.gateway
+                .as_ref()
+                .map_or(0.0, |gateway| f64::from(gateway.series_by_network))
+        },
+    ),
+    (
+        "forebay_gateway_series_by_fallback",
+        Kind::Gauge,
+        "Series forecast by the fallback",
+        |view| {
+            view.gateway
+                .as_ref()
+                .map_or(0.0, |gateway| f64::from(gateway.series_by_fallback))
+        },
+    ),
+    (
+        "forebay_gateway_forecast_pinball",
+        Kind::Gauge,
+        "Mean pinball loss over mean demand",
+        |view| {
+            view.gateway
+                .as_ref()
+                .map_or(f64::NAN, |gateway| gateway.pinball)
+        },
+    ),
+    (
+        "forebay_gateway_forecast_coverage",
+        Kind::Gauge,
+        "Share of demand within the upper quantile",
+        |view| {
+            view.gateway
+                .as_ref()
+                .map_or(f64::NAN, |gateway| gateway.coverage)
+        },
+    ),
+];
+
+pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
+    let view = server.plane.status();
+    let mut text = String::new();
+    for (name, kind, help, value) in METRICS {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {}\n",
+            value(&view)
+        );
+    }
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}

@@ -1,0 +1,180 @@
+//! Models: upload, list, fetch, activate, roll back.
+
+use super::body::{SMALL_BYTES, json, read};
+use super::{Answer, Server, Shared};
+use crate::error::ApiError;
+use crate::models::{MAX_MODEL_BYTES, SandboxError, from_hex};
+use crate::plane::{ModelView, Release, ReleaseRequest, Signer};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use forebay_wire::model::{ModelDigest, ReleaseKind};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Models {
+    models: Vec<ModelView>,
+}
+
+/// A statement that was signed elsewhere, or nothing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signed {
+    #[serde(default)]
+    epoch: Option<u64>,
+    #[serde(default)]
+    signature: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RollBack {
+    #[serde(default)]
+    digest: Option<String>,
+    #[serde(default)]
+    epoch: Option<u64>,
+    #[serde(default)]
+    signature: Option<String>,
+}
+
+pub(super) async fn list(State(server): Shared) -> Json<Models> {
+    Json(Models {
+        models: server.plane.models(),
+    })
+}
+
+pub(super) async fn file(
+    State(server): Shared,
+    digest: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let Path(digest) = digest?;
+    let file = server.plane.model_file(&digest_from(&digest)?)?;
+    Ok(([(CONTENT_TYPE, "application/octet-stream")], file).into_response())
+}
+
+pub(super) async fn upload(State(server): Shared, body: Body) -> Answer<ModelView> {
+    let file = read(body, MAX_MODEL_BYTES).await?.to_vec();
+    let judge = Arc::clone(&server);
+    let judged = tokio::task::spawn_blocking(move || {
+        judge.sandbox.check(&file).map(|verdict| (file, verdict))
+    })
+    .await;
+    let (file, verdict) = match judged {
+        Ok(Ok(judged)) => judged,
+        Ok(Err(error)) => return Err(unjudged(&error)),
+        Err(error) => {
+            let hint = "look at the server's log";
+            return Err(ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "sandbox_failed",
+                error.to_string(),
+                hint,
+            ));
+        }
+    };
+    if !verdict.ok {
+        let message = format!("the forecaster refuses the model: {}", verdict.message);
+        let hint = "correct and export it again; the released model has not changed";
+        return Err(ApiError::invalid("model_refused", message, hint).at("body"));
+    }
+    server.plane.add_model(file, verdict).await.map(Json)
+}
+
+pub(super) async fn activate(
+    State(server): Shared,
+    digest: Result<Path<String>, PathRejection>,
+    body: Body,
+) -> Answer<Release> {
+    let Path(digest) = digest?;
+    let Signed { epoch, signature } = json(body, SMALL_BYTES).await?;
+    let request = ReleaseRequest {
+        digest: Some(digest_from(&digest)?),
+        kind: ReleaseKind::Release,
+        signed: signed(epoch, signature)?,
+    };
+    server
+        .plane
+        .release_model(request, signer(&server))
+        .await
+        .map(Json)
+}
+
+pub(super) async fn roll_back(State(server): Shared, body: Body) -> Answer<Release> {
+    let RollBack {
+        digest,
+        epoch,
+        signature,
+    } = json(body, SMALL_BYTES).await?;
+    let request = ReleaseRequest {
+        digest: digest.as_deref().map(digest_from).transpose()?,
+        kind: ReleaseKind::RollBack,
+        signed: signed(epoch, signature)?,
+    };
+    server
+        .plane
+        .release_model(request, signer(&server))
+        .await
+        .map(Json)
+}
+
+fn signer(server: &Server) -> Signer<'_> {
+    Signer {
+        key: server.signing_key.as_ref(),
+        public_key: server.public_key,
+    }
+}
+
+fn signed(
+    epoch: Option<u64>,
+    signature: Option<String>,
+) -> Result<Option<(u64, [u8; 64])>, ApiError> {
+    match (epoch, signature) {
+        (None, None) => Ok(None),
+        (Some(epoch), Some(signature)) => {
+            let hint = "`forebay model sign` prints it";
+            let refuse = || {
+                ApiError::malformed("the signature is not 128 hexadecimal digits", hint)
+                    .at("signature")
+            };
+            Ok(Some((epoch, from_hex(&signature).ok_or_else(refuse)?)))
+        }
+        _ => {
+            let hint = "`forebay model sign` prints both; give neither and the server signs";
+            Err(ApiError::malformed("epoch and signature belong together", hint).at("signature"))
+        }
+    }
+}
+
+fn digest_from(text: &str) -> Result<ModelDigest, ApiError> {
+    let refuse = || {
+        ApiError::malformed(
+            "that is not a digest",
+            "use the 64 hexadecimal digits of `forebay model list`",
+        )
+        .at("digest")
+    };
+    from_hex(text).ok_or_else(refuse)
+}
+
+fn unjudged(error: &SandboxError) -> ApiError {
+    match error {
+        SandboxError::Forecaster { .. } => {
+            let hint = "the server needs forecaster.wasm to judge models";
+            ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_forecaster",
+                error.to_string(),
+                hint,
+            )
+        }
+        SandboxError::Trap(_) | SandboxError::TooLong { .. } | SandboxError::Unreadable(_) => {
+            let hint = "the file was not kept; the released model has not changed";
+            ApiError::invalid("model_refused", error.to_string(), hint).at("body")
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! A small HTTP client for the server's API: one connection per request, JSON out.
+
+use super::Connection;
+use crate::error::ApiError;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::fmt::Write;
+use tokio::net::TcpStream;
+
+/// A client of one server.
+#[derive(Debug)]
+pub struct Client {
+    authority: String,
+    token: String,
+}
+
+impl Client {
+    /// A client for the server and token of the options.
+    ///
+    /// # Errors
+    /// When the address cannot be used, or there is no token.
+    pub fn new(connection: &Connection) -> Result<Self, String> {
+        let address = connection.server.trim_end_matches('/');
+        let authority = address.strip_prefix("http://").ok_or_else(|| {
+            format!("--server {address} does not start with http://: the server speaks no TLS itself, use it on its own machine or through a tunnel")
+        })?;
+        let authority = if authority.contains(':') {
+            authority.to_owned()
+        } else {
+            format!("{authority}:80")
+        };
+        let token = connection.token.clone().ok_or(
+            "there is no token: set FOREBAY_ADMIN_TOKEN to that of the server, or give --token",
+        )?;
+        Ok(Self { authority, token })
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// What the server says, or why it cannot be reached.
+    pub fn get(&self, path: &str) -> Result<Value, String> {
+        self.send("GET", path, "application/json", Bytes::new())
+    }
+
+    /// POST of JSON, or of nothing.
+    ///
+    /// # Errors
+    /// What the server says, or why it cannot be reached.
+    pub fn post(&self, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let bytes = body.map_or(Bytes::new(), |body| Bytes::from(body.to_string()));
+        self.send("POST", path, "application/json", bytes)
+    }
+
+    /// POST of bytes.
+    ///
+    /// # Errors
+    /// What the server says, or why it cannot be reached.
+    pub fn post_bytes(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Result<Value, String> {
+        self.send("POST", path, content_type, body.into())
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Value, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.authority)
+            .header(AUTHORIZATION, format!("Bearer {}", self.token))
+            .header(CONTENT_TYPE, content_type)
+            .body(Full::new(body))
+            .map_err(|error| format!("cannot make a request of that: {error}"))?;
+        runtime.block_on(self.exchange(request))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Value, String> {
+        let unreachable = |error: &dyn std::fmt::Display| {
+            format!(
+                "cannot reach the server at {}: {error}; is `forebay serve` running there? (--server, FOREBAY_SERVER)",
+                self.authority
+            )
+        };
+        let stream = TcpStream::connect(&self.authority)
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let driver = tokio::spawn(connection);
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let status = response.status();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| unreachable(&error))?
+            .to_bytes();
+        driver.abort();
+        if status.is_success() {
+            return serde_json::from_slice(&body)
+                .map_err(|error| format!("the server's answer is not JSON: {error}"));
+        }
+        let error: ApiError =
+            serde_json::from_slice(&body).map_err(|_| format!("the server answered {status}"))?;
+        let place = if error.place.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", error.place)
+        };
+        Err(format!(
+            "{place}{} ({})\n  {}",
+            error.message, error.code, error.hint
+        ))
+    }
+}
+
+/// Percent-encodes a part of a path.
+#[must_use]
+pub(super) fn encode(part: &str) -> String {
+    let mut encoded = String::new();
+    for byte in part.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b':') {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}

@@ -1,0 +1,49 @@
+//! Usage history: tokens asked for per customer, resource and step.
+//!
+//! The forecaster needs the last day or week of a customer that it has never seen, so the server keeps it. Series are cut into
+//! chunks of 64 steps, one value of the store each, in a ring: opening a chunk deletes the one that has fallen out of the
+//! retention. A value per step was the worse alternative (a thousand times the keys), one value per series as well (all of it
+//! rewritten at each step).
+//!
+//! A step counts as observed for every customer once a gateway has synced within it; what is not stored is then a zero, not a
+//! gap. Only steps in which no gateway reported are gaps.
+
+mod chunk;
+mod coverage;
+mod ring;
+
+pub use chunk::{CHUNK_STEPS, Chunk};
+pub use coverage::Coverage;
+pub use ring::{Ring, Series, Usage};
+
+use forebay_wire::key::CustomerHash;
+
+/// Largest number of steps that can be kept: two weeks of minutes.
+pub const MAX_STEPS: u64 = 20_160;
+
+/// The key of a chunk in the store: series first, so that a series is one range.
+#[must_use]
+pub fn chunk_key(series: Series, chunk: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(25);
+    key.extend_from_slice(&series.customer.0);
+    key.push(series.resource);
+    key.extend_from_slice(&chunk.to_be_bytes());
+    key
+}
+
+/// The number of the step that is running at a wall-clock time.
+#[must_use]
+pub fn step_at(unix_ms: u64, step_ms: u32) -> u64 {
+    unix_ms.checked_div(u64::from(step_ms)).unwrap_or(0)
+}
+
+impl Series {
+    /// The series of a customer and resource.
+    #[must_use]
+    pub fn new(customer: CustomerHash, resource: u8) -> Self {
+        Self { customer, resource }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! The series that are being written, and windows read back from the store.
+
+use super::chunk::Chunk;
+use super::{CHUNK_STEPS, chunk_key};
+use crate::store::{Batch, Store, StoreError, Table};
+use forebay_wire::key::CustomerHash;
+use std::collections::HashMap;
+
+/// Which series: a customer and a resource (by its index in the policy).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Series {
+    /// The customer.
+    pub customer: CustomerHash,
+    /// Index of the resource.
+    pub resource: u8,
+}
+
+/// Usage of consecutive steps; `None` where nothing is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Usage {
+    /// Number of the first step.
+    pub first_step: u64,
+    /// Tokens per step.
+    pub values: Vec<Option<f32>>,
+}
+
+/// The newest chunk of each series that was written lately. Older chunks are in the store only.
+#[derive(Debug)]
+pub struct Ring {
+    retention_steps: u64,
+    open: HashMap<Series, (u64, Chunk)>,
+}
+
+impl Ring {
+    /// An empty ring.
+    #[must_use]
+    pub fn new(retention_steps: u64) -> Self {
+        Self {
+            retention_steps,
+            open: HashMap::new(),
+        }
+    }
+
+    /// Steps that are kept.
+    #[must_use]
+    pub fn retention_steps(&self) -> u64 {
+        self.retention_steps
+    }
+
+    /// Stores the usage of a finished step.
+    ///
+    /// # Errors
+    /// When the chunk that it belongs to cannot be read.
+    pub fn set(
+        &mut self,
+        store: &dyn Store,
+        batch: &mut Batch,
+        series: Series,
+        step: u64,
+        usage: f32,
+    ) -> Result<(), StoreError> {
+        let number = Chunk::number_of(step);
+        if self
+            .open
+            .get(&series)
+            .is_none_or(|(open, _)| *open != number)
+        {
+            let chunk = match store.get(Table::History, &chunk_key(series, number))? {
+                Some(bytes) => Chunk::decode(&bytes)?,
+                None => self.begin(batch, series, number),
+            };
+            self.open.insert(series, (number, chunk));
+        }
+        if let Some((_, chunk)) = self.open.get_mut(&series) {
+            chunk.set(step, usage);
+            batch.put(Table::History, chunk_key(series, number), chunk.encode());
+        }
+        Ok(())
+    }
+
+    /// A new chunk pushes the one out that has left the retention.
+    fn begin(&self, batch: &mut Batch, series: Series, number: u64) -> Chunk {
+        let kept = self.retention_steps.div_ceil(CHUNK_STEPS).saturating_add(1);
+        if let Some(outdated) = number.checked_sub(kept) {
+            batch.delete(Table::History, chunk_key(series, outdated));
+        }
+        Chunk::default()
+    }
+
+    /// Forgets chunks in memory that were not written for a whole chunk's time. They stay in the store.
+    pub fn forget_idle(&mut self, step_now: u64) {
+        let current = Chunk::number_of(step_now);
+        self.open
+            .retain(|_, (number, _)| number.saturating_add(1) >= current);
+    }
+
+    /// Reads the steps of a series from `first_step` to `last_step`, as far as they are kept.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn read(
+        store: &dyn Store,
+        series: Series,
+        first_step: u64,
+        last_step: u64,
+    ) -> Result<Usage, StoreError> {
+        let (from, to) = (Chunk::number_of(first_step), Chunk::number_of(last_step));
+        let rows = store.range(
+            Table::History,
+            &chunk_key(series, from),
+            &chunk_key(series, to),
+        )?;
+        let mut values = vec![
+            None;
+            usize::try_from(last_step.saturating_sub(first_step))
+                .unwrap_or(0)
+                .saturating_add(1)
+        ];
+        for (key, bytes) in rows {
+            let number = key
+                .last_chunk::<8>()
+                .map_or(0, |number| u64::from_be_bytes(*number));
+            let chunk = Chunk::decode(&bytes)?;
+            let start = number.saturating_mul(CHUNK_STEPS);
+            for step in start.max(first_step)..=start.saturating_add(CHUNK_STEPS - 1).min(last_step)
+            {
+                let position =
+                    usize::try_from(step.saturating_sub(first_step)).unwrap_or(usize::MAX);
+                if let Some(value) = values.get_mut(position) {
+                    *value = chunk.get(step);
+                }
+            }
+        }
+        Ok(Usage { first_step, values })
+    }
+}
+
+// === impl Usage ===
+
+impl Usage {
+    /// Values and mask as the forecaster wants them: what is not stored is a zero if the step was observed and the series had
+    /// begun by then, else a gap.
+    #[must_use]
+    pub fn with_gaps(&self, observed: impl Fn(u64) -> bool) -> (Vec<f32>, Vec<u8>) {
+        let begun = self
+            .values
+            .iter()
+            .position(Option::is_some)
+            .unwrap_or(self.values.len());
+        let mut mask = vec![0_u8; self.values.len().div_ceil(8)];
+        for ((position, value), step) in self.values.iter().enumerate().zip(self.first_step..) {
+            if (value.is_some() || position >= begun && observed(step))
+                && let Some(bits) = mask.get_mut(position / 8)
+            {
+                *bits |= 1 << (position % 8);
+            }
+        }
+        (
+            self.values
+                .iter()
+                .map(|value| value.unwrap_or(0.0))
+                .collect(),
+            mask,
+        )
+    }
+}

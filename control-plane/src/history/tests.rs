@@ -1,0 +1,80 @@
+use super::*;
+use crate::store::{Batch, MemoryStore, Store, Table};
+
+const SERIES: Series = Series {
+    customer: CustomerHash([7; 16]),
+    resource: 1,
+};
+
+fn write(ring: &mut Ring, store: &MemoryStore, step: u64, usage: f32) {
+    let mut batch = Batch::default();
+    ring.set(store, &mut batch, SERIES, step, usage).unwrap();
+    store.commit(&batch).unwrap();
+}
+
+#[test]
+fn reads_back_what_was_written_across_chunks_and_restarts() {
+    let store = MemoryStore::default();
+    let mut ring = Ring::new(256);
+    for step in (1_000..1_100).filter(|step| step % 3 != 0) {
+        write(&mut ring, &store, step, step as f32);
+    }
+    // Another ring on the same store: as after a restart.
+    write(&mut Ring::new(256), &store, 1_100, 5.5);
+    let usage = Ring::read(&store, SERIES, 995, 1_105).unwrap();
+    assert_eq!(usage.values.len(), 111);
+    for (step, value) in (995..=1_105).zip(usage.values) {
+        let expected = match step {
+            1_100 => Some(5.5),
+            1_000..1_100 if step % 3 != 0 => Some(step as f32),
+            _ => None,
+        };
+        assert_eq!(value, expected, "step {step}");
+    }
+}
+
+#[test]
+fn never_keeps_more_chunks_than_the_retention_needs() {
+    let store = MemoryStore::default();
+    let mut ring = Ring::new(128);
+    for step in 0..2_000 {
+        write(&mut ring, &store, step, 1.0);
+    }
+    let rows = store.range(Table::History, &[], &[255; 25]).unwrap();
+    assert!(
+        rows.len() <= 4,
+        "{} chunks for a retention of two",
+        rows.len()
+    );
+    let usage = Ring::read(&store, SERIES, 2_000 - 128, 1_999).unwrap();
+    assert!(usage.values.iter().all(Option::is_some));
+}
+
+#[test]
+fn a_damaged_chunk_is_an_error() {
+    let mut chunk = Chunk::default();
+    chunk.set(3, 1.0);
+    let bytes = chunk.encode();
+    assert_eq!(Chunk::decode(&bytes), Ok(chunk));
+    for cut in 0..bytes.len() {
+        assert!(Chunk::decode(&bytes[..cut]).is_err(), "{cut}");
+    }
+}
+
+#[test]
+fn steps_without_a_report_are_gaps_even_when_the_ring_has_come_round() {
+    let mut coverage = Coverage::new(16);
+    for step in 0..16 {
+        assert!(coverage.observe(step));
+    }
+    assert!(!coverage.observe(15), "no news");
+    assert!(coverage.observe(20));
+    let seen: Vec<u64> = (0..30).filter(|step| coverage.observed(*step)).collect();
+    assert_eq!(seen, [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 20]);
+    assert_eq!(
+        Coverage::decode(&coverage.encode(), 16),
+        Ok(coverage.clone())
+    );
+    assert!(coverage.observe(1_000_000));
+    assert_eq!((0..30).filter(|step| coverage.observed(*step)).count(), 0);
+}

@@ -1,0 +1,18 @@
+//! The control plane of Forebay: policies, customers, models, usage history, and the truth about tokens.
+//!
+//! A library under a thin binary, so that tests run the whole server in their own process.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod auth;
+pub mod buckets;
+pub mod cli;
+pub mod document;
+pub mod error;
+pub mod history;
+pub mod keys;
+pub mod models;
+pub mod plane;
+pub mod serve;
+pub mod store;

@@ -1,0 +1,396 @@
+//! What an operator sees of a customer, and may do to one.
+
+use super::directory::Override;
+use super::state::State;
+use super::{Now, Plane};
+use crate::buckets::Account;
+use crate::error::ApiError;
+use crate::store::{Batch, StoreError, Table};
+use forebay_core::amount::Micro;
+use forebay_core::policy::Limits;
+use forebay_wire::key::{CustomerHash, MAX_KEY_BYTES};
+use forebay_wire::policy::Decimal;
+use forebay_wire::sync::{BAN_FOREVER, FLAG_CONTENDED};
+use serde::{Deserialize, Serialize};
+
+/// A customer as the operator sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CustomerView {
+    /// The hash under which it is filed everywhere.
+    pub hash: String,
+    /// True if the policy lists it.
+    pub in_policy: bool,
+    /// Name of its contract.
+    pub contract: String,
+    /// Denied until this wall-clock time in ms; absent: not banned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub banned_until_unix_ms: Option<u64>,
+    /// Never admitted until it is thawed.
+    pub frozen: bool,
+    /// Always admitted.
+    pub exempt: bool,
+    /// True while a gateway holds its tokens.
+    pub held_by_gateway: bool,
+    /// By resource.
+    pub resources: Vec<ResourceView>,
+}
+
+/// One resource of a customer; tokens and tokens per second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResourceView {
+    /// Name of the resource.
+    pub resource: String,
+    /// Contract: refill.
+    pub rate_per_s: f64,
+    /// Contract: depth.
+    pub burst: f64,
+    /// Tokens here.
+    pub central_tokens: f64,
+    /// Tokens at the gateway when it last reported.
+    pub gateway_tokens: f64,
+    /// Refill of its shadow bucket when the gateway last reported.
+    pub shadow_rate_per_s: f64,
+    /// The contention flag.
+    pub contended: bool,
+    /// Tokens ever asked for.
+    pub demand: f64,
+    /// Tokens ever admitted.
+    pub admitted: f64,
+    /// Tokens ever denied.
+    pub denied: f64,
+    /// Demand that the shadow bucket did not foresee.
+    pub deviation: f64,
+}
+
+/// What an operator may do to a customer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CustomerChange {
+    /// Give tokens (or take some).
+    Credit {
+        /// Name of the resource; may be left out where there is one.
+        resource: Option<String>,
+        /// Tokens, up to 6 decimals; negative takes.
+        micro: i64,
+    },
+    /// Fill all buckets and forgive debts.
+    Reset,
+    /// Deny everything until a wall-clock time.
+    Ban {
+        /// In ms; absent: without an end.
+        until_unix_ms: Option<u64>,
+    },
+    /// End a ban, the policy's as well.
+    Unban,
+    /// Deny everything, without an end, keeping the buckets.
+    Freeze,
+    /// End a freeze, the policy's as well.
+    Thaw,
+}
+
+impl Plane {
+    /// The hash of a customer: from its key, or written out behind `hash:`.
+    ///
+    /// # Errors
+    /// When the text is neither.
+    pub fn hash_of(&self, key: &str) -> Result<CustomerHash, ApiError> {
+        if let Some(hash) = key.strip_prefix("hash:") {
+            let hint = "give the 32 hexadecimal digits of a customer hash behind `hash:`, or the customer's key itself";
+            return hash
+                .parse()
+                .map_err(|error| ApiError::malformed(format!("{error}"), hint).at("key"));
+        }
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            let message = format!(
+                "the key is {} bytes long, allowed are 1 to {MAX_KEY_BYTES}",
+                key.len()
+            );
+            return Err(ApiError::malformed(message, "no customer has such a key").at("key"));
+        }
+        Ok(self.keys.hash(key))
+    }
+
+    /// Shows a customer.
+    ///
+    /// # Errors
+    /// When nothing is known of it.
+    pub fn customer(&self, customer: CustomerHash) -> Result<CustomerView, ApiError> {
+        let now = self.now();
+        view(&self.lock(), customer, now)
+    }
+
+    /// Customers by hash, starting behind `after`: those of the policy and those that were ever seen.
+    #[must_use]
+    pub fn customers(&self, after: Option<CustomerHash>, limit: usize) -> Vec<CustomerView> {
+        let now = self.now();
+        let state = self.lock();
+        let mut hashes: Vec<CustomerHash> = state.directory.iter().map(|(hash, _)| hash).collect();
+        let strangers = state
+            .accounts
+            .keys()
+            .filter(|hash| state.directory.get(**hash).is_none());
+        hashes.extend(strangers.filter(|hash| **hash != crate::buckets::POOL_ACCOUNT));
+        hashes.sort_unstable();
+        let behind = hashes
+            .into_iter()
+            .filter(|hash| after.is_none_or(|after| *hash > after));
+        behind
+            .filter_map(|hash| view(&state, hash, now).ok())
+            .take(limit)
+            .collect()
+    }
+
+    /// Changes a customer.
+    ///
+    /// # Errors
+    /// When nothing is known of it, or the change makes no sense.
+    pub async fn change_customer(
+        &self,
+        customer: CustomerHash,
+        change: CustomerChange,
+    ) -> Result<CustomerView, ApiError> {
+        self.change(|state, batch, now| {
+            view(state, customer, now)?;
+            match change {
+                CustomerChange::Credit { resource, micro } => {
+                    let resource = resource_index(state, resource.as_deref())?;
+                    adjust(state, batch, customer, now, |position, _, _| {
+                        Micro::new(if position == resource { micro } else { 0 })
+                    })?;
+                }
+                CustomerChange::Reset => {
+                    // More than is missing: the bucket stops at its depth, wherever it stands by then.
+                    adjust(state, batch, customer, now, |_, limits, balance| {
+                        limits
+                            .burst
+                            .plus(Micro::ZERO.minus(balance).at_least_zero())
+                            .plus(limits.debt_limit)
+                    })?;
+                }
+                CustomerChange::Ban { until_unix_ms } => {
+                    let until = Some(until_unix_ms.unwrap_or(BAN_FOREVER));
+                    say(state, batch, customer, |said| {
+                        said.ban_until_unix_ms = until
+                    })?;
+                }
+                CustomerChange::Unban => say(state, batch, customer, |said| {
+                    said.ban_until_unix_ms = Some(0)
+                })?,
+                CustomerChange::Freeze => {
+                    say(state, batch, customer, |said| said.frozen = Some(true))?
+                }
+                CustomerChange::Thaw => {
+                    say(state, batch, customer, |said| said.frozen = Some(false))?
+                }
+            }
+            view(state, customer, now)
+        })
+        .await
+    }
+}
+
+fn view(state: &State, customer: CustomerHash, now: Now) -> Result<CustomerView, ApiError> {
+    let unknown = || {
+        let message = format!("nothing is known of customer {customer}");
+        let hint = "it is not in the policy and no gateway has reported it: check the key and FOREBAY_KEY_HASH_SECRET";
+        ApiError::not_found("no_such_customer", message, hint).at("key")
+    };
+    let member = state.directory.get(customer);
+    let account = state.accounts.get(&customer);
+    if member.is_none()
+        && account.is_none()
+        && state
+            .policies
+            .compiled()
+            .is_none_or(|policy| policy.unknown_contract().is_none())
+    {
+        return Err(unknown());
+    }
+    let policy = state.policies.compiled().ok_or_else(unknown)?;
+    let limits = state.limits_of(customer).ok_or_else(unknown)?;
+    let contract = member
+        .map(|member| member.contract)
+        .or(policy.unknown_contract());
+    let (ban_until, frozen) = member.map_or((0, false), |member| {
+        state.directory.in_force(customer, member)
+    });
+    let resources = policy.resources.iter().zip(&limits).enumerate();
+    Ok(CustomerView {
+        hash: customer.to_string(),
+        in_policy: member.is_some_and(|member| member.in_policy),
+        contract: contract
+            .and_then(|row| policy.contract(row))
+            .map_or(String::new(), |row| row.name.clone()),
+        banned_until_unix_ms: (ban_until > now.unix_ms).then_some(ban_until),
+        frozen,
+        exempt: member.is_some_and(|member| member.exempt),
+        held_by_gateway: account.is_some_and(|account| {
+            account.granted
+                && account.generation == state.tenure.generation
+                && state.tenure.ended_at.is_none()
+        }),
+        resources: resources
+            .map(|(position, (resource, limits))| {
+                resource_view(state, account, position, &resource.name, limits, now)
+            })
+            .collect(),
+    })
+}
+
+fn resource_view(
+    state: &State,
+    account: Option<&Account>,
+    position: usize,
+    name: &str,
+    limits: &Limits,
+    now: Now,
+) -> ResourceView {
+    let fresh;
+    let account = match account {
+        Some(account) => account,
+        None => {
+            let mut every = vec![Limits::default(); position];
+            every.push(*limits);
+            fresh = Account::new(&every, now.mono, state.newcomers_since);
+            &fresh
+        }
+    };
+    let holding = account.holdings.get(position).copied().unwrap_or_default();
+    let totals = holding.totals();
+    ResourceView {
+        resource: name.to_owned(),
+        rate_per_s: unsigned(limits.rate.get()),
+        burst: signed(limits.burst.get()),
+        central_tokens: signed(
+            account
+                .central_level(position, limits, state.tenure, now.mono)
+                .get(),
+        ),
+        gateway_tokens: signed(holding.balance),
+        shadow_rate_per_s: unsigned(holding.shadow_rate),
+        contended: holding.flags & FLAG_CONTENDED != 0,
+        demand: unsigned(totals.demand),
+        admitted: unsigned(totals.admitted),
+        denied: unsigned(totals.denied),
+        deviation: unsigned(totals.deviation),
+    }
+}
+
+pub(super) fn resource_index(state: &State, name: Option<&str>) -> Result<usize, ApiError> {
+    let resources = state
+        .policies
+        .compiled()
+        .map_or(&[][..], |policy| &policy.resources);
+    let known = || {
+        resources
+            .iter()
+            .map(|resource| resource.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    match (name, resources) {
+        (None, [_]) => Ok(0),
+        (None, _) => {
+            let hint = format!("name one of: {}", known());
+            Err(ApiError::malformed(
+                "the policy has several resources and the request names none",
+                hint,
+            )
+            .at("resource"))
+        }
+        (Some(name), _) => resources
+            .iter()
+            .position(|resource| resource.name == name)
+            .ok_or_else(|| {
+                ApiError::invalid(
+                    "no_such_resource",
+                    format!("`{name}` is not a resource"),
+                    format!("use one of: {}", known()),
+                )
+                .at("resource")
+            }),
+    }
+}
+
+/// Adjusts each resource of an account by what `amount` says of (position, limits, balance at the gateway).
+fn adjust(
+    state: &mut State,
+    batch: &mut Batch,
+    customer: CustomerHash,
+    now: Now,
+    amount: impl Fn(usize, &Limits, Micro) -> Micro,
+) -> Result<(), ApiError> {
+    let unknown = || {
+        ApiError::not_found(
+            "no_such_customer",
+            "the customer has no contract",
+            "list it in the policy",
+        )
+        .at("key")
+    };
+    let limits = state.limits_of(customer).ok_or_else(unknown)?;
+    let tenure = state.tenure;
+    let is_other = state.directory.get(customer).is_none();
+    if is_other {
+        let message = "the customer is not in the policy: its bucket is the gateway's own and cannot be adjusted from here";
+        return Err(
+            ApiError::conflict("not_in_policy", message, "list it in the policy first").at("key"),
+        );
+    }
+    let newcomers_since = state.newcomers_since;
+    let account = state
+        .accounts
+        .entry(customer)
+        .or_insert_with(|| Account::new(&limits, now.mono, newcomers_since));
+    for (position, limits) in limits.iter().enumerate() {
+        let balance = account
+            .holdings
+            .get(position)
+            .map_or(Micro::ZERO, |holding| Micro::new(holding.balance));
+        account.adjust(
+            position,
+            amount(position, limits, balance),
+            limits,
+            tenure,
+            now.mono,
+        );
+    }
+    if let Some(session) = &mut state.session {
+        session.pending.insert(customer);
+    }
+    state.save_account(batch, customer);
+    Ok(())
+}
+
+fn say(
+    state: &mut State,
+    batch: &mut Batch,
+    customer: CustomerHash,
+    change: impl FnOnce(&mut Override),
+) -> Result<(), ApiError> {
+    let mut said = state.directory.override_of(customer);
+    change(&mut said);
+    let unknown = state
+        .policies
+        .compiled()
+        .and_then(|policy| policy.unknown_contract());
+    let value = serde_json::to_vec(&said).map_err(|error| {
+        ApiError::from(StoreError::Damaged {
+            what: "override",
+            reason: error.to_string(),
+        })
+    })?;
+    batch.put(Table::Overrides, customer.0, value);
+    state.directory.set_override(customer, said, unknown);
+    Ok(())
+}
+
+fn signed(micro: i64) -> f64 {
+    let sign = if micro < 0 { -1.0 } else { 1.0 };
+    sign * Decimal::from_micro(micro.saturating_abs())
+        .unwrap_or_default()
+        .to_f64()
+}
+
+fn unsigned(micro: u64) -> f64 {
+    signed(i64::try_from(micro).unwrap_or(i64::MAX))
+}

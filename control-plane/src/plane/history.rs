@@ -1,0 +1,211 @@
+//! Usage history in and out: what a deployment already knows can be brought along, and everything can be taken away.
+
+use super::Plane;
+use crate::error::ApiError;
+use crate::history::{Ring, Series};
+use serde::{Deserialize, Serialize};
+
+/// Values in one import: bounds what one request can make us hold.
+const MAX_VALUES: usize = 8_000_000;
+
+/// Usage of one customer and resource, as it is imported.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportedSeries {
+    /// The customer's key, or `hash:` and its hash.
+    pub key: String,
+    /// Name of the resource; may be left out where there is one.
+    #[serde(default)]
+    pub resource: Option<String>,
+    /// Length of a step in milliseconds; must be that of the server.
+    pub step_ms: u32,
+    /// Number of the newest step (Unix time in ms / `step_ms`); absent: the last finished one.
+    #[serde(default)]
+    pub newest_step: Option<u64>,
+    /// Tokens per step, oldest first; `null` is a gap.
+    pub usage: Vec<Option<f64>>,
+}
+
+/// Usage of one customer and resource, as it is exported; can be imported again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeriesView {
+    /// `hash:` and the customer's hash.
+    pub key: String,
+    /// Name of the resource.
+    pub resource: String,
+    /// Length of a step in milliseconds.
+    pub step_ms: u32,
+    /// Number of the newest step.
+    pub newest_step: u64,
+    /// Tokens per step, oldest first; `null` is a gap.
+    pub usage: Vec<Option<f32>>,
+}
+
+impl Plane {
+    /// Imports usage. Values of steps that are there already are replaced.
+    ///
+    /// # Errors
+    /// When a series does not fit; then nothing is imported.
+    pub async fn import_history(&self, imported: Vec<ImportedSeries>) -> Result<usize, ApiError> {
+        let values: usize = imported.iter().map(|series| series.usage.len()).sum();
+        if values > MAX_VALUES {
+            return Err(ApiError::invalid(
+                "too_many_values",
+                format!("{values} values at once"),
+                format!("send at most {MAX_VALUES}"),
+            ));
+        }
+        let resolved: Vec<_> = imported
+            .iter()
+            .enumerate()
+            .map(|(position, series)| self.resolve(position, series))
+            .collect::<Result<_, _>>()?;
+        self.change(|state, batch, _| {
+            for (series, newest, imported) in resolved {
+                let first = newest.saturating_sub((imported.usage.len() as u64).saturating_sub(1));
+                for (step, usage) in (first..=newest).zip(&imported.usage) {
+                    if let Some(usage) = usage {
+                        #[allow(clippy::cast_possible_truncation)]
+                        // a forecast needs no more than an f32 has
+                        state
+                            .ring
+                            .set(&*self.store, batch, series, step, *usage as f32)?;
+                    }
+                }
+            }
+            Ok(values)
+        })
+        .await
+    }
+
+    fn resolve<'a>(
+        &self,
+        position: usize,
+        imported: &'a ImportedSeries,
+    ) -> Result<(Series, u64, &'a ImportedSeries), ApiError> {
+        let place = |field: &str| format!("series[{position}].{field}");
+        let wrong = |field: &str, message: String, hint: &str| {
+            Err(ApiError::invalid("history_refused", message, hint).at(place(field)))
+        };
+        if imported.step_ms != self.settings.step_ms {
+            let message = format!(
+                "steps of {} ms do not fit this server's of {} ms",
+                imported.step_ms, self.settings.step_ms
+            );
+            return wrong(
+                "step_ms",
+                message,
+                "sum the usage up to the server's steps first",
+            );
+        }
+        let length = imported.usage.len() as u64;
+        if length == 0 || length > self.settings.history_steps {
+            let message = format!(
+                "{length} steps, allowed are 1 to {}",
+                self.settings.history_steps
+            );
+            return wrong(
+                "usage",
+                message,
+                "only as many steps as --history-steps are kept",
+            );
+        }
+        let is_amount = |usage: f64| usage.is_finite() && (0.0..=1e12).contains(&usage);
+        if let Some(step) = imported
+            .usage
+            .iter()
+            .position(|usage| usage.is_some_and(|usage| !is_amount(usage)))
+        {
+            let hint = "usage is a number of tokens from 0 to 1e12, or null for a gap";
+            return wrong(
+                &format!("usage[{step}]"),
+                "not an amount of tokens".to_owned(),
+                hint,
+            );
+        }
+        let state = self.lock();
+        let resource = super::customers::resource_index(&state, imported.resource.as_deref())
+            .map_err(|error| ApiError {
+                place: place("resource"),
+                ..error
+            })?;
+        let last_finished = self.clock.now().unix_ms / u64::from(self.settings.step_ms.max(1));
+        let newest = imported
+            .newest_step
+            .unwrap_or(last_finished.saturating_sub(1));
+        if newest >= last_finished.max(1) {
+            let message =
+                format!("step {newest} has not finished: the running one is {last_finished}");
+            return wrong(
+                "newest_step",
+                message,
+                "leave it out for the last finished step",
+            );
+        }
+        let customer = self.hash_of(&imported.key).map_err(|error| ApiError {
+            place: place("key"),
+            ..error
+        })?;
+        Ok((
+            Series::new(customer, u8::try_from(resource).unwrap_or(0)),
+            newest,
+            imported,
+        ))
+    }
+
+    /// Exports the usage of one customer and resource.
+    ///
+    /// # Errors
+    /// When there is no such resource, or the store cannot be read.
+    pub fn export_history(
+        &self,
+        key: &str,
+        resource: Option<&str>,
+        steps: Option<u64>,
+    ) -> Result<SeriesView, ApiError> {
+        let customer = self.hash_of(key)?;
+        let (index, name, newest, coverage) = {
+            let state = self.lock();
+            let index = super::customers::resource_index(&state, resource)?;
+            let name = state
+                .policies
+                .compiled()
+                .and_then(|policy| policy.resources.get(index))
+                .map(|found| found.name.clone());
+            let now_step = self.clock.now().unix_ms / u64::from(self.settings.step_ms.max(1));
+            (
+                index,
+                name.unwrap_or_default(),
+                now_step.saturating_sub(1),
+                state.coverage.clone(),
+            )
+        };
+        let steps = steps
+            .unwrap_or(self.settings.history_steps)
+            .clamp(1, self.settings.history_steps);
+        let first = newest.saturating_sub(steps.saturating_sub(1));
+        let usage = Ring::read(
+            &*self.store,
+            Series::new(customer, u8::try_from(index).unwrap_or(0)),
+            first,
+            newest,
+        )?;
+        let (values, mask) = usage.with_gaps(|step| coverage.observed(step));
+        let is_known = |position: usize| {
+            mask.get(position / 8)
+                .is_some_and(|bits| bits & (1 << (position % 8)) != 0)
+        };
+        let usage = values
+            .into_iter()
+            .enumerate()
+            .map(|(position, value)| is_known(position).then_some(value))
+            .collect();
+        Ok(SeriesView {
+            key: format!("hash:{customer}"),
+            resource: name,
+            step_ms: self.settings.step_ms,
+            newest_step: newest,
+            usage,
+        })
+    }
+}

@@ -1,0 +1,215 @@
+//! From the store to the state, at the start.
+
+use super::StartError;
+use super::clock::Now;
+use super::directory::{Directory, Override};
+use super::models::ModelBook;
+use super::policies::{Policies, VersionInfo, VersionRecord};
+use super::session::{Session, SessionRecord};
+use super::state::{META_COVERAGE, META_SESSION, META_STEP_MS, Settings, State};
+use crate::buckets::{Account, AccountRecord, POOL_ACCOUNT, Tenure};
+use crate::history::{Coverage, Ring};
+use crate::keys::Keys;
+use crate::store::{Batch, Start, Store, StoreError, Table, open_epoch};
+use forebay_core::policy::{ContractIndex, Policy};
+use forebay_policy::compile;
+use forebay_wire::key::CustomerHash;
+use forebay_wire::policy::PolicyDocument;
+use prost::Message;
+use std::collections::{HashMap, HashSet};
+
+pub(super) fn load(
+    store: &dyn Store,
+    keys: &Keys,
+    settings: &Settings,
+    now: Now,
+) -> Result<(State, Start), StartError> {
+    let start = open_epoch(store)?;
+    check_step_length(store, settings)?;
+    let is_clean = !matches!(start, Start::Unclean { .. });
+    let (session, tenure) = load_session(store, now)?;
+    let accounts = load_accounts(store, now, is_clean)?;
+    let mut directory = Directory::new(now.unix_ms);
+    store.visit(Table::Overrides, &mut |key, value| {
+        let said: Override =
+            serde_json::from_slice(value).map_err(|error| damaged("override", &error))?;
+        directory.restore_override(hash_of(key)?, said);
+        Ok(())
+    })?;
+    let policies = load_policies(store, keys, &mut directory)?;
+    let others = accounts
+        .keys()
+        .filter(|hash| **hash != POOL_ACCOUNT && directory.get(**hash).is_none())
+        .count();
+    let coverage = match store.get(Table::Meta, META_COVERAGE)? {
+        Some(bytes) => Coverage::decode(&bytes, settings.history_steps)?,
+        None => Coverage::new(settings.history_steps),
+    };
+    let (step_now, active) = open_step(&accounts);
+    let state = State {
+        policies,
+        directory,
+        accounts,
+        others,
+        others_dropped: 0,
+        session,
+        tenure,
+        newcomers_since: (!is_clean).then_some(now.mono),
+        ring: Ring::new(settings.history_steps),
+        coverage,
+        step_now,
+        active,
+        models: ModelBook::load(store)?,
+        model_status: None,
+        gateway_version: String::new(),
+        policy_epoch_applied: 0,
+        syncs: 0,
+        syncs_refused: 0,
+    };
+    tracing::info!(
+        ?start,
+        accounts = state.accounts.len(),
+        policy = state.policies.active_epoch(),
+        "the store is loaded"
+    );
+    Ok((state, start))
+}
+
+fn check_step_length(store: &dyn Store, settings: &Settings) -> Result<(), StartError> {
+    match store.get(Table::Meta, META_STEP_MS)? {
+        Some(bytes) => {
+            let bytes = bytes
+                .as_slice()
+                .try_into()
+                .map_err(|error| damaged("step length", &error))?;
+            let found_ms = u32::from_le_bytes(bytes);
+            if found_ms == settings.step_ms {
+                return Ok(());
+            }
+            Err(StartError::StepLength {
+                found_ms,
+                given_ms: settings.step_ms,
+            })
+        }
+        None => {
+            let mut batch = Batch::default();
+            batch.put(Table::Meta, META_STEP_MS, settings.step_ms.to_le_bytes());
+            Ok(store.commit(&batch)?)
+        }
+    }
+}
+
+/// A gateway of the last run may have been answered just before the end, so its times to live run from now.
+fn load_session(store: &dyn Store, now: Now) -> Result<(Option<Session>, Tenure), StoreError> {
+    let none = Tenure {
+        generation: 0,
+        ended_at: None,
+        previous_ended_at: now.mono,
+    };
+    let Some(bytes) = store.get(Table::Meta, META_SESSION)? else {
+        return Ok((None, none));
+    };
+    let record =
+        SessionRecord::decode(bytes.as_slice()).map_err(|error| damaged("session", &error))?;
+    let tenure = Tenure {
+        generation: record.generation,
+        ended_at: record.ended.then_some(now.mono),
+        ..none
+    };
+    let session = Session {
+        gateway_id: record.gateway_id,
+        incarnation: record.incarnation,
+        sequence: record.sequence,
+        retired: record.retired,
+        last_reply_at: now.mono,
+        ..Session::default()
+    };
+    Ok((Some(session), tenure))
+}
+
+fn load_accounts(
+    store: &dyn Store,
+    now: Now,
+    is_clean: bool,
+) -> Result<HashMap<CustomerHash, Account>, StoreError> {
+    let mut accounts = HashMap::new();
+    store.visit(Table::Accounts, &mut |key, value| {
+        let record = AccountRecord::decode(value).map_err(|error| damaged("account", &error))?;
+        accounts.insert(
+            hash_of(key)?,
+            Account::from_record(&record, now.mono, is_clean),
+        );
+        Ok(())
+    })?;
+    Ok(accounts)
+}
+
+fn load_policies(
+    store: &dyn Store,
+    keys: &Keys,
+    directory: &mut Directory,
+) -> Result<Policies, StoreError> {
+    let mut policies = Policies::default();
+    let mut newest = None;
+    store.visit(Table::Policies, &mut |_, value| {
+        let record = VersionRecord::decode(value).map_err(|error| damaged("policy", &error))?;
+        let info: VersionInfo =
+            serde_json::from_str(&record.info).map_err(|error| damaged("policy", &error))?;
+        policies.remember(info);
+        // Rows come by version, so the last one is the newest.
+        newest = Some(record);
+        Ok(())
+    })?;
+    let Some(record) = newest else {
+        return Ok(policies);
+    };
+    let document: PolicyDocument =
+        serde_json::from_str(&record.document).map_err(|error| damaged("policy", &error))?;
+    let compiled = compile(&document).map_err(|error| damaged("policy", &error))?;
+    let policy = Policy::decode(&record.compiled).map_err(|error| damaged("policy", &error))?;
+    let row_of = |name: &str| {
+        policy
+            .contracts
+            .iter()
+            .position(|contract| contract.name == name)
+    };
+    let rows = compiled.policy.contracts.iter().map(|contract| {
+        let row = row_of(&contract.name).and_then(|row| u16::try_from(row).ok());
+        row.map(ContractIndex)
+            .ok_or_else(|| damaged("policy", &"its tables lack a contract of its document"))
+    });
+    let moved: Vec<ContractIndex> = rows.collect::<Result<_, _>>()?;
+    directory.replace(&compiled.customers, &moved, policy.unknown_contract(), keys);
+    policies.put_in_force(policy);
+    Ok(policies)
+}
+
+/// The step that was running when the last run ended, and who had demand in it.
+fn open_step(accounts: &HashMap<CustomerHash, Account>) -> (u64, HashSet<CustomerHash>) {
+    let step_of = |account: &Account| {
+        account
+            .holdings
+            .iter()
+            .map(|holding| holding.step)
+            .max()
+            .unwrap_or(0)
+    };
+    let step = accounts.values().map(step_of).max().unwrap_or(0);
+    let active = accounts
+        .iter()
+        .filter(|(_, account)| step_of(account) == step && step > 0);
+    (step, active.map(|(hash, _)| *hash).collect())
+}
+
+fn hash_of(key: &[u8]) -> Result<CustomerHash, StoreError> {
+    key.try_into()
+        .map(CustomerHash)
+        .map_err(|error| damaged("customer hash", &error))
+}
+
+fn damaged(what: &'static str, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Damaged {
+        what,
+        reason: error.to_string(),
+    }
+}

@@ -1,0 +1,139 @@
+//! The control plane itself: the state, and everything that changes it.
+//!
+//! One mutex holds all of the state, and is held only to compute: never over I/O that can wait, never over an await. A change is
+//! computed and queued for the journal under the lock, and acknowledged when it is durable. Finer locks were the worse
+//! alternative: a sync touches session, accounts, history and policy together, and their order would be a rule to remember.
+
+mod clock;
+mod customers;
+mod directory;
+mod history;
+mod load;
+mod models;
+mod policies;
+mod session;
+mod state;
+mod status;
+mod sync;
+
+pub use clock::{Clock, Now};
+pub use customers::{CustomerChange, CustomerView, ResourceView};
+pub use directory::{Directory, Member, Override};
+pub use history::{ImportedSeries, SeriesView};
+pub use models::{ModelView, Release, ReleaseRequest, Signer};
+pub use policies::VersionInfo;
+pub use session::{Admission, Session};
+pub use state::{Settings, State};
+pub use status::{GatewayView, StatusView};
+pub use sync::SyncAnswer;
+
+use crate::error::ApiError;
+use crate::keys::Keys;
+use crate::store::{Batch, Journal, Receipt, Start, Store, StoreError, mark_clean};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct Plane {
+    state: Mutex<State>,
+    journal: Journal,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    keys: Keys,
+    settings: Settings,
+    start: Start,
+}
+
+/// Why a control plane does not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system gives no thread.
+    #[error("cannot start the journal's thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The store was filled under other settings.
+    #[error(
+        "usage history in the store has steps of {found_ms} ms, but --step-ms is {given_ms}: start with --step-ms {found_ms}, or with an empty --data directory"
+    )]
+    StepLength {
+        /// What the store has.
+        found_ms: u32,
+        /// What was given.
+        given_ms: u32,
+    },
+}
+
+impl Plane {
+    /// Brings the control plane up from what the store holds.
+    ///
+    /// # Errors
+    /// When the store cannot be used, or holds what this program did not write.
+    pub fn start(
+        store: Arc<dyn Store>,
+        keys: Keys,
+        settings: Settings,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let (state, start) = load::load(&*store, &keys, &settings, clock.now())?;
+        let journal = Journal::start(Arc::clone(&store))?;
+        Ok(Self {
+            state: Mutex::new(state),
+            journal,
+            store,
+            clock,
+            keys,
+            settings,
+            start,
+        })
+    }
+
+    /// Marks a clean stop, after which the next start trusts every balance.
+    ///
+    /// # Errors
+    /// When the mark cannot be made durable.
+    pub async fn stop(&self) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        let receipt = {
+            let mut state = self.lock();
+            state.save_accounts(&mut batch);
+            mark_clean(&mut batch);
+            self.journal.submit(batch)
+        };
+        receipt.durable().await
+    }
+
+    /// The settings it runs with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// A change that panicked half-way would have left the process: panics are denied by lint, so the state behind a poisoned
+    /// lock is whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Computes a change under the lock and waits until it is durable.
+    async fn change<T>(
+        &self,
+        work: impl FnOnce(&mut State, &mut Batch, Now) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        let (value, receipt): (T, Receipt) = {
+            let mut state = self.lock();
+            let mut batch = Batch::default();
+            let value = work(&mut state, &mut batch, self.clock.now())?;
+            (value, self.journal.submit(batch))
+        };
+        receipt.durable().await?;
+        Ok(value)
+    }
+}

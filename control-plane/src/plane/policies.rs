@@ -1,0 +1,279 @@
+//! Policy versions: validated at the door, numbered, and the newest one is in force.
+//!
+//! A version is never changed and the number is the epoch that gateways see, so "which policy denied me?" has an answer. Going
+//! back to an older one makes a new version with the older document: epochs only grow.
+
+use super::state::State;
+use super::{Now, Plane};
+use crate::document::{CheckedPolicy, Format, check};
+use crate::error::ApiError;
+use crate::keys::Keys;
+use crate::store::{Batch, StoreError, Table};
+use forebay_core::policy::Policy;
+use forebay_wire::policy::PolicyDocument;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Versions that are kept to go back to.
+const MAX_VERSIONS: usize = 200;
+
+/// A version in the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionInfo {
+    /// Its number, which is the policy epoch at the gateways.
+    pub version: u64,
+    /// When it was put in force.
+    pub applied_at_unix_ms: u64,
+    /// Customers that it lists.
+    pub customers: usize,
+    /// Its contracts.
+    pub contracts: usize,
+    /// The older version whose document it repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<u64>,
+}
+
+/// A version in the store.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct VersionRecord {
+    /// The document, as JSON.
+    #[prost(string, tag = "1")]
+    pub document: String,
+    /// The tables: their rows must not move when the version is loaded again.
+    #[prost(bytes = "vec", tag = "2")]
+    pub compiled: Vec<u8>,
+    /// `VersionInfo`, as JSON.
+    #[prost(string, tag = "3")]
+    pub info: String,
+}
+
+/// The versions, and the one in force.
+#[derive(Debug, Default)]
+pub struct Policies {
+    versions: BTreeMap<u64, VersionInfo>,
+    active: Option<(Policy, Vec<u8>)>,
+}
+
+// === impl Policies ===
+
+impl Policies {
+    /// The policy in force.
+    #[must_use]
+    pub fn compiled(&self) -> Option<&Policy> {
+        self.active.as_ref().map(|(policy, _)| policy)
+    }
+
+    /// Its binary form.
+    #[must_use]
+    pub fn encoded(&self) -> &[u8] {
+        self.active.as_ref().map_or(&[], |(_, encoded)| encoded)
+    }
+
+    /// Its number; 0 for none.
+    #[must_use]
+    pub fn active_epoch(&self) -> u64 {
+        self.compiled().map_or(0, |policy| policy.epoch)
+    }
+
+    /// All versions, oldest first.
+    pub fn versions(&self) -> impl DoubleEndedIterator<Item = &VersionInfo> {
+        self.versions.values()
+    }
+
+    pub(super) fn remember(&mut self, info: VersionInfo) {
+        self.versions.insert(info.version, info);
+    }
+
+    pub(super) fn put_in_force(&mut self, policy: Policy) {
+        let encoded = policy.encode();
+        self.active = Some((policy, encoded));
+    }
+}
+
+impl Plane {
+    /// Checks a document without keeping it.
+    ///
+    /// # Errors
+    /// When it could not be put in force.
+    pub fn check_policy(&self, text: &str, format: Format) -> Result<CheckedPolicy, ApiError> {
+        let checked = check(text, format).map_err(|faults| {
+            let place = faults
+                .0
+                .first()
+                .map_or(String::new(), |fault| fault.path.clone());
+            let hint = "correct it and try again; the policy in force has not changed";
+            ApiError::invalid("policy_refused", faults.to_string(), hint).at(place)
+        })?;
+        same_resources(&self.lock(), &checked.compiled.policy)?;
+        Ok(checked)
+    }
+
+    /// Puts a document in force as a new version.
+    ///
+    /// # Errors
+    /// When it is refused; the policy in force stays.
+    pub async fn apply_policy(&self, text: &str, format: Format) -> Result<VersionInfo, ApiError> {
+        let checked = self.check_policy(text, format)?;
+        self.change(|state, batch, now| install(state, batch, now, &self.keys, &checked, None))
+            .await
+    }
+
+    /// Puts the document of an older version in force again, as a new version.
+    ///
+    /// # Errors
+    /// When there is no such version.
+    pub async fn activate_policy(&self, version: u64) -> Result<VersionInfo, ApiError> {
+        let text = serde_json::to_string(&self.policy_document(version)?)
+            .map_err(|error| damaged(&error))?;
+        let checked = self.check_policy(&text, Format::Json)?;
+        self.change(|state, batch, now| {
+            install(state, batch, now, &self.keys, &checked, Some(version))
+        })
+        .await
+    }
+
+    /// All versions, newest first.
+    #[must_use]
+    pub fn policy_versions(&self) -> Vec<VersionInfo> {
+        self.lock().policies.versions().rev().cloned().collect()
+    }
+
+    /// Number of the version in force.
+    ///
+    /// # Errors
+    /// When no policy was ever applied.
+    pub fn active_policy(&self) -> Result<u64, ApiError> {
+        match self.lock().policies.active_epoch() {
+            0 => Err(ApiError::not_found(
+                "no_policy",
+                "no policy has been applied yet",
+                "run `forebay policy apply FILE`",
+            )),
+            epoch => Ok(epoch),
+        }
+    }
+
+    /// The document of a version.
+    ///
+    /// # Errors
+    /// When there is no such version.
+    pub fn policy_document(&self, version: u64) -> Result<PolicyDocument, ApiError> {
+        let record = self
+            .store
+            .get(Table::Policies, &version.to_be_bytes())?
+            .ok_or_else(|| {
+                let message = format!("there is no policy version {version}");
+                ApiError::not_found(
+                    "no_such_version",
+                    message,
+                    "`forebay policy list` shows the versions that are kept",
+                )
+            })?;
+        let record = VersionRecord::decode(record.as_slice()).map_err(|error| damaged(&error))?;
+        serde_json::from_str(&record.document).map_err(|error| damaged(&error))
+    }
+}
+
+/// Entries of the ledger and accounts count by resource index. Another set of resources would need all of them rewritten at one
+/// moment everywhere, so it is refused.
+fn same_resources(state: &State, policy: &Policy) -> Result<(), ApiError> {
+    let names = |policy: &Policy| {
+        policy
+            .resources
+            .iter()
+            .map(|resource| resource.name.clone())
+            .collect::<Vec<_>>()
+    };
+    let Some(active) = state.policies.compiled().map(names) else {
+        return Ok(());
+    };
+    let wanted = names(policy);
+    if active == wanted {
+        return Ok(());
+    }
+    let message = format!(
+        "has the resources {}, but those in force are {}",
+        wanted.join(", "),
+        active.join(", ")
+    );
+    let hint = "the set of resources is fixed with the first policy: keep it, or start a server with an empty --data directory";
+    Err(ApiError::conflict("resources_changed", message, hint).at("resources"))
+}
+
+fn install(
+    state: &mut State,
+    batch: &mut Batch,
+    now: Now,
+    keys: &Keys,
+    checked: &CheckedPolicy,
+    restores: Option<u64>,
+) -> Result<VersionInfo, ApiError> {
+    // Again, because another request may have been faster since the check.
+    same_resources(state, &checked.compiled.policy)?;
+    let mut policy = checked.compiled.policy.clone();
+    let moved = match state.policies.compiled() {
+        Some(previous) => policy.keep_indexes_of(previous),
+        None => (0..=u16::MAX)
+            .map(forebay_core::policy::ContractIndex)
+            .take(policy.contracts.len())
+            .collect(),
+    };
+    let newest = state
+        .policies
+        .versions()
+        .next_back()
+        .map_or(0, |info| info.version);
+    policy.epoch = newest.max(state.policies.active_epoch()).saturating_add(1);
+    policy.check().map_err(|error| {
+        ApiError::invalid(
+            "policy_refused",
+            error.to_string(),
+            "report this: the door let it through",
+        )
+    })?;
+    let info = VersionInfo {
+        version: policy.epoch,
+        applied_at_unix_ms: now.unix_ms,
+        customers: checked.compiled.customers.len(),
+        contracts: checked.document.contracts.len(),
+        restores,
+    };
+    let record = VersionRecord {
+        document: serde_json::to_string(&checked.document).map_err(|error| damaged(&error))?,
+        compiled: policy.encode(),
+        info: serde_json::to_string(&info).map_err(|error| damaged(&error))?,
+    };
+    batch.put(
+        Table::Policies,
+        info.version.to_be_bytes(),
+        record.encode_to_vec(),
+    );
+    state.directory.replace(
+        &checked.compiled.customers,
+        &moved,
+        policy.unknown_contract(),
+        keys,
+    );
+    state.policies.put_in_force(policy);
+    state.policies.remember(info.clone());
+    while state.policies.versions.len() > MAX_VERSIONS
+        && let Some((oldest, _)) = state.policies.versions.pop_first()
+    {
+        batch.delete(Table::Policies, oldest.to_be_bytes());
+    }
+    tracing::info!(
+        version = info.version,
+        customers = info.customers,
+        "a policy is in force"
+    );
+    Ok(info)
+}
+
+fn damaged(error: &dyn std::fmt::Display) -> ApiError {
+    StoreError::Damaged {
+        what: "policy",
+        reason: error.to_string(),
+    }
+    .into()
+}

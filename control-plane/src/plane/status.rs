@@ -1,0 +1,147 @@
+//! What an operator sees at a glance.
+
+use super::Plane;
+use super::session::retire;
+use crate::error::ApiError;
+use crate::store::Start;
+use serde::{Deserialize, Serialize};
+
+/// The control plane at a glance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Version of the server.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// How the run before ended: `new`, `clean` or `unclean`.
+    pub start: String,
+    /// Epoch of the store.
+    pub store_epoch: u64,
+    /// Policy version in force; 0 for none.
+    pub policy_version: u64,
+    /// Policy customers.
+    pub customers: usize,
+    /// Customers outside the policy that were seen.
+    pub other_customers: usize,
+    /// Reports dropped because there were too many of those.
+    pub other_customers_dropped: u64,
+    /// Syncs answered since the start.
+    pub syncs: u64,
+    /// Syncs refused since the start.
+    pub syncs_refused: u64,
+    /// Model epoch released; 0 for none.
+    pub model_epoch: u64,
+    /// Digest of the model released.
+    pub model_digest: String,
+    /// True while customer keys are hashed under the development secret.
+    pub development_key_secret: bool,
+    /// The gateway that was let in last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayView>,
+}
+
+/// A gateway at a glance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GatewayView {
+    /// Its name.
+    pub id: String,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// True while it may spend what it was granted.
+    pub live: bool,
+    /// Milliseconds since its last sync, or since the server started.
+    pub last_sync_ms_ago: u64,
+    /// Version of its plugin.
+    pub version: String,
+    /// Policy in force there.
+    pub policy_version: u64,
+    /// Model that runs there; 0 for none.
+    pub model_epoch: u64,
+    /// How the newest model fares there.
+    pub model_state: String,
+    /// Why a model was refused there.
+    pub model_message: String,
+    /// Series forecast by the network, and by the fallback.
+    pub series_by_network: u32,
+    /// Series forecast by the fallback.
+    pub series_by_fallback: u32,
+    /// Mean pinball loss of matured forecasts over mean demand.
+    pub pinball: f64,
+    /// Share of matured forecasts whose upper quantile covered the demand.
+    pub coverage: f64,
+}
+
+impl Plane {
+    /// Looks at everything once.
+    #[must_use]
+    pub fn status(&self) -> StatusView {
+        let now = self.now();
+        let state = self.lock();
+        let model = state.model_status.clone().unwrap_or_default();
+        let gateway = state.session.as_ref().map(|session| GatewayView {
+            id: session.gateway_id.clone(),
+            incarnation: session.incarnation,
+            live: state.tenure.ended_at.is_none()
+                && session.may_spend_until(self.settings.hold_us()) > now.mono,
+            last_sync_ms_ago: now.mono.since(session.last_reply_at) / 1_000,
+            version: state.gateway_version.clone(),
+            policy_version: state.policy_epoch_applied,
+            model_epoch: model.epoch,
+            model_state: format!("{:?}", model.state()).to_lowercase(),
+            model_message: model.message.chars().take(1_000).collect(),
+            series_by_network: model.series_by_network,
+            series_by_fallback: model.series_by_fallback,
+            pinball: u32::try_from(model.pinball_ppm).map_or(f64::INFINITY, f64::from) / 1e6,
+            coverage: f64::from(model.coverage_ppm) / 1e6,
+        });
+        let release = state.models.active();
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: now.mono.0 / 1_000_000,
+            start: match self.start {
+                Start::New => "new",
+                Start::Clean { .. } => "clean",
+                Start::Unclean { .. } => "unclean",
+            }
+            .to_owned(),
+            store_epoch: self.start.epoch(),
+            policy_version: state.policies.active_epoch(),
+            customers: state.directory.len(),
+            other_customers: state.others,
+            other_customers_dropped: state.others_dropped,
+            syncs: state.syncs,
+            syncs_refused: state.syncs_refused,
+            model_epoch: release.map_or(0, |release| release.epoch),
+            model_digest: release.map_or(String::new(), |release| release.digest.clone()),
+            development_key_secret: self.keys.is_development(),
+            gateway,
+        }
+    }
+
+    /// Takes back at once what a gateway holds, on the operator's word that it is gone.
+    ///
+    /// # Errors
+    /// When that gateway does not hold anything.
+    pub async fn retire_gateway(&self, id: &str) -> Result<(), ApiError> {
+        self.change(|state, batch, now| {
+            let tenure = &mut state.tenure;
+            let session = state
+                .session
+                .as_mut()
+                .filter(|session| session.gateway_id == id)
+                .ok_or_else(|| {
+                    let message = format!("gateway `{id}` holds nothing here");
+                    ApiError::not_found(
+                        "no_such_gateway",
+                        message,
+                        "`forebay status` shows the gateway that does",
+                    )
+                    .at("gateway_id")
+                })?;
+            retire(session, tenure, now.mono);
+            state.save_session(batch);
+            Ok(())
+        })
+        .await
+    }
+}

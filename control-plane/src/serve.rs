@@ -1,0 +1,203 @@
+//! `forebay serve`: from options to a running server, and down again without losing anything.
+
+use crate::api::{Server, router};
+use crate::auth::{TokenError, Tokens};
+use crate::history::MAX_STEPS;
+use crate::keys::{BadSecret, Keys};
+use crate::models::{KeyError, Sandbox, SigningKeyFile, from_hex};
+use crate::plane::{Clock, Plane, Settings, StartError};
+use crate::store::{RedbStore, Store, StoreError};
+use clap::Args;
+use forebay_wire::key::{PREVIOUS_SECRET_ENV, SECRET_ENV};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// How long requests that are under way may take to end when the server stops.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Options of `forebay serve`.
+#[derive(Clone, Debug, Args)]
+pub struct ServeOptions {
+    /// Address to listen on. Without TLS: bind to the loopback, or put a proxy in front
+    #[arg(long, default_value = "127.0.0.1:7430")]
+    pub listen: SocketAddr,
+    /// Directory of the store; made if missing
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Token of gateways (POST /v1/sync)
+    #[arg(long, env = "FOREBAY_GATEWAY_TOKEN", hide_env_values = true)]
+    pub gateway_token: String,
+    /// Token of operators (all else)
+    #[arg(long, env = "FOREBAY_ADMIN_TOKEN", hide_env_values = true)]
+    pub admin_token: String,
+    /// Secret under which customer keys are hashed: 32 hexadecimal digits, the same as at the gateways
+    #[arg(long, env = SECRET_ENV, hide_env_values = true)]
+    pub key_hash_secret: Option<String>,
+    /// The secret before a rotation, for gateways that still use it
+    #[arg(long, env = PREVIOUS_SECRET_ENV, hide_env_values = true)]
+    pub previous_key_hash_secret: Option<String>,
+    /// How long granted rates hold without a sync
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(500..=600_000))]
+    pub lease_ttl_ms: u32,
+    /// How long fallback rates hold after that
+    #[arg(long, default_value_t = 600_000, value_parser = clap::value_parser!(u32).range(0..=86_400_000))]
+    pub fallback_ttl_ms: u32,
+    /// When gateways are told to sync
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(50..=10_000))]
+    pub sync_interval_ms: u32,
+    /// Length of a step of usage history
+    #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(50..=86_400_000))]
+    pub step_ms: u32,
+    /// Steps of usage history that are kept per customer and resource
+    #[arg(long, default_value_t = 4_032, value_parser = clap::value_parser!(u64).range(1..=MAX_STEPS))]
+    pub history_steps: u64,
+    /// Accounts of customers outside the policy
+    #[arg(long, default_value_t = 100_000)]
+    pub max_other_customers: usize,
+    /// forecaster.wasm, which judges models; beside this program by default
+    #[arg(long)]
+    pub forecaster_wasm: Option<PathBuf>,
+    /// File with the key that releases are signed with. Without it bring signatures made elsewhere
+    #[arg(long)]
+    pub model_signing_key: Option<PathBuf>,
+    /// Public key (64 hexadecimal digits) that signatures brought from elsewhere must fit
+    #[arg(long)]
+    pub model_public_key: Option<String>,
+}
+
+/// Why the server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The tokens cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] BadSecret),
+    /// A signing key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The public key is not one.
+    #[error("--model-public-key is not 64 hexadecimal digits: `forebay model keygen` prints it")]
+    PublicKey,
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The state cannot be loaded.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The address cannot be bound.
+    #[error("cannot listen on {address}: {reason}; choose another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        reason: std::io::Error,
+    },
+    /// The system gives no threads, or the listener broke.
+    #[error("the server broke: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// When it does not come up, or does not stop cleanly.
+pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(options))
+}
+
+async fn run(options: ServeOptions) -> Result<(), ServeError> {
+    let server = Arc::new(assemble(&options)?);
+    let address = options.listen;
+    let failed = |reason| ServeError::Listen { address, reason };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    // The port may have been chosen by the system: tools that start this program read it from here.
+    println!("listening on {}", listener.local_addr()?);
+    if server.plane.status().development_key_secret {
+        tracing::warn!(
+            "{SECRET_ENV} is not set: customer keys are hashed under the development secret, which protects nothing"
+        );
+    }
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let app = router(&server);
+    let mut waiting = stopped.clone();
+    let serving = tokio::spawn(async move {
+        axum::serve(listener, app)
+            .with_graceful_shutdown(async move { drop(waiting.wait_for(|stop| *stop).await) })
+            .await
+    });
+    told_to_stop().await?;
+    tracing::info!("stopping");
+    stop.send_replace(true);
+    // Idle connections of gateways would keep it for ever.
+    drop(tokio::time::timeout(STOP_WITHIN, serving).await);
+    server.plane.stop().await?;
+    Ok(())
+}
+
+fn assemble(options: &ServeOptions) -> Result<Server, ServeError> {
+    let tokens = Tokens::new(&options.gateway_token, &options.admin_token)?;
+    let keys = Keys::new(
+        options.key_hash_secret.as_deref(),
+        options.previous_key_hash_secret.as_deref(),
+    )?;
+    let signing_key = options
+        .model_signing_key
+        .as_deref()
+        .map(SigningKeyFile::read)
+        .transpose()?;
+    let public_key = options
+        .model_public_key
+        .as_deref()
+        .map(|text| from_hex(text).ok_or(ServeError::PublicKey))
+        .transpose()?;
+    let store: Arc<dyn Store> = Arc::new(RedbStore::open(&options.data)?);
+    let plane = Plane::start(store, keys, settings(options), Clock::system())?;
+    let sandbox = Sandbox::new(
+        &options
+            .forecaster_wasm
+            .clone()
+            .unwrap_or_else(forecaster_beside_us),
+    );
+    Ok(Server {
+        plane,
+        sandbox,
+        signing_key,
+        public_key,
+        tokens,
+    })
+}
+
+fn settings(options: &ServeOptions) -> Settings {
+    Settings {
+        lease_ttl_ms: options.lease_ttl_ms,
+        fallback_ttl_ms: options.fallback_ttl_ms,
+        sync_interval_ms: options.sync_interval_ms,
+        step_ms: options.step_ms,
+        history_steps: options.history_steps,
+        max_other_customers: options.max_other_customers,
+    }
+}
+
+/// Where the forecaster is when nobody says.
+#[must_use]
+pub fn forecaster_beside_us() -> PathBuf {
+    let beside = std::env::current_exe().unwrap_or_default();
+    beside.with_file_name("forecaster.wasm")
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn told_to_stop() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
+}

@@ -1,0 +1,196 @@
+//! What survives: tables of small values, changed in batches that are durable before anyone is told.
+//!
+//! The whole working state is in memory; the store is its journal and its image at once. One trait with three verbs keeps the
+//! rest of the program ignorant of the backend. A richer one (a method per entity) was the worse alternative: each backend
+//! would repeat all of the domain's encodings.
+
+mod journal;
+mod memory;
+mod redb_backend;
+mod start;
+
+pub use journal::{Journal, Receipt};
+pub use memory::MemoryStore;
+pub use redb_backend::RedbStore;
+pub use start::{Start, mark_clean, open_epoch};
+
+use std::path::PathBuf;
+
+/// Version of the tables' layout and encodings.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// The tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Single values: layout version, clean mark, counters, the session.
+    Meta,
+    /// Policy version -> document.
+    Policies,
+    /// Customer hash -> what the operator has said about the customer.
+    Overrides,
+    /// Customer hash -> account: central buckets and cumulative counters.
+    Accounts,
+    /// Customer hash, resource, chunk number -> usage per step.
+    History,
+    /// Model digest -> file.
+    ModelFiles,
+    /// Model digest -> what is known of the model.
+    Models,
+    /// Model epoch -> signed release.
+    Releases,
+}
+
+/// Changes that become durable together or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    changes: Vec<Change>,
+}
+
+/// One change: a value to write, or none to delete.
+pub type Change = (Table, Vec<u8>, Option<Vec<u8>>);
+
+/// What is done with each row.
+pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'a;
+
+/// A key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// Tables with atomic, durable batches.
+pub trait Store: std::fmt::Debug + Send + Sync + 'static {
+    /// Makes a batch durable.
+    ///
+    /// # Errors
+    /// When nothing of the batch was made durable, or nobody knows.
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The rows from one key to another (inclusive), by key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn range(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Vec<Row>, StoreError>;
+
+    /// Visits each row of a table, by key, without holding them all.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the visitor refuses a row.
+    fn visit(&self, table: Table, visitor: &mut Visitor<'_>) -> Result<(), StoreError>;
+}
+
+/// Why the store did not do as it was told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it.
+    #[error(
+        "the store {path} is open in another process: stop the other `forebay serve`, or give this one its own --data directory"
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be opened.
+    #[error("cannot open the store {path}: {reason}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the backend says.
+        reason: String,
+    },
+    /// It was written by another version.
+    #[error(
+        "the store has layout version {found}, but this build reads version {LAYOUT_VERSION}: run the `forebay` that wrote it, or start with an empty --data directory"
+    )]
+    Layout {
+        /// The version found.
+        found: u32,
+    },
+    /// It cannot be read.
+    #[error("cannot read the store: {0}")]
+    Read(String),
+    /// It cannot be written: disk full, for example.
+    #[error("cannot write to the store: {0}; changes are refused until it can be written again")]
+    Write(String),
+    /// A value is not what this program writes.
+    #[error(
+        "the store holds a damaged {what}: {reason}; restore the --data directory from a backup"
+    )]
+    Damaged {
+        /// Which value.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The server is stopping.
+    #[error("the server is stopping: send the request again to its successor")]
+    Stopped,
+}
+
+// === impl Table ===
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Meta,
+        Self::Policies,
+        Self::Overrides,
+        Self::Accounts,
+        Self::History,
+        Self::ModelFiles,
+        Self::Models,
+        Self::Releases,
+    ];
+
+    /// The name in the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Policies => "policies",
+            Self::Overrides => "overrides",
+            Self::Accounts => "accounts",
+            Self::History => "history",
+            Self::ModelFiles => "model_files",
+            Self::Models => "models",
+            Self::Releases => "releases",
+        }
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    /// Writes a value.
+    pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.changes.push((table, key.into(), Some(value.into())));
+    }
+
+    /// Deletes a value, if it is there.
+    pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        self.changes.push((table, key.into(), None));
+    }
+
+    /// The changes in order; a later one of the same key wins.
+    #[must_use]
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// True when there is nothing to make durable.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Adds the changes of a later batch behind.
+    pub fn append(&mut self, mut later: Self) {
+        self.changes.append(&mut later.changes);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,37 @@
 //! Benches that need a real Envoy: each prints its table and writes target/report/NAME.json.
+//!
+//! They are programs and not criterion benches because what is measured runs in another process: CPU time of
+//! Envoy's worker threads, not the time of a function.
 
-fn main() {}
+// A bench that cannot be set up must stop: there is nobody to hand the error to.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::process::ExitCode;
+
+mod filter;
+mod load;
+mod report;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let bench = std::env::args().nth(1).unwrap_or_default();
+    let outcome = match bench.as_str() {
+        "filter" => filter::run().await,
+        _ => {
+            eprintln!("usage: forebay-bench filter");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench-{bench}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A load client that can keep one Envoy worker busy from one other core.
+//!
+//! A general HTTP client spends more CPU on a request than Envoy does, and would then be what is measured. This
+//! one sends requests rendered in advance and looks for the end of each answer, nothing else.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// Connections that have a request under way at any time.
+pub(crate) const CONNECTIONS: usize = 32;
+
+/// Customers that the requests are spread over.
+pub(crate) const CUSTOMERS: usize = 1000;
+
+/// What came back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Answered {
+    /// Answers with status 200.
+    pub(crate) ok: u64,
+    /// All other answers.
+    pub(crate) other: u64,
+}
+
+/// Sends requests over all connections until the deadline; each connection walks the customers from its own start.
+pub(crate) async fn run(address: SocketAddr, until: Instant) -> Result<Answered> {
+    let mut connections = JoinSet::new();
+    for number in 0..CONNECTIONS {
+        connections.spawn(connection(address, number * CUSTOMERS / CONNECTIONS, until));
+    }
+    let mut total = Answered::default();
+    while let Some(answered) = connections.join_next().await {
+        let answered = answered??;
+        total.ok += answered.ok;
+        total.other += answered.other;
+    }
+    Ok(total)
+}
+
+/// The name of a customer, as it stands in `x-customer`.
+pub(crate) fn customer(number: usize) -> String {
+    format!("customer-{number:04}")
+}
+
+async fn connection(address: SocketAddr, first: usize, until: Instant) -> Result<Answered> {
+    let requests: Vec<Vec<u8>> = (0..CUSTOMERS)
+        .map(|offset| {
+            let key = customer((first + offset) % CUSTOMERS);
+            format!("GET /api/orders HTTP/1.1\r\nhost: bench\r\nx-customer: {key}\r\nx-echo-cost: 2\r\n\r\n").into_bytes()
+        })
+        .collect();
+    let mut stream = TcpStream::connect(address)
+        .await
+        .context("cannot connect")?;
+    stream.set_nodelay(true)?;
+    let mut answered = Answered::default();
+    let mut buffer = vec![0_u8; 8192];
+    for request in requests.iter().cycle() {
+        if Instant::now() >= until {
+            break;
+        }
+        stream.write_all(request).await?;
+        let mut filled = 0;
+        while !is_whole(&buffer[..filled]) {
+            let read = stream.read(&mut buffer[filled..]).await?;
+            if read == 0 {
+                bail!(
+                    "the connection broke off in: {}",
+                    String::from_utf8_lossy(&buffer[..filled])
+                );
+            }
+            filled += read;
+        }
+        if buffer.starts_with(b"HTTP/1.1 200") {
+            answered.ok += 1;
+        } else {
+            answered.other += 1;
+        }
+    }
+    Ok(answered)
+}
+
+/// Whether an answer has arrived to its last byte.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return false;
+    };
+    let head = &answer[..end];
+    let name = b"content-length: ";
+    let length = head
+        .windows(name.len())
+        .position(|window| window == name)
+        .map(|at| &head[at + name.len()..])
+        .map_or(0, |digits| {
+            digits
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .fold(0, |sum, byte| sum * 10 + usize::from(byte - b'0'))
+        });
+    answer.len() >= end + 4 + length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_whole;
+
+    #[test]
+    fn an_answer_is_whole_with_its_last_byte() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nserver: envoy\r\n\r\nok";
+        assert!(is_whole(answer));
+        for cut in 0..answer.len() {
+            assert!(!is_whole(&answer[..cut]), "cut at {cut}");
+        }
+    }
+}

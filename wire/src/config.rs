@@ -10,7 +10,7 @@
 mod cost;
 mod error;
 mod key;
-mod place;
+mod read;
 mod rule;
 mod validate;
 
@@ -21,6 +21,7 @@ pub use rule::{ChargeConfig, HeaderMatch, MatchConfig, RuleConfig};
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::{Place, Read, parse};
 use crate::policy::{Decimal, PolicyDocument};
 
 /// The version of the document that this build reads.
@@ -153,7 +154,7 @@ pub struct LedgerConfig {
 // === impl PluginConfig ===
 
 impl PluginConfig {
-    /// Reads and checks a configuration.
+    /// Reads and checks a configuration: JSON, or a protobuf `Struct` as Envoy hands it over.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigError> {
         if json.len() > MAX_CONFIG_BYTES {
             return Err(ConfigError::at(
@@ -164,14 +165,14 @@ impl PluginConfig {
                 ),
             ));
         }
+        let json = &*crate::structured::json_text(json);
         if json.iter().all(u8::is_ascii_whitespace) {
             return Err(ConfigError::at(
                 ".",
                 "the configuration is empty; give at least version, rules and policy",
             ));
         }
-        let config: Self =
-            serde_json::from_slice(json).map_err(|error| place::locate(json, &error))?;
+        let config: Self = Read::read(&parse(json)?, &Place::Root)?;
         validate::check(&config)?;
         Ok(config)
     }

@@ -167,12 +167,13 @@ fn default_batch_customers() -> u32 {
 // === impl ForecasterConfig ===
 
 impl ForecasterConfig {
-    /// Reads and checks a document.
+    /// Reads and checks a document: JSON, or a protobuf `Struct` as Envoy hands it over.
     ///
     /// # Errors
     /// Says which field is wrong and what is allowed.
     pub fn parse(bytes: &[u8]) -> Result<Self, ForecasterConfigError> {
-        let mut reader = serde_json::Deserializer::from_slice(bytes);
+        let json = crate::structured::json_text(bytes);
+        let mut reader = serde_json::Deserializer::from_slice(&json);
         let config: Self = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             ForecasterConfigError::Shape {
                 path: error.path().to_string(),

@@ -8,7 +8,9 @@
 
 pub mod config;
 pub mod forecaster_config;
+mod json;
 pub mod key;
 pub mod model;
 pub mod policy;
+pub mod structured;
 pub mod sync;

@@ -1,1 +1,40 @@
+//! The forecaster: one per gateway, beside the workers and never in a request's way.
+//!
+//! It keeps the usage series, forecasts them, turns forecasts into refills of shadow buckets, and talks to the control plane: reports go
+//! up, policy, grants, windows and models come down. Everything it decides reaches the workers through the ledger in shared data, under
+//! compare-and-swap, so a forecaster that traps, lags or lies about the future costs foresight and never tokens.
+//!
+//! [`Forecaster`] is a plain state machine over a [`host::Host`]; the adapter to proxy-wasm exists in WebAssembly only, because its host
+//! calls cannot be linked anywhere else.
+#![deny(clippy::arithmetic_side_effects)]
+// Tests compute expected values with plain operators; an overflow there is a failed test.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod accuracy;
+#[cfg(target_family = "wasm")]
+mod adapter;
+mod books;
+pub mod budget;
+pub mod calendar;
+#[cfg(target_family = "wasm")]
+mod clock;
+mod control_plane;
+mod forecaster;
+pub mod host;
+pub mod identity;
+pub mod inference;
+pub mod ledger;
+pub mod limits;
+pub mod metrics;
+pub mod model;
+pub mod scan;
+pub mod series;
+pub mod shadow;
+pub mod sync;
+
+pub use forecaster::{ConfigureError, Environment, Forecaster};
+
+#[cfg(target_family = "wasm")]
+proxy_wasm::main! {{
+    proxy_wasm::set_root_context(|_| Box::<adapter::Root>::default());
+}}

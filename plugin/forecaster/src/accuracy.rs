@@ -1,0 +1,110 @@
+//! How good the forecasts were, over all customers, as two numbers that go to the control plane.
+//!
+//! Pinball loss is what the models are trained on; coverage says whether the quantile keeps its promise. Both fade, so that a bad day
+//! shows and is forgotten.
+
+use forebay_forecast::pinball;
+
+use crate::series::Forecast;
+
+/// Share of the sums that is kept per matured forecast: about the last thousand count.
+const KEPT: f64 = 0.999;
+
+/// Discounted sums over matured forecasts.
+#[derive(Clone, Debug)]
+pub struct Accuracy {
+    quantile: f32,
+    loss: f64,
+    usage: f64,
+    covered: f64,
+    count: f64,
+}
+
+// === impl Accuracy ===
+
+impl Accuracy {
+    /// Nothing has matured yet. `quantile` is the one that refills shadow buckets.
+    #[must_use]
+    pub fn new(quantile: f32) -> Self {
+        Self {
+            quantile,
+            loss: 0.0,
+            usage: 0.0,
+            covered: 0.0,
+            count: 0.0,
+        }
+    }
+
+    /// The quantile that is judged from now on.
+    pub fn set_quantile(&mut self, quantile: f32) {
+        self.quantile = quantile;
+    }
+
+    /// The step that `forecast` was made for is over.
+    pub fn matured(&mut self, forecast: &Forecast, usage: f32) {
+        let loss = f64::from(pinball(self.quantile, forecast.claim, usage));
+        if !loss.is_finite() {
+            return;
+        }
+        let covered = if usage <= forecast.claim { 1.0 } else { 0.0 };
+        self.loss = KEPT * self.loss + loss;
+        self.usage = KEPT * self.usage + f64::from(usage);
+        self.covered = KEPT * self.covered + covered;
+        self.count = KEPT * self.count + 1.0;
+    }
+
+    /// Mean pinball loss divided by mean usage, in millionths.
+    #[must_use]
+    pub fn pinball_ppm(&self) -> u64 {
+        ppm(self.loss, self.usage)
+    }
+
+    /// Share of steps whose usage was at or below the forecast, in millionths.
+    #[must_use]
+    pub fn coverage_ppm(&self) -> u64 {
+        ppm(self.covered, self.count)
+    }
+}
+
+/// A cast from float saturates and takes NaN to 0.
+fn ppm(part: f64, whole: f64) -> u64 {
+    if whole > 0.0 {
+        (part / whole * 1e6) as u64
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_forecast::Source;
+
+    use super::*;
+
+    #[test]
+    fn coverage_is_the_share_of_steps_at_or_below_the_forecast() {
+        let mut accuracy = Accuracy::new(0.9);
+        let forecast = Forecast {
+            step: 0,
+            low: 1.0,
+            median: 5.0,
+            high: 10.0,
+            claim: 10.0,
+            source: Source::Fallback,
+        };
+        for step in 0..5_000_u16 {
+            accuracy.matured(&forecast, if step % 10 == 0 { 20.0 } else { 10.0 });
+        }
+        assert!(
+            accuracy.coverage_ppm().abs_diff(900_000) < 5_000,
+            "{}",
+            accuracy.coverage_ppm()
+        );
+        // One step in ten is 10 above: a loss of 0.9 x 10 there, over a mean usage of 11.
+        assert!(
+            accuracy.pinball_ppm().abs_diff(81_818) < 2_000,
+            "{}",
+            accuracy.pinball_ppm()
+        );
+    }
+}

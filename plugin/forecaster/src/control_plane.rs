@@ -1,0 +1,400 @@
+//! One gateway's side of the conversation: when to speak, what to say, what to believe.
+
+use forebay_core::ledger::{CustomerHash, LedgerSize, Mode};
+use forebay_core::resource::ResourceIndex;
+use forebay_forecast::Source;
+use forebay_wire::forecaster_config::ControlPlaneConfig;
+use forebay_wire::key;
+use forebay_wire::sync::{
+    CONTENT_TYPE, CustomerForecast, ModelStatus, PROTOCOL, PoolReport, SYNC_PATH, SyncReply,
+    SyncRequest, Window,
+};
+use log::Level;
+use prost::Message;
+
+use crate::books::Books;
+use crate::calendar::Calendar;
+use crate::host::{CallId, Host, HttpAnswer, HttpCall, Metric};
+use crate::identity::Identity;
+use crate::ledger::{Ledger, Shared};
+use crate::limits::FORECASTS_MOST;
+use crate::series::SeriesKey;
+use crate::sync::{Applied, InFlight, Inbox, Session, parse};
+
+/// A failure that repeats is logged once in so many times.
+const LOG_EVERY_FAILURE: u32 = 32;
+
+/// The control plane as this gateway knows it.
+#[derive(Debug)]
+pub(crate) struct ControlPlane {
+    settings: ControlPlaneConfig,
+    gateway_id: String,
+    authorization: String,
+    key_fingerprint: u64,
+    identity: Identity,
+    session: Session,
+    inbox: Inbox,
+    answering: Option<InFlight>,
+    reply_applied: u64,
+    step_mismatch_logged: bool,
+}
+
+// === impl ControlPlane ===
+
+impl ControlPlane {
+    pub(crate) fn new(
+        host: &impl Host,
+        settings: &ControlPlaneConfig,
+        gateway_id: String,
+        token: &str,
+        key_fingerprint: u64,
+        size: LedgerSize,
+        random: u64,
+    ) -> Self {
+        let identity = Identity::load_or_create(host, random);
+        let seed = identity.incarnation() ^ random;
+        let session = Session::new(
+            settings.sync_interval_ms,
+            settings.timeout_ms,
+            seed,
+            host.monotonic_us(),
+        );
+        Self {
+            settings: settings.clone(),
+            gateway_id,
+            authorization: format!("Bearer {token}"),
+            key_fingerprint,
+            identity,
+            session,
+            inbox: Inbox::new(size),
+            answering: None,
+            reply_applied: 0,
+            step_mismatch_logged: false,
+        }
+    }
+
+    /// A customer deviated: synchronise early.
+    pub(crate) fn hurry(&mut self) {
+        self.session.hurry();
+    }
+
+    /// Sends a sync if one is due and the last reply is applied.
+    pub(crate) fn synchronise(
+        &mut self,
+        host: &impl Host,
+        now_us: u64,
+        ledger: &mut Ledger,
+        books: &mut Books,
+        models: &crate::model::ModelRefresh,
+    ) {
+        if self.session.give_up_lost(now_us).is_some() {
+            self.failed(host, now_us, books, "the host lost the call");
+        }
+        if !self.inbox.is_empty() || !self.session.is_due(now_us) {
+            return;
+        }
+        let sequence = self.identity.next_sequence(host);
+        let request = self.request(
+            host,
+            sequence,
+            now_us,
+            ledger,
+            books,
+            books.model_status(models),
+        );
+        let headers = [
+            (":method", "POST"),
+            (":path", SYNC_PATH),
+            (":authority", self.settings.authority.as_str()),
+            ("content-type", CONTENT_TYPE),
+            ("authorization", self.authorization.as_str()),
+        ];
+        let call = HttpCall {
+            cluster: &self.settings.cluster,
+            headers: &headers,
+            body: &request.encode_to_vec(),
+            timeout_ms: self.settings.timeout_ms,
+        };
+        match host.dispatch(&call) {
+            Ok(call) => self.session.sent(call, sequence, now_us),
+            Err(_) => self.failed(
+                host,
+                now_us,
+                books,
+                "Envoy refused the call; does the cluster exist?",
+            ),
+        }
+    }
+
+    /// Starts the download of a model.
+    pub(crate) fn fetch(&self, host: &impl Host, path: &str) -> Option<CallId> {
+        let headers = [
+            (":method", "GET"),
+            (":path", path),
+            (":authority", self.settings.authority.as_str()),
+            ("authorization", self.authorization.as_str()),
+        ];
+        let timeout_ms = self.settings.timeout_ms;
+        host.dispatch(&HttpCall {
+            cluster: &self.settings.cluster,
+            headers: &headers,
+            body: &[],
+            timeout_ms,
+        })
+        .ok()
+    }
+
+    /// Reads the answer to a sync. `None` when the call is not ours or the answer cannot be used.
+    pub(crate) fn answered(
+        &mut self,
+        host: &impl Host,
+        call: CallId,
+        answer: &HttpAnswer,
+        books: &mut Books,
+    ) -> Option<SyncReply> {
+        let in_flight = self.session.answered(call)?;
+        let now_us = host.monotonic_us();
+        match parse(answer, &in_flight) {
+            Ok(reply) => {
+                host.record(
+                    Metric::SyncLatencyUs,
+                    now_us.saturating_sub(in_flight.sent_at_us),
+                );
+                self.answering = Some(in_flight);
+                Some(reply)
+            }
+            Err(error) => {
+                self.failed(host, now_us, books, &error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Takes over a reply: what concerns the ledger becomes pieces of work, what concerns the series is recorded at once.
+    pub(crate) fn accept(
+        &mut self,
+        host: &impl Host,
+        reply: &mut SyncReply,
+        ledger: &Ledger,
+        books: &mut Books,
+        calendar: &Calendar,
+    ) {
+        let Some(in_flight) = self.answering.take() else {
+            return;
+        };
+        let refused = self.inbox.accept(reply, &in_flight, ledger, host);
+        if refused > 0 {
+            host.increment(Metric::ReplyItemsRefused, refused);
+        }
+        books.outbox.delivered();
+        self.load_windows(host, reply, books, calendar);
+        let more =
+            books.outbox.is_full() || !books.windows.is_empty() || self.inbox.is_collecting();
+        self.session.succeeded(more);
+        host.increment(Metric::SyncOk, 1);
+    }
+
+    /// Applies one piece of the last reply. Returns whether there was one.
+    pub(crate) fn apply_next(&mut self, host: &impl Host, ledger: &mut Ledger) -> bool {
+        let now_us = host.monotonic_us();
+        match self.inbox.work(host, ledger, now_us) {
+            Applied::Idle => return false,
+            Applied::Piece => {}
+            Applied::Granted(holdings) => host.increment(Metric::GrantsApplied, holdings),
+            Applied::Policy(epoch) => {
+                host.log(Level::Info, &format!("policy epoch {epoch} is in force"))
+            }
+            Applied::Reply(sequence) => self.reply_applied = sequence,
+            Applied::Failed(error) => {
+                host.increment(Metric::LedgerConflicts, 1);
+                host.log(
+                    Level::Warn,
+                    &format!(
+                        "a reply could not be applied in full and is asked for again: {error}"
+                    ),
+                );
+            }
+        }
+        true
+    }
+
+    fn failed(&mut self, host: &impl Host, now_us: u64, books: &mut Books, reason: &str) {
+        if self.session.failures().is_multiple_of(LOG_EVERY_FAILURE) {
+            host.log(Level::Warn, &format!("sync failed: {reason}"));
+        }
+        host.increment(Metric::SyncFailed, 1);
+        books.outbox.lost();
+        books.windows.lost();
+        self.session.failed(now_us);
+    }
+
+    fn request(
+        &self,
+        host: &impl Host,
+        sequence: u64,
+        now_us: u64,
+        ledger: &mut Ledger,
+        books: &mut Books,
+        status: ModelStatus,
+    ) -> SyncRequest {
+        let (policy_epoch_seen, policy_cursor) = self.inbox.policy_seen();
+        let granted = ledger
+            .state()
+            .filter(|state| state.mode() != Mode::StandAlone);
+        let (customers, deviations) = books.outbox.take();
+        SyncRequest {
+            protocol: PROTOCOL,
+            gateway_id: self.gateway_id.clone(),
+            incarnation: self.identity.incarnation(),
+            sequence,
+            sent_at_us: now_us,
+            key_fingerprint: self.key_fingerprint,
+            policy_epoch_applied: granted.map_or(0, |state| state.policy_epoch),
+            policy_epoch_seen,
+            policy_cursor,
+            model_status: Some(status),
+            customers,
+            pools: pool_reports(host, ledger, now_us),
+            windows_wanted: books.windows.ask(),
+            window_steps: u32::try_from(books.inference.history_steps()).unwrap_or(0),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            deviations,
+            reply_applied: self.reply_applied,
+            forecasts: forecasts(books),
+        }
+    }
+
+    /// Records windows and the other gateways' usage on our own scale of steps.
+    fn load_windows(
+        &mut self,
+        host: &impl Host,
+        reply: &SyncReply,
+        books: &mut Books,
+        calendar: &Calendar,
+    ) {
+        let now_us = host.monotonic_us();
+        let step_us = calendar.step_us(books.step_s);
+        // A step may be off by the rounding of its length to milliseconds.
+        let agrees =
+            |step_ms: u32| u64::from(step_ms).saturating_mul(1_000).abs_diff(step_us) <= 1_000;
+        let began_us =
+            now_us.saturating_sub(u64::from(reply.step_elapsed_ms).saturating_mul(1_000));
+        // Both sides round; the middle of the server's step is surely inside ours.
+        let ours_now = calendar.step_at(began_us.saturating_add(step_us / 2), books.step_s);
+        let to_ours = |step: u64| {
+            let back = reply.step_now.checked_sub(step)?;
+            i64::try_from(ours_now.checked_sub(back)?).ok()
+        };
+        let mut came = Vec::new();
+        for window in &reply.windows {
+            let hash =
+                CustomerHash(key::CustomerHash::from_parts(window.hash_high, window.hash_low).0);
+            came.push(hash);
+            if !agrees(window.step_ms) {
+                self.log_step_mismatch(host, window.step_ms, step_us);
+                continue;
+            }
+            let Some(newest) = to_ours(window.newest_step) else {
+                continue;
+            };
+            load_window(books, hash, window, newest);
+        }
+        for usage in reply.step_usage.iter().filter(|_| agrees(reply.step_ms)) {
+            let hash =
+                CustomerHash(key::CustomerHash::from_parts(usage.hash_high, usage.hash_low).0);
+            let slot = series_key(hash, usage.resource).and_then(|key| books.table.find(&key));
+            if let (Some(slot), Some(step)) = (slot, to_ours(usage.step))
+                && let Some(series) = books.table.get_mut(slot)
+            {
+                series.add_others(step, usage.usage);
+            }
+        }
+        books
+            .windows
+            .answered(|customer| reply.windows_left && !came.contains(customer));
+    }
+
+    fn log_step_mismatch(&mut self, host: &impl Host, step_ms: u32, step_us: u64) {
+        if !std::mem::replace(&mut self.step_mismatch_logged, true) {
+            let ours_ms = step_us / 1_000;
+            host.log(
+                Level::Warn,
+                &format!(
+                    "the control plane keeps usage in steps of {step_ms} ms, this gateway in steps of {ours_ms} ms: its history cannot be \
+                     used; set the control plane's step, or series.step_s and calendar.speed_up here"
+                ),
+            );
+        }
+    }
+}
+
+fn load_window(books: &mut Books, customer: CustomerHash, window: &Window, newest: i64) {
+    let Some(slot) = series_key(customer, window.resource).and_then(|key| books.table.find(&key))
+    else {
+        return;
+    };
+    let Some(series) = books.table.get_mut(slot) else {
+        return;
+    };
+    let usage = window.usage.iter().enumerate().map(|(index, usage)| {
+        let byte = window.mask.get(index / 8).copied().unwrap_or(0);
+        let observed = byte.wrapping_shr(u32::try_from(index % 8).unwrap_or(0)) & 1 == 1;
+        Some(*usage).filter(|_| observed)
+    });
+    series.load(newest, usage);
+    books.inference.push(slot);
+}
+
+fn series_key(customer: CustomerHash, resource: u32) -> Option<SeriesKey> {
+    let resource = ResourceIndex::new(usize::try_from(resource).ok()?)?;
+    Some(SeriesKey { customer, resource })
+}
+
+fn pool_reports(host: &impl Host, ledger: &mut Ledger, now_us: u64) -> Vec<PoolReport> {
+    let Some((core, conditions)) = ledger.at(now_us) else {
+        return Vec::new();
+    };
+    let Ok(pools) = core.pools(&mut Shared(host), &conditions) else {
+        return Vec::new();
+    };
+    let with_pool = conditions
+        .policy
+        .resource_indexes()
+        .filter(|resource| conditions.policy.pool(*resource).is_some());
+    with_pool
+        .map(|resource| {
+            let pool = pools.pools.at(resource);
+            PoolReport {
+                resource: u32::try_from(resource.position()).unwrap_or(0),
+                drawn_micro: pool.spent_cum,
+                balance_micro: pool.bucket.level.plus(pool.outstanding.total()).get(),
+                granted_seen_micro: pool.moved_cum,
+                wish_rate_micro_per_s: 0,
+            }
+        })
+        .collect()
+}
+
+/// The newest forecasts, as many as fit.
+fn forecasts(books: &mut Books) -> Vec<CustomerForecast> {
+    let keep = books.fresh.len().saturating_sub(FORECASTS_MOST);
+    let fresh = books.fresh.split_off(keep);
+    let per_s = 1.0 / books.step_real_s;
+    fresh
+        .into_iter()
+        .filter_map(|slot| {
+            let (key, series) = books.table.get(slot)?;
+            let forecast = series.forecast()?;
+            let (hash_high, hash_low) = forebay_wire::key::CustomerHash(key.customer.0).parts();
+            Some(CustomerForecast {
+                hash_high,
+                hash_low,
+                resource: u32::try_from(key.resource.position()).unwrap_or(0),
+                low_per_s: forecast.low * per_s,
+                median_per_s: forecast.median * per_s,
+                high_per_s: forecast.high * per_s,
+                by_network: forecast.source == Source::Network,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,318 @@
+//! From an offered release to a running model: verify, fetch, check, swap.
+//!
+//! Nothing but a successful swap changes what runs: every way in which an offer can fail leaves the last good model in place and a
+//! reason for the operator. Fetching and loading happen in different ticks, and loading is the one piece of work that may exceed a
+//! tick's budget.
+
+use forebay_forecast::{Limits, Model};
+use forebay_wire::model::{ModelDigest, ReleaseKind};
+use forebay_wire::sync::{ModelRelease, ModelState};
+use sha2::{Digest, Sha256};
+
+use super::release::{Refusal, SignedRelease, TrustedKeys};
+use crate::host::{CallId, Host, HttpAnswer};
+
+/// Where the highest epoch that ran is kept beside the ledger: a trap of this VM must not open the door to older releases.
+const FLOOR_KEY: &str = "fb/1/model";
+
+/// A fetch that failed is tried again after this long, doubled with each further failure.
+const RETRY_US: u64 = 2_000_000;
+const RETRY_DOUBLINGS_MOST: u32 = 6;
+
+/// Longest reason that is sent to the control plane.
+const REASON_BYTES_MOST: usize = 512;
+
+/// A model that passed every check.
+#[derive(Debug)]
+pub struct Running {
+    /// Epoch of the statement that released it.
+    pub epoch: u64,
+    /// Digest of its file.
+    pub digest: ModelDigest,
+    /// The model.
+    pub model: Model,
+}
+
+/// What the refresh wants from its owner next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing.
+    Rest,
+    /// Fetch this path.
+    Fetch(String),
+    /// Call [`ModelRefresh::load`]; it takes long.
+    Load,
+}
+
+/// The running model, the one before, and the one on its way.
+#[derive(Debug)]
+pub struct ModelRefresh {
+    keys: TrustedKeys,
+    bytes_most: u32,
+    floor: u64,
+    running: Option<Running>,
+    previous: Option<Running>,
+    /// Epoch and digest of the newest offer that was decided, so that the same offer in each reply costs nothing.
+    decided: Option<(u64, Vec<u8>)>,
+    pending: Pending,
+    state: ModelState,
+    reason: String,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Nothing,
+    ToFetch {
+        release: SignedRelease,
+        not_before_us: u64,
+        failures: u32,
+    },
+    Fetching {
+        release: SignedRelease,
+        call: CallId,
+        failures: u32,
+    },
+    ToLoad {
+        release: SignedRelease,
+        file: Vec<u8>,
+    },
+}
+
+// === impl ModelRefresh ===
+
+impl ModelRefresh {
+    /// No model yet. The floor of earlier epochs is read from beside the ledger.
+    pub fn new(host: &impl Host, keys: TrustedKeys, bytes_most: u32) -> Self {
+        let floor = host
+            .shared_data(FLOOR_KEY)
+            .and_then(|(bytes, _)| Some(u64::from_le_bytes(*bytes.first_chunk::<8>()?)))
+            .unwrap_or(0);
+        Self {
+            keys,
+            bytes_most,
+            // The model that ran when the VM trapped is not in memory any more and must be taken again.
+            floor: floor.saturating_sub(1),
+            running: None,
+            previous: None,
+            decided: None,
+            pending: Pending::Nothing,
+            state: ModelState::None,
+            reason: String::new(),
+        }
+    }
+
+    /// The model that runs.
+    #[must_use]
+    pub fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
+    }
+
+    /// The model that runs, to run it.
+    pub fn running_mut(&mut self) -> Option<&mut Running> {
+        self.running.as_mut()
+    }
+
+    /// How the newest offer fared, and why.
+    #[must_use]
+    pub fn state(&self) -> (ModelState, &str) {
+        (self.state, &self.reason)
+    }
+
+    /// Takes note of the release that a sync reply names.
+    ///
+    /// # Errors
+    /// The offer was refused; the first time it is seen, later the same offer is silently ignored.
+    pub fn offer(&mut self, offer: &ModelRelease, now_us: u64) -> Result<(), Refusal> {
+        let seen = self
+            .decided
+            .as_ref()
+            .is_some_and(|(epoch, digest)| *epoch == offer.epoch && *digest == offer.digest);
+        if seen {
+            return Ok(());
+        }
+        self.decided = Some((offer.epoch, offer.digest.clone()));
+        let release = match SignedRelease::verify(offer, &self.keys, self.floor, self.bytes_most) {
+            Ok(release) => release,
+            Err(refusal) => return Err(self.refuse(refusal)),
+        };
+        self.state = ModelState::Fetching;
+        self.reason.clear();
+        self.pending = Pending::ToFetch {
+            release,
+            not_before_us: now_us,
+            failures: 0,
+        };
+        Ok(())
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn next(&self, now_us: u64) -> Step {
+        match &self.pending {
+            Pending::ToFetch {
+                release,
+                not_before_us,
+                ..
+            } if now_us >= *not_before_us => {
+                if self.holds_previous(release) {
+                    Step::Load
+                } else {
+                    Step::Fetch(release.path.clone())
+                }
+            }
+            Pending::ToLoad { .. } => Step::Load,
+            _ => Step::Rest,
+        }
+    }
+
+    /// Notes that the fetch was started, or could not be (`None`).
+    pub fn fetching(&mut self, call: Option<CallId>, now_us: u64) {
+        self.pending = match std::mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::ToFetch {
+                release, failures, ..
+            } => match call {
+                Some(call) => Pending::Fetching {
+                    release,
+                    call,
+                    failures,
+                },
+                None => retry(release, failures, now_us),
+            },
+            other => other,
+        };
+    }
+
+    /// Takes the answer to a fetch. `None` when the call is not ours.
+    pub fn fetched(
+        &mut self,
+        call: CallId,
+        answer: &mut HttpAnswer,
+        now_us: u64,
+    ) -> Option<Result<(), Refusal>> {
+        if !matches!(&self.pending, Pending::Fetching { call: ours, .. } if *ours == call) {
+            return None;
+        }
+        let Pending::Fetching {
+            release, failures, ..
+        } = std::mem::replace(&mut self.pending, Pending::Nothing)
+        else {
+            return None;
+        };
+        if answer.status != 200 {
+            self.pending = retry(release, failures, now_us);
+            let refusal = Refusal::Fetch {
+                status: answer.status,
+            };
+            self.reason = reason(&refusal);
+            return Some(Err(refusal));
+        }
+        if answer.body.len() > usize::try_from(self.bytes_most).unwrap_or(usize::MAX) {
+            let bytes = u64::try_from(answer.body.len()).unwrap_or(u64::MAX);
+            return Some(Err(self.refuse(Refusal::TooLarge {
+                bytes,
+                most: u64::from(self.bytes_most),
+            })));
+        }
+        self.pending = Pending::ToLoad {
+            release,
+            file: std::mem::take(&mut answer.body),
+        };
+        Some(Ok(()))
+    }
+
+    /// Checks the fetched file and swaps it in. Returns the epoch that runs now.
+    ///
+    /// # Errors
+    /// Why the file was refused; the model that ran before runs on.
+    pub fn load(
+        &mut self,
+        host: &impl Host,
+        limits: &Limits,
+        batch_rows: usize,
+    ) -> Result<u64, Refusal> {
+        let (release, model) = match std::mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::ToLoad { release, file } => match check(&release, &file, limits, batch_rows) {
+                Ok(model) => (release, model),
+                Err(refusal) => return Err(self.refuse(refusal)),
+            },
+            Pending::ToFetch { release, .. } => match self.previous.take() {
+                Some(previous) => (release, previous.model),
+                None => return Err(self.refuse(Refusal::Fetch { status: 0 })),
+            },
+            other => {
+                self.pending = other;
+                return Ok(self.floor);
+            }
+        };
+        let epoch = release.statement.epoch;
+        self.previous = self.running.take();
+        self.running = Some(Running {
+            epoch,
+            digest: release.statement.digest,
+            model,
+        });
+        self.floor = epoch;
+        self.state = ModelState::Running;
+        self.reason.clear();
+        // A refused write weakens the floor after a trap; the signature still has to hold.
+        let _refused = host.set_shared_data(FLOOR_KEY, &epoch.to_le_bytes(), None);
+        Ok(epoch)
+    }
+
+    /// The running model failed while running: none runs until the next release.
+    pub fn withdraw(&mut self, failure: &str) {
+        self.running = None;
+        self.state = ModelState::Refused;
+        self.reason = shortened(failure.to_owned());
+    }
+
+    /// A roll-back to the model that ran before this one needs no download.
+    fn holds_previous(&self, release: &SignedRelease) -> bool {
+        release.statement.kind == ReleaseKind::RollBack
+            && self
+                .previous
+                .as_ref()
+                .is_some_and(|previous| previous.digest == release.statement.digest)
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Refusal {
+        self.state = ModelState::Refused;
+        self.reason = reason(&refusal);
+        self.pending = Pending::Nothing;
+        refusal
+    }
+}
+
+fn check(
+    release: &SignedRelease,
+    file: &[u8],
+    limits: &Limits,
+    batch_rows: usize,
+) -> Result<Model, Refusal> {
+    if Sha256::digest(file).as_slice() != release.statement.digest {
+        return Err(Refusal::Digest);
+    }
+    Ok(Model::load(file, limits, batch_rows)?)
+}
+
+fn retry(release: SignedRelease, failures: u32, now_us: u64) -> Pending {
+    let wait_us = RETRY_US.saturating_mul(1_u64 << failures.min(RETRY_DOUBLINGS_MOST));
+    Pending::ToFetch {
+        release,
+        not_before_us: now_us.saturating_add(wait_us),
+        failures: failures.saturating_add(1),
+    }
+}
+
+fn reason(refusal: &Refusal) -> String {
+    shortened(refusal.to_string())
+}
+
+fn shortened(mut text: String) -> String {
+    let mut end = text.len().min(REASON_BYTES_MOST);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.truncate(end);
+    text
+}

@@ -1,0 +1,252 @@
+//! The walk over the ledger's pages: who has used what since the last look.
+//!
+//! One walk serves reports, series and deviations, because reading pages is what costs. A page whose compare-and-swap number is the
+//! same as last time has not changed and is not decoded; an idle ledger of a million customers costs a copy per page and nothing more.
+//! A walk is spread over as many ticks as its budget needs; the next one starts a period after it, or at once when a step of the
+//! calendar begins.
+
+use forebay_core::ledger::Entry;
+use forebay_core::policy::Policy;
+use forebay_core::resource::ResourceIndex;
+
+use crate::accuracy::Accuracy;
+use crate::host::{Cas, Host, Metric};
+use crate::inference::Inference;
+use crate::ledger::Ledger;
+use crate::series::{Series, SeriesKey, SeriesTable, SlotId};
+use crate::shadow::ShadowWriter;
+use crate::sync::{Outbox, Windows};
+
+/// Time from the start of one walk to the next, unless a step begins.
+const PERIOD_US: u64 = 100_000;
+
+/// Growth of a deviation in one look, below which it is noise: one token.
+const DEVIATION_MICRO_LEAST: u64 = 1_000_000;
+
+/// The walk.
+#[derive(Debug)]
+pub struct Scan {
+    pages: u32,
+    next: Option<u32>,
+    started_us: u64,
+    started_step: i64,
+    /// Per page: its number at the last look; 0 before the first.
+    seen: Vec<Cas>,
+    entries: Vec<Entry>,
+}
+
+/// What a walk writes into.
+pub struct Finds<'a> {
+    /// Usage series.
+    pub table: &'a mut SeriesTable,
+    /// Due forecasts.
+    pub inference: &'a mut Inference,
+    /// Reports.
+    pub outbox: &'a mut Outbox,
+    /// Customers whose history is wanted.
+    pub windows: &'a mut Windows,
+    /// Pages whose claims must be written.
+    pub writer: &'a mut ShadowWriter,
+    /// How good forecasts were.
+    pub accuracy: &'a mut Accuracy,
+}
+
+/// The present, as a walk sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Present<'a> {
+    /// The running step of the calendar.
+    pub step: i64,
+    /// Real length of a step.
+    pub step_us: u64,
+    /// Monotonic time.
+    pub now_us: u64,
+    /// How claims are raised.
+    pub shadow: &'a forebay_wire::forecaster_config::ShadowConfig,
+}
+
+// === impl Scan ===
+
+impl Scan {
+    /// A walk over a ledger of `pages` pages.
+    #[must_use]
+    pub fn new(pages: u32) -> Self {
+        Self {
+            pages,
+            next: None,
+            started_us: 0,
+            started_step: i64::MIN,
+            seen: vec![0; usize::try_from(pages).unwrap_or(0)],
+            entries: Vec::new(),
+        }
+    }
+
+    /// Starts a walk if one is due. Returns whether one is under way.
+    pub fn start_if_due(&mut self, present: &Present<'_>) -> bool {
+        if self.next.is_none() {
+            let elapsed_us = present.now_us.saturating_sub(self.started_us);
+            if elapsed_us >= PERIOD_US || present.step != self.started_step {
+                self.next = Some(0);
+                self.started_us = present.now_us;
+                self.started_step = present.step;
+            }
+        }
+        self.next.is_some()
+    }
+
+    /// Looks at the next page. Returns true when a customer deviated enough to synchronise early.
+    pub fn visit_next(
+        &mut self,
+        host: &impl Host,
+        ledger: &Ledger,
+        finds: &mut Finds<'_>,
+        present: &Present<'_>,
+    ) -> bool {
+        let (Some(place), Some(policy)) = (self.next, ledger.policy()) else {
+            return false;
+        };
+        let following = place.saturating_add(1);
+        self.next = (following < self.pages).then_some(following);
+        self.entries.clear();
+        let index = usize::try_from(place).unwrap_or(usize::MAX);
+        let seen = self.seen.get(index).copied().filter(|cas| *cas != 0);
+        let must_decode = finds.outbox.wants(place);
+        let Some(look) = ledger.look(
+            host,
+            place,
+            seen.filter(|_| !must_decode),
+            &mut self.entries,
+        ) else {
+            return false;
+        };
+        if seen != Some(look.cas) {
+            finds.outbox.mark(place);
+            if let Some(number) = self.seen.get_mut(index) {
+                *number = look.cas;
+            }
+        }
+        let mut deviated = false;
+        for entry in &self.entries {
+            deviated |= observe(entry, place, policy, finds, present, host);
+        }
+        if look.changed && finds.outbox.wants(place) {
+            finds.outbox.add_page(place, self.entries.iter(), policy);
+        }
+        roll(place, finds, present);
+        deviated
+    }
+}
+
+/// Brings the series of one customer up to date.
+fn observe(
+    entry: &Entry,
+    place: u32,
+    policy: &Policy,
+    finds: &mut Finds<'_>,
+    present: &Present<'_>,
+    host: &impl Host,
+) -> bool {
+    let mut deviated = false;
+    for resource in policy.resource_indexes() {
+        let holding = entry.holdings.at(resource);
+        let demand_cum = holding.demand_cum();
+        let key = SeriesKey {
+            customer: entry.customer,
+            resource,
+        };
+        let slot = finds.table.find(&key).or_else(|| {
+            let room_for_idle = entry.flags.in_policy && !finds.table.is_full();
+            if demand_cum > 0 || room_for_idle {
+                admit(key, place, finds, host)
+            } else {
+                None
+            }
+        });
+        let Some(series) = slot.and_then(|slot| finds.table.get_mut(slot)) else {
+            continue;
+        };
+        series.contract = entry.contract;
+        let grown_micro = series.observe(demand_cum, holding.deviation_cum);
+        // Only a forecast can be deviated from; without one every request is unforeseen.
+        if grown_micro >= DEVIATION_MICRO_LEAST
+            && series.forecast().is_some()
+            && series.claim.raise.deviated(present.now_us, present.shadow)
+        {
+            let rate_micro_per_s = grown_micro
+                .saturating_mul(1_000_000)
+                .checked_div(PERIOD_US)
+                .unwrap_or(0);
+            finds
+                .outbox
+                .deviate(&entry.customer, resource, rate_micro_per_s);
+            finds.writer.mark(place);
+            host.increment(Metric::ShadowRefillsRaised, 1);
+            deviated = true;
+        }
+    }
+    deviated
+}
+
+/// A place in the table for a series seen for the first time.
+fn admit(key: SeriesKey, place: u32, finds: &mut Finds<'_>, host: &impl Host) -> Option<SlotId> {
+    let inference = &*finds.inference;
+    let series = Series::new(
+        inference.history_steps(),
+        inference.settings(),
+        inference.generation(),
+    );
+    let slot = if finds.table.is_full() {
+        let (slot, evicted) = finds.table.insert_evicting(key, place, series)?;
+        finds.writer.forget(evicted.key.resource, &evicted.claim);
+        host.increment(Metric::SeriesEvicted, 1);
+        slot
+    } else {
+        finds.table.insert(key, place, series)?
+    };
+    if key.resource == ResourceIndex::FIRST
+        || finds
+            .table
+            .find(&SeriesKey {
+                resource: ResourceIndex::FIRST,
+                ..key
+            })
+            .is_none()
+    {
+        finds.windows.want(key.customer);
+    }
+    Some(slot)
+}
+
+/// Finishes the step before for the series of a page, where that has not been done.
+fn roll(place: u32, finds: &mut Finds<'_>, present: &Present<'_>) {
+    for index in 0..finds.table.on_page(place).len() {
+        let Some(slot) = finds.table.on_page(place).get(index).copied() else {
+            continue;
+        };
+        let Some(series) = finds.table.get_mut(slot) else {
+            continue;
+        };
+        if !series
+            .claim
+            .raise
+            .is_settled(present.now_us, present.shadow.deviation_half_life_ms)
+        {
+            finds.writer.mark(place);
+        }
+        if series.running_step() == Some(present.step) {
+            continue;
+        }
+        let forecast = series.forecast().copied();
+        let usage = series.roll(
+            present.step,
+            present.now_us,
+            present.step_us,
+            finds.inference.blender_mut(),
+        );
+        if let (Some(forecast), Some(usage)) = (forecast, usage)
+            && forecast.step == present.step.saturating_sub(1)
+        {
+            finds.accuracy.matured(&forecast, usage);
+        }
+        finds.inference.push(slot);
+    }
+}

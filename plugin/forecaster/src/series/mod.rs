@@ -1,0 +1,7 @@
+//! Usage per customer, resource and step, and what was learned from it.
+
+mod one;
+mod table;
+
+pub use one::{Forecast, Series};
+pub use table::{SeriesKey, SeriesTable, SlotId};

@@ -1,0 +1,373 @@
+//! One customer's usage of one resource, from the ledger's cumulative counter to a claim on the pool.
+//!
+//! The counter is read at most once per step and its difference is the step's usage, scaled to the length of a step by the time that
+//! really passed: a tick that comes late would otherwise look like a burst followed by a lull.
+
+use forebay_core::policy::ContractIndex;
+use forebay_forecast::{Blender, SeriesWindow, Source, Track, TrackSettings};
+
+use crate::shadow::Claim;
+
+/// More gaps in a row than this teach the experts nothing that one gap does not.
+const GAPS_LEARNED_MOST: u64 = 16;
+
+/// Share of the traffic average that is kept per step.
+const SHARE_KEPT: f32 = 0.8;
+
+/// Usage and learned state of one (customer, resource).
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// The claim on the pool that the ledger has.
+    pub claim: Claim,
+    /// The customer's contract as last seen.
+    pub contract: ContractIndex,
+    window: SeriesWindow,
+    track: Track,
+    generation: u32,
+    counted: Option<Counted>,
+    /// The ledger's cumulative demand as last seen, in micro-tokens.
+    demand_cum: u64,
+    /// The ledger's cumulative deviation as last seen, in micro-tokens.
+    deviation_cum: u64,
+    forecast: Option<Forecast>,
+    idle_steps: u32,
+    own_usage: f32,
+    other_usage: f32,
+    /// Usage of the newest step on this gateway alone.
+    newest_own: Option<(i64, f32)>,
+}
+
+/// What the counter said when a step began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counted {
+    /// The step that began.
+    step: i64,
+    /// Cumulative demand in micro-tokens.
+    demand_cum: u64,
+    /// Monotonic time of the reading.
+    at_us: u64,
+}
+
+/// What is expected for the running step, in tokens per step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Forecast {
+    /// The step it is for.
+    pub step: i64,
+    /// The 0.1 quantile.
+    pub low: f32,
+    /// The 0.5 quantile.
+    pub median: f32,
+    /// The 0.9 quantile.
+    pub high: f32,
+    /// The quantile that the policy asks for: it refills the shadow bucket.
+    pub claim: f32,
+    /// Who made it.
+    pub source: Source,
+}
+
+// === impl Series ===
+
+impl Series {
+    /// A series that nobody has seen before.
+    #[must_use]
+    pub fn new(history_steps: usize, settings: &TrackSettings, generation: u32) -> Self {
+        Self {
+            claim: Claim::default(),
+            contract: ContractIndex::default(),
+            window: SeriesWindow::new(history_steps),
+            track: Track::new(settings),
+            generation,
+            counted: None,
+            demand_cum: 0,
+            deviation_cum: 0,
+            forecast: None,
+            idle_steps: 0,
+            own_usage: 0.0,
+            other_usage: 0.0,
+            newest_own: None,
+        }
+    }
+
+    /// Takes over the counters that the ledger shows now. Returns the growth of the deviation since the last look.
+    pub fn observe(&mut self, demand_cum: u64, deviation_cum: u64) -> u64 {
+        let grown = deviation_cum.saturating_sub(self.deviation_cum);
+        // The first look at a ledger that outlived us is no news.
+        let first = self.counted.is_none() && self.deviation_cum == 0;
+        self.demand_cum = demand_cum;
+        self.deviation_cum = deviation_cum;
+        if first { 0 } else { grown }
+    }
+
+    /// Step `step` has begun: the one before is finished. Returns its usage in tokens when it is known.
+    pub fn roll(
+        &mut self,
+        step: i64,
+        at_us: u64,
+        step_us: u64,
+        blender: &mut Blender,
+    ) -> Option<f32> {
+        let now = Counted {
+            step,
+            demand_cum: self.demand_cum,
+            at_us,
+        };
+        let before = self.counted.replace(now)?;
+        let steps = step.saturating_sub(before.step);
+        if steps <= 0 {
+            // The calendar was set back: the running step has an unknown length.
+            return None;
+        }
+        let elapsed_us = at_us.saturating_sub(before.at_us);
+        if elapsed_us == 0 {
+            return None;
+        }
+        // A ledger that was seeded anew starts at zero again.
+        let grown = now
+            .demand_cum
+            .checked_sub(before.demand_cum)
+            .unwrap_or(now.demand_cum);
+        let per_step = grown as f64 * step_us as f64 / elapsed_us as f64;
+        let usage = (per_step / 1e6) as f32;
+        let gaps = u64::try_from(steps.saturating_sub(1))
+            .unwrap_or(0)
+            .min(GAPS_LEARNED_MOST);
+        for _ in 0..gaps {
+            blender.mature(&mut self.track, None);
+        }
+        blender.mature(&mut self.track, Some(usage));
+        let finished = step.saturating_sub(1);
+        self.window.record(finished, Some(usage));
+        self.newest_own = Some((finished, usage));
+        self.idle_steps = if grown == 0 {
+            self.idle_steps.saturating_add(1)
+        } else {
+            0
+        };
+        self.own_usage = SHARE_KEPT * self.own_usage + (1.0 - SHARE_KEPT) * usage;
+        self.other_usage *= SHARE_KEPT;
+        Some(usage)
+    }
+
+    /// What the other gateways together used in a finished step: the series is the fleet's, not ours.
+    pub fn add_others(&mut self, step: i64, usage: f32) {
+        if let Some((newest, own)) = self.newest_own
+            && newest == step
+            && usage.is_finite()
+            && usage >= 0.0
+        {
+            self.window.record(step, Some(own + usage));
+            self.other_usage += (1.0 - SHARE_KEPT) * usage;
+        }
+    }
+
+    /// The part of the customer's traffic that comes through this gateway, 0 to 1.
+    #[must_use]
+    pub fn own_share(&self) -> f32 {
+        let all = self.own_usage + self.other_usage;
+        if self.other_usage > 0.0 && all > 0.0 {
+            (self.own_usage / all).clamp(0.0, 1.0)
+        } else {
+            1.0
+        }
+    }
+
+    /// Records steps from the control plane's history, oldest first, ending at step `newest`. What this gateway has seen itself stays.
+    pub fn load(&mut self, newest: i64, usage: impl DoubleEndedIterator<Item = Option<f32>>) {
+        let own_from = self.newest_own.map(|(step, _)| step);
+        let mut step = newest;
+        // Newest first: the ring then keeps the newest steps whatever the length of what came.
+        for value in usage.rev() {
+            if own_from != Some(step) {
+                self.window.record(step, value);
+            }
+            step = step.saturating_sub(1);
+        }
+    }
+
+    /// Makes the series fit for another model: a longer or shorter history, and nothing learned.
+    pub fn rebuild(
+        &mut self,
+        history_steps: usize,
+        settings: &TrackSettings,
+        generation: u32,
+        keep_usage: bool,
+    ) {
+        let mut window = SeriesWindow::new(history_steps);
+        if let Some(newest) = self.window.newest_step()
+            && keep_usage
+        {
+            for back in (0..self.window.len().min(window.capacity())).rev() {
+                let step = newest.saturating_sub(i64::try_from(back).unwrap_or(i64::MAX));
+                window.record(step, self.window.back(back));
+            }
+        }
+        self.window = window;
+        self.track = Track::new(settings);
+        self.generation = generation;
+        if !keep_usage {
+            self.counted = None;
+            self.newest_own = None;
+            self.forecast = None;
+        }
+    }
+
+    /// Whether anything was used within the newest `steps` steps.
+    #[must_use]
+    pub fn is_active(&self, steps: usize) -> bool {
+        self.window
+            .max_of_last(steps)
+            .is_some_and(|most| most > 0.0)
+    }
+
+    /// The usage window.
+    #[must_use]
+    pub fn window(&self) -> &SeriesWindow {
+        &self.window
+    }
+
+    /// The learned state, to forecast from, beside the window that it goes with.
+    pub fn track_and_window(&mut self) -> (&mut Track, &SeriesWindow) {
+        (&mut self.track, &self.window)
+    }
+
+    /// The forecast for the running step.
+    #[must_use]
+    pub fn forecast(&self) -> Option<&Forecast> {
+        self.forecast.as_ref()
+    }
+
+    /// Sets the forecast for the running step.
+    pub fn set_forecast(&mut self, forecast: Option<Forecast>) {
+        self.forecast = forecast;
+    }
+
+    /// Which model the learned state belongs to.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// The step that began at the last count.
+    #[must_use]
+    pub fn running_step(&self) -> Option<i64> {
+        self.counted.map(|counted| counted.step)
+    }
+
+    /// Steps without usage in a row.
+    #[must_use]
+    pub fn idle_steps(&self) -> u32 {
+        self.idle_steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP_US: u64 = 1_000_000;
+
+    fn blender() -> Blender {
+        Blender::new(TrackSettings::without_model(&[1], &[0.1, 0.5, 0.9], 24))
+    }
+
+    fn series(blender: &Blender) -> Series {
+        Series::new(32, blender.settings(), 1)
+    }
+
+    #[test]
+    fn usage_is_the_growth_of_the_counter_scaled_to_a_step() {
+        let mut blender = blender();
+        let mut series = series(&blender);
+        series.observe(7_000_000, 0);
+        assert_eq!(series.roll(100, 0, STEP_US, &mut blender), None);
+        series.observe(27_000_000, 0);
+        assert_eq!(series.roll(101, STEP_US, STEP_US, &mut blender), Some(20.0));
+        // This tick came a quarter late and counted a quarter more.
+        series.observe(52_000_000, 0);
+        assert_eq!(
+            series.roll(102, 2_250_000, STEP_US, &mut blender),
+            Some(20.0)
+        );
+        assert_eq!(series.window().newest_step(), Some(101));
+    }
+
+    #[test]
+    fn steps_in_which_nobody_looked_are_gaps() {
+        let mut blender = blender();
+        let mut series = series(&blender);
+        series.roll(100, 0, STEP_US, &mut blender);
+        series.observe(40_000_000, 0);
+        assert_eq!(
+            series.roll(104, 4 * STEP_US, STEP_US, &mut blender),
+            Some(10.0)
+        );
+        assert_eq!(series.window().back(0), Some(10.0));
+        assert_eq!(series.window().back(1), None);
+    }
+
+    #[test]
+    fn a_ledger_seeded_anew_is_not_taken_for_negative_usage() {
+        let mut blender = blender();
+        let mut series = series(&blender);
+        series.observe(90_000_000, 0);
+        series.roll(1, 0, STEP_US, &mut blender);
+        series.observe(3_000_000, 0);
+        assert_eq!(series.roll(2, STEP_US, STEP_US, &mut blender), Some(3.0));
+    }
+
+    #[test]
+    fn a_calendar_that_goes_back_records_nothing() {
+        let mut blender = blender();
+        let mut series = series(&blender);
+        series.roll(10, 0, STEP_US, &mut blender);
+        series.observe(3_000_000, 0);
+        assert_eq!(series.roll(5, STEP_US, STEP_US, &mut blender), None);
+        assert!(series.window().is_empty());
+    }
+
+    #[test]
+    fn history_from_the_control_plane_goes_under_what_was_seen_here() {
+        let mut blender = blender();
+        let mut series = series(&blender);
+        series.roll(100, 0, STEP_US, &mut blender);
+        series.observe(5_000_000, 0);
+        series.roll(101, STEP_US, STEP_US, &mut blender);
+        series.load(100, [Some(1.0), None, Some(3.0), Some(99.0)].into_iter());
+        let seen: Vec<_> = (0..4).map(|back| series.window().back(back)).collect();
+        assert_eq!(seen, [Some(5.0), Some(3.0), None, Some(1.0)]);
+    }
+
+    #[test]
+    fn the_share_of_the_traffic_follows_the_other_gateways() {
+        let mut blender = blender();
+        let mut series = series(&blender);
+        series.roll(0, 0, STEP_US, &mut blender);
+        assert_eq!(series.own_share(), 1.0);
+        for step in 1..40_u64 {
+            series.observe(step * 10_000_000, 0);
+            series.roll(
+                i64::try_from(step).unwrap(),
+                step * STEP_US,
+                STEP_US,
+                &mut blender,
+            );
+            series.add_others(i64::try_from(step).unwrap() - 1, 30.0);
+        }
+        assert!(
+            (series.own_share() - 0.25).abs() < 0.01,
+            "{}",
+            series.own_share()
+        );
+        assert_eq!(series.window().back(0), Some(40.0));
+    }
+
+    #[test]
+    fn only_growth_of_the_deviation_is_news() {
+        let blender = blender();
+        let mut series = series(&blender);
+        assert_eq!(series.observe(0, 0), 0);
+        assert_eq!(series.observe(50, 20), 0, "the first look at an old ledger");
+        assert_eq!(series.observe(60, 25), 5);
+        assert_eq!(series.observe(60, 25), 0);
+    }
+}

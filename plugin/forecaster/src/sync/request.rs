@@ -1,0 +1,179 @@
+//! What this gateway reports: cumulative counters of the pages that changed, never more than a batch.
+//!
+//! Changes are tracked by page and not by customer: a page's compare-and-swap number says for free whether anything on it changed, and
+//! a report that repeats an unchanged counter is harmless, because all counters are cumulative. A table of the last reported value per
+//! customer was worse: a million customers would cost this VM a hundred megabytes.
+
+use forebay_core::ledger::{CustomerHash, Entry};
+use forebay_core::policy::Policy;
+use forebay_core::resource::ResourceIndex;
+use forebay_wire::key;
+use forebay_wire::sync::{
+    CustomerReport, DeviationSignal, FLAG_CONTENDED, FLAG_EXEMPT, FLAG_FROZEN,
+};
+
+use crate::limits::DEVIATIONS_MOST;
+
+/// Reports for the next sync, and the pages that they came from.
+#[derive(Debug)]
+pub struct Outbox {
+    reports: Vec<CustomerReport>,
+    reports_most: usize,
+    /// Pages whose reports are in `reports`.
+    pages: Vec<u32>,
+    /// Pages whose reports are in the sync that is under way.
+    sent_pages: Vec<u32>,
+    /// Per page: something changed that is neither in `reports` nor sent.
+    is_due: Vec<bool>,
+    deviations: Vec<DeviationSignal>,
+}
+
+// === impl Outbox ===
+
+impl Outbox {
+    /// Nothing to report, for a ledger of `pages` pages.
+    #[must_use]
+    pub fn new(pages: u32, reports_most: u32) -> Self {
+        Self {
+            reports: Vec::new(),
+            reports_most: usize::try_from(reports_most).unwrap_or(usize::MAX),
+            pages: Vec::new(),
+            sent_pages: Vec::new(),
+            // Everything is news to a control plane that may have been restarted with us.
+            is_due: vec![true; usize::try_from(pages).unwrap_or(0)],
+            deviations: Vec::new(),
+        }
+    }
+
+    /// The page has changed.
+    pub fn mark(&mut self, place: u32) {
+        if let Some(due) = usize::try_from(place)
+            .ok()
+            .and_then(|place| self.is_due.get_mut(place))
+        {
+            *due = true;
+        }
+    }
+
+    /// Whether the page should be read for reports now: it has changed and there is room.
+    #[must_use]
+    pub fn wants(&self, place: u32) -> bool {
+        let due = usize::try_from(place)
+            .ok()
+            .and_then(|place| self.is_due.get(place))
+            .copied()
+            .unwrap_or(false);
+        due && self.reports.len() < self.reports_most
+    }
+
+    /// Whether the batch is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.reports.len() >= self.reports_most
+    }
+
+    /// Adds the entries of a page that is wanted. A page goes into a batch as a whole.
+    pub fn add_page<'a>(
+        &mut self,
+        place: u32,
+        entries: impl Iterator<Item = &'a Entry>,
+        policy: &Policy,
+    ) {
+        for entry in entries {
+            let resources = policy.resource_indexes();
+            self.reports
+                .extend(resources.filter_map(|resource| report(entry, resource, policy)));
+        }
+        if let Some(due) = usize::try_from(place)
+            .ok()
+            .and_then(|place| self.is_due.get_mut(place))
+        {
+            *due = false;
+        }
+        self.pages.push(place);
+    }
+
+    /// Notes a deviation for the next sync.
+    pub fn deviate(
+        &mut self,
+        customer: &CustomerHash,
+        resource: ResourceIndex,
+        rate_micro_per_s: u64,
+    ) {
+        if self.deviations.len() >= DEVIATIONS_MOST {
+            return;
+        }
+        let (hash_high, hash_low) = key::CustomerHash(customer.0).parts();
+        let resource = u32::try_from(resource.position()).unwrap_or(0);
+        self.deviations.push(DeviationSignal {
+            hash_high,
+            hash_low,
+            resource,
+            rate_micro_per_s,
+        });
+    }
+
+    /// Takes the batch for a sync that is sent now.
+    pub fn take(&mut self) -> (Vec<CustomerReport>, Vec<DeviationSignal>) {
+        self.sent_pages.append(&mut self.pages);
+        (
+            std::mem::take(&mut self.reports),
+            std::mem::take(&mut self.deviations),
+        )
+    }
+
+    /// The sync was answered: the control plane has the batch.
+    pub fn delivered(&mut self) {
+        self.sent_pages.clear();
+    }
+
+    /// The sync failed: its pages are due again.
+    pub fn lost(&mut self) {
+        for place in std::mem::take(&mut self.sent_pages) {
+            self.mark(place);
+        }
+    }
+}
+
+/// The report on one resource of a customer; `None` while nothing has ever happened to it.
+fn report(entry: &Entry, resource: ResourceIndex, policy: &Policy) -> Option<CustomerReport> {
+    let holding = entry.holdings.at(resource);
+    let demand_micro = holding.demand_cum();
+    if demand_micro == 0 && holding.moved_cum == 0 {
+        return None;
+    }
+    let (hash_high, hash_low) = key::CustomerHash(entry.customer.0).parts();
+    let mut flags = 0;
+    for (flag, is_set) in [
+        (FLAG_EXEMPT, entry.flags.exempt),
+        (FLAG_FROZEN, entry.flags.frozen),
+        (FLAG_CONTENDED, entry.is_contended(policy)),
+    ] {
+        if is_set {
+            flags |= flag;
+        }
+    }
+    Some(CustomerReport {
+        hash_high,
+        hash_low,
+        resource: u32::try_from(resource.position()).unwrap_or(0),
+        demand_micro,
+        admitted_micro: holding.admitted_cum,
+        denied_micro: holding.denied_cum,
+        deviation_micro: holding.deviation_cum,
+        balance_micro: holding
+            .contract
+            .level
+            .plus(holding.outstanding.total())
+            .get(),
+        wish_rate_micro_per_s: 0,
+        flags,
+        // The ledger keeps one sum of grants and adjustments: what arrived of either has arrived.
+        granted_seen_micro: holding.moved_cum,
+        adjust_seen_micro: 0,
+        shadow_rate_micro_per_s: holding.shadow_rate.get(),
+        contract: u32::from(entry.contract.0),
+        shadow_balance_micro: holding.shadow.level.get(),
+        shadow_depth_micro: holding.shadow_depth().get().unsigned_abs(),
+    })
+}

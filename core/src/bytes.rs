@@ -59,6 +59,12 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
+    /// The remainder of a refill is below a million: three bytes hold it.
+    pub(crate) fn u24(&mut self) -> Result<u32, CoreError> {
+        self.array::<3>()
+            .map(|[a, b, c]| u32::from_le_bytes([a, b, c, 0]))
+    }
+
     pub(crate) fn u32(&mut self) -> Result<u32, CoreError> {
         self.array().map(u32::from_le_bytes)
     }
@@ -136,6 +142,11 @@ impl<'a> Writer<'a> {
 
     pub(crate) fn u16(&mut self, value: u16) {
         self.bytes(&value.to_le_bytes());
+    }
+
+    pub(crate) fn u24(&mut self, value: u32) {
+        let [a, b, c, _] = value.to_le_bytes();
+        self.bytes(&[a, b, c]);
     }
 
     pub(crate) fn u32(&mut self, value: u32) {

@@ -38,10 +38,11 @@ pub const MAX_SHADOW_SPAN_US: u32 = 60_000_000;
 pub const MAX_DEVIATION_WINDOWS: u8 = 8;
 
 /// Log2 of the largest number of pages in a region of the ledger.
-pub const MAX_PAGES_LOG2: u8 = 20;
+pub const MAX_PAGES_LOG2: u8 = 21;
 
-/// Entries per page that the number of pages is chosen for.
-pub const TARGET_ENTRIES_PER_PAGE: u64 = 8;
+/// Most entries per page that the number of pages is chosen for; the number is a power of two, so a page holds half of it
+/// to all of it. Every draw copies a page out of shared data and back: larger pages cost time, smaller ones memory.
+pub const TARGET_ENTRIES_PER_PAGE: u64 = 4;
 
 /// Entries that a page of other customers can hold before it evicts.
 pub const MAX_OTHER_PAGE_ENTRIES: u16 = 16;

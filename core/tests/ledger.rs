@@ -320,7 +320,7 @@ fn a_second_seed_of_the_same_shape_changes_nothing_and_another_shape_starts_empt
     assert_eq!(admitted(&mut gateway, 0, 0), 10);
     let size = LedgerSize {
         max_policy_customers: 32,
-        max_other_customers: 8,
+        max_other_customers: 4,
     };
     gateway.ledger = Ledger::seed(
         &mut gateway.data,
@@ -336,7 +336,7 @@ fn a_second_seed_of_the_same_shape_changes_nothing_and_another_shape_starts_empt
     );
     let larger = LedgerSize {
         max_policy_customers: 320,
-        max_other_customers: 8,
+        max_other_customers: 4,
     };
     gateway.ledger = Ledger::seed(
         &mut gateway.data,

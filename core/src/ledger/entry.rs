@@ -83,7 +83,7 @@ pub struct Holding {
 }
 
 const HEADER_BYTES: usize = 32;
-const HOLDING_BYTES: usize = 132;
+const HOLDING_BYTES: usize = 128;
 
 // === impl CustomerHash ===
 
@@ -393,7 +393,7 @@ impl Holding {
         let mut bucket = || -> Result<Bucket, CoreError> {
             Ok(Bucket {
                 level: Micro::new(reader.i64()?),
-                carry: reader.u32()?,
+                carry: reader.u24()?,
             })
         };
         Ok(Holding {
@@ -422,7 +422,7 @@ impl Holding {
     fn write(&self, writer: &mut Writer<'_>) {
         for bucket in [&self.contract, &self.credit, &self.shadow, &self.borrow] {
             writer.i64(bucket.level.get());
-            writer.u32(bucket.carry);
+            writer.u24(bucket.carry);
         }
         writer.u64(self.shadow_rate.get());
         writer.u32(self.shadow_span_us);

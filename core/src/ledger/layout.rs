@@ -67,7 +67,7 @@ impl Default for LedgerSize {
 // === impl Layout ===
 
 impl Layout {
-    /// The layout for a ledger of this size: about eight entries per page.
+    /// The layout for a ledger of this size: about four entries per page.
     #[must_use]
     pub fn for_size(size: LedgerSize) -> Layout {
         Layout {
@@ -172,13 +172,13 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_has_about_eight_customers_per_page() {
+    fn a_page_has_two_to_four_customers_when_the_ledger_is_as_full_as_it_was_made_for() {
         for (customers, pages) in [
             (0, 1),
-            (8, 1),
-            (9, 2),
-            (10_000, 2_048),
-            (1_000_000, 131_072),
+            (4, 1),
+            (5, 2),
+            (10_000, 4_096),
+            (1_000_000, 262_144),
         ] {
             let size = LedgerSize {
                 max_policy_customers: customers,

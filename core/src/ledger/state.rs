@@ -107,7 +107,7 @@ impl State {
         };
         let longest = layout.policy_pages_log2.max(layout.other_pages_log2);
         if longest > MAX_PAGES_LOG2 {
-            return Err(out_of_bounds("pages", longest, "at most 2^20"));
+            return Err(out_of_bounds("pages", longest, "at most 2^21"));
         }
         let resources = reader.u8()?;
         if resources == 0 || usize::from(resources) > MAX_RESOURCES {

@@ -180,7 +180,7 @@ impl Gateway {
         let mut data = Racing::default();
         let size = LedgerSize {
             max_policy_customers: 32,
-            max_other_customers: 8,
+            max_other_customers: 4,
         };
         let ledger = Ledger::seed(&mut data, size, &policy, Lease::StandAlone, START).unwrap();
         let workers = (0..workers).map(|_| Worker::default()).collect();

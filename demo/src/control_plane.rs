@@ -255,7 +255,7 @@ fn policy(scenario: &Scenario, shadow_on: bool) -> Value {
         "version": 1,
         "resources": { "requests": { "capacity_per_s": scenario.capacity_per_s } },
         // Shallow claims: a tenth of a second of the forecast. What is protected is not served, and the demo is short.
-        "shadow": { "enabled": shadow_on, "credit_ms": 50 },
+        "shadow": { "enabled": shadow_on, "span_ms": 50 },
         "contracts": contracts,
         "customers": customers,
     })

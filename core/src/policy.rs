@@ -459,11 +459,12 @@ fn check_names<'a>(
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(CoreError::BadName { what, row });
         }
-        sorted.push(name);
+        // With its row, as in `align`: the plugin then has one sorting function for both.
+        sorted.push((name, row));
     }
     sorted.sort_unstable();
     match sorted.windows(2).find_map(|pair| {
-        if let [a, b] = pair {
+        if let [(a, _), (b, _)] = pair {
             (a == b).then_some(*a)
         } else {
             None

@@ -57,18 +57,13 @@ pub(crate) fn permille(
     if thousandths >= f64::from(least) && thousandths <= f64::from(most) {
         return thousandths as u16;
     }
-    let allowed = format!(
-        "{} to {}",
-        f64::from(least) / 1000.0,
-        f64::from(most) / 1000.0
-    );
-    mistakes.add(
-        path,
-        Problem::Range {
-            found: found.to_string(),
-            allowed,
-        },
-    );
+    let allowed = format!("{} to {}", share(i64::from(least)), share(i64::from(most)));
+    let found = if thousandths.is_finite() {
+        share(thousandths as i64)
+    } else {
+        String::from("no number")
+    };
+    mistakes.add(path, Problem::Range { found, allowed });
     least
 }
 
@@ -111,4 +106,16 @@ fn distance(left: &str, right: &str) -> usize {
         }
     }
     row.last().copied().unwrap_or(usize::MAX)
+}
+
+/// Thousandths as a decimal number. Formatting them as floating-point numbers would bring 17 KB into the plugin, for this message.
+fn share(thousandths: i64) -> String {
+    let sign = if thousandths < 0 { "-" } else { "" };
+    let whole = thousandths.unsigned_abs() / 1000;
+    let rest = thousandths.unsigned_abs() % 1000;
+    if rest == 0 {
+        return format!("{sign}{whole}");
+    }
+    let fraction = format!("{rest:03}");
+    format!("{sign}{whole}.{}", fraction.trim_end_matches('0'))
 }

@@ -1,5 +1,8 @@
 //! The list of customers: each once, each with a contract that exists.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use crate::compile::CompiledCustomer;
 use crate::error::{Mistakes, Problem};
 use crate::{MAX_CUSTOMERS, check};
@@ -83,22 +86,19 @@ fn ban_until_unix_ms(customer: &Customer) -> u64 {
 }
 
 fn duplicates(mistakes: &mut Mistakes, customers: &[Customer]) {
-    let mut keys: Vec<(&str, usize)> = customers
-        .iter()
-        .enumerate()
-        .map(|(position, customer)| (customer.key.as_str(), position))
-        .collect();
-    keys.sort_unstable();
-    let pairs = keys.windows(2).filter_map(|pair| match pair {
-        [(first_key, first), (key, position)] if first_key == key => Some((*first, *position)),
-        _ => None,
-    });
-    let mut pairs: Vec<(usize, usize)> = pairs.collect();
-    pairs.sort_unstable_by_key(|(_, position)| *position);
-    for (first, position) in pairs {
-        mistakes.add(
-            format!("customers[{position}].key"),
-            Problem::DuplicateCustomer { first },
-        );
+    let mut first_of: BTreeMap<&str, usize> = BTreeMap::new();
+    for (position, customer) in customers.iter().enumerate() {
+        match first_of.entry(customer.key.as_str()) {
+            Entry::Vacant(place) => {
+                place.insert(position);
+            }
+            Entry::Occupied(first) => {
+                let first = *first.get();
+                mistakes.add(
+                    format!("customers[{position}].key"),
+                    Problem::DuplicateCustomer { first },
+                );
+            }
+        }
     }
 }

@@ -63,7 +63,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         r#""name": "api""#,
         r#""name": 7"#,
         "rules[0].name",
-        "invalid type: integer `7`",
+        "expected a string, found a number",
     ),
     (
         r#""name": "api""#,
@@ -116,14 +116,14 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     (
         r#""control_plane": {}"#,
         r#""control_plane": {"cold_start": "open"}"#,
-        "control_plane.cold_start",
+        "control_plane.cold_start.open",
         "unknown variant",
     ),
     (
         r#""control_plane": {}"#,
         r#""control_plane": {}, "denial": {"status": -5}"#,
         "denial.status",
-        "invalid value",
+        "whole number from 0 to 65535",
     ),
     (
         r#""control_plane": {}"#,
@@ -135,13 +135,13 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         r#""control_plane": {}"#,
         r#""control_plane": {}} trailing"#,
         ".",
-        "trailing characters",
+        "more text follows",
     ),
     (
         r#""control_plane": {}"#,
         r#""control_plane": "#,
         "control_plane",
-        "expected value",
+        "expected a JSON value",
     ),
     // What only the values show.
     (

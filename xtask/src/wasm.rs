@@ -17,7 +17,7 @@ use crate::setup;
 const PLUGINS: &[Plugin] = &[
     Plugin {
         name: "admission",
-        optimise: "-O3",
+        optimise: "-Oz",
     },
     Plugin {
         name: "forecaster",

@@ -197,7 +197,11 @@ fn collect_buckets(
             }
         }
     }
-    into.sort_unstable_by_key(|bucket| bucket.remaining);
+    let tightest =
+        (0..into.len()).min_by_key(|position| into.get(*position).map(|bucket| bucket.remaining));
+    if let Some(tightest) = tightest {
+        into.swap(0, tightest);
+    }
 }
 
 /// Charges the difference to an estimate, or gives it back.

@@ -55,6 +55,6 @@ impl Default for CostConfig {
     }
 }
 
-fn one() -> Decimal {
+pub(super) fn one() -> Decimal {
     Decimal::from_tokens(1).unwrap_or(Decimal::ZERO)
 }

@@ -3,8 +3,6 @@
 //! Every check names the place in the document. Checks that need the compiled policy (does a rule name a resource that exists) are made by
 //! the plugin, because a policy from the control plane arrives later.
 
-use std::collections::BTreeSet;
-
 use super::{
     ChargeConfig, ColdStart, ConfigError, CostConfig, HeaderMatch, KeyConfig, MAX_COST_TOKENS,
     MAX_RULES, MatchConfig, PLUGIN_CONFIG_VERSION, PluginConfig, RuleConfig,
@@ -68,11 +66,14 @@ fn check_rules(rules: &[RuleConfig]) -> Checked {
             format!("{} rules are more than {MAX_RULES}", rules.len()),
         );
     }
-    let mut names = BTreeSet::new();
     for (index, rule) in rules.iter().enumerate() {
         let path = format!("rules[{index}]");
         check_rule_name(&rule.name, &path)?;
-        if !names.insert(rule.name.as_str()) {
+        if rules
+            .iter()
+            .take(index)
+            .any(|earlier| earlier.name == rule.name)
+        {
             return refuse(
                 format!("{path}.name"),
                 format!("an earlier rule is named {:?} as well", rule.name),
@@ -202,13 +203,16 @@ fn check_charges(charges: &[ChargeConfig], path: &str) -> Checked {
             ),
         );
     }
-    let mut resources = BTreeSet::new();
     for (index, charge) in charges.iter().enumerate() {
         let path = format!("{path}[{index}]");
         if charge.resource.is_empty() {
             return refuse(format!("{path}.resource"), "name a resource of the policy");
         }
-        if !resources.insert(charge.resource.as_str()) {
+        if charges
+            .iter()
+            .take(index)
+            .any(|earlier| earlier.resource == charge.resource)
+        {
             return refuse(
                 format!("{path}.resource"),
                 format!("{:?} is charged twice by this rule", charge.resource),

@@ -11,6 +11,9 @@ use std::fmt;
 /// Micro-tokens in a token.
 pub const MICRO_PER_TOKEN: u64 = 1_000_000;
 
+/// Digits behind the point of a micro-token.
+const MICRO_PLACES: i64 = 6;
+
 /// Above this, an `f64` no longer distinguishes neighbouring micro-tokens, so a fraction cannot be read exactly.
 const MAX_FRACTIONAL_MICRO: f64 = 1_125_899_906_842_624.0; // 2^50
 
@@ -118,7 +121,61 @@ impl Decimal {
         })
     }
 
-    /// For display and for JSON: tokens as a floating-point number.
+    /// A decimal number as it is written, with or without an exponent; read exactly.
+    ///
+    /// # Errors
+    /// When it is no number, negative, too large, or finer than a micro-token.
+    pub fn from_text(text: &str) -> Result<Self, DecimalError> {
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        // Beyond this the number is 0, too large or too fine whatever its digits are.
+        let exponent: i64 = exponent
+            .parse::<i64>()
+            .map_err(|_| DecimalError::NotFinite)?
+            .clamp(-400, 400);
+        let (is_negative, digits) = match mantissa.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, mantissa),
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let mut places = exponent
+            .saturating_add(MICRO_PLACES)
+            .saturating_sub(fraction.len() as i64);
+        let mut micro = 0_i64;
+        let digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).collect();
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(DecimalError::NotFinite);
+        }
+        // Zeros at the end that the exponent takes back say nothing.
+        let needless = digits
+            .iter()
+            .rev()
+            .take_while(|digit| **digit == b'0')
+            .count();
+        let significant = digits.len().saturating_sub(needless);
+        places = places.saturating_add(needless as i64);
+        for digit in digits.iter().take(significant) {
+            let value = i64::from(digit.wrapping_sub(b'0'));
+            micro = micro
+                .checked_mul(10)
+                .and_then(|micro| micro.checked_add(value))
+                .ok_or(DecimalError::TooLarge)?;
+        }
+        if micro == 0 {
+            return Ok(Self::ZERO);
+        }
+        if is_negative {
+            return Err(DecimalError::Negative);
+        }
+        if places < 0 {
+            return Err(DecimalError::TooFine);
+        }
+        for _ in 0..places {
+            micro = micro.checked_mul(10).ok_or(DecimalError::TooLarge)?;
+        }
+        Ok(Self { micro })
+    }
+
+    /// For JSON: tokens as a floating-point number.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // display only; the exact value is `micro`
     pub fn to_f64(self) -> f64 {
@@ -128,7 +185,14 @@ impl Decimal {
 
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.to_f64())
+        let micro = self.micro.unsigned_abs();
+        let whole = micro.checked_div(MICRO_PER_TOKEN).unwrap_or(0);
+        let rest = micro.checked_rem(MICRO_PER_TOKEN).unwrap_or(0);
+        if rest == 0 {
+            return write!(f, "{whole}");
+        }
+        let fraction = format!("{rest:06}");
+        write!(f, "{whole}.{}", fraction.trim_end_matches('0'))
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod decimal;
 mod named;
+mod read;
 
 pub use decimal::{Decimal, DecimalError, MICRO_PER_TOKEN};
 pub use named::Named;

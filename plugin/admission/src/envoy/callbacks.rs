@@ -24,9 +24,8 @@ thread_local! {
     static ROOTS: RefCell<Roots> = RefCell::default();
 }
 
-proxy_wasm::main! {{
-    proxy_wasm::set_log_level(LogLevel::Info);
-}}
+// A panic reaches the log of Envoy without the SDK's logger: the standard hook writes to standard error, which Envoy logs.
+proxy_wasm::main! {{}}
 
 #[unsafe(no_mangle)]
 extern "C" fn forebay_on_context_create(context: u32, root: u32) {

@@ -36,6 +36,7 @@ use report::{Counting, Row, cpu_ns, live_bytes, median, publish};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
+use std::sync::Mutex;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -49,10 +50,10 @@ const DEMAND_PER_S: u64 = 5;
 const TICK_US: u64 = 100_000;
 const CACHE: usize = 2_048;
 
-/// Shared data as Envoy keeps it, but for its mutex.
+/// Shared data as Envoy keeps it.
 #[derive(Default)]
 struct EnvoyData {
-    values: HashMap<InlineKey, (Vec<u8>, u32)>,
+    values: Mutex<HashMap<InlineKey, (Vec<u8>, u32)>>,
     last_cas: u32,
 }
 
@@ -81,29 +82,29 @@ impl Hash for InlineKey {
 }
 
 impl SharedData for EnvoyData {
+    /// As `SharedData::get` of the C++ host: a copy is made under the lock, and that is copied into the VM's memory.
     fn get(&mut self, key: &str, into: &mut Vec<u8>) -> Result<Option<u32>, CoreError> {
-        Ok(self.values.get(&InlineKey::new(key)).map(|(value, cas)| {
+        let values = self.values.lock().unwrap();
+        let found = values.get(&InlineKey::new(key)).cloned();
+        drop(values);
+        Ok(found.map(|(value, cas)| {
             into.clear();
-            into.extend_from_slice(value);
-            *cas
+            into.extend_from_slice(&value);
+            cas
         }))
     }
 
+    /// As `SharedData::set` of the C++ host: under the lock, a new string replaces the old.
     fn set(&mut self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), SetError> {
         self.last_cas += 1;
-        let slot = self
-            .values
+        let mut values = self.values.lock().unwrap();
+        let slot = values
             .entry(InlineKey::new(key))
             .or_insert_with(|| (Vec::new(), 0));
         if slot.1 != 0 && cas.is_some_and(|cas| cas != slot.1) {
             return Err(SetError::CasMismatch);
         }
-        if slot.0.len() == value.len() {
-            slot.0.copy_from_slice(value);
-        } else {
-            slot.0 = value.to_vec();
-        }
-        slot.1 = self.last_cas;
+        *slot = (value.to_vec(), self.last_cas);
         Ok(())
     }
 }

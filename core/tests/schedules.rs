@@ -10,7 +10,7 @@
 mod gateway;
 
 use forebay_core::chunk::Amounts;
-use forebay_core::policy::{Limits, Tier};
+use forebay_core::policy::{Limits, PoolRule, Tier};
 use forebay_core::{Micro, PerResource, Policy, Rate, ResourceIndex};
 use gateway::{Gateway, Rival, contract, per_s, policy, tokens};
 use proptest::prelude::*;
@@ -439,6 +439,36 @@ proptest! {
             run.step(step);
         }
         run.check_bound(false);
+    }
+
+    #[test]
+    fn with_an_ample_pool_shadow_buckets_change_no_admission(
+        policy in any_policy(),
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let ample = |enabled| {
+            let mut policy = policy.clone();
+            policy.shadow.enabled = enabled;
+            for resource in &mut policy.resources {
+                let rule = PoolRule { capacity: Rate::MAX, depth: Micro::MAX };
+                resource.pool = Some(rule);
+            }
+            // A debt is for foreseen requests only, so with a debt limit a forecast does change what a contract admits.
+            for contract in &mut policy.contracts {
+                contract.limits.iter_mut().for_each(|limits| limits.debt_limit = Micro::ZERO);
+            }
+            let mut run = Run::new(policy);
+            for step in &steps {
+                run.step(step);
+            }
+            run
+        };
+        let (on, off) = (ample(true), ample(false));
+        for (on, off) in on.charges.iter().zip(&off.charges) {
+            for resource in ResourceIndex::first(RESOURCES) {
+                prop_assert_eq!(&on.at(resource).events, &off.at(resource).events);
+            }
+        }
     }
 }
 

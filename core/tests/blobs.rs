@@ -92,8 +92,8 @@ fn entry(seed: u64) -> Entry {
         at: TimeUs(number()),
         contract: ContractIndex(number() as u16),
         flags: EntryFlags {
-            in_policy: seed % 2 == 0,
-            predicted: seed % 3 == 0,
+            in_policy: seed.is_multiple_of(2),
+            predicted: seed.is_multiple_of(3),
             ..EntryFlags::default()
         },
         deviations: Deviations(number() as u8),

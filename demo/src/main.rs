@@ -11,6 +11,8 @@ mod arrivals;
 mod client;
 mod contract_check;
 mod control_plane;
+#[cfg(test)]
+mod documents;
 mod gateway;
 mod http;
 mod outcome;

@@ -26,10 +26,7 @@ pub struct Places {
 impl Places {
     /// Looks for everything; `FOREBAY_ENVOY` names another Envoy and `FOREBAY_DATA` the folder with traces.
     pub fn find() -> Result<Self> {
-        let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = crate_folder.parent().unwrap_or(crate_folder);
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| root.join("target"), |dir| root.join(dir));
+        let (root, target) = (root(), target());
         let envoy = std::env::var_os("FOREBAY_ENVOY")
             .map_or_else(|| root.join(".tools/bin/envoy"), PathBuf::from);
         let data = std::env::var_os("FOREBAY_DATA")
@@ -47,6 +44,18 @@ impl Places {
             data: data.is_dir().then_some(data),
         })
     }
+}
+
+/// The checkout.
+pub fn root() -> PathBuf {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_folder.parent().unwrap_or(crate_folder).to_owned()
+}
+
+/// Cargo's target folder.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |folder| root().join(folder))
 }
 
 fn existing(path: PathBuf, made_by: &str) -> Result<PathBuf> {

@@ -313,7 +313,7 @@ customers:
                 "burst: .nan",
                 8,
                 "contracts.gold.limits.requests.burst",
-                "not a finite number",
+                "non-finite",
             ),
             (
                 "burst: 10",
@@ -329,7 +329,7 @@ customers:
                 "contracts.gold.limits.requests",
                 "brust",
             ),
-            ("version: 1", "version: one", 1, "version", "one"),
+            ("version: 1", "version: one", 1, "version", "invalid u32"),
             ("resources:", "resources: [", 0, "", ""),
         ] {
             let faults = check(&YAML.replace(from, to), Format::Yaml).unwrap_err();

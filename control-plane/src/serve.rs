@@ -4,7 +4,7 @@ use crate::api::{Server, router};
 use crate::auth::{TokenError, Tokens};
 use crate::history::MAX_STEPS;
 use crate::keys::{BadSecret, Keys};
-use crate::models::{KeyError, Sandbox, SigningKeyFile, from_hex};
+use crate::models::{KeyError, Sandbox, SandboxLimits, SigningKeyFile, from_hex};
 use crate::plane::{Clock, Plane, Settings, StartError};
 use crate::store::{RedbStore, Store, StoreError};
 use clap::Args;
@@ -160,12 +160,11 @@ fn assemble(options: &ServeOptions) -> Result<Server, ServeError> {
         .transpose()?;
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(&options.data)?);
     let plane = Plane::start(store, keys, settings(options), Clock::system())?;
-    let sandbox = Sandbox::new(
-        &options
-            .forecaster_wasm
-            .clone()
-            .unwrap_or_else(forecaster_beside_us),
-    );
+    let forecaster = options
+        .forecaster_wasm
+        .clone()
+        .unwrap_or_else(forecaster_beside_us);
+    let sandbox = Sandbox::new(&forecaster, SandboxLimits::default());
     Ok(Server {
         plane,
         sandbox,

@@ -50,6 +50,8 @@ pub struct Holding {
     pub balance: i64,
     /// Refill of the shadow bucket at the last report. Not kept over a restart: the next report brings it.
     pub shadow_rate: u64,
+    /// Claims in the shadow bucket and its depth at the last report. Not kept over a restart.
+    pub shadow: (i64, u64),
     /// `FLAG_*` of the last report. Not kept over a restart.
     pub flags: u32,
     /// Step of usage history that the demand below belongs to.
@@ -130,6 +132,7 @@ impl Holding {
         self.reported = self.reported.latest(counters);
         self.balance = report.balance_micro;
         self.shadow_rate = report.shadow_rate_micro_per_s;
+        self.shadow = (report.shadow_balance_micro, report.shadow_depth_micro);
         self.flags = report.flags;
         new_demand
     }
@@ -182,15 +185,14 @@ impl Account {
         }
         self.generation = tenure.generation;
         for holding in &mut self.holdings {
-            holding.past = holding.past.plus(holding.reported);
-            holding.reported = Counters::default();
-            (
-                holding.granted_cum,
-                holding.adjust_cum,
-                holding.balance,
-                holding.shadow_rate,
-                holding.flags,
-            ) = (0, 0, 0, 0, 0);
+            *holding = Holding {
+                bucket: holding.bucket,
+                at: holding.at,
+                past: holding.totals(),
+                step: holding.step,
+                step_demand: holding.step_demand,
+                ..Holding::default()
+            };
         }
     }
 
@@ -309,6 +311,7 @@ impl Account {
             },
             balance: record.balance_micro,
             shadow_rate: 0,
+            shadow: (0, 0),
             flags: 0,
             step: record.step,
             step_demand: record.step_demand_micro,

@@ -4,7 +4,8 @@ use super::client::encode;
 use super::output::{print, read_file};
 use super::{Client, Connection, ModelCommand};
 use crate::models::{
-    Sandbox, SigningKeyFile, digest_of, from_hex, generate_key, hex, public_key_hex, sign,
+    Sandbox, SandboxLimits, SigningKeyFile, digest_of, from_hex, generate_key, hex, public_key_hex,
+    sign,
 };
 use crate::serve::forecaster_beside_us;
 use forebay_wire::model::{ModelStatement, ReleaseKind};
@@ -17,7 +18,8 @@ pub(super) fn run(command: ModelCommand, connection: &Connection) -> Result<(), 
             file,
             forecaster_wasm,
         } => {
-            let sandbox = Sandbox::new(&forecaster_wasm.unwrap_or_else(forecaster_beside_us));
+            let forecaster = forecaster_wasm.unwrap_or_else(forecaster_beside_us);
+            let sandbox = Sandbox::new(&forecaster, SandboxLimits::default());
             let model = read_file(&file)?;
             let verdict = sandbox
                 .check(&model)

@@ -3,7 +3,7 @@
 mod sandbox;
 mod signing;
 
-pub use sandbox::{Sandbox, SandboxError, Verdict};
+pub use sandbox::{Sandbox, SandboxError, SandboxLimits, Verdict};
 pub use signing::{KeyError, SigningKeyFile, generate_key, public_key_hex, sign, verify};
 
 use sha2::{Digest, Sha256};

@@ -20,19 +20,25 @@ const ALLOCATE_EXPORTS: [&str; 2] = ["proxy_on_memory_allocate", "malloc"];
 /// Runs static constructors.
 const INITIALIZE_EXPORT: &str = "_initialize";
 
-/// Memory of the sandbox. A gateway's VM may have 1 GiB; no honest model needs a quarter of it.
-const MAX_MEMORY_BYTES: usize = 256 << 20;
-/// Units of fuel, about one per instruction: a hundred times what an honest model needs.
-const MAX_FUEL: u64 = 20_000_000_000;
-/// Time after which the sandbox is stopped, whatever it does.
-const MAX_TIME: Duration = Duration::from_secs(60);
 /// Longest verdict that is read.
 const MAX_VERDICT_BYTES: usize = 1 << 20;
+
+/// What judging one model may take.
+#[derive(Clone, Copy, Debug)]
+pub struct SandboxLimits {
+    /// Memory. A gateway's VM may have 1 GiB; no honest model needs a quarter of it.
+    pub memory_bytes: usize,
+    /// Units of fuel, about one per instruction: a hundred times what an honest model needs.
+    pub fuel: u64,
+    /// Time after which the sandbox is stopped, whatever it does.
+    pub time: Duration,
+}
 
 /// A judge of models.
 #[derive(Debug)]
 pub struct Sandbox {
     path: PathBuf,
+    limits: SandboxLimits,
     compiled: OnceLock<Result<(Engine, Module), String>>,
     /// One model at a time: stopping a late one interrupts all that run in the engine, and each may take much memory.
     turn: Mutex<()>,
@@ -76,14 +82,27 @@ pub enum SandboxError {
     Unreadable(String),
 }
 
+// === impl SandboxLimits ===
+
+impl Default for SandboxLimits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 256 << 20,
+            fuel: 20_000_000_000,
+            time: Duration::from_secs(60),
+        }
+    }
+}
+
 // === impl Sandbox ===
 
 impl Sandbox {
     /// A sandbox around this forecaster.wasm. Nothing is read before the first check.
     #[must_use]
-    pub fn new(forecaster: &Path) -> Self {
+    pub fn new(forecaster: &Path, limits: SandboxLimits) -> Self {
         Self {
             path: forecaster.to_owned(),
+            limits,
             compiled: OnceLock::new(),
             turn: Mutex::new(()),
         }
@@ -105,9 +124,10 @@ impl Sandbox {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let timer = engine.clone();
+        let time = self.limits.time;
         let watch = std::thread::spawn(move || {
             if stopped
-                .recv_timeout(MAX_TIME)
+                .recv_timeout(time)
                 .is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout)
             {
                 timer.increment_epoch();
@@ -125,13 +145,13 @@ impl Sandbox {
             reason,
         };
         let limits = StoreLimitsBuilder::new()
-            .memory_size(MAX_MEMORY_BYTES)
+            .memory_size(self.limits.memory_bytes)
             .instances(1)
             .build();
         let mut store = Store::new(engine, limits);
         store.limiter(|limits: &mut StoreLimits| limits);
         store
-            .set_fuel(MAX_FUEL)
+            .set_fuel(self.limits.fuel)
             .map_err(|error| unusable(error.to_string()))?;
         store.set_epoch_deadline(1);
         let mut linker = Linker::new(engine);

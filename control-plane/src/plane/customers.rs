@@ -5,6 +5,7 @@ use super::state::State;
 use super::{Now, Plane};
 use crate::buckets::Account;
 use crate::error::ApiError;
+use crate::history::Series;
 use crate::store::{Batch, StoreError, Table};
 use forebay_core::amount::Micro;
 use forebay_core::policy::Limits;
@@ -50,6 +51,22 @@ pub struct ResourceView {
     pub gateway_tokens: f64,
     /// Refill of its shadow bucket when the gateway last reported.
     pub shadow_rate_per_s: f64,
+    /// Claims in its shadow bucket when the gateway last reported.
+    pub shadow_tokens: f64,
+    /// Depth of its shadow bucket when the gateway last reported.
+    pub shadow_depth: f64,
+    /// Forecast of the gateway for the coming step: lower quantile. Absent while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast_low_per_s: Option<f32>,
+    /// The same: median.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast_median_per_s: Option<f32>,
+    /// The same: upper quantile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast_high_per_s: Option<f32>,
+    /// True if the network made it, false if the fallback did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast_by_network: Option<bool>,
     /// The contention flag.
     pub contended: bool,
     /// Tokens ever asked for.
@@ -230,7 +247,7 @@ fn view(state: &State, customer: CustomerHash, now: Now) -> Result<CustomerView,
         }),
         resources: resources
             .map(|(position, (resource, limits))| {
-                resource_view(state, account, position, &resource.name, limits, now)
+                resource_view(state, customer, position, &resource.name, limits, now)
             })
             .collect(),
     })
@@ -238,14 +255,14 @@ fn view(state: &State, customer: CustomerHash, now: Now) -> Result<CustomerView,
 
 fn resource_view(
     state: &State,
-    account: Option<&Account>,
+    customer: CustomerHash,
     position: usize,
     name: &str,
     limits: &Limits,
     now: Now,
 ) -> ResourceView {
     let fresh;
-    let account = match account {
+    let account = match state.accounts.get(&customer) {
         Some(account) => account,
         None => {
             let mut every = vec![Limits::default(); position];
@@ -256,6 +273,9 @@ fn resource_view(
     };
     let holding = account.holdings.get(position).copied().unwrap_or_default();
     let totals = holding.totals();
+    let forecast = u8::try_from(position)
+        .ok()
+        .and_then(|index| state.forecasts.get(&Series::new(customer, index)));
     ResourceView {
         resource: name.to_owned(),
         rate_per_s: unsigned(limits.rate.get()),
@@ -267,6 +287,12 @@ fn resource_view(
         ),
         gateway_tokens: signed(holding.balance),
         shadow_rate_per_s: unsigned(holding.shadow_rate),
+        shadow_tokens: signed(holding.shadow.0),
+        shadow_depth: unsigned(holding.shadow.1),
+        forecast_low_per_s: forecast.map(|forecast| forecast.low_per_s),
+        forecast_median_per_s: forecast.map(|forecast| forecast.median_per_s),
+        forecast_high_per_s: forecast.map(|forecast| forecast.high_per_s),
+        forecast_by_network: forecast.map(|forecast| forecast.by_network),
         contended: holding.flags & FLAG_CONTENDED != 0,
         demand: unsigned(totals.demand),
         admitted: unsigned(totals.admitted),

@@ -60,6 +60,7 @@ pub(super) fn load(
         step_now,
         active,
         models: ModelBook::load(store)?,
+        forecasts: HashMap::new(),
         model_status: None,
         gateway_version: String::new(),
         policy_epoch_applied: 0,

@@ -5,13 +5,13 @@ use super::models::ModelBook;
 use super::policies::Policies;
 use super::session::Session;
 use crate::buckets::{Account, POOL_ACCOUNT, Tenure};
-use crate::history::{Coverage, Ring};
+use crate::history::{Coverage, Ring, Series};
 use crate::store::{Batch, Table};
 use forebay_core::amount::Rate;
 use forebay_core::policy::{ContractIndex, Limits};
 use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
-use forebay_wire::sync::ModelStatus;
+use forebay_wire::sync::{CustomerForecast, ModelStatus};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 
@@ -66,6 +66,8 @@ pub struct State {
     pub active: HashSet<CustomerHash>,
     /// Models and releases.
     pub models: ModelBook,
+    /// The newest forecast of each series, as the gateway made it.
+    pub forecasts: HashMap<Series, CustomerForecast>,
     /// What the gateway's forecaster said last.
     pub model_status: Option<ModelStatus>,
     /// Version of the gateway's plugin.

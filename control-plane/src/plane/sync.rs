@@ -111,6 +111,7 @@ impl Plane {
         if let Some(status) = &request.model_status {
             state.model_status = Some(status.clone());
         }
+        take_forecasts(state, request, dialect);
         state
             .advance_history(&*self.store, batch, &self.settings, now)
             .map_err(unavailable)?;
@@ -391,6 +392,25 @@ fn take_reports(
     changed
 }
 
+/// Forecasts are kept for customers that have an account, so their number is bounded as well.
+fn take_forecasts(state: &mut State, request: &SyncRequest, dialect: Dialect) {
+    for forecast in &request.forecasts {
+        let customer = state.directory.filed(
+            CustomerHash::from_parts(forecast.hash_high, forecast.hash_low),
+            dialect,
+        );
+        let is_known = state
+            .accounts
+            .get(&customer)
+            .is_some_and(|account| account.holdings.len() > forecast.resource as usize);
+        if is_known && let Ok(resource) = u8::try_from(forecast.resource) {
+            state
+                .forecasts
+                .insert(Series::new(customer, resource), *forecast);
+        }
+    }
+}
+
 fn take_report(
     state: &mut State,
     customer: CustomerHash,
@@ -421,8 +441,12 @@ fn take_report(
         };
         holding.step = step_now;
     }
-    let behind = holding.granted_cum > report.granted_seen_micro
-        || holding.adjust_cum != report.adjust_seen_micro;
+    // A ledger may keep one sum of grants and adjustments, so only the sums are compared.
+    let moved = holding.granted_cum.wrapping_add_signed(holding.adjust_cum);
+    let behind = moved
+        != report
+            .granted_seen_micro
+            .wrapping_add_signed(report.adjust_seen_micro);
     let is_changed = before != *holding;
     if demand > 0 {
         state.active.insert(customer);

@@ -104,6 +104,12 @@ pub struct CustomerReport {
     /// Index of the customer's contract in the applied policy.
     #[prost(uint32, tag = "14")]
     pub contract: u32,
+    /// Claims in the shadow bucket.
+    #[prost(sint64, tag = "15")]
+    pub shadow_balance_micro: i64,
+    /// Depth of the shadow bucket.
+    #[prost(uint64, tag = "16")]
+    pub shadow_depth_micro: u64,
 }
 
 /// Cumulative counters of one pool.

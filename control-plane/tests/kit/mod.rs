@@ -1,0 +1,303 @@
+//! What the tests of the server share: a server in this process with a clock that is moved by hand, and a gateway that speaks
+//! to it.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use forebay_control_plane::api::{Server, router};
+use forebay_control_plane::auth::Tokens;
+use forebay_control_plane::keys::Keys;
+use forebay_control_plane::models::{Sandbox, SandboxLimits, SigningKeyFile};
+use forebay_control_plane::plane::{Clock, Plane, Settings};
+use forebay_control_plane::store::{MemoryStore, Store};
+use forebay_wire::key::{CustomerHash, KeySecret};
+use forebay_wire::sync::{CustomerReport, Grant, PROTOCOL, SyncReply, SyncRequest, WindowWish};
+use http_body_util::BodyExt;
+use prost::Message;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tower::ServiceExt;
+
+pub(crate) const GATEWAY_TOKEN: &str = "gateway-token-of-the-tests";
+pub(crate) const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
+pub(crate) const STEP_MS: u32 = 1_000;
+
+/// Acme has 100 tokens/s and a burst of 50; unknown customers get 10/s and 5.
+pub(crate) fn policy() -> Value {
+    json!({
+        "version": 1,
+        "unknown": {"action": "default_contract", "contract": "free"},
+        "resources": {"requests": {"capacity_per_s": 1000}},
+        "contracts": {
+            "gold": {"limits": {"requests": {"rate_per_s": 100, "burst": 50, "guarantee_per_s": 20}}},
+            "free": {"tier": 3, "limits": {"requests": {"rate_per_s": 10, "burst": 5}}}
+        },
+        "customers": [{"key": "acme", "contract": "gold"}, {"key": "bolt", "contract": "gold"}]
+    })
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        lease_ttl_ms: 10_000,
+        fallback_ttl_ms: 60_000,
+        sync_interval_ms: 250,
+        step_ms: STEP_MS,
+        history_steps: 512,
+        max_other_customers: 100,
+    }
+}
+
+/// A server whose store outlives it.
+pub(crate) struct TestServer {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) clock: Arc<AtomicU64>,
+    pub(crate) server: Arc<Server>,
+    app: Router,
+}
+
+impl TestServer {
+    pub(crate) fn new() -> Self {
+        Self::on(
+            Arc::new(MemoryStore::default()),
+            Arc::new(AtomicU64::new(1_000_000)),
+        )
+    }
+
+    pub(crate) fn on(store: Arc<MemoryStore>, clock: Arc<AtomicU64>) -> Self {
+        let nowhere = Sandbox::new(
+            Path::new("/nonexistent/forecaster.wasm"),
+            SandboxLimits::default(),
+        );
+        Self::with(store, clock, nowhere, None)
+    }
+
+    pub(crate) fn with(
+        store: Arc<MemoryStore>,
+        clock: Arc<AtomicU64>,
+        sandbox: Sandbox,
+        signing_key: Option<SigningKeyFile>,
+    ) -> Self {
+        let plane = Plane::start(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Keys::new(None, None).unwrap(),
+            settings(),
+            Clock::Manual(Arc::clone(&clock)),
+        )
+        .unwrap();
+        let tokens = Tokens::new(GATEWAY_TOKEN, ADMIN_TOKEN).unwrap();
+        let server = Arc::new(Server {
+            plane,
+            sandbox,
+            signing_key,
+            public_key: None,
+            tokens,
+        });
+        let app = router(&server);
+        Self {
+            store,
+            clock,
+            server,
+            app,
+        }
+    }
+
+    /// The process dies: nothing is said, everything in memory is gone.
+    pub(crate) fn killed(self) -> Self {
+        let Self {
+            store,
+            clock,
+            server,
+            app,
+        } = self;
+        drop((server, app));
+        Self::on(store, clock)
+    }
+
+    /// The server stops as it should and starts again.
+    pub(crate) async fn restarted(self) -> Self {
+        self.server.plane.stop().await.unwrap();
+        self.killed()
+    }
+
+    pub(crate) fn advance_ms(&self, ms: u64) {
+        self.clock.fetch_add(ms * 1_000, Ordering::SeqCst);
+    }
+
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: impl Into<Body>,
+    ) -> (StatusCode, Vec<u8>) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {token}"))
+            .body(body.into())
+            .unwrap();
+        let response = self.app.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        (
+            status,
+            response
+                .into_body()
+                .collect()
+                .await
+                .unwrap()
+                .to_bytes()
+                .to_vec(),
+        )
+    }
+
+    /// An admin request; the answer must be JSON.
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            Body::from(body.to_string())
+        };
+        let (status, bytes) = self.request(method, path, ADMIN_TOKEN, body).await;
+        let value = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| panic!("{method} {path}: {}", String::from_utf8_lossy(&bytes)));
+        (status, value)
+    }
+
+    /// The same, and it must succeed.
+    pub(crate) async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
+        let (status, value) = self.admin(method, path, body).await;
+        assert!(status.is_success(), "{method} {path}: {status} {value}");
+        value
+    }
+
+    pub(crate) async fn sync(&self, request: &SyncRequest) -> (StatusCode, SyncReply) {
+        let (status, bytes) = self
+            .request("POST", "/v1/sync", GATEWAY_TOKEN, request.encode_to_vec())
+            .await;
+        (status, SyncReply::decode(bytes.as_slice()).unwrap())
+    }
+}
+
+/// A gateway as the server sees it: counters, grants applied once, and a policy that it puts in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    pub(crate) id: String,
+    pub(crate) incarnation: u64,
+    pub(crate) sequence: u64,
+    pub(crate) reply_applied: u64,
+    pub(crate) epoch: u64,
+    pub(crate) cursor: u64,
+    /// Customer -> cumulative demand in micro-tokens.
+    pub(crate) demand: BTreeMap<CustomerHash, u64>,
+    /// Customer -> newest grant.
+    pub(crate) grants: BTreeMap<CustomerHash, Grant>,
+}
+
+impl Gateway {
+    pub(crate) fn new(id: &str, incarnation: u64) -> Self {
+        Self {
+            id: id.to_owned(),
+            incarnation,
+            sequence: 0,
+            reply_applied: 0,
+            epoch: 0,
+            cursor: 0,
+            demand: BTreeMap::new(),
+            grants: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn spend(&mut self, key: &str, tokens: u64) {
+        *self.demand.entry(hash(key)).or_default() += tokens * 1_000_000;
+    }
+
+    /// The next request: everything it knows, cumulative.
+    pub(crate) fn request(&mut self) -> SyncRequest {
+        self.sequence += 1;
+        let customers = self.demand.iter().map(|(customer, demand)| {
+            let (hash_high, hash_low) = customer.parts();
+            let grant = self.grants.get(customer).copied().unwrap_or_default();
+            CustomerReport {
+                hash_high,
+                hash_low,
+                demand_micro: *demand,
+                admitted_micro: *demand,
+                granted_seen_micro: grant.granted_cum_micro,
+                adjust_seen_micro: grant.adjust_cum_micro,
+                ..CustomerReport::default()
+            }
+        });
+        SyncRequest {
+            protocol: PROTOCOL,
+            gateway_id: self.id.clone(),
+            incarnation: self.incarnation,
+            sequence: self.sequence,
+            sent_at_us: self.sequence * 1_000,
+            key_fingerprint: KeySecret::development().fingerprint(),
+            policy_epoch_applied: self.epoch,
+            policy_epoch_seen: self.epoch,
+            policy_cursor: self.cursor,
+            customers: customers.collect(),
+            reply_applied: self.reply_applied,
+            ..SyncRequest::default()
+        }
+    }
+
+    pub(crate) fn apply(&mut self, reply: &SyncReply) {
+        assert_eq!(reply.error, None);
+        self.reply_applied = reply.sequence;
+        if let Some(policy) = &reply.policy {
+            assert!(policy.complete, "the tests' policies fit into one part");
+            (self.epoch, self.cursor) = (policy.epoch, policy.cursor);
+        }
+        for grant in &reply.grants {
+            self.grants.insert(
+                CustomerHash::from_parts(grant.hash_high, grant.hash_low),
+                *grant,
+            );
+        }
+    }
+
+    /// Syncs and applies the reply.
+    pub(crate) async fn sync(&mut self, server: &TestServer) -> SyncReply {
+        let request = self.request();
+        let (status, reply) = server.sync(&request).await;
+        assert_eq!(status, StatusCode::OK, "{reply:?}");
+        self.apply(&reply);
+        reply
+    }
+
+    /// Tokens that were ever granted for a customer in this incarnation.
+    pub(crate) fn granted_tokens(&self, key: &str) -> f64 {
+        self.grants
+            .get(&hash(key))
+            .map_or(0.0, |grant| grant.granted_cum_micro as f64 / 1e6)
+    }
+}
+
+pub(crate) fn hash(key: &str) -> CustomerHash {
+    KeySecret::development().hash(key.as_bytes())
+}
+
+pub(crate) fn wish(key: &str) -> WindowWish {
+    let (hash_high, hash_low) = hash(key).parts();
+    WindowWish {
+        hash_high,
+        hash_low,
+    }
+}
+
+/// A server with the policy in force, and a gateway that has it.
+pub(crate) async fn server_and_gateway() -> (TestServer, Gateway) {
+    let server = TestServer::new();
+    server.ok("POST", "/v1/policies", policy()).await;
+    let mut gateway = Gateway::new("g1", 7);
+    gateway.sync(&server).await;
+    gateway.sync(&server).await;
+    (server, gateway)
+}

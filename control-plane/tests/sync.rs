@@ -1,0 +1,430 @@
+//! The sync protocol: charged once whatever is repeated, and no path that refills.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed step must stop the test"
+)]
+
+mod kit;
+
+use axum::http::StatusCode;
+use forebay_wire::sync::{FLAG_FROZEN, SyncErrorCode, SyncRequest};
+use kit::{Gateway, TestServer, hash, policy, server_and_gateway, wish};
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use serde_json::{Value, json};
+
+fn code(reply: &forebay_wire::sync::SyncReply) -> SyncErrorCode {
+    reply
+        .error
+        .as_ref()
+        .map_or(SyncErrorCode::None, |error| error.code())
+}
+
+async fn demand_of(server: &TestServer, key: &str) -> f64 {
+    let view = server
+        .ok("GET", &format!("/v1/customers/{key}"), Value::Null)
+        .await;
+    view["resources"][0]["demand"].as_f64().unwrap()
+}
+
+#[tokio::test]
+async fn a_gateway_gets_policy_grants_and_pool_once_each() {
+    let (server, mut gateway) = server_and_gateway().await;
+    assert_eq!(gateway.granted_tokens("acme"), 50.0);
+    assert_eq!(gateway.grants[&hash("acme")].rate_micro_per_s, 100_000_000);
+    let reply = gateway.sync(&server).await;
+    assert_eq!(
+        (reply.policy, reply.grants.len()),
+        (None, 0),
+        "nothing is told twice"
+    );
+    assert_eq!(reply.pools[0].granted_cum_micro, 1_000_000_000);
+    assert_eq!((reply.sequence, reply.sent_at_us), (3, 3_000));
+}
+
+#[tokio::test]
+async fn grants_of_a_lost_reply_are_told_again_and_are_the_same() {
+    let server = TestServer::new();
+    server.ok("POST", "/v1/policies", policy()).await;
+    let mut gateway = Gateway::new("g1", 7);
+    gateway.sync(&server).await;
+    let lost = server.sync(&gateway.request()).await.1;
+    assert_eq!(lost.grants.len(), 2);
+    server.advance_ms(5_000);
+    let again = gateway.sync(&server).await;
+    assert_eq!(
+        again.grants, lost.grants,
+        "time with the gateway refills nothing here"
+    );
+}
+
+#[tokio::test]
+async fn a_new_incarnation_starts_from_nothing_and_the_old_one_is_fenced_off() {
+    let (server, mut old) = server_and_gateway().await;
+    old.spend("acme", 10);
+    old.sync(&server).await;
+    server.advance_ms(60_000);
+    let mut new = Gateway::new("g1", 8);
+    new.sync(&server).await;
+    new.sync(&server).await;
+    assert_eq!(
+        new.granted_tokens("acme"),
+        0.0,
+        "what the old one held counts as spent, until this moment"
+    );
+    assert_eq!(new.grants[&hash("acme")].rate_micro_per_s, 100_000_000);
+    let (status, reply) = server.sync(&old.request()).await;
+    assert_eq!(
+        (status, code(&reply)),
+        (StatusCode::CONFLICT, SyncErrorCode::StaleIncarnation)
+    );
+    new.spend("acme", 3);
+    new.sync(&server).await;
+    assert_eq!(
+        demand_of(&server, "acme").await,
+        13.0,
+        "counters of both incarnations add up"
+    );
+}
+
+#[tokio::test]
+async fn a_second_gateway_is_refused_until_the_first_can_no_longer_spend() {
+    let (server, mut first) = server_and_gateway().await;
+    let mut second = Gateway::new("g2", 1);
+    let (status, reply) = server.sync(&second.request()).await;
+    assert_eq!(
+        (status, code(&reply)),
+        (StatusCode::CONFLICT, SyncErrorCode::AnotherGatewayLive)
+    );
+    let message = reply.error.unwrap().message;
+    assert!(
+        message.contains("`g1` is live") && message.contains("forebay gateway retire g1"),
+        "{message}"
+    );
+    server.advance_ms(69_000);
+    assert_eq!(
+        server.sync(&second.request()).await.0,
+        StatusCode::CONFLICT,
+        "lease and fallback have not ended"
+    );
+    server.advance_ms(2_200);
+    second.sync(&server).await;
+    second.sync(&server).await;
+    let granted = second.granted_tokens("acme");
+    assert!(
+        (0.0..=25.0).contains(&granted),
+        "0.2 s at 100/s since the fallback ended, not {granted}"
+    );
+    assert_eq!(server.sync(&first.request()).await.0, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn a_retired_gateway_gives_way_at_once_but_leaves_nothing() {
+    let (server, mut first) = server_and_gateway().await;
+    server
+        .ok("POST", "/v1/gateways/g1/retire", Value::Null)
+        .await;
+    let mut second = Gateway::new("g2", 1);
+    second.sync(&server).await;
+    second.sync(&server).await;
+    assert_eq!(second.granted_tokens("acme"), 0.0);
+    let (status, _) = server.sync(&first.request()).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    let (status, error) = server
+        .admin("POST", "/v1/gateways/g1/retire", Value::Null)
+        .await;
+    assert_eq!(
+        (status, error["code"].as_str()),
+        (StatusCode::NOT_FOUND, Some("no_such_gateway"))
+    );
+}
+
+#[tokio::test]
+async fn a_killed_or_restarted_server_refills_nobody() {
+    let (server, mut gateway) = server_and_gateway().await;
+    gateway.spend("acme", 20);
+    gateway.sync(&server).await;
+    let mut server = server.killed();
+    for _ in 0..3 {
+        server.advance_ms(30_000);
+        gateway.spend("acme", 1);
+        gateway.sync(&server).await;
+        gateway.sync(&server).await;
+        assert_eq!(gateway.granted_tokens("acme"), 50.0);
+        server = server.restarted().await;
+    }
+    assert_eq!(demand_of(&server, "acme").await, 23.0);
+    let mut successor = Gateway::new("g1", 8);
+    successor.sync(&server).await;
+    successor.sync(&server).await;
+    assert_eq!(successor.granted_tokens("acme"), 0.0);
+}
+
+#[tokio::test]
+async fn after_an_unclean_start_customers_never_seen_start_empty_too() {
+    let (server, _) = server_and_gateway().await;
+    let server = server.killed();
+    let mut with_new = policy();
+    with_new["customers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"key": "new", "contract": "gold"}));
+    server.ok("POST", "/v1/policies", with_new).await;
+    server.advance_ms(100);
+    let mut gateway = Gateway::new("g1", 8);
+    gateway.sync(&server).await;
+    gateway.sync(&server).await;
+    assert_eq!(gateway.granted_tokens("new"), 10.0, "0.1 s at 100/s");
+}
+
+#[tokio::test]
+async fn policy_edits_refill_nobody_and_bind_what_they_lower() {
+    let (server, mut gateway) = server_and_gateway().await;
+    let mut without = policy();
+    without["customers"].as_array_mut().unwrap().remove(0);
+    server.ok("POST", "/v1/policies", without).await;
+    gateway.sync(&server).await;
+    let mut lowered = policy();
+    lowered["contracts"]["gold"]["limits"]["requests"] = json!({"rate_per_s": 5, "burst": 5});
+    server.ok("POST", "/v1/policies", lowered).await;
+    gateway.sync(&server).await;
+    gateway.sync(&server).await;
+    let grant = gateway.grants[&hash("acme")];
+    assert_eq!(
+        gateway.granted_tokens("acme"),
+        50.0,
+        "removed and put back: still only the first grant"
+    );
+    assert_eq!(
+        (grant.rate_micro_per_s, grant.local_cap_micro),
+        (5_000_000, 5_000_000)
+    );
+}
+
+#[tokio::test]
+async fn an_operators_word_reaches_the_gateway_with_the_next_sync() {
+    let (server, mut gateway) = server_and_gateway().await;
+    server
+        .ok("POST", "/v1/customers/acme/credit", json!({"tokens": 2.5}))
+        .await;
+    server
+        .ok("POST", "/v1/customers/bolt/freeze", Value::Null)
+        .await;
+    server
+        .ok("POST", "/v1/customers/stranger/ban", json!({}))
+        .await;
+    let reply = gateway.sync(&server).await;
+    assert_eq!(gateway.grants[&hash("acme")].adjust_cum_micro, 2_500_000);
+    let told = reply.policy.unwrap().customers;
+    let of = |key: &str| {
+        told.iter()
+            .find(|customer| (customer.hash_high, customer.hash_low) == hash(key).parts())
+            .unwrap()
+    };
+    assert_eq!(of("bolt").flags, FLAG_FROZEN);
+    assert_eq!(of("stranger").ban_until_unix_ms, u64::MAX);
+    server
+        .ok("POST", "/v1/customers/stranger/unban", Value::Null)
+        .await;
+    server
+        .ok("POST", "/v1/customers/acme/reset", Value::Null)
+        .await;
+    let server = server.killed();
+    let reply = gateway.sync(&server).await;
+    let told = reply.policy.unwrap();
+    assert!(told.full, "a cursor of another run starts the list again");
+    let stranger = told
+        .customers
+        .iter()
+        .find(|customer| (customer.hash_high, customer.hash_low) == hash("stranger").parts());
+    assert_eq!(stranger.unwrap().ban_until_unix_ms, 0);
+    gateway.sync(&server).await;
+    assert_eq!(
+        gateway.grants[&hash("acme")].adjust_cum_micro,
+        52_500_000,
+        "the reset is a whole burst; the bucket clamps it"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_understood_is_refused_with_a_reason() {
+    let (server, mut gateway) = server_and_gateway().await;
+    type Change = fn(&mut SyncRequest);
+    let cases: [(Change, SyncErrorCode, &str); 5] = [
+        (
+            |request| request.protocol = 9,
+            SyncErrorCode::ProtocolVersion,
+            "same release",
+        ),
+        (
+            |request| request.key_fingerprint = 1,
+            SyncErrorCode::KeySecretMismatch,
+            "FOREBAY_KEY_HASH_SECRET",
+        ),
+        (
+            |request| request.gateway_id.clear(),
+            SyncErrorCode::Malformed,
+            "FOREBAY_GATEWAY_ID",
+        ),
+        (
+            |request| request.gateway_id = "x".repeat(1 << 20),
+            SyncErrorCode::Malformed,
+            "1 to 128 bytes",
+        ),
+        (
+            |request| request.sequence = 0,
+            SyncErrorCode::StaleSequence,
+            "nothing is lost",
+        ),
+    ];
+    for (change, expected, says) in cases {
+        let mut request = gateway.request();
+        change(&mut request);
+        let (status, reply) = server.sync(&request).await;
+        assert!(status.is_client_error(), "{expected:?}: {status}");
+        assert_eq!(code(&reply), expected);
+        assert!(reply.error.unwrap().message.contains(says), "{expected:?}");
+    }
+    for garbage in [vec![0xff; 100], b"hello".to_vec(), vec![0; 5 << 20]] {
+        let (status, _) = server
+            .request("POST", "/v1/sync", kit::GATEWAY_TOKEN, garbage)
+            .await;
+        assert!(status.is_client_error());
+    }
+    gateway.sync(&server).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_grants_nothing_and_heals() {
+    let server = TestServer::new();
+    server.ok("POST", "/v1/policies", policy()).await;
+    let mut gateway = Gateway::new("g1", 7);
+    gateway.sync(&server).await;
+    server.store.set_full(true);
+    let (status, reply) = server.sync(&gateway.request()).await;
+    assert_eq!(
+        (status, code(&reply)),
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            SyncErrorCode::StoreUnavailable
+        )
+    );
+    assert_eq!(reply.grants, [], "a refusal carries no grant");
+    let (status, error) = server
+        .admin("POST", "/v1/customers/acme/ban", json!({}))
+        .await;
+    assert_eq!(
+        (status, error["code"].as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, Some("store_unavailable"))
+    );
+    server.store.set_full(false);
+    gateway.sync(&server).await;
+    assert_eq!(gateway.granted_tokens("acme"), 50.0);
+}
+
+#[tokio::test]
+async fn usage_of_finished_steps_comes_back_as_a_window_with_zeros_and_gaps() {
+    let (server, mut gateway) = server_and_gateway().await;
+    for tokens in [4, 0, 6] {
+        gateway.spend("acme", tokens);
+        gateway.sync(&server).await;
+        server.advance_ms(u64::from(kit::STEP_MS));
+    }
+    server.advance_ms(2 * u64::from(kit::STEP_MS));
+    gateway.spend("acme", 100);
+    gateway.sync(&server).await;
+    let mut request = gateway.request();
+    (request.windows_wanted, request.window_steps) = (vec![wish("acme"), wish("nobody")], 6);
+    let (_, reply) = server.sync(&request).await;
+    assert_eq!(reply.windows.len(), 2);
+    assert_eq!(reply.windows[0].usage, [0.0, 4.0, 0.0, 6.0, 0.0, 0.0]);
+    assert_eq!(
+        reply.windows[0].mask,
+        [0b00_1110],
+        "two steps without a sync are gaps, and before the first there is nothing"
+    );
+    assert_eq!(reply.windows[0].newest_step, reply.step_now - 1);
+    assert_eq!(reply.windows[1].mask, [0]);
+    server.advance_ms(u64::from(kit::STEP_MS));
+    let server = server.killed();
+    let mut request = gateway.request();
+    (request.windows_wanted, request.window_steps) = (vec![wish("acme")], 7);
+    let (_, reply) = server.sync(&request).await;
+    assert_eq!(reply.windows[0].usage, [0.0, 4.0, 0.0, 6.0, 0.0, 0.0, 0.0]);
+}
+
+/// What happens to a batch on its way.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Answered,
+    /// The request arrives, the reply does not.
+    ReplyLost,
+    RequestLost,
+    Repeated,
+    /// The server dies after answering.
+    ServerKilled,
+    ServerRestarted,
+}
+
+fn fates() -> impl Strategy<Value = Vec<(u64, Fate)>> {
+    let fate = prop_oneof![
+        4 => Just(Fate::Answered),
+        2 => Just(Fate::ReplyLost),
+        2 => Just(Fate::RequestLost),
+        2 => Just(Fate::Repeated),
+        1 => Just(Fate::ServerKilled),
+        1 => Just(Fate::ServerRestarted),
+    ];
+    proptest::collection::vec((0_u64..20, fate), 1..25)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
+
+    /// Whatever batches are repeated, merged, skipped, and whenever the server dies: every token of demand is counted once, and
+    /// no more than one burst is ever granted to an incarnation.
+    #[test]
+    fn each_batch_is_charged_once_and_nothing_refills(schedule in fates()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut server, mut gateway) = server_and_gateway().await;
+            let mut demand = 0;
+            for (tokens, fate) in schedule {
+                demand += tokens;
+                gateway.spend("acme", tokens);
+                server.advance_ms(300);
+                let request = gateway.request();
+                match fate {
+                    Fate::RequestLost => continue,
+                    Fate::ReplyLost => drop(server.sync(&request).await),
+                    Fate::Repeated => {
+                        server.sync(&request).await;
+                        let (_, reply) = server.sync(&request).await;
+                        gateway.apply(&reply);
+                    }
+                    Fate::Answered | Fate::ServerKilled | Fate::ServerRestarted => {
+                        let (_, reply) = server.sync(&request).await;
+                        gateway.apply(&reply);
+                    }
+                }
+                server = match fate {
+                    Fate::ServerKilled => server.killed(),
+                    Fate::ServerRestarted => server.restarted().await,
+                    _ => server,
+                };
+                assert!(gateway.granted_tokens("acme") <= 50.0);
+            }
+            gateway.sync(&server).await;
+            gateway.sync(&server).await;
+            assert_eq!(demand_of(&server, "acme").await, demand as f64);
+            assert_eq!(gateway.granted_tokens("acme"), 50.0);
+        });
+    }
+}

@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::expect_used,
     reason = "a failed step must stop the test"
 )]
 
@@ -149,7 +150,7 @@ async fn operate(address: String, mut seed: u64, known: &mut Acknowledged) {
                     known.version = version["version"].as_u64().unwrap();
                 }),
             1 => {
-                let banned = next(&mut seed) % 2 == 0;
+                let banned = next(&mut seed).is_multiple_of(2);
                 let change = if banned { "ban" } else { "unban" };
                 let answer = admin(
                     &address,
@@ -271,7 +272,6 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_granted_twice() {
     println!("SEED={seed}");
     let directory = tempfile::tempdir().unwrap();
     let (mut known, mut gateway, mut random) = (Acknowledged::default(), Gateway::default(), seed);
-    let mut in_doubt = 0;
     for round in 0..ROUNDS {
         let mut process = Process::start(directory.path()).await;
         let address = process.address.clone();
@@ -287,8 +287,9 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_granted_twice() {
                 .unwrap();
             assert_eq!(status["start"], "unclean");
             let version = status["policy_version"].as_u64().unwrap();
+            // Each kill may have left one change behind that was made durable and not acknowledged.
             assert!(
-                (known.version..=known.version + in_doubt).contains(&version),
+                (known.version..=known.version + round).contains(&version),
                 "version {version}, acknowledged {}",
                 known.version
             );
@@ -321,7 +322,6 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_granted_twice() {
             gateway.run(address, two),
             kill
         );
-        in_doubt += 1;
         println!(
             "round {round}: killed after {delay:?}, {} syncs, policy version {}",
             gateway.sequence, known.version

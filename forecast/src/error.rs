@@ -59,7 +59,170 @@ pub enum ModelError {
         /// Version that is read.
         supported: u32,
     },
-    /// tract refused the graph.
+    /// The protobuf holds no graph.
+    #[error("the file is an ONNX protobuf without a graph: export the whole model")]
+    NoGraph,
+    /// The operator set is too old or too new.
+    #[error(
+        "the model uses operator set {found} of the default domain, supported are 11 to 21: export it with 17"
+    )]
+    Opset {
+        /// Version in the file, 0 when there is none.
+        found: i64,
+    },
+    /// More nodes than allowed.
+    #[error(
+        "the graph has {nodes} nodes, more than the limit of {limit}: do not unroll loops, or raise the limit"
+    )]
+    TooManyNodes {
+        /// Nodes in the file.
+        nodes: usize,
+        /// Allowed nodes.
+        limit: usize,
+    },
+    /// More weights than allowed.
+    #[error(
+        "the model has at least {weights} weights, more than the limit of {limit}: shrink the network"
+    )]
+    TooManyWeights {
+        /// Weights counted until the limit was passed.
+        weights: usize,
+        /// Allowed weights.
+        limit: usize,
+    },
+    /// One batch would take too long.
+    #[error(
+        "one batch takes at least {flops} operations, more than the limit of {limit}: shrink the network"
+    )]
+    TooMuchWork {
+        /// Operations counted until the limit was passed.
+        flops: u64,
+        /// Allowed operations.
+        limit: u64,
+    },
+    /// An operator outside our register.
+    #[error(
+        "node `{node}` uses the operator {op}, which this build does not have: use one of the documented operators or \
+         build with the feature full-operators"
+    )]
+    UnknownOperator {
+        /// The operator.
+        op: String,
+        /// Name of the node.
+        node: String,
+    },
+    /// A node that cannot be wired.
+    #[error("node `{node}` ({op}): {reason}")]
+    Operator {
+        /// The operator.
+        op: String,
+        /// Name of the node, or its number.
+        node: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two values have one name.
+    #[error("the value `{name}` is made twice: every value of a graph needs a name of its own")]
+    DuplicateValue {
+        /// The name.
+        name: String,
+    },
+    /// An input differs from the contract.
+    #[error("the input `{name}` {reason}")]
+    Input {
+        /// The input.
+        name: String,
+        /// How it differs.
+        reason: String,
+    },
+    /// The output differs from the contract.
+    #[error("the output: {reason}")]
+    Output {
+        /// How it differs.
+        reason: String,
+    },
+    /// A tensor lives in another file.
+    #[error("the tensor `{tensor}` refers to another file: save the model with its weights inside")]
+    ExternalData {
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor has an element type that models do not use.
+    #[error("the tensor `{tensor}` {reason}")]
+    TensorType {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Dimensions and data of a tensor disagree.
+    #[error("the tensor `{tensor}` {reason}")]
+    TensorSize {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A weight is NaN or infinite.
+    #[error(
+        "the tensor `{tensor}` has a value at {index} that is not finite: the training diverged, train again"
+    )]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// Position of the value.
+        index: usize,
+    },
+    /// The golden vectors cannot be used.
+    #[error("the golden vectors: {reason}")]
+    Golden {
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The model computes something else here than where it was trained.
+    #[error(
+        "the golden output differs in row {row} at {index}: {found} instead of {expected}; the file was changed or the \
+         exporter computes differently"
+    )]
+    GoldenMismatch {
+        /// Row of the golden input.
+        row: usize,
+        /// Position in the row, `h * Q + q`.
+        index: usize,
+        /// What was computed.
+        found: f32,
+        /// What the file says.
+        expected: f32,
+    },
+    /// One customer's forecast depends on who else is in the batch.
+    #[error(
+        "row {row} gives another forecast at another place in the batch: the graph must not mix rows"
+    )]
+    RowsMixed {
+        /// Row of the golden input.
+        row: usize,
+    },
+    /// The model gives numbers that are no forecast.
+    #[error(
+        "the forecast of {what} has {value} at {index}: quantiles must be finite, not negative and ascending"
+    )]
+    Forecast {
+        /// Which row.
+        what: String,
+        /// Position in the row, `h * Q + q`.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// The batch does not fit.
+    #[error("batches must have 1 to {limit} rows, not {rows}")]
+    BatchRows {
+        /// Rows asked for.
+        rows: usize,
+        /// Allowed rows.
+        limit: usize,
+    },
+    /// tract refused the graph although every node could be wired.
     #[error("tract cannot load the graph ({reason})")]
     Graph {
         /// What tract said, innermost cause last.

@@ -22,11 +22,14 @@ mod ensemble;
 mod error;
 mod fallback;
 mod features;
+mod golden;
 mod grid;
+mod import;
 mod limits;
 mod model;
 mod spec;
 mod track;
+mod verdict;
 mod window;
 
 pub use batch::{Batch, BatchFull};
@@ -36,11 +39,13 @@ pub use ensemble::{Ensemble, EnsembleSettings};
 pub use error::ModelError;
 pub use fallback::{Fallback, Method};
 pub use features::{CalendarFeature, PastFeature};
+pub use golden::Golden;
 pub use grid::{QuantileGrid, Quantiles, pinball};
 pub use limits::Limits;
-pub use model::{Check, Golden, Model};
+pub use model::{Check, Model};
 pub use spec::{CONTRACT_VERSION, ModelSpec};
 pub use track::{Blender, Source, Track, TrackSettings};
+pub use verdict::verdict;
 pub use window::SeriesWindow;
 
 /// The ONNX protobuf types that the loader reads, so that a writer agrees with it by construction.

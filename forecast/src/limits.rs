@@ -6,12 +6,10 @@
 /// Bounds that [`Model::load`](crate::Model::load) enforces before and after tract has seen the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Size of the file.
+    /// Size of the file. Small, because decoding a protobuf of empty messages takes a hundred times its size.
     pub file_bytes: usize,
-    /// Nodes in the graph, subgraphs included.
+    /// Nodes in the graph.
     pub nodes: usize,
-    /// Depth of subgraphs (`Scan`, `Loop`, `If` bodies).
-    pub subgraph_depth: usize,
     /// Weights in all initializers and constants together.
     pub weights: usize,
     /// Elements of any tensor that the graph makes while running one batch.
@@ -41,10 +39,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            file_bytes: 4 << 20,
-            nodes: 2_000,
-            subgraph_depth: 2,
-            weights: 500_000,
+            file_bytes: 1 << 20,
+            nodes: 1_000,
+            weights: 250_000,
             tensor_elements: 4 << 20,
             rank: 6,
             loop_steps: 512,

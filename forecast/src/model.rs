@@ -1,67 +1,47 @@
-//! A model in tract: loaded once with every check, then run on fixed-size batches.
+//! A model in tract: loaded once, with every check, then run on batches of a fixed size.
+//!
+//! The batch size is pinned when the model is loaded, because tract cannot plan recurrent layers for a symbolic one
+//! and because a fixed size lets it pack all weights once.
+//!
+//! No check here can promise that tract never panics on a file that passed them, and in wasm a panic is the end of the
+//! VM. That is why the control plane loads every model in a sandbox first and gateways load signed models only.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
 
 use crate::batch::Batch;
 use crate::error::ModelError;
+use crate::golden::Golden;
 use crate::grid::Quantiles;
+use crate::import;
 use crate::limits::Limits;
-use crate::spec::{ModelSpec, golden_keys};
+use crate::spec::ModelSpec;
 
 /// A model that passed all checks.
-#[derive(Clone, Debug)]
 pub struct Model {
     spec: ModelSpec,
+    check: Check,
     batch_rows: usize,
-    plan: Arc<TypedSimplePlan>,
+    state: TypedSimpleState,
 }
 
-/// Inputs and the output that they must give: proves that this build computes what the trainer computed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Golden {
-    /// Rows of the inputs below.
-    pub rows: usize,
-    /// `[rows, W]`.
-    pub usage: Vec<f32>,
-    /// `[rows, W]`.
-    pub mask: Vec<f32>,
-    /// `[rows, W + H, C]`.
-    pub calendar: Vec<f32>,
-    /// `[rows, W, K]`, empty without past features.
-    #[serde(default)]
-    pub past: Vec<f32>,
-    /// `[rows, H, Q]`; kept under its own metadata key.
-    #[serde(skip)]
-    pub quantiles: Vec<f32>,
-}
-
-/// What a check found out about a model that passed it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// What loading found out about a model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Check {
+    /// Size of the file.
+    pub file_bytes: usize,
     /// Nodes in the graph.
     pub nodes: usize,
     /// Weights in the file.
     pub weights: usize,
-}
-
-// === impl Golden ===
-
-impl Golden {
-    /// The two metadata entries.
-    #[must_use]
-    pub fn to_metadata(&self) -> Vec<(String, String)> {
-        let (input, output) = golden_keys();
-        vec![
-            (input, serde_json::json!(self).to_string()),
-            (output, serde_json::json!(self.quantiles).to_string()),
-        ]
-    }
+    /// Floating-point operations for one customer, roughly.
+    pub flops_per_row: u64,
+    /// Largest difference from the golden output, relative to the larger of 1 and the expected value.
+    pub golden_difference: f32,
 }
 
 // === impl Model ===
@@ -78,49 +58,63 @@ impl Model {
                 limit: limits.file_bytes,
             });
         }
-        let graph = |error: TractError| ModelError::Graph {
-            reason: format!("{error:#}"),
-        };
-        let onnx = tract_onnx::onnx();
-        let proto: pb::ModelProto = onnx.proto_model_for_read(&mut &*bytes).map_err(graph)?;
+        if !(1..=limits.batch_rows).contains(&batch_rows) {
+            return Err(ModelError::BatchRows {
+                rows: batch_rows,
+                limit: limits.batch_rows,
+            });
+        }
+        let proto: pb::ModelProto =
+            prost::Message::decode(bytes).map_err(|error| ModelError::Unreadable {
+                reason: error.to_string(),
+            })?;
+        let graph = proto.graph.as_ref().ok_or(ModelError::NoGraph)?;
         let metadata: BTreeMap<String, String> = proto
             .metadata_props
             .iter()
             .map(|entry| (entry.key.clone(), entry.value.clone()))
             .collect();
         let spec = ModelSpec::from_metadata(&metadata, limits)?;
-        let mut model = onnx.model_for_proto_model(&proto).map_err(graph)?;
-        let shapes = [
-            vec![batch_rows, spec.window],
-            vec![batch_rows, spec.window],
-            vec![
-                batch_rows,
-                spec.window.saturating_add(spec.horizons.len()),
-                spec.calendar_features.len(),
-            ],
-            vec![batch_rows, spec.window, spec.past_features.len()],
-        ];
-        let inputs = if spec.past_features.is_empty() { 3 } else { 4 };
-        for (i, shape) in shapes.iter().take(inputs).enumerate() {
-            model
-                .set_input_fact(i, f32::fact(shape).into())
-                .map_err(graph)?;
-        }
-        let plan = model
+        let golden = Golden::from_metadata(&metadata, &spec, batch_rows)?;
+        let weights = import::check_initializers(graph, limits)?;
+        let imported = import::import(&proto, &spec, limits, batch_rows)?;
+
+        let broken = |error: TractError| ModelError::Graph {
+            reason: format!("{error:#}"),
+        };
+        let plan = imported
+            .graph
             .into_optimized()
-            .and_then(|m| m.into_runnable())
-            .map_err(graph)?;
-        Ok(Self {
+            .and_then(TypedModel::into_runnable)
+            .map_err(broken)?;
+        let state = plan.spawn().map_err(broken)?;
+        let check = Check {
+            file_bytes: bytes.len(),
+            nodes: imported.nodes,
+            weights,
+            flops_per_row: imported.flops_per_row,
+            golden_difference: 0.0,
+        };
+        let mut model = Self {
             spec,
+            check,
             batch_rows,
-            plan,
-        })
+            state,
+        };
+        model.check.golden_difference = golden.check(&mut model, limits)?;
+        Ok(model)
     }
 
     /// What the model says about itself.
     #[must_use]
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    /// What loading found out about it.
+    #[must_use]
+    pub fn check(&self) -> &Check {
+        &self.check
     }
 
     /// Rows of the batches that the model was loaded for.
@@ -139,49 +133,62 @@ impl Model {
     ///
     /// # Errors
     /// [`ModelError::Run`] when the batch was made for another model or tract fails.
-    pub fn run(&self, batch: &Batch) -> Result<Quantiles, ModelError> {
-        let run = |error: TractError| ModelError::Run {
+    pub fn run(&mut self, batch: &Batch) -> Result<Quantiles, ModelError> {
+        let mut values = self.run_all(batch)?;
+        let row_len = self.spec.output_row_len();
+        values.truncate(batch.len().saturating_mul(row_len));
+        Ok(Quantiles::new(
+            batch.len(),
+            row_len,
+            self.spec.quantiles.len(),
+            values,
+        ))
+    }
+
+    /// Runs the batch and returns the output of all rows, those that were not pushed too.
+    pub(crate) fn run_all(&mut self, batch: &Batch) -> Result<Vec<f32>, ModelError> {
+        let failed = |error: TractError| ModelError::Run {
             reason: format!("{error:#}"),
         };
         let spec = &self.spec;
         let rows = self.batch_rows;
-        let steps = spec.window.saturating_add(spec.horizons.len());
+        let ahead = spec.window.saturating_add(spec.horizons.len());
         let tensor = |shape: &[usize], cells: &[f32]| {
-            Tensor::from_shape(shape, cells).map(|t| t.into_tvalue())
+            Ok(Tensor::from_shape(shape, cells)
+                .map_err(failed)?
+                .into_tvalue())
         };
         let mut inputs = tvec![
-            tensor(&[rows, spec.window], &batch.usage).map_err(run)?,
-            tensor(&[rows, spec.window], &batch.mask).map_err(run)?,
+            tensor(&[rows, spec.window], &batch.usage)?,
+            tensor(&[rows, spec.window], &batch.mask)?,
             tensor(
-                &[rows, steps, spec.calendar_features.len()],
+                &[rows, ahead, spec.calendar_features.len()],
                 &batch.calendar
-            )
-            .map_err(run)?,
+            )?,
         ];
         if !spec.past_features.is_empty() {
-            inputs.push(
-                tensor(&[rows, spec.window, spec.past_features.len()], &batch.past).map_err(run)?,
-            );
+            inputs.push(tensor(
+                &[rows, spec.window, spec.past_features.len()],
+                &batch.past,
+            )?);
         }
-        let outputs = self.plan.run(inputs).map_err(run)?;
+        let outputs = self.state.run(inputs).map_err(failed)?;
         let output = outputs.first().ok_or_else(|| ModelError::Run {
-            reason: "no output".into(),
+            reason: "there is no output".into(),
         })?;
         let values = output
             .try_as_plain_ram()
             .and_then(|plain| plain.as_slice::<f32>())
-            .map_err(run)?;
-        let row_len = spec.output_row_len();
-        let used = values
-            .iter()
-            .copied()
-            .take(batch.len().saturating_mul(row_len))
-            .collect();
-        Ok(Quantiles::new(
-            batch.len(),
-            row_len,
-            spec.quantiles.len(),
-            used,
-        ))
+            .map_err(failed)?;
+        Ok(values.to_vec())
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("spec", &self.spec)
+            .field("check", &self.check)
+            .finish_non_exhaustive()
     }
 }

@@ -53,8 +53,8 @@ pub enum Source {
 pub struct Track {
     ensemble: Ensemble,
     calibration: Calibration,
-    /// Per checkpoint a ring of as many slots as the horizon is long; a slot holds the experts' quantiles, the given
-    /// quantiles and the scale. NaN marks what was not forecast.
+    /// Per checkpoint a ring of as many slots as the horizon is long; a slot holds the experts' quantiles and the
+    /// given ones. NaN marks what was not forecast.
     pending: Vec<f32>,
     step: u64,
 }
@@ -107,12 +107,11 @@ impl TrackSettings {
         }
     }
 
-    /// Floats of one remembered forecast: every expert's quantiles, the given ones, the scale.
+    /// Floats of one remembered forecast: every expert's quantiles and the given ones.
     fn slot_len(&self) -> usize {
         self.quantiles
             .len()
             .saturating_mul(EXPERTS.saturating_add(1))
-            .saturating_add(1)
     }
 
     /// The horizon of checkpoint `c` in steps, at least one.
@@ -245,11 +244,10 @@ impl Blender {
                     .score(&settings.ensemble, c, expert, loss / quantiles as f32);
             }
             let given = rows.next().unwrap_or(&[]);
-            let scale = slot.last().copied().unwrap_or(f32::NAN);
-            if settings.calibrate && scale.is_finite() {
+            if settings.calibrate {
                 track
                     .calibration
-                    .observe(c, &settings.quantiles, given, actual, scale);
+                    .observe(c, &settings.quantiles, given, actual);
             }
         }
     }
@@ -274,10 +272,10 @@ impl Blender {
         }
         self.weigh(track);
         for h in 0..horizons {
-            self.blend(track, h, scale, grid.horizon_mut(h));
+            self.blend(track, h, grid.horizon_mut(h));
         }
         grid.tidy();
-        self.remember(track, &grid, scale);
+        self.remember(track, &grid);
         self.settings.cap.apply(
             &mut grid,
             window.max_of_last(self.settings.scale_steps),
@@ -331,7 +329,7 @@ impl Blender {
     }
 
     /// Writes the weighted and recalibrated quantiles of horizon number `h`.
-    fn blend(&self, track: &Track, h: usize, scale: f32, out: &mut [f32]) {
+    fn blend(&self, track: &Track, h: usize, out: &mut [f32]) {
         let (lower, upper, part) = self.settings.between(h);
         let weight = |c: usize, expert: usize| {
             self.weights
@@ -347,6 +345,7 @@ impl Blender {
                 }
             }
         }
+        let width = out.last().copied().unwrap_or(0.0) - out.first().copied().unwrap_or(0.0);
         let offsets = track
             .calibration
             .offsets(lower)
@@ -357,13 +356,13 @@ impl Blender {
         {
             // The median is the experts' business: it minimises the loss, it does not promise a coverage.
             if *level != 0.5 {
-                *place += (low * (1.0 - part) + high * part) * scale;
+                *place += (low * (1.0 - part) + high * part) * width;
             }
         }
     }
 
     /// Keeps the checkpoints of this forecast until they mature.
-    fn remember(&self, track: &mut Track, grid: &QuantileGrid, scale: f32) {
+    fn remember(&self, track: &mut Track, grid: &QuantileGrid) {
         let quantiles = self.settings.quantiles.len();
         for (c, horizon) in self.settings.checkpoints.iter().enumerate() {
             let slot = track.slot_mut(&self.settings, c);
@@ -378,9 +377,6 @@ impl Blender {
             rows.next()
                 .unwrap_or(&mut [])
                 .copy_from_slice(grid.horizon(*horizon));
-            if let Some(place) = slot.last_mut() {
-                *place = scale;
-            }
         }
     }
 }

@@ -59,6 +59,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("forebay-noop", &[]),
+    ("inventory", &[]),
     ("xtask", &[]),
 ];
 

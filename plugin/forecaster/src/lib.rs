@@ -17,6 +17,8 @@ mod books;
 pub mod budget;
 pub mod calendar;
 #[cfg(target_family = "wasm")]
+mod check;
+#[cfg(target_family = "wasm")]
 mod clock;
 mod control_plane;
 mod forecaster;

@@ -172,21 +172,10 @@ impl Chunk {
     /// Whether the chunk can be dropped without losing tokens or counts.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.holdings.iter().all(|holding| {
-            let ChunkHolding {
-                claimed,
-                plain,
-                drawn,
-                spent,
-                deviation,
-                denied,
-                refund,
-                ..
-            } = *holding;
-            [claimed, plain, drawn, spent, deviation, denied, refund]
-                .iter()
-                .all(|amount| *amount == Micro::ZERO)
-        })
+        self.holdings
+            .iter()
+            .take(usize::from(self.resources))
+            .all(ChunkHolding::is_settled)
     }
 
     /// The customer's balance as this worker knows it: a lower bound, unless other workers spent meanwhile.
@@ -272,6 +261,22 @@ impl ChunkHolding {
     #[must_use]
     pub const fn tokens(&self) -> Micro {
         self.claimed.plus(self.plain)
+    }
+
+    fn is_settled(&self) -> bool {
+        let ChunkHolding {
+            claimed,
+            plain,
+            drawn,
+            spent,
+            deviation,
+            denied,
+            refund,
+            ..
+        } = *self;
+        [claimed, plain, drawn, spent, deviation, denied, refund]
+            .iter()
+            .all(|amount| *amount == Micro::ZERO)
     }
 
     #[inline]

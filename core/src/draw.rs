@@ -7,7 +7,7 @@ use crate::amount::Micro;
 use crate::chunk::{Amounts, Chunk, ChunkHolding};
 use crate::lease::Lease;
 use crate::ledger::{Entry, Holding};
-use crate::limits::{CHUNK_HORIZON_US, POOLED_CHUNK_HORIZON_US};
+use crate::limits::{CHUNK_HORIZON_US, DENIAL_MEMORY_US, POOLED_CHUNK_HORIZON_US};
 use crate::policy::{Contract, Policy};
 use crate::pool::{PoolChange, Pools};
 use crate::resource::{PerResource, ResourceIndex};
@@ -58,10 +58,11 @@ pub fn draw(
         changes: fold(conditions, pools, Some(&mut *entry), chunk),
     };
     let Some(contract) = conditions.policy.contract(entry.contract) else {
+        // The page is newer than this worker's policy, which it reads again on its next tick.
         drawn.verdict = Verdict::Denied(Denial {
             reason: Reason::Unknown,
             resource: ResourceIndex::FIRST,
-            retry_at: TimeUs::NEVER,
+            retry_at: conditions.now.plus_us(DENIAL_MEMORY_US),
         });
         return drawn;
     };

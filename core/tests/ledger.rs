@@ -650,3 +650,63 @@ fn the_clock_going_back_refills_nothing() {
     gateway.restart(0);
     assert_eq!(admitted(&mut gateway, 0, 0), 1);
 }
+
+#[test]
+fn a_ceiling_lets_a_customer_borrow_above_its_rate_and_no_further() {
+    let limits = Limits {
+        ceiling: per_s(3),
+        borrow_limit: tokens(4),
+        ..Limits::plain(per_s(1), tokens(2))
+    };
+    let mut gateway = Gateway::new(
+        policy(&[None], vec![contract("gold", Tier::One, &[limits])]),
+        1,
+        &[0],
+    );
+    let words = |gateway: &mut Gateway, requests| -> Vec<&'static str> {
+        (0..requests)
+            .map(|_| gateway.request(0, 0, &cost(1)).unwrap().word())
+            .collect()
+    };
+    let all = [
+        "standard", "standard", "borrowed", "borrowed", "borrowed", "borrowed", "contract",
+    ];
+    assert_eq!(words(&mut gateway, 7), all);
+    gateway.advance(1_000_000);
+    assert_eq!(
+        words(&mut gateway, 4),
+        ["standard", "borrowed", "borrowed", "contract"]
+    );
+}
+
+#[test]
+fn a_guarantee_is_there_when_others_have_drained_the_pool() {
+    let guaranteed = Limits {
+        guarantee: per_s(40),
+        ..Limits::plain(per_s(50), tokens(50))
+    };
+    let greedy = Limits::plain(per_s(1_000), tokens(1_000));
+    let contracts = vec![
+        contract("gold", Tier::One, &[guaranteed]),
+        contract("bronze", Tier::One, &[greedy]),
+    ];
+    let mut gateway = Gateway::new(policy(&[Some(100)], contracts), 1, &[0, 1]);
+    // A quarter of a second of the guarantee is credit, and stays in the pool.
+    assert_eq!(admitted(&mut gateway, 0, 1), 90);
+    assert_eq!(
+        denial(gateway.request(0, 1, &cost(1)).unwrap()).reason,
+        Reason::Pool
+    );
+    assert_eq!(admitted(&mut gateway, 0, 0), 10);
+}
+
+#[test]
+fn a_page_newer_than_the_workers_policy_asks_for_patience_of_a_tick() {
+    let mut gateway = Gateway::new(plain(1, 10), 1, &[0]);
+    gateway.edit(0, |entry| entry.contract = ContractIndex(7));
+    let denied = denial(gateway.request(0, 0, &cost(1)).unwrap());
+    assert_eq!(
+        (denied.reason, denied.retry_at),
+        (Reason::Unknown, gateway.now.plus_us(100_000))
+    );
+}

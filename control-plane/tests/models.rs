@@ -31,9 +31,12 @@ const LIMITS: SandboxLimits = SandboxLimits {
 };
 
 /// A forecaster that does what the first byte of the model says: `t`raps, `l`oops, takes all `m`emory, `r`efuses, answers with
-/// `g`arbage, points out of its memory; else it accepts.
+/// `g`arbage, `e`xits, `p`oints out of its memory; else it accepts.
 const FAKE: &str = r#"(module
   (import "env" "proxy_log" (func (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 2)
   (data (i32.const 16) "{\"ok\":true,\"step_s\":60}")
   (data (i32.const 64) "{\"ok\":false,\"message\":\"output `quantiles` is missing\"}")
@@ -48,6 +51,13 @@ const FAKE: &str = r#"(module
     (if (i32.eq (local.get $kind) (i32.const 108)) (then (loop $forever (br $forever))))
     (if (i32.eq (local.get $kind) (i32.const 109))
       (then (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)))
+    (if (i32.eq (local.get $kind) (i32.const 101)) (then (call $exit (i32.const 1))))
+    (i32.store (i32.const 512) (i32.const -1))
+    (drop (call $environ (i32.const 512) (i32.const 516)))
+    (if (i32.load (i32.const 512)) (then (unreachable)))
+    (i32.store (i32.const 524) (i32.const 9))
+    (drop (call $write (i32.const 2) (i32.const 520) (i32.const 1) (i32.const 516)))
+    (if (i32.ne (i32.load (i32.const 516)) (i32.const 9)) (then (unreachable)))
     (if (i32.eq (local.get $kind) (i32.const 114)) (then (return (call $answer (i64.const 64) (i64.const 54)))))
     (if (i32.eq (local.get $kind) (i32.const 103)) (then (return (call $answer (i64.const 128) (i64.const 7)))))
     (if (i32.eq (local.get $kind) (i32.const 112)) (then (return (call $answer (i64.const 0xfffffff0) (i64.const 64)))))
@@ -101,6 +111,8 @@ fn whatever_a_model_does_the_sandbox_ends_with_a_reason() {
         sandbox.check(b"points away"),
         Err(SandboxError::Unreadable(_))
     ));
+    let exit = sandbox.check(b"exit").unwrap_err().to_string();
+    assert!(exit.contains("exits with code 1"), "{exit}");
     let verdict = sandbox.check(b"and still works").unwrap();
     assert_eq!(verdict.facts["step_s"], 60);
 }

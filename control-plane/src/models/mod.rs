@@ -2,6 +2,7 @@
 
 mod sandbox;
 mod signing;
+mod stub;
 
 pub use sandbox::{Sandbox, SandboxError, SandboxLimits, Verdict};
 pub use signing::{KeyError, SigningKeyFile, generate_key, public_key_hex, sign, verify};

@@ -22,16 +22,17 @@ pub struct ChunkCache {
     sweep: usize,
 }
 
-/// A customer in a worker's cache.
+/// A customer in a worker's cache. The first cache line holds what a look-up compares and what a spend compares.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub struct Slot {
     key: Vec<u8>,
     hash: u64,
     used: bool,
+    /// What the worker holds for the customer.
+    pub chunk: Chunk,
     /// The customer's hash, as the ledger knows it.
     pub customer: CustomerHash,
-    /// What the worker holds for it.
-    pub chunk: Chunk,
 }
 
 // === impl Slot ===

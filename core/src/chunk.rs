@@ -15,40 +15,45 @@ use crate::verdict::{Denial, Reason, Verdict};
 pub type Amounts = PerResource<Micro>;
 
 /// What a worker holds for one customer.
+///
+/// The fields stand in the order of their use: what every spend touches comes first and shares a cache line (see
+/// [`crate::cache::Slot`]), because with thousands of customers a decision costs what its cache misses cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Chunk {
+    /// There was a draw, and it was no denial that is remembered.
+    is_ready: bool,
+    /// The customer is always admitted.
+    pub exempt: bool,
+    /// Resources of the policy.
+    resources: u8,
+    idle_ticks: u8,
+    /// The customer's contract at the last draw.
+    pub contract: ContractIndex,
+    /// The contention flag at the last draw.
+    pub contended: bool,
     /// Tokens per resource.
     pub holdings: PerResource<ChunkHolding>,
     /// When the chunk was drawn; `None` before the first draw.
     pub drawn_at: Option<TimeUs>,
-    /// The customer's contract at the last draw.
-    pub contract: ContractIndex,
-    /// The customer is always admitted.
-    pub exempt: bool,
-    /// The contention flag at the last draw.
-    pub contended: bool,
-    /// There was a draw, and it was no denial that is remembered.
-    is_ready: bool,
-    /// Resources of the policy.
-    resources: u8,
-    idle_ticks: u8,
     denial: Option<RememberedDenial>,
 }
 
-/// What a worker holds of one resource.
+/// What a worker holds of one resource, in the order of use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct ChunkHolding {
     /// Tokens drawn on the customer's claim: spending them is a `shadow` verdict.
     pub claimed: Micro,
     /// Tokens drawn from the standard bucket alone.
     pub plain: Micro,
-    /// Tokens that the ledger counts as being in this chunk.
-    pub drawn: Micro,
     /// Tokens spent since the last draw, settled.
     pub spent: Micro,
     /// Tokens spent since then that the shadow bucket did not foresee.
     pub deviation: Micro,
-    /// Tokens denied since then.
+    /// Tokens that the ledger counts as being in this chunk.
+    pub drawn: Micro,
+    /// Tokens denied since the last draw.
     pub denied: Micro,
     /// Tokens given back by settlements that the chunk itself has no room for; not to be spent here.
     pub refund: Micro,

@@ -9,61 +9,23 @@
     reason = "a failed step must stop the test"
 )]
 
+mod process;
+
 use bytes::Bytes;
 use forebay_wire::key::{CustomerHash, KeySecret};
 use forebay_wire::sync::{CustomerReport, PROTOCOL, SyncReply, SyncRequest};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
+use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process};
 use prost::Message;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
 
 const ROUNDS: u64 = 6;
-const GATEWAY_TOKEN: &str = "gateway-token-of-the-tests";
-const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 const CUSTOMERS: u64 = 40;
-
-struct Process {
-    child: Child,
-    address: String,
-}
-
-impl Process {
-    async fn start(data: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_forebay"))
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--step-ms",
-                "100",
-                "--data",
-            ])
-            .arg(data)
-            .env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN)
-            .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines
-            .next_line()
-            .await
-            .unwrap()
-            .expect("the server says where it listens");
-        let address = line.strip_prefix("listening on ").unwrap().to_owned();
-        Self { child, address }
-    }
-}
 
 /// Sends a request; `None` if the server died before it answered.
 async fn send(
@@ -314,8 +276,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_granted_twice() {
         let kill = async {
             // The one sleep of this test is its subject: the moment of the kill.
             tokio::time::sleep(delay).await;
-            process.child.start_kill().unwrap();
-            process.child.wait().await.unwrap();
+            process.kill().await;
         };
         tokio::join!(
             operate(address.clone(), one, &mut known),

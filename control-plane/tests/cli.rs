@@ -1,0 +1,246 @@
+//! The command line against a real server: what it prints, and what it says when something is wrong.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed step must stop the test"
+)]
+
+mod process;
+
+use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+const POLICY: &str = "version: 1
+resources: {requests: {}}
+contracts:
+  gold: {limits: {requests: {rate_per_s: 10, burst: 20}}}
+customers:
+  - {key: 'acme/north', contract: gold}
+";
+
+fn forebay(server: &str, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(arguments)
+        .env("FOREBAY_SERVER", format!("http://{server}"))
+        .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+        .output()
+        .unwrap();
+    let text = if output.status.success() {
+        output.stdout
+    } else {
+        output.stderr
+    };
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+fn ok(server: &str, arguments: &[&str]) -> Value {
+    let (success, text) = forebay(server, arguments);
+    assert!(success, "{arguments:?}: {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn refused(server: &str, arguments: &[&str], says: &[&str]) {
+    let (success, text) = forebay(server, arguments);
+    assert!(!success, "{arguments:?}: {text}");
+    for part in says {
+        assert!(
+            text.contains(part),
+            "{arguments:?} does not say {part:?}: {text}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_can_do_everything_from_the_command_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = file("good.yaml", POLICY);
+    let wrong = file("wrong.yaml", &POLICY.replace("burst: 20", "burst: -20"));
+    let json = file("wrong.json", "{\"version\": 1,\n \"resources\": []}");
+    let data = directory.path().join("data");
+    let mut process = Process::start(&data).await;
+    let server = process.address.as_str();
+    tokio::task::block_in_place(|| {
+        assert_eq!(ok(server, &["policy", "check", &good])["customers"], 1);
+        refused(
+            server,
+            &["policy", "check", &wrong],
+            &["wrong.yaml: line 4, column", "burst", "negative"],
+        );
+        refused(
+            server,
+            &["policy", "check", &json],
+            &["line 2, column", "resources"],
+        );
+        refused(
+            server,
+            &["policy", "check", "/nonexistent"],
+            &["cannot read /nonexistent"],
+        );
+        refused(
+            server,
+            &["policy", "show"],
+            &["no policy has been applied yet", "forebay policy apply"],
+        );
+        assert_eq!(ok(server, &["policy", "apply", &good])["version"], 1);
+        refused(
+            server,
+            &["policy", "apply", &wrong],
+            &["contracts.gold.limits.requests.burst", "policy_refused"],
+        );
+        assert_eq!(ok(server, &["policy", "list"])["active"], 1);
+        assert_eq!(ok(server, &["policy", "activate", "1"])["version"], 2);
+        assert_eq!(
+            ok(server, &["policy", "show"])["customers"][0]["key"],
+            "acme/north"
+        );
+        customers(server);
+        models(server, directory.path());
+        assert_eq!(ok(server, &["status"])["policy_version"], 2);
+        refused(
+            server,
+            &["gateway", "retire", "g1"],
+            &["gateway `g1` holds nothing here"],
+        );
+        refused(
+            "127.0.0.1:1",
+            &["status"],
+            &["cannot reach the server at 127.0.0.1:1", "forebay serve"],
+        );
+        refused(
+            server,
+            &["status", "--token", "a wrong token"],
+            &["wrong_token", "FOREBAY_ADMIN_TOKEN"],
+        );
+        refused(
+            server,
+            &["status", "--server", "https://example.org"],
+            &["does not start with http://"],
+        );
+        second_servers(&data);
+    });
+    process.terminate().await;
+    let process = Process::start(&data).await;
+    let status = tokio::task::block_in_place(|| ok(&process.address, &["status"]));
+    assert_eq!(
+        (&status["start"], &status["policy_version"]),
+        (&Value::from("clean"), &Value::from(2))
+    );
+}
+
+fn customers(server: &str) {
+    let key = "acme/north";
+    assert_eq!(
+        ok(server, &["customer", "credit", key, "-7.5"])["resources"][0]["central_tokens"],
+        12.5
+    );
+    assert_eq!(
+        ok(server, &["customer", "reset", key])["resources"][0]["central_tokens"],
+        20.0
+    );
+    assert!(ok(server, &["customer", "ban", key])["banned_until_unix_ms"].is_u64());
+    assert!(ok(server, &["customer", "unban", key])["banned_until_unix_ms"].is_null());
+    assert_eq!(ok(server, &["customer", "freeze", key])["frozen"], true);
+    assert_eq!(ok(server, &["customer", "unfreeze", key])["frozen"], false);
+    refused(
+        server,
+        &["customer", "show", "nobody"],
+        &["no_such_customer", "FOREBAY_KEY_HASH_SECRET"],
+    );
+    refused(
+        server,
+        &["customer", "credit", key, "1e-9"],
+        &["tokens", "millionth"],
+    );
+}
+
+fn models(server: &str, directory: &Path) {
+    let key = directory.join("key");
+    let key = key.to_str().unwrap();
+    let public = ok(server, &["model", "keygen", "--out", key])["public_key"].clone();
+    refused(
+        server,
+        &["model", "keygen", "--out", key],
+        &["cannot use the key file"],
+    );
+    let digest = "ab".repeat(32);
+    let signed = ok(
+        server,
+        &[
+            "model", "sign", "--key", key, "--digest", &digest, "--epoch", "3",
+        ],
+    );
+    assert_eq!(
+        (
+            &signed["public_key"],
+            signed["signature"].as_str().unwrap().len()
+        ),
+        (&public, 128)
+    );
+    let signature = signed["signature"].as_str().unwrap();
+    let activate = [
+        "model",
+        "activate",
+        &digest,
+        "--epoch",
+        "3",
+        "--signature",
+        signature,
+    ];
+    refused(
+        server,
+        &activate,
+        &["no_such_model", "forebay model upload"],
+    );
+    refused(server, &["model", "rollback"], &["nothing_to_roll_back_to"]);
+    refused(
+        server,
+        &["model", "check", key, "--forecaster-wasm", "/nonexistent"],
+        &["cannot use the forecaster"],
+    );
+    assert_eq!(
+        ok(server, &["model", "list"])["models"],
+        serde_json::json!([])
+    );
+}
+
+/// What keeps a server from starting is said in a line.
+fn second_servers(data: &Path) {
+    let start = |gateway: &str, admin: &str, more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .args(more)
+            .env("FOREBAY_GATEWAY_TOKEN", gateway)
+            .env("FOREBAY_ADMIN_TOKEN", admin)
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = start(GATEWAY_TOKEN, ADMIN_TOKEN, &[]);
+    assert!(said.contains("open in another process"), "{said}");
+    assert!(start("short", ADMIN_TOKEN, &[]).contains("FOREBAY_GATEWAY_TOKEN is shorter than 16"));
+    assert!(start(ADMIN_TOKEN, ADMIN_TOKEN, &[]).contains("are the same"));
+    assert!(
+        start(GATEWAY_TOKEN, ADMIN_TOKEN, &["--key-hash-secret", "xyz"])
+            .contains("FOREBAY_KEY_HASH_SECRET")
+    );
+    assert!(
+        start(
+            GATEWAY_TOKEN,
+            ADMIN_TOKEN,
+            &["--model-signing-key", "/nonexistent"]
+        )
+        .contains("forebay: cannot use the key file")
+    );
+}

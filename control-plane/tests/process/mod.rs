@@ -1,0 +1,65 @@
+//! The real `forebay serve`, as a process of its own.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::path::Path;
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+pub(crate) const GATEWAY_TOKEN: &str = "gateway-token-of-the-tests";
+pub(crate) const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
+
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) address: String,
+}
+
+impl Process {
+    pub(crate) async fn start(data: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--step-ms",
+                "100",
+                "--data",
+            ])
+            .arg(data)
+            .env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN)
+            .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines
+            .next_line()
+            .await
+            .unwrap()
+            .expect("the server says where it listens");
+        let address = line.strip_prefix("listening on ").unwrap().to_owned();
+        Self { child, address }
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) async fn terminate(&mut self) {
+        let id = self.child.id().unwrap();
+        let asked = Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill -TERM {id}"))
+            .status()
+            .await
+            .unwrap();
+        assert!(asked.success());
+        assert!(self.child.wait().await.unwrap().success());
+    }
+
+    /// Kills it without warning.
+    pub(crate) async fn kill(&mut self) {
+        self.child.start_kill().unwrap();
+        self.child.wait().await.unwrap();
+    }
+}

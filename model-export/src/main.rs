@@ -1,1 +1,38 @@
-fn main() {}
+//! `forebay-train`: data in, a verified ONNX model with its card out, and the scores that say whether it is worth it.
+//!
+//! A program of its own, not a part of the control plane: training wants minutes of all processors and a deep learning
+//! library, and neither belongs beside the process that hands out tokens.
+// An index out of range here is a defect that must stop the run, not something to carry on from: files are checked at
+// the door, and everything behind it is arithmetic on sizes that this program chose itself.
+#![allow(clippy::indexing_slicing)]
+#![forbid(unsafe_code)]
+
+mod card;
+mod cli;
+mod conformal;
+mod error;
+mod evaluate;
+mod export;
+mod fit;
+mod gradient_tape;
+mod network;
+mod onnx_tape;
+mod recipe;
+mod samples;
+mod stamp;
+mod tape;
+mod train;
+mod verify;
+mod weights;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("forebay-train: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

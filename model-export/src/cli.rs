@@ -1,0 +1,272 @@
+//! The command line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::card::{Card, sha256};
+use crate::error::TrainError;
+use crate::evaluate;
+use crate::export::{from_onnx, to_onnx};
+use crate::fit::{Data, fit};
+use crate::recipe::Recipe;
+use crate::train::Settings;
+use crate::verify::verify;
+
+/// Where the data are looked for when neither option nor environment says so.
+const DATA_NEARBY: &str = "../shared/data";
+/// The interpreter of the project's own tools, made by `make setup`.
+const PYTHON: &str = ".tools/venv/bin/python";
+const REPORT: &str = "target/report/evaluate.json";
+
+/// Train, export, verify and score forecast models.
+#[derive(Parser)]
+#[command(name = "forebay-train", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model and write it as ONNX, with its card beside it
+    Train(Train),
+    /// Write a model of this program again with this version's exporter
+    Export {
+        /// The model
+        model: PathBuf,
+        /// The new file
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Compare trainer, tract and onnxruntime on a model
+    Verify {
+        /// The models; the committed ones when none is named
+        models: Vec<PathBuf>,
+        /// A Python with onnx, onnxruntime and numpy
+        #[arg(long, env = "FOREBAY_PYTHON", default_value = PYTHON)]
+        python: PathBuf,
+    },
+    /// Score the models beside simple methods, by rolling origin on real traces
+    Evaluate(Evaluate),
+    /// Print the card of a model
+    Card {
+        /// The model
+        model: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct DataFolder {
+    /// Folder with the traces
+    #[arg(long = "data", env = "FOREBAY_DATA")]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Train {
+    #[command(flatten)]
+    data: DataFolder,
+    /// Which data set: servegen_10m or ms_rate_1m
+    #[arg(long, default_value = "servegen_10m")]
+    recipe: String,
+    /// Train on generated demand of this seed instead of a trace
+    #[arg(long, value_name = "SEED")]
+    generate: Option<u64>,
+    /// The ONNX file to write [default: target/models/RECIPE.onnx]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Seed of weights and order: the same seed and data give the same file
+    #[arg(long, default_value_t = Settings::default().seed)]
+    seed: u64,
+    /// Most passes over the data
+    #[arg(long, default_value_t = Settings::default().epochs)]
+    epochs: usize,
+}
+
+#[derive(Args)]
+struct Evaluate {
+    #[command(flatten)]
+    data: DataFolder,
+    /// Folder with the models demo.onnx and minute.onnx and their cards
+    #[arg(long, default_value = "models")]
+    models: PathBuf,
+    /// The JSON report
+    #[arg(long, default_value = REPORT)]
+    out: PathBuf,
+    /// Only this data set
+    #[arg(long)]
+    recipe: Option<String>,
+    /// Steps whose errors make the ensemble's simple methods [default: as in the gateway]
+    #[arg(long)]
+    error_rows: Option<usize>,
+}
+
+/// Reads the arguments and does what they say.
+pub(crate) fn run() -> Result<(), TrainError> {
+    match Cli::parse().command {
+        Command::Train(train) => train.run(),
+        Command::Export { model, out } => export(&model, &out),
+        Command::Verify { models, python } => verify_all(models, &python),
+        Command::Evaluate(evaluate) => evaluate.run(),
+        Command::Card { model } => print_card(&model),
+    }
+}
+
+fn export(model: &Path, out: &Path) -> Result<(), TrainError> {
+    let (shape, weights, spec) = from_onnx(model)?;
+    let mut card = Card::of(model, &read(model)?)?;
+    let bytes = to_onnx(&shape, &weights, &spec);
+    write(out, &bytes)?;
+    card.model_sha256 = sha256(&bytes);
+    card.model_bytes = bytes.len();
+    card.write(out)
+}
+
+fn verify_all(models: Vec<PathBuf>, python: &Path) -> Result<(), TrainError> {
+    let models = match models.is_empty() {
+        true => Recipe::committed()
+            .map(|recipe| Path::new("models").join(recipe.model))
+            .to_vec(),
+        false => models,
+    };
+    println!("| model | trainer - tract | tract - onnxruntime |\n|---|---|---|");
+    for model in models {
+        let found = verify(&model, python)?;
+        println!(
+            "| {} | {:.1e} | {:.1e} |",
+            model.display(),
+            found.trainer_tract,
+            found.tract_onnxruntime
+        );
+    }
+    Ok(())
+}
+
+fn print_card(model: &Path) -> Result<(), TrainError> {
+    let card = Card::of(model, &read(model)?)?;
+    println!("{}", card.to_json(model)?);
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TrainError> {
+    fs::read(path).map_err(|source| TrainError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let io = |source| TrainError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io)?;
+    }
+    fs::write(path, bytes).map_err(io)
+}
+
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(1);
+    // The template is fixed; were it wrong, the default style would do.
+    if let Ok(style) =
+        ProgressStyle::with_template("{elapsed:>4} [{bar:30}] {pos}/{len}, {eta} left  {msg}")
+    {
+        bar.set_style(style);
+    }
+    bar
+}
+
+// === impl DataFolder ===
+
+impl DataFolder {
+    fn find(&self) -> Option<PathBuf> {
+        let nearby = || Some(PathBuf::from(DATA_NEARBY)).filter(|folder| folder.is_dir());
+        self.folder.clone().or_else(nearby)
+    }
+}
+
+// === impl Train ===
+
+impl Train {
+    fn run(self) -> Result<(), TrainError> {
+        let (recipe, data) = self.data()?;
+        let settings = Settings {
+            seed: self.seed,
+            epochs: self.epochs,
+            ..Settings::default()
+        };
+        let out = match self.out {
+            Some(out) => out,
+            None => PathBuf::from("target/models")
+                .join(&recipe.name)
+                .with_extension("onnx"),
+        };
+        println!(
+            "training on {} series of {}",
+            data.series.len(),
+            data.source
+        );
+        let start = Instant::now();
+        let bar = progress_bar();
+        let (bytes, card) = fit(&recipe, &data, &settings, &out, &bar)?;
+        write(&out, &bytes)?;
+        card.write(&out)?;
+        println!(
+            "{}: {} parameters, {} bytes, validation loss {:.4} (last value: {:.4}), {:.0} s",
+            out.display(),
+            card.parameters,
+            card.model_bytes,
+            card.validation_loss,
+            card.start_loss,
+            start.elapsed().as_secs_f32()
+        );
+        Ok(())
+    }
+
+    fn data(&self) -> Result<(Recipe, Data), TrainError> {
+        if let Some(seed) = self.generate {
+            return Ok((Recipe::generated(), Data::generated(seed)));
+        }
+        let recipe = Recipe::named(&self.recipe)?;
+        let folder = self.data.find().ok_or(TrainError::NoData)?;
+        let data = Data::from_trace(&recipe, &folder)?;
+        Ok((recipe, data))
+    }
+}
+
+// === impl Evaluate ===
+
+impl Evaluate {
+    fn run(self) -> Result<(), TrainError> {
+        let folder = self.data.find().ok_or(TrainError::NoData)?;
+        let mut evaluations = Vec::new();
+        for recipe in Recipe::committed() {
+            if self
+                .recipe
+                .as_ref()
+                .is_some_and(|name| *name != recipe.name)
+            {
+                continue;
+            }
+            let model = self.models.join(&recipe.model);
+            let bar = progress_bar();
+            evaluations.push(evaluate::evaluate(
+                &recipe,
+                &folder,
+                &model,
+                self.error_rows,
+                &bar,
+            )?);
+        }
+        if evaluations.is_empty() {
+            let name = self.recipe.unwrap_or_default();
+            return Recipe::named(&name).map(|_| ());
+        }
+        evaluate::write(&evaluations, &self.out)
+    }
+}

@@ -1,0 +1,44 @@
+//! What can go wrong in the trainer; each message says what, where and what to do.
+
+use std::path::PathBuf;
+
+use forebay_forecast::ModelError;
+use forebay_traces::TraceError;
+
+/// Why a command of `forebay-train` failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrainError {
+    /// The trace cannot be read.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// A JSON file is not what it should be.
+    #[error("{path}: {source}")]
+    Json {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    /// The model breaks the ONNX contract.
+    #[error("{path}: {source}")]
+    Model { path: PathBuf, source: ModelError },
+    /// No series can be used.
+    #[error("{path}: {reason}")]
+    Data { path: PathBuf, reason: String },
+    /// The options contradict each other.
+    #[error("{0}")]
+    Options(String),
+    /// There is no data folder.
+    #[error(
+        "no data: give --data DIR or set FOREBAY_DATA to a folder with servegen_10m.parquet and ms_rate_1m.parquet \
+         (columns: see docs/reference/training.md); to train without data use --generate SEED"
+    )]
+    NoData,
+    /// Trainer, tract or onnxruntime disagree.
+    #[error("{path}: {reason}")]
+    Disagree { path: PathBuf, reason: String },
+}

@@ -68,7 +68,7 @@ pub enum CoreError {
         row: usize,
     },
     /// Two rows of a table have the same name.
-    #[error("{what}: the name {name:?} occurs twice")]
+    #[error("{what}: the name `{name}` occurs twice")]
     DuplicateName {
         /// Which table.
         what: &'static str,

@@ -25,6 +25,9 @@ const LIST_ITEM: u8 = 0x0a;
 /// Whole numbers up to here are exact in a double, which is all that a `Struct` has.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
+/// Decimal digits that survive a double.
+const SIGNIFICANT_DIGITS: usize = 15;
+
 /// The configuration as JSON text.
 ///
 /// Text is returned as it is. Only bytes that are a `Struct` to the last one are converted: JSON may start with the same byte (a line
@@ -103,18 +106,61 @@ fn write_value(mut bytes: &[u8], json: &mut String, depth: usize) -> Option<()> 
     bytes.is_empty().then_some(())
 }
 
-/// A whole number is written without a point, so that it fits fields that are integers.
+/// A whole number is written without a point, so that it fits fields that are integers. Others are written with 15 significant digits,
+/// which every decimal number that somebody typed survives. (`serde_json` writes the shortest form, with tables as large as this module.)
 fn write_number(number: f64, json: &mut String) -> Option<()> {
-    if number.fract() == 0.0 && number.abs() <= MAX_WHOLE {
-        json.push_str(&serde_json::to_string(&(number as i64)).ok()?);
-    } else {
-        json.push_str(&serde_json::to_string(&number).ok()?);
+    if !number.is_finite() {
+        return None;
+    }
+    if number.is_sign_negative() && number != 0.0 {
+        json.push('-');
+    }
+    let number = number.abs();
+    if number.fract() == 0.0 && number <= MAX_WHOLE {
+        json.push_str(&(number as u64).to_string());
+        return Some(());
+    }
+    if number > MAX_WHOLE {
+        // Beyond what a double tells apart, and beyond every bound of ours: the order is enough to be refused.
+        json.push_str("1e30");
+        return Some(());
+    }
+    let whole = number.trunc();
+    let places = SIGNIFICANT_DIGITS.saturating_sub((whole as u64).to_string().len());
+    let scale = (0..places).fold(1.0_f64, |scale, _| scale * 10.0);
+    let scaled = (number * scale).round() as u64;
+    if scaled == 0 {
+        // Too small to be anything but a mistake; not to be read as 0.
+        json.push_str("1e-30");
+        return Some(());
+    }
+    let digits = format!("{scaled:0width$}", width = places.saturating_add(1));
+    let (whole, fraction) = digits.split_at_checked(digits.len().saturating_sub(places))?;
+    json.push_str(whole);
+    json.push('.');
+    json.push_str(fraction.trim_end_matches('0'));
+    if json.ends_with('.') {
+        json.push('0');
     }
     Some(())
 }
 
 fn write_text(bytes: &[u8], json: &mut String) -> Option<()> {
-    json.push_str(&serde_json::to_string(std::str::from_utf8(bytes).ok()?).ok()?);
+    json.push('"');
+    for character in std::str::from_utf8(bytes).ok()?.chars() {
+        match character {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            '\0'..='\x1f' => {
+                json.push_str("\\u00");
+                for nibble in [character as u32 >> 4, character as u32 & 0xf] {
+                    json.push(char::from_digit(nibble, 16)?);
+                }
+            }
+            other => json.push(other),
+        }
+    }
+    json.push('"');
     Some(())
 }
 
@@ -275,5 +321,41 @@ mod tests {
             deep = json!({ "a": deep });
         }
         assert!(matches!(json_text(&encode_struct(&deep)), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn numbers_and_text_are_written_as_they_were_typed() {
+        let written = |number: f64| {
+            let mut json = String::new();
+            write_number(number, &mut json).unwrap();
+            json
+        };
+        for typed in [
+            "0",
+            "1",
+            "-1",
+            "0.1",
+            "0.3",
+            "-0.25",
+            "1.000001",
+            "123456789.1",
+            "9007199254740991",
+            "0.000001",
+            "0.0000001",
+            "999999.999999",
+            "1.05",
+            "100.5",
+        ] {
+            assert_eq!(written(typed.parse().unwrap()), typed);
+        }
+        assert_eq!(
+            (written(1e300).as_str(), written(1e-300).as_str()),
+            ("1e30", "1e-30")
+        );
+        for text in ["", "plain", "\"\\\n\u{1}\u{1f}", "\u{fffd}\u{1f600}"] {
+            let mut json = String::new();
+            write_text(text.as_bytes(), &mut json).unwrap();
+            assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
     }
 }

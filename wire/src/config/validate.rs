@@ -76,7 +76,7 @@ fn check_rules(rules: &[RuleConfig]) -> Checked {
         {
             return refuse(
                 format!("{path}.name"),
-                format!("an earlier rule is named {:?} as well", rule.name),
+                format!("an earlier rule is named `{}` as well", rule.name),
             );
         }
         check_match(&rule.matches, &format!("{path}.match"))?;
@@ -92,7 +92,7 @@ fn check_rule_name(name: &str, path: &str) -> Checked {
         return refuse(
             format!("{path}.name"),
             format!(
-                "{name:?} must be 1 to {MAX_RULE_NAME_BYTES} lower-case letters, digits or hyphens: it is part of metric names"
+                "`{name}` must be 1 to {MAX_RULE_NAME_BYTES} lower-case letters, digits or hyphens: it is part of metric names"
             ),
         );
     }
@@ -105,7 +105,7 @@ fn check_match(matches: &MatchConfig, path: &str) -> Checked {
     {
         return refuse(
             format!("{path}.path_prefix"),
-            format!("{prefix:?} must start with a slash"),
+            format!("`{prefix}` must start with a slash"),
         );
     }
     for (index, method) in matches.methods.iter().enumerate() {
@@ -116,7 +116,7 @@ fn check_match(matches: &MatchConfig, path: &str) -> Checked {
         {
             return refuse(
                 format!("{path}.methods[{index}]"),
-                format!("{method:?} must be a method in capital letters"),
+                format!("`{method}` must be a method in capital letters"),
             );
         }
     }
@@ -215,7 +215,7 @@ fn check_charges(charges: &[ChargeConfig], path: &str) -> Checked {
         {
             return refuse(
                 format!("{path}.resource"),
-                format!("{:?} is charged twice by this rule", charge.resource),
+                format!("`{}` is charged twice by this rule", charge.resource),
             );
         }
         check_cost(&charge.cost, &format!("{path}.cost"))?;
@@ -305,7 +305,7 @@ fn check_header_name(name: &str, path: &str) -> Checked {
     };
     let plain = name.strip_prefix(':').unwrap_or(name);
     if plain.is_empty() || name.len() > MAX_HEADER_NAME_BYTES || !plain.bytes().all(allowed) {
-        return refuse(path, format!("{name:?} is no header name in lower case"));
+        return refuse(path, format!("`{name}` is no header name in lower case"));
     }
     Ok(())
 }

@@ -205,6 +205,27 @@ async fn policy_edits_refill_nobody_and_bind_what_they_lower() {
 }
 
 #[tokio::test]
+async fn listing_a_customer_that_the_gateway_served_already_refills_nothing() {
+    let (server, mut gateway) = server_and_gateway().await;
+    gateway.spend("stranger", 5);
+    gateway.sync(&server).await;
+    server.advance_ms(60_000);
+    let mut listed = policy();
+    listed["customers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"key": "stranger", "contract": "gold"}));
+    server.ok("POST", "/v1/policies", listed).await;
+    gateway.sync(&server).await;
+    gateway.sync(&server).await;
+    let grant = gateway.grants[&hash("stranger")];
+    assert_eq!(
+        (grant.granted_cum_micro, grant.rate_micro_per_s),
+        (0, 100_000_000)
+    );
+}
+
+#[tokio::test]
 async fn an_operators_word_reaches_the_gateway_with_the_next_sync() {
     let (server, mut gateway) = server_and_gateway().await;
     server

@@ -2,82 +2,15 @@
 
 use super::directory::Override;
 use super::state::State;
+use super::view::{CustomerView, view};
 use super::{Now, Plane};
 use crate::buckets::Account;
 use crate::error::ApiError;
-use crate::history::Series;
 use crate::store::{Batch, StoreError, Table};
 use forebay_core::amount::Micro;
 use forebay_core::policy::Limits;
 use forebay_wire::key::{CustomerHash, MAX_KEY_BYTES};
-use forebay_wire::policy::Decimal;
-use forebay_wire::sync::{BAN_FOREVER, FLAG_CONTENDED};
-use serde::{Deserialize, Serialize};
-
-/// A customer as the operator sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CustomerView {
-    /// The hash under which it is filed everywhere.
-    pub hash: String,
-    /// True if the policy lists it.
-    pub in_policy: bool,
-    /// Name of its contract.
-    pub contract: String,
-    /// Denied until this wall-clock time in ms; absent: not banned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub banned_until_unix_ms: Option<u64>,
-    /// Never admitted until it is thawed.
-    pub frozen: bool,
-    /// Always admitted.
-    pub exempt: bool,
-    /// True while a gateway holds its tokens.
-    pub held_by_gateway: bool,
-    /// By resource.
-    pub resources: Vec<ResourceView>,
-}
-
-/// One resource of a customer; tokens and tokens per second.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ResourceView {
-    /// Name of the resource.
-    pub resource: String,
-    /// Contract: refill.
-    pub rate_per_s: f64,
-    /// Contract: depth.
-    pub burst: f64,
-    /// Tokens here.
-    pub central_tokens: f64,
-    /// Tokens at the gateway when it last reported.
-    pub gateway_tokens: f64,
-    /// Refill of its shadow bucket when the gateway last reported.
-    pub shadow_rate_per_s: f64,
-    /// Claims in its shadow bucket when the gateway last reported.
-    pub shadow_tokens: f64,
-    /// Depth of its shadow bucket when the gateway last reported.
-    pub shadow_depth: f64,
-    /// Forecast of the gateway for the coming step: lower quantile. Absent while there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forecast_low_per_s: Option<f32>,
-    /// The same: median.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forecast_median_per_s: Option<f32>,
-    /// The same: upper quantile.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forecast_high_per_s: Option<f32>,
-    /// True if the network made it, false if the fallback did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forecast_by_network: Option<bool>,
-    /// The contention flag.
-    pub contended: bool,
-    /// Tokens ever asked for.
-    pub demand: f64,
-    /// Tokens ever admitted.
-    pub admitted: f64,
-    /// Tokens ever denied.
-    pub denied: f64,
-    /// Demand that the shadow bucket did not foresee.
-    pub deviation: f64,
-}
+use forebay_wire::sync::BAN_FOREVER;
 
 /// What an operator may do to a customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,102 +138,6 @@ impl Plane {
     }
 }
 
-fn view(state: &State, customer: CustomerHash, now: Now) -> Result<CustomerView, ApiError> {
-    let unknown = || {
-        let message = format!("nothing is known of customer {customer}");
-        let hint = "it is not in the policy and no gateway has reported it: check the key and FOREBAY_KEY_HASH_SECRET";
-        ApiError::not_found("no_such_customer", message, hint).at("key")
-    };
-    let member = state.directory.get(customer);
-    let account = state.accounts.get(&customer);
-    if member.is_none()
-        && account.is_none()
-        && state
-            .policies
-            .compiled()
-            .is_none_or(|policy| policy.unknown_contract().is_none())
-    {
-        return Err(unknown());
-    }
-    let policy = state.policies.compiled().ok_or_else(unknown)?;
-    let limits = state.limits_of(customer).ok_or_else(unknown)?;
-    let contract = member
-        .map(|member| member.contract)
-        .or(policy.unknown_contract());
-    let (ban_until, frozen) = member.map_or((0, false), |member| {
-        state.directory.in_force(customer, member)
-    });
-    let resources = policy.resources.iter().zip(&limits).enumerate();
-    Ok(CustomerView {
-        hash: customer.to_string(),
-        in_policy: member.is_some_and(|member| member.in_policy),
-        contract: contract
-            .and_then(|row| policy.contract(row))
-            .map_or(String::new(), |row| row.name.clone()),
-        banned_until_unix_ms: (ban_until > now.unix_ms).then_some(ban_until),
-        frozen,
-        exempt: member.is_some_and(|member| member.exempt),
-        held_by_gateway: account.is_some_and(|account| {
-            account.granted
-                && account.generation == state.tenure.generation
-                && state.tenure.ended_at.is_none()
-        }),
-        resources: resources
-            .map(|(position, (resource, limits))| {
-                resource_view(state, customer, position, &resource.name, limits, now)
-            })
-            .collect(),
-    })
-}
-
-fn resource_view(
-    state: &State,
-    customer: CustomerHash,
-    position: usize,
-    name: &str,
-    limits: &Limits,
-    now: Now,
-) -> ResourceView {
-    let fresh;
-    let account = match state.accounts.get(&customer) {
-        Some(account) => account,
-        None => {
-            let mut every = vec![Limits::default(); position];
-            every.push(*limits);
-            fresh = Account::new(&every, now.mono, state.newcomers_since);
-            &fresh
-        }
-    };
-    let holding = account.holdings.get(position).copied().unwrap_or_default();
-    let totals = holding.totals();
-    let forecast = u8::try_from(position)
-        .ok()
-        .and_then(|index| state.forecasts.get(&Series::new(customer, index)));
-    ResourceView {
-        resource: name.to_owned(),
-        rate_per_s: unsigned(limits.rate.get()),
-        burst: signed(limits.burst.get()),
-        central_tokens: signed(
-            account
-                .central_level(position, limits, state.tenure, now.mono)
-                .get(),
-        ),
-        gateway_tokens: signed(holding.balance),
-        shadow_rate_per_s: unsigned(holding.shadow_rate),
-        shadow_tokens: signed(holding.shadow.0),
-        shadow_depth: unsigned(holding.shadow.1),
-        forecast_low_per_s: forecast.map(|forecast| forecast.low_per_s),
-        forecast_median_per_s: forecast.map(|forecast| forecast.median_per_s),
-        forecast_high_per_s: forecast.map(|forecast| forecast.high_per_s),
-        forecast_by_network: forecast.map(|forecast| forecast.by_network),
-        contended: holding.flags & FLAG_CONTENDED != 0,
-        demand: unsigned(totals.demand),
-        admitted: unsigned(totals.admitted),
-        denied: unsigned(totals.denied),
-        deviation: unsigned(totals.deviation),
-    }
-}
-
 pub(super) fn resource_index(state: &State, name: Option<&str>) -> Result<usize, ApiError> {
     let resources = state
         .policies
@@ -408,15 +245,4 @@ fn say(
     batch.put(Table::Overrides, customer.0, value);
     state.directory.set_override(customer, said, unknown);
     Ok(())
-}
-
-fn signed(micro: i64) -> f64 {
-    let sign = if micro < 0 { -1.0 } else { 1.0 };
-    sign * Decimal::from_micro(micro.saturating_abs())
-        .unwrap_or_default()
-        .to_f64()
-}
-
-fn unsigned(micro: u64) -> f64 {
-    signed(i64::try_from(micro).unwrap_or(i64::MAX))
 }

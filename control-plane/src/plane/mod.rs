@@ -15,9 +15,10 @@ mod session;
 mod state;
 mod status;
 mod sync;
+mod view;
 
 pub use clock::{Clock, Now};
-pub use customers::{CustomerChange, CustomerView, ResourceView};
+pub use customers::CustomerChange;
 pub use directory::{Directory, Member, Override};
 pub use history::{ImportedSeries, SeriesView};
 pub use models::{ModelView, Release, ReleaseRequest, Signer};
@@ -26,6 +27,7 @@ pub use session::{Admission, Session};
 pub use state::{Settings, State};
 pub use status::{GatewayView, StatusView};
 pub use sync::SyncAnswer;
+pub use view::{CustomerView, ResourceView};
 
 use crate::error::ApiError;
 use crate::keys::Keys;

@@ -178,6 +178,7 @@ fn admit(
                     conditions.now,
                     horizon_us(conditions.policy, resource),
                 )
+                .max(least_wish(conditions.policy, resource, budget, charge))
                 .min(budget);
             *filled = fill(holding, &standing, wish.minus(charge));
         }
@@ -283,6 +284,18 @@ fn chunk_budget(conditions: &Conditions<'_>, standing: &Standing) -> Micro {
     available
         .at_least_zero()
         .share(1, u64::from(conditions.workers.max(1)).saturating_mul(2))
+}
+
+/// Where only the contract limits, a small part of a large balance is worth drawing whatever the demand is: at most a 64th of it lies
+/// in chunks then, and a customer far below its limits needs no draw for a long time. Pool tokens are everyone's, so they
+/// follow demand alone. Whole requests only: a part of one is stranded for nothing.
+fn least_wish(policy: &Policy, resource: ResourceIndex, budget: Micro, charge: Micro) -> Micro {
+    if policy.pool(resource).is_some() {
+        return Micro::ZERO;
+    }
+    let part = budget.share(1, 32).get();
+    let requests = part.checked_div(charge.get()).unwrap_or(0);
+    Micro::new(requests.saturating_add(1).saturating_mul(charge.get()))
 }
 
 fn horizon_us(policy: &Policy, resource: ResourceIndex) -> u64 {

@@ -298,7 +298,7 @@ fn a_policy_outside_its_bounds_is_refused_with_the_field_that_is_wrong() {
             guarantee,
             "guarantee is 11000000, allowed is at most the rate",
         ),
-        (twice, "the name \"gold\" occurs twice"),
+        (twice, "the name `gold` occurs twice"),
         (
             nowhere,
             "contract is 1, allowed is a row of the contract table",

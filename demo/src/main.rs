@@ -27,7 +27,7 @@ mod view;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -87,9 +87,10 @@ async fn demo(arguments: &Arguments) -> Result<()> {
         scenario: &scenario,
         arrivals: &arrivals,
     };
-    let folder = tempfile::tempdir().context("cannot make a folder for the demo's files")?;
-    let on = run::run(&stage, true, &folder.path().join("on")).await?;
-    let off = run::run(&stage, false, &folder.path().join("off")).await?;
+    let on_folder = places.work.join("on");
+    let off_folder = places.work.join("off");
+    let on = run::run(&stage, true, &on_folder).await?;
+    let off = run::run(&stage, false, &off_folder).await?;
     let comparison = Comparison { on, off };
     comparison.write(&scenario, f64::from(arguments.seconds), &places.report)?;
     println!(

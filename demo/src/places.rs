@@ -17,6 +17,8 @@ pub struct Places {
     pub forecaster: PathBuf,
     /// The committed model.
     pub model: PathBuf,
+    /// Where each run keeps its logs and its store.
+    pub work: PathBuf,
     /// Where the report goes.
     pub report: PathBuf,
     /// Folder with real traces, if there is one.
@@ -40,6 +42,7 @@ impl Places {
             admission: existing(target.join("wasm/admission.wasm"), "make wasm")?,
             forecaster: existing(target.join("wasm/forecaster.wasm"), "make wasm")?,
             model: existing(root.join("models/demo.onnx"), "make train")?,
+            work: target.join("demo"),
             report: target.join("report/demo.json"),
             data: data.is_dir().then_some(data),
         })

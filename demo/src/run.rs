@@ -55,6 +55,10 @@ struct Cast {
 
 /// Replays the scenario once, with shadow buckets on or off, keeping logs and store in `folder`.
 pub async fn run(stage: &Stage<'_>, shadow_on: bool, folder: &Path) -> Result<RunOutcome> {
+    // A fresh store each time: what an earlier run has learned must not help this one.
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut cast = Cast::start(stage, shadow_on, folder).await?;
     cast.make_ready(stage.scenario).await?;

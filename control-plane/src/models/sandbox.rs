@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use wasmtime::{
-    Config, Engine, Linker, Module, Store, StoreLimits, StoreLimitsBuilder, Trap, TypedFunc,
+    Config, Engine, Linker, Module, OptLevel, RegallocAlgorithm, Store, StoreLimits,
+    StoreLimitsBuilder, Trap, TypedFunc,
 };
 
 /// The function of forecaster.wasm that judges: (pointer, length) of a file -> (pointer, length) of a JSON verdict.
@@ -213,6 +214,10 @@ fn compile(path: &Path) -> Result<(Engine, Module), String> {
     })?;
     let mut config = Config::new();
     config.consume_fuel(true).epoch_interruption(true);
+    // The module judges a few models in its life: what counts is how fast it is compiled.
+    config
+        .cranelift_opt_level(OptLevel::None)
+        .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
     let engine = Engine::new(&config).map_err(|error| error.to_string())?;
     let module = Module::new(&engine, file).map_err(|error| format!("{error:#}"))?;
     Ok((engine, module))

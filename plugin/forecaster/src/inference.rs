@@ -27,6 +27,9 @@ const PLAIN_HISTORY_STEPS_MOST: usize = 512;
 /// What pushing or blending one row costs at most.
 const ROW_US: u64 = 40;
 
+/// Ticks for which a run may be put off. A run above the budget then still costs less than a tenth of the time.
+const PUT_OFF_MOST: u32 = 4;
+
 /// Forecasts in the making.
 #[derive(Debug)]
 pub struct Inference {
@@ -40,6 +43,7 @@ pub struct Inference {
     next_row: usize,
     queue: VecDeque<SlotId>,
     run_us: u64,
+    put_off: u32,
 }
 
 /// What one unit of work came to.
@@ -110,6 +114,7 @@ impl Inference {
             next_row: 0,
             queue: VecDeque::new(),
             run_us: FIRST_RUN_GUESS_US,
+            put_off: 0,
         }
     }
 
@@ -141,10 +146,20 @@ impl Inference {
         self.queue.push_back(slot);
     }
 
-    /// What the next unit of work will cost about.
-    #[must_use]
-    pub fn next_unit_us(&self) -> u64 {
-        if self.must_run() { self.run_us } else { ROW_US }
+    /// Whether the next unit of work may start. `fits` says whether what it will cost about is left of the budget.
+    ///
+    /// A run that took longer than a whole budget, once, on a busy machine, must not be the last: the guess only follows
+    /// runs. So a run that was put off for some ticks is tried all the same.
+    pub fn may_start(&mut self, fits: impl Fn(u64) -> bool) -> bool {
+        if !self.must_run() {
+            return fits(ROW_US);
+        }
+        if !fits(self.run_us) && self.put_off < PUT_OFF_MOST {
+            self.put_off = self.put_off.saturating_add(1);
+            return false;
+        }
+        self.put_off = 0;
+        true
     }
 
     /// Does one unit of work. `ceiling` is what the contract of a series allows in one step, `step` the running one.

@@ -10,7 +10,7 @@ use crate::scenario::Scenario;
 
 /// One request to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     /// Microseconds after the start of the replay.
     pub at_us: u64,
     /// Index of the customer in the scenario.
@@ -18,7 +18,7 @@ pub struct Arrival {
 }
 
 /// All arrivals of a scenario in order of time: per customer a Poisson process whose rate is the demand of the step.
-pub fn schedule(scenario: &Scenario, seed: u64) -> Vec<Arrival> {
+pub(crate) fn schedule(scenario: &Scenario, seed: u64) -> Vec<Arrival> {
     let root = SeededRandom::new(seed).fork(2);
     let mut arrivals = Vec::new();
     for (customer, c) in scenario.customers.iter().enumerate() {

@@ -19,15 +19,15 @@ use tokio::task::JoinSet;
 use crate::arrivals::Arrival;
 
 /// Header in which the gateway passes the verdict on to the client, for the demo's eyes.
-pub const VERDICT_HEADER: &str = "x-forebay-verdict";
+pub(crate) const VERDICT_HEADER: &str = "x-forebay-verdict";
 /// Header that carries the customer's key.
-pub const CUSTOMER_HEADER: &str = "x-customer";
+pub(crate) const CUSTOMER_HEADER: &str = "x-customer";
 /// An answer that takes longer counts as failed.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Admitted within the forecast, and served.
     ServedShadow,
     /// Admitted by the standard bucket, and served.
@@ -48,7 +48,7 @@ pub enum Outcome {
 
 /// What became of one request. Times are microseconds after the start of the replay.
 #[derive(Debug, Clone, Copy)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Index of the customer in the scenario.
     pub customer: usize,
     /// When it was due.
@@ -62,7 +62,7 @@ pub struct Answer {
 }
 
 /// All answers so far, shared between the sending tasks and the view.
-pub type Answers = Arc<Mutex<Vec<Answer>>>;
+pub(crate) type Answers = Arc<Mutex<Vec<Answer>>>;
 
 type Sender = SendRequest<Empty<Bytes>>;
 
@@ -78,7 +78,7 @@ struct Shared {
 }
 
 /// Sends all arrivals and returns when each has its answer. `start` is the moment 0 of the schedule.
-pub async fn send_all(
+pub(crate) async fn send_all(
     gateway: SocketAddr,
     names: Vec<&'static str>,
     arrivals: Vec<Arrival>,
@@ -199,7 +199,7 @@ fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
 
 impl Outcome {
     /// True if the gateway let the request through.
-    pub fn is_admitted(self) -> bool {
+    pub(crate) fn is_admitted(self) -> bool {
         matches!(
             self,
             Self::ServedShadow | Self::ServedStandard | Self::ServedOther | Self::Overloaded
@@ -207,7 +207,7 @@ impl Outcome {
     }
 
     /// True if the customer got what it asked for.
-    pub fn is_served(self) -> bool {
+    pub(crate) fn is_served(self) -> bool {
         matches!(
             self,
             Self::ServedShadow | Self::ServedStandard | Self::ServedOther
@@ -215,7 +215,7 @@ impl Outcome {
     }
 
     /// True if the gateway denied it.
-    pub fn is_denied(self) -> bool {
+    pub(crate) fn is_denied(self) -> bool {
         matches!(
             self,
             Self::DeniedByContract | Self::DeniedByPool | Self::DeniedOther

@@ -11,7 +11,7 @@
 
 /// A request that was admitted.
 #[derive(Debug, Clone, Copy)]
-pub struct Admitted {
+pub(crate) struct Admitted {
     /// When the client sent it, microseconds since the run's start.
     pub sent_us: u64,
     /// When the answer arrived.
@@ -20,7 +20,7 @@ pub struct Admitted {
 
 /// One request, for the question whether a denial was within the contract.
 #[derive(Debug, Clone, Copy)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// When the client sent it.
     pub sent_us: u64,
     /// Whether the gateway let it through.
@@ -38,7 +38,7 @@ struct SuffixTree {
 }
 
 /// The most tokens by which any interval exceeds `burst + rate x t`; 0 if none does.
-pub fn over_admission(admitted: &[Admitted], rate_per_s: f64, burst: f64) -> f64 {
+pub(crate) fn over_admission(admitted: &[Admitted], rate_per_s: f64, burst: f64) -> f64 {
     if admitted.is_empty() {
         return 0.0;
     }
@@ -67,7 +67,12 @@ pub fn over_admission(admitted: &[Admitted], rate_per_s: f64, burst: f64) -> f64
 /// Denials that the customer's own contract would not have made, replayed from all of its requests: those that came
 /// while a standard bucket of its rate and burst, paying only for what was admitted, held a token. Only denials from
 /// `from_us` on are counted.
-pub fn denied_in_contract(attempts: &[Attempt], rate_per_s: f64, burst: f64, from_us: u64) -> u64 {
+pub(crate) fn denied_in_contract(
+    attempts: &[Attempt],
+    rate_per_s: f64,
+    burst: f64,
+    from_us: u64,
+) -> u64 {
     let mut in_order: Vec<&Attempt> = attempts.iter().collect();
     in_order.sort_by_key(|a| a.sent_us);
     let (mut level, mut at_us, mut denied) = (burst, 0, 0);

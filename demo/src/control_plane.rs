@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// What gateway and control plane share. Fixed, because both live for a minute on 127.0.0.1.
 #[derive(Debug, Clone)]
-pub struct Secrets {
+pub(crate) struct Secrets {
     /// The gateway's credential.
     pub gateway_token: String,
     /// Under which customer keys are hashed, 32 hexadecimal digits.
@@ -30,7 +30,7 @@ pub struct Secrets {
 
 /// What the control plane knows of a customer that the client cannot see.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Insight {
+pub(crate) struct Insight {
     /// Quantiles 0.1 and 0.9 of the forecast for the running step.
     pub band_per_s: Option<(f64, f64)>,
     /// Tokens in the standard bucket.
@@ -43,7 +43,7 @@ pub struct Insight {
 
 /// A running `forebay serve`.
 #[derive(Debug)]
-pub struct ControlPlane {
+pub(crate) struct ControlPlane {
     api: Endpoint,
     secrets: Secrets,
     model_key: String,
@@ -53,7 +53,7 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// Starts it and hands over policy and model.
-    pub async fn start(
+    pub(crate) async fn start(
         places: &Places,
         folder: &Path,
         scenario: &Scenario,
@@ -104,29 +104,33 @@ impl ControlPlane {
     }
 
     /// Where the gateway synchronises.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.api.address
     }
 
     /// What the gateway must be given.
-    pub fn secrets(&self) -> &Secrets {
+    pub(crate) fn secrets(&self) -> &Secrets {
         &self.secrets
     }
 
     /// Key under which models are signed, hexadecimal.
-    pub fn model_key(&self) -> &str {
+    pub(crate) fn model_key(&self) -> &str {
         &self.model_key
     }
 
     /// An error if it has ended.
-    pub fn check(&mut self) -> Result<()> {
+    pub(crate) fn check(&mut self) -> Result<()> {
         self.process.check()
     }
 }
 impl ControlPlane {
     /// Imports what each customer used before the replay, which starts `lead_steps` after the running step. The last
     /// steps of the history are those that the lead takes, so they are left out and the days stay where they belong.
-    pub async fn import_history(&self, scenario: &Scenario, lead_steps: usize) -> Result<()> {
+    pub(crate) async fn import_history(
+        &self,
+        scenario: &Scenario,
+        lead_steps: usize,
+    ) -> Result<()> {
         let series: Vec<Value> = scenario
             .customers
             .iter()
@@ -143,7 +147,7 @@ impl ControlPlane {
     }
 
     /// What it knows of each customer, in the scenario's order.
-    pub async fn insights(&self, scenario: &Scenario) -> Result<Vec<Insight>> {
+    pub(crate) async fn insights(&self, scenario: &Scenario) -> Result<Vec<Insight>> {
         let mut insights = Vec::with_capacity(scenario.customers.len());
         for customer in &scenario.customers {
             let answer = self
@@ -156,7 +160,7 @@ impl ControlPlane {
     }
 
     /// Lets the gateway fetch the model that was uploaded.
-    pub async fn activate_model(&self) -> Result<()> {
+    pub(crate) async fn activate_model(&self) -> Result<()> {
         self.api
             .send_json(
                 Method::POST,

@@ -35,7 +35,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// What a gateway is started with.
 #[derive(Debug)]
-pub struct GatewaySpec<'a> {
+pub(crate) struct GatewaySpec<'a> {
     /// The programs.
     pub places: &'a Places,
     /// Folder for bootstrap and log.
@@ -60,7 +60,7 @@ pub struct GatewaySpec<'a> {
 
 /// A running Envoy.
 #[derive(Debug)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// Where customers send their requests.
     pub address: SocketAddr,
     admin: Endpoint,
@@ -69,7 +69,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts Envoy and waits until it listens.
-    pub async fn start(spec: &GatewaySpec<'_>) -> Result<Self> {
+    pub(crate) async fn start(spec: &GatewaySpec<'_>) -> Result<Self> {
         let bootstrap = spec.folder.join("envoy.json");
         let admin_file = spec.folder.join("envoy-admin.txt");
         fs::write(
@@ -121,17 +121,17 @@ impl Gateway {
     }
 
     /// An error if Envoy has ended.
-    pub fn check(&mut self) -> Result<()> {
+    pub(crate) fn check(&mut self) -> Result<()> {
         self.process.check()
     }
 
     /// The last lines of Envoy's log.
-    pub fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         self.process.log_tail()
     }
 
     /// Shadow refills so far, by where they came from.
-    pub async fn refills(&self) -> Result<Refills> {
+    pub(crate) async fn refills(&self) -> Result<Refills> {
         Ok(Refills {
             network: self.stat("shadow_refills_source=network").await?,
             fallback: self.stat("shadow_refills_source=fallback").await?,
@@ -139,7 +139,7 @@ impl Gateway {
     }
 
     /// A counter or gauge of the plugins; 0 when Envoy does not know it.
-    pub async fn stat(&self, name: &str) -> Result<u64> {
+    pub(crate) async fn stat(&self, name: &str) -> Result<u64> {
         let stats = self.admin.get("/stats?filter=forebay").await?;
         let value = stats.lines().find_map(|line| {
             line.split_once(": ")

@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// An HTTP server on this machine that is asked with a bearer token, or without.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,
     /// Sent as `authorization: Bearer ...`.
@@ -28,7 +28,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// The body of a 2xx answer; anything else is an error with the server's words.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         method: Method,
         path: &str,
@@ -51,7 +51,7 @@ impl Endpoint {
     }
 
     /// `GET`, as text.
-    pub async fn get(&self, path: &str) -> Result<String> {
+    pub(crate) async fn get(&self, path: &str) -> Result<String> {
         let body = self
             .call(Method::GET, path, "text/plain", Vec::new())
             .await?;
@@ -60,7 +60,7 @@ impl Endpoint {
     }
 
     /// `GET`, as JSON.
-    pub async fn get_json(&self, path: &str) -> Result<Value> {
+    pub(crate) async fn get_json(&self, path: &str) -> Result<Value> {
         let body = self
             .call(Method::GET, path, "application/json", Vec::new())
             .await?;
@@ -68,7 +68,12 @@ impl Endpoint {
     }
 
     /// Sends JSON.
-    pub async fn send_json(&self, method: Method, path: &str, body: &Value) -> Result<Bytes> {
+    pub(crate) async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<Bytes> {
         self.call(
             method,
             path,

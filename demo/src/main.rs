@@ -42,7 +42,7 @@ struct Arguments {
     /// Seconds of traffic in each of the two runs.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=400))]
     seconds: u32,
-    /// What upstream and pool can do, requests per second.
+    /// Capacity that the policy names, requests per second.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(50..=5000))]
     capacity: u32,
     /// Real milliseconds per step of the trace.

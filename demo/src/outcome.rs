@@ -10,7 +10,7 @@ use crate::scenario::{Customer, Role, Scenario};
 
 /// One customer's part of a run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CustomerOutcome {
+pub(crate) struct CustomerOutcome {
     /// Its name.
     pub name: &'static str,
     /// What part it played.
@@ -35,7 +35,7 @@ pub struct CustomerOutcome {
 
 /// A whole run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RunOutcome {
+pub(crate) struct RunOutcome {
     /// In the scenario's order.
     pub customers: Vec<CustomerOutcome>,
     /// Latency of served requests from when they were due.
@@ -50,7 +50,7 @@ pub struct RunOutcome {
 
 /// Where the shadow refills of a run came from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Refills {
+pub(crate) struct Refills {
     /// The model's forecast.
     pub network: u64,
     /// The trailing quantiles.
@@ -59,7 +59,7 @@ pub struct Refills {
 
 impl Refills {
     /// What came after `earlier`.
-    pub fn since(self, earlier: Self) -> Self {
+    pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             network: self.network.saturating_sub(earlier.network),
             fallback: self.fallback.saturating_sub(earlier.fallback),
@@ -69,7 +69,7 @@ impl Refills {
 
 impl RunOutcome {
     /// Sums up the answers of a run.
-    pub fn new(scenario: &Scenario, answers: &[Answer], refills: Refills) -> Self {
+    pub(crate) fn new(scenario: &Scenario, answers: &[Answer], refills: Refills) -> Self {
         let from_us = scenario.warm_up_us();
         let mut by_customer: BTreeMap<usize, Vec<&Answer>> = BTreeMap::new();
         for answer in answers {
@@ -106,12 +106,12 @@ impl RunOutcome {
     }
 
     /// Sum of a figure over all customers.
-    pub fn total(&self, figure: impl Fn(&CustomerOutcome) -> u64) -> u64 {
+    pub(crate) fn total(&self, figure: impl Fn(&CustomerOutcome) -> u64) -> u64 {
         self.customers.iter().map(figure).sum()
     }
 
     /// Sum of a figure over the customers that a forecast can know.
-    pub fn steady(&self, figure: impl Fn(&CustomerOutcome) -> u64) -> u64 {
+    pub(crate) fn steady(&self, figure: impl Fn(&CustomerOutcome) -> u64) -> u64 {
         self.customers
             .iter()
             .filter(|c| c.role == Role::Steady)
@@ -120,7 +120,7 @@ impl RunOutcome {
     }
 
     /// The worst excess over a contract.
-    pub fn over_admission(&self) -> f64 {
+    pub(crate) fn over_admission(&self) -> f64 {
         self.customers
             .iter()
             .map(|c| c.over_admission)

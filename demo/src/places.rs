@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 /// Everything the demo needs from the checkout and its target folder.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub(crate) struct Places {
     /// Envoy, as `make setup` installs it.
     pub envoy: PathBuf,
     /// The control plane.
@@ -27,7 +27,7 @@ pub struct Places {
 
 impl Places {
     /// Looks for everything; `FOREBAY_ENVOY` names another Envoy and `FOREBAY_DATA` the folder with traces.
-    pub fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         let (root, target) = (root(), target());
         let envoy = std::env::var_os("FOREBAY_ENVOY")
             .map_or_else(|| root.join(".tools/bin/envoy"), PathBuf::from);
@@ -50,13 +50,13 @@ impl Places {
 }
 
 /// The checkout.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_folder.parent().unwrap_or(crate_folder).to_owned()
 }
 
 /// Cargo's target folder.
-pub fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root().join("target"), |folder| root().join(folder))
 }

@@ -23,7 +23,7 @@ const SETPRIV: &str = "/usr/bin/setpriv";
 
 /// A running child; dropping it stops the child and all that it started.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     name: &'static str,
     child: Child,
     log: PathBuf,
@@ -32,7 +32,7 @@ pub struct Process {
 impl Process {
     /// Starts `program` with its output in `log`. To be called from the main thread only: the kernel's parent is the
     /// thread, and a child must not be killed because a worker thread of the runtime ended.
-    pub fn start(
+    pub(crate) fn start(
         name: &'static str,
         program: &Path,
         log: &Path,
@@ -63,7 +63,7 @@ impl Process {
     }
 
     /// An error with the end of its log if the child has ended by itself.
-    pub fn check(&mut self) -> Result<()> {
+    pub(crate) fn check(&mut self) -> Result<()> {
         match self
             .child
             .try_wait()
@@ -80,7 +80,7 @@ impl Process {
     }
 
     /// The last lines that the child wrote.
-    pub fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")

@@ -12,7 +12,7 @@ use crate::scenario::{Role, Scenario};
 
 /// The same seed with shadow buckets on and off.
 #[derive(Debug)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// Shadow buckets on.
     pub on: RunOutcome,
     /// Shadow buckets off.
@@ -21,18 +21,18 @@ pub struct Comparison {
 
 impl Comparison {
     /// Tokens by which some interval of some customer exceeds its contract, in either run.
-    pub fn over_admission(&self) -> f64 {
+    pub(crate) fn over_admission(&self) -> f64 {
         self.on.over_admission().max(self.off.over_admission())
     }
 
     /// Share of the shadow refills that came from the network.
-    pub fn model_share(&self) -> f64 {
+    pub(crate) fn model_share(&self) -> f64 {
         let refills = self.on.refills;
         ratio(refills.network, refills.network + refills.fallback)
     }
 
     /// In-contract denials of the steady customers, on / off.
-    pub fn predicted_denied_ratio(&self) -> f64 {
+    pub(crate) fn predicted_denied_ratio(&self) -> f64 {
         ratio(
             self.on.steady(|c| c.denied_in_contract),
             self.off.steady(|c| c.denied_in_contract),
@@ -40,12 +40,12 @@ impl Comparison {
     }
 
     /// Requests served, on / off.
-    pub fn goodput_ratio(&self) -> f64 {
+    pub(crate) fn goodput_ratio(&self) -> f64 {
         ratio(self.on.total(|c| c.served), self.off.total(|c| c.served))
     }
 
     /// Writes the flat report.
-    pub fn write(&self, scenario: &Scenario, seconds: f64, path: &Path) -> Result<()> {
+    pub(crate) fn write(&self, scenario: &Scenario, seconds: f64, path: &Path) -> Result<()> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)
                 .with_context(|| format!("cannot create {}", folder.display()))?;
@@ -86,7 +86,7 @@ impl Comparison {
     }
 
     /// The table at the end of the demo.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = self.write_table(&mut text);

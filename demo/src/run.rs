@@ -36,7 +36,7 @@ const START_UP_MS: u64 = 8_000;
 
 /// What both runs share.
 #[derive(Debug)]
-pub struct Stage<'a> {
+pub(crate) struct Stage<'a> {
     /// The programs.
     pub places: &'a Places,
     /// Contracts and demand.
@@ -54,7 +54,7 @@ struct Cast {
 }
 
 /// Replays the scenario once, with shadow buckets on or off, keeping logs and store in `folder`.
-pub async fn run(stage: &Stage<'_>, shadow_on: bool, folder: &Path) -> Result<RunOutcome> {
+pub(crate) async fn run(stage: &Stage<'_>, shadow_on: bool, folder: &Path) -> Result<RunOutcome> {
     // A fresh store each time: what an earlier run has learned must not help this one.
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
@@ -71,7 +71,7 @@ impl Cast {
         let Stage {
             places, scenario, ..
         } = stage;
-        let upstream = Upstream::start(scenario.capacity_per_s).await?;
+        let upstream = Upstream::start(scenario.upstream_per_s).await?;
         say("starting the control plane; it checks the model in its sandbox");
         let control_plane = ControlPlane::start(places, folder, scenario, shadow_on).await?;
         say("starting Envoy with both plugins");

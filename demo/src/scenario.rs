@@ -26,6 +26,8 @@ const STEADY_SHARES: [f64; 5] = [0.26, 0.22, 0.18, 0.15, 0.12];
 const SPIKER_SHARE: f64 = 0.04;
 /// What the contracts together promise, in multiples of the capacity.
 const OVERSUBSCRIPTION: f64 = 2.0;
+/// What the upstream can do, in multiples of what the pool lets through: without that margin a queue never gets shorter.
+const UPSTREAM_MARGIN: f64 = 1.1;
 /// Contract rate of a steady customer in multiples of its mean demand: it rarely meets its own limit.
 const STEADY_HEADROOM: f64 = 1.3;
 /// Demand in a spike, in multiples of the capacity.
@@ -34,7 +36,7 @@ const SPIKE_HEIGHT: f64 = 2.0;
 const SPIKE_EVERY_STEPS: (f64, f64) = (3.0, 5.0);
 const SPIKE_STEPS: (f64, f64) = (2.0, 4.0);
 /// Steps of traffic before anything is counted: buckets settle and the forecaster sees its first own steps.
-pub const WARM_UP_STEPS: usize = 4;
+pub(crate) const WARM_UP_STEPS: usize = 4;
 /// Depth of a standard bucket in seconds of its rate.
 const BURST_S: f64 = 1.0;
 /// Days of history that the control plane is given before the replay starts.
@@ -49,7 +51,7 @@ const NAMES: [&str; STEADY_SHARES.len() + 1] =
 
 /// What a customer is in this scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// Does what it did before; the forecast can know.
     Steady,
     /// Spikes without warning.
@@ -58,7 +60,7 @@ pub enum Role {
 
 /// One customer: contract and demand.
 #[derive(Debug, Clone)]
-pub struct Customer {
+pub(crate) struct Customer {
     /// Key that the requests carry.
     pub name: &'static str,
     /// The trace's name for the series behind it.
@@ -77,11 +79,13 @@ pub struct Customer {
 
 /// Everything that both runs share.
 #[derive(Debug, Clone)]
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// Where the demand comes from.
     pub source: Source,
-    /// What upstream and pool can do, tokens per second.
+    /// What the pool lets through, tokens per second: the capacity that the policy names.
     pub capacity_per_s: f64,
+    /// What the upstream can really do.
+    pub upstream_per_s: f64,
     /// Real length of a step.
     pub step_ms: u64,
     /// Length of a step in the trace.
@@ -94,7 +98,7 @@ pub struct Scenario {
 
 /// Where the demand comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// A file of real demand.
     Trace(PathBuf),
     /// The generator, with this seed.
@@ -103,8 +107,8 @@ pub enum Source {
 
 /// The size of the demo.
 #[derive(Debug, Clone, Copy)]
-pub struct Size {
-    /// What upstream and pool can do, tokens per second.
+pub(crate) struct Size {
+    /// What the pool lets through, tokens per second.
     pub capacity_per_s: f64,
     /// Steps that are replayed and counted, after the warm-up.
     pub steps: usize,
@@ -116,7 +120,7 @@ pub struct Size {
 
 impl Scenario {
     /// Builds the scenario from the data folder's trace, or from the generator if there is none.
-    pub fn new(data: Option<&Path>, size: Size) -> Result<Self> {
+    pub(crate) fn new(data: Option<&Path>, size: Size) -> Result<Self> {
         let file = data
             .map(|folder| folder.join(TRACE_FILE))
             .filter(|file| file.exists());
@@ -215,6 +219,7 @@ impl Scenario {
         Ok(Self {
             source,
             capacity_per_s: size.capacity_per_s,
+            upstream_per_s: UPSTREAM_MARGIN * size.capacity_per_s,
             step_ms: size.step_ms,
             trace_step_s: chosen[0].step_s,
             replay_start_s: chosen[0].stamp_s(start),
@@ -223,18 +228,18 @@ impl Scenario {
     }
 
     /// Length of the replay, warm-up included.
-    pub fn replay_us(&self) -> u64 {
+    pub(crate) fn replay_us(&self) -> u64 {
         let steps = self.customers.first().map_or(0, |c| c.demand.len());
         self.step_ms * 1_000 * steps as u64
     }
 
     /// When counting starts, after the start of the replay.
-    pub fn warm_up_us(&self) -> u64 {
+    pub(crate) fn warm_up_us(&self) -> u64 {
         self.step_ms * 1_000 * WARM_UP_STEPS as u64
     }
 
     /// Calendar seconds that pass in one real second.
-    pub fn speed_up(&self) -> u64 {
+    pub(crate) fn speed_up(&self) -> u64 {
         u64::from(self.trace_step_s) * 1_000 / self.step_ms
     }
 }

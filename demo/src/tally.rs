@@ -7,7 +7,7 @@ const WINDOW_US: u64 = 1_000_000;
 
 /// One customer's last second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Requests.
     pub demand: u64,
     /// Admitted within the forecast.
@@ -21,7 +21,7 @@ pub struct Tally {
 }
 
 /// Sums up the answers of the last second before `now_us`, newest last in `answers`.
-pub fn last_second(answers: &[Answer], customers: usize, now_us: u64) -> Vec<Tally> {
+pub(crate) fn last_second(answers: &[Answer], customers: usize, now_us: u64) -> Vec<Tally> {
     let mut tallies = vec![Tally::default(); customers];
     let since = now_us.saturating_sub(WINDOW_US);
     for answer in answers.iter().rev() {

@@ -23,7 +23,7 @@ const QUEUE_S: f64 = 1.5;
 
 /// A running upstream; dropping it closes its port.
 #[derive(Debug)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// Where it listens.
     pub address: SocketAddr,
     counts: Arc<Counts>,
@@ -48,7 +48,7 @@ struct Queue {
 
 impl Upstream {
     /// Starts an upstream that can do `capacity_per_s` requests per second.
-    pub async fn start(capacity_per_s: f64) -> Result<Self> {
+    pub(crate) async fn start(capacity_per_s: f64) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
             .context("the upstream cannot listen on 127.0.0.1")?;
@@ -67,7 +67,7 @@ impl Upstream {
     }
 
     /// Requests answered with 200 and with 503 so far.
-    pub fn served_and_refused(&self) -> (u64, u64) {
+    pub(crate) fn served_and_refused(&self) -> (u64, u64) {
         (
             self.counts.served.load(Ordering::Relaxed),
             self.counts.refused.load(Ordering::Relaxed),

@@ -24,7 +24,7 @@ const BUCKET: usize = BAR + 5;
 
 /// A moment of a run.
 #[derive(Debug)]
-pub struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     /// What is being replayed.
     pub scenario: &'a Scenario,
     /// Whether shadow buckets are on.
@@ -40,7 +40,7 @@ pub struct Frame<'a> {
 }
 
 /// The whole screen.
-pub fn screen(frame: &Frame<'_>) -> String {
+pub(crate) fn screen(frame: &Frame<'_>) -> String {
     let mut text = String::from(HOME);
     // Writing to a String cannot fail.
     let _ = write_screen(&mut text, frame);
@@ -48,7 +48,7 @@ pub fn screen(frame: &Frame<'_>) -> String {
 }
 
 /// One line for a log.
-pub fn line(frame: &Frame<'_>) -> String {
+pub(crate) fn line(frame: &Frame<'_>) -> String {
     let sum = |of: fn(&Tally) -> u64| frame.tallies.iter().map(of).sum::<u64>();
     format!(
         "{:>4.0} s  shadow buckets {:>3}  demand {:>5}/s  admitted {:>5}/s ({} within forecast)  denied: pool {:>4}/s, contract {:>4}/s",
@@ -75,7 +75,7 @@ fn write_screen(text: &mut String, frame: &Frame<'_>) -> std::fmt::Result {
     )?;
     writeln!(
         text,
-        "upstream and pool {:.0}/s   contracts together {:.0}/s   served {}   turned away by the upstream {}\n",
+        "pool {:.0}/s   contracts together {:.0}/s   served {}   turned away by the upstream {}\n",
         scenario.capacity_per_s,
         scenario.customers.iter().map(|c| c.rate_per_s).sum::<f64>(),
         frame.upstream.0,

@@ -22,7 +22,9 @@ extern "C" fn forebay_check_model(pointer: *const u8, length: usize) -> u64 {
         // runs meanwhile.
         unsafe { std::slice::from_raw_parts(pointer, length) }
     };
-    let verdict = verdict(file, &Limits::default(), BATCH_ROWS).into_bytes().leak();
+    let verdict = verdict(file, &Limits::default(), BATCH_ROWS)
+        .into_bytes()
+        .leak();
     let (start, length) = (verdict.as_ptr() as usize as u64, verdict.len() as u64);
     (start << 32) | (length & u64::from(u32::MAX))
 }

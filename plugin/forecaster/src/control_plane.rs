@@ -200,10 +200,16 @@ impl ControlPlane {
         match self.inbox.work(host, ledger, now_us) {
             Applied::Idle => return false,
             Applied::Piece => {}
+            Applied::Reseeded => {
+                self.identity.renew(host);
+                self.reply_applied = 0;
+            }
             Applied::Granted(holdings) => host.increment(Metric::GrantsApplied, holdings),
             Applied::Policy(epoch) => {
                 host.log(Level::Info, &format!("policy epoch {epoch} is in force"))
             }
+            // After a renewal the reply belongs to an incarnation that is over.
+            Applied::Reply(sequence) if sequence > self.identity.last_sequence() => {}
             Applied::Reply(sequence) => self.reply_applied = sequence,
             Applied::Failed(error) => {
                 host.increment(Metric::LedgerConflicts, 1);

@@ -405,7 +405,8 @@ impl<H: Host> Forecaster<H> {
             ceiling: &ceiling,
         };
         let mut failed = None;
-        while failed.is_none() && inference.may_start(|unit_us| budget.allows(&self.host, unit_us)) {
+        while failed.is_none() && inference.may_start(|unit_us| budget.allows(&self.host, unit_us))
+        {
             let model = self.models.running_mut().map(|running| &mut running.model);
             match inference.work(&self.host, table, model, &request) {
                 Progress::Idle => break,

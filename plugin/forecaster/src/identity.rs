@@ -35,10 +35,26 @@ impl Identity {
         })
     }
 
+    /// The ledger was seeded anew while this VM lived: what had been granted is gone, and the control plane must know.
+    pub fn renew(&mut self, host: &impl Host) {
+        self.incarnation = host
+            .wall_ms()
+            .wrapping_shl(20)
+            .max(self.incarnation.wrapping_add(1));
+        self.sequence = 0;
+        self.store(host);
+    }
+
     /// The number of the next sync, noted before it is sent: a number is never used twice.
     pub fn next_sequence(&mut self, host: &impl Host) -> u64 {
         self.sequence = self.sequence.saturating_add(1);
         self.store(host);
+        self.sequence
+    }
+
+    /// The number of the last sync of this incarnation.
+    #[must_use]
+    pub fn last_sequence(&self) -> u64 {
         self.sequence
     }
 

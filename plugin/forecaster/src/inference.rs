@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use forebay_core::policy::ContractIndex;
 use forebay_forecast::{Batch, Blender, Model, Quantiles, Source, TrackSettings};
 
-use crate::host::Host;
+use crate::host::{Host, Metric};
 use crate::series::{Forecast, SeriesKey, SeriesTable, SlotId};
 
 /// Customers in one run of the network.
@@ -216,6 +216,7 @@ impl Inference {
         let result = model.run(batch);
         batch.clear();
         let took_us = host.monotonic_us().saturating_sub(started_us);
+        host.record(Metric::BatchUs, took_us);
         // Follows a slower machine at once and a faster one slowly: the guess guards the tick's budget.
         self.run_us = took_us.max(self.run_us.saturating_mul(7) / 8).max(1);
         match result {

@@ -22,6 +22,7 @@ pub struct Shared<'a, H>(pub &'a H);
 pub struct Ledger {
     core: Option<CoreLedger>,
     policy: Option<Policy>,
+    adopted: bool,
 }
 
 /// A page, counted through both regions: policy customers first.
@@ -115,7 +116,7 @@ impl Ledger {
         {
             self.reread_policy(host);
         }
-        before != after
+        std::mem::take(&mut self.adopted) || before != after
     }
 
     /// Reads the policy again, after it was replaced.
@@ -126,9 +127,10 @@ impl Ledger {
             .and_then(|core| core.read_policy(&mut Shared(host)).ok().flatten());
     }
 
-    /// Takes the ledger that was seeded by us.
+    /// Takes the ledger that was seeded by us; the next refresh says that it has another shape.
     pub fn adopt(&mut self, core: CoreLedger) {
         self.core = Some(core);
+        self.adopted = true;
     }
 
     /// The core's ledger.

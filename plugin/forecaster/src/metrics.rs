@@ -32,6 +32,8 @@ pub enum Metric {
     SeriesEvicted,
     /// CPU-bound time of a tick, model swaps left out.
     TickUs,
+    /// Time of one batch in the network, whether all of its rows are used or not.
+    BatchUs,
     /// Forecasts computed by the network.
     ForecastsNetwork,
     /// Shadow refills written that came from the network.
@@ -60,7 +62,7 @@ pub enum MetricKind {
 }
 
 /// All metrics in the order of [`Metric`]: kind and name.
-pub const METRICS: [(Metric, MetricKind, &str); 19] = [
+pub const METRICS: [(Metric, MetricKind, &str); 20] = [
     (
         Metric::SyncOk,
         MetricKind::Counter,
@@ -112,6 +114,11 @@ pub const METRICS: [(Metric, MetricKind, &str); 19] = [
         Metric::TickUs,
         MetricKind::Histogram,
         "forebay.forecaster_tick_us",
+    ),
+    (
+        Metric::BatchUs,
+        MetricKind::Histogram,
+        "forebay.forecast_batch_us",
     ),
     (
         Metric::ForecastsNetwork,

@@ -5,7 +5,7 @@
 //! A walk is spread over as many ticks as its budget needs; the next one starts a period after it, or at once when a step of the
 //! calendar begins.
 
-use forebay_core::ledger::Entry;
+use forebay_core::ledger::{Entry, Region};
 use forebay_core::policy::Policy;
 use forebay_core::resource::ResourceIndex;
 
@@ -18,7 +18,7 @@ use crate::shadow::ShadowWriter;
 use crate::sync::{Outbox, Windows};
 
 /// Time from the start of one walk to the next, unless a step begins.
-const PERIOD_US: u64 = 100_000;
+const PERIOD_US: u64 = 200_000;
 
 /// Growth of a deviation in one look, below which it is noise: one token.
 const DEVIATION_MICRO_LEAST: u64 = 1_000_000;
@@ -105,7 +105,12 @@ impl Scan {
             return false;
         };
         let following = place.saturating_add(1);
-        self.next = (following < self.pages).then_some(following);
+        // Where strangers are denied, their pages stay empty.
+        let pages = match (policy.unknown_contract(), ledger.state()) {
+            (None, Some(state)) => state.layout.pages(Region::Policy),
+            _ => self.pages,
+        };
+        self.next = (following < pages).then_some(following);
         self.entries.clear();
         let index = usize::try_from(place).unwrap_or(usize::MAX);
         let seen = self.seen.get(index).copied().filter(|cas| *cas != 0);

@@ -88,6 +88,8 @@ pub enum Applied {
     Idle,
     /// A piece was applied.
     Piece,
+    /// The ledger was seeded anew and lost what had been granted: it is another incarnation from here on.
+    Reseeded,
     /// Grants reached so many holdings.
     Granted(u64),
     /// The policy of this epoch is in force.
@@ -286,8 +288,12 @@ impl Inbox {
         let mut data = Shared(host);
         match piece {
             Piece::PutPolicy { policy } => {
-                put_policy(host, ledger, &policy, self.size, now_us)?;
-                Ok(Applied::Piece)
+                let lost_grants = put_policy(host, ledger, &policy, self.size, now_us)?;
+                Ok(if lost_grants {
+                    Applied::Reseeded
+                } else {
+                    Applied::Piece
+                })
             }
             Piece::Install { customers, whole } => {
                 let (core, _) = ready(ledger, now_us)?;
@@ -324,7 +330,10 @@ impl Inbox {
                 apply_grants(host, ledger, page, &grants, now_us).map(Applied::Granted)
             }
             Piece::Pools(pools) => {
-                let (core, conditions) = ready(ledger, now_us)?;
+                // Before the first policy there is nothing to lease yet, and each reply says it again.
+                let Some((core, conditions)) = ledger.at(now_us) else {
+                    return Ok(Applied::Piece);
+                };
                 core.edit_pools(&mut data, &conditions, |all| {
                     for (resource, grant) in &pools {
                         all.apply_grant(
@@ -342,7 +351,9 @@ impl Inbox {
                 until,
                 fallback_until,
             } => {
-                let (core, conditions) = ready(ledger, now_us)?;
+                let Some((core, conditions)) = ledger.at(now_us) else {
+                    return Ok(Applied::Piece);
+                };
                 let now = conditions.now;
                 core.edit_state(&mut data, |state| {
                     state.lease = state.lease.renewed(now, until, fallback_until)
@@ -355,14 +366,15 @@ impl Inbox {
 }
 
 /// Seeds the ledger if there is none for these resources, and puts the policy in place of the one before. Contracts keep their rows from
-/// one policy to the next (the control plane sees to it), so entries that are not installed yet stay right.
+/// one policy to the next (the control plane sees to it), so entries that are not installed yet stay right. Returns true when granted
+/// tokens were lost with the ledger before.
 fn put_policy(
     host: &impl Host,
     ledger: &mut Ledger,
     policy: &Policy,
     size: LedgerSize,
     now_us: u64,
-) -> Result<(), CoreError> {
+) -> Result<bool, CoreError> {
     let mut data = Shared(host);
     let mark = State::resources_mark_of(
         policy
@@ -373,6 +385,10 @@ fn put_policy(
     let fits = ledger
         .state()
         .is_some_and(|state| state.resources_mark == mark && state.mode() != Mode::StandAlone);
+    let lost_grants = !fits
+        && ledger
+            .state()
+            .is_some_and(|state| state.mode() == Mode::Granted);
     if !fits {
         // Nothing of the policy is on the pages yet: epoch 0.
         let unapplied = Policy {
@@ -392,7 +408,7 @@ fn put_policy(
     };
     core.write_policy(&mut data, policy)?;
     ledger.reread_policy(host);
-    Ok(())
+    Ok(lost_grants)
 }
 
 fn apply_grants(

@@ -1,15 +1,27 @@
 //! A gateway without an Envoy: shared data, clocks and an outbox in memory, and time that only moves when a test says so.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "shared by the test binaries, each of which uses its part"
+)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed step must stop the test"
+)]
+
+pub mod plane;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use forebay_forecaster::host::{
-    CallId, Cas, DispatchRefused, Host, HttpCall, Metric, StoreError,
-};
+use forebay_forecaster::host::{CallId, Cas, DispatchRefused, Host, HttpCall, Metric, StoreError};
 
 /// A handle on the gateway: clones see the same gateway, so a test can look while the forecaster holds one.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct World(Rc<RefCell<State>>);
 
 /// An HTTP call that the forecaster has started.
@@ -21,7 +33,7 @@ pub struct Sent {
     pub body: Vec<u8>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     now_us: u64,
     wall_ms: u64,
@@ -88,7 +100,12 @@ impl World {
     }
 
     pub fn metric(&self, metric: Metric) -> u64 {
-        self.0.borrow().metrics.get(&(metric as usize)).copied().unwrap_or(0)
+        self.0
+            .borrow()
+            .metrics
+            .get(&(metric as usize))
+            .copied()
+            .unwrap_or(0)
     }
 
     pub fn log(&self) -> Vec<String> {
@@ -142,7 +159,11 @@ impl Host for World {
         let sent = Sent {
             call: state.next_call,
             cluster: call.cluster.to_owned(),
-            headers: call.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            headers: call
+                .headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             body: call.body.to_vec(),
         };
         let id = sent.call;
@@ -155,7 +176,12 @@ impl Host for World {
     }
 
     fn increment(&self, metric: Metric, by: u64) {
-        *self.0.borrow_mut().metrics.entry(metric as usize).or_default() += by;
+        *self
+            .0
+            .borrow_mut()
+            .metrics
+            .entry(metric as usize)
+            .or_default() += by;
     }
 
     fn log(&self, _level: log::Level, line: &str) {

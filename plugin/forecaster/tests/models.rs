@@ -1,0 +1,307 @@
+//! The life of a model in the gateway: offered, verified, fetched, checked, run, replaced, refused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed step must stop the test"
+)]
+
+#[allow(unreachable_pub, reason = "shared with the tests of forebay-forecast")]
+#[path = "../../../forecast/tests/fixture/mod.rs"]
+mod fixture;
+mod world;
+
+use ed25519_dalek::{Signer, SigningKey};
+use forebay_forecaster::Forecaster;
+use forebay_forecaster::host::{HttpAnswer, Metric};
+use forebay_wire::key;
+use forebay_wire::model::{ModelStatement, ReleaseKind};
+use forebay_wire::sync::{ModelRelease, ModelState, SyncRequest, Window};
+use sha2::{Digest, Sha256};
+
+use world::World;
+use world::plane::{answer, environment, granted, next_sync, reply_to, ticks, use_tokens};
+
+fn signing_key() -> SigningKey {
+    SigningKey::from_bytes(&[9; 32])
+}
+
+fn config() -> String {
+    let public: String = signing_key()
+        .verifying_key()
+        .to_bytes()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!(
+        r#"{{"version": 1, "control_plane": {{"cluster": "plane", "gateway_id": "gw-1"}},
+            "series": {{"step_s": 600}}, "calendar": {{"speed_up": 600, "wall_start_ms": 1760000000000, "calendar_start_ms": 1760000400000}},
+            "model": {{"public_keys": ["{public}"]}}}}"#
+    )
+}
+
+fn release(epoch: u64, kind: ReleaseKind, file: &[u8]) -> ModelRelease {
+    let digest: [u8; 32] = Sha256::digest(file).into();
+    let statement = ModelStatement {
+        digest,
+        epoch,
+        kind,
+    };
+    ModelRelease {
+        epoch,
+        digest: digest.to_vec(),
+        kind: u32::from(kind.code()),
+        signature: signing_key()
+            .sign(&statement.to_bytes())
+            .to_bytes()
+            .to_vec(),
+        path: "/v1/models/file".to_owned(),
+        bytes: u64::try_from(file.len()).unwrap(),
+    }
+}
+
+/// Answers syncs with `release` and downloads with `file` until the forecaster says how the offer fared.
+fn offer(
+    world: &World,
+    forecaster: &mut Forecaster<World>,
+    release: &ModelRelease,
+    file: &[u8],
+) -> SyncRequest {
+    let mut offered = false;
+    for _ in 0..50 {
+        let sent = next_sync(world, forecaster);
+        if sent.body.is_empty() {
+            forecaster.on_http_response(
+                sent.call,
+                HttpAnswer {
+                    status: 200,
+                    body: file.to_vec(),
+                },
+            );
+            continue;
+        }
+        let (request, mut reply) = reply_to(&sent);
+        let status = request.model_status.clone().unwrap();
+        if offered && status.state() != ModelState::Fetching {
+            forecaster.on_http_response(sent.call, answer(&reply));
+            return request;
+        }
+        offered = true;
+        reply.model = Some(release.clone());
+        forecaster.on_http_response(sent.call, answer(&reply));
+    }
+    panic!("the offer was never decided; log: {:?}", world.log());
+}
+
+fn gateway(world: &World) -> Forecaster<World> {
+    drop(granted(world, 2, 30));
+    Forecaster::configure(world.clone(), config().as_bytes(), &environment()).unwrap()
+}
+
+#[test]
+fn a_signed_model_runs_and_a_roll_back_needs_no_second_download() {
+    let world = World::new();
+    let mut forecaster = gateway(&world);
+    let first = fixture::bytes(&fixture::good());
+    let mut changed = fixture::good();
+    fixture::set_metadata(&mut changed, "family", "\"another\"");
+    let second = fixture::bytes(&changed);
+    let status = offer(
+        &world,
+        &mut forecaster,
+        &release(1, ReleaseKind::Release, &first),
+        &first,
+    )
+    .model_status
+    .unwrap();
+    assert_eq!(
+        (status.state(), status.epoch),
+        (ModelState::Running, 1),
+        "{}",
+        status.message
+    );
+    let status = offer(
+        &world,
+        &mut forecaster,
+        &release(2, ReleaseKind::Release, &second),
+        &second,
+    )
+    .model_status
+    .unwrap();
+    assert_eq!(
+        (status.state(), status.epoch),
+        (ModelState::Running, 2),
+        "{}",
+        status.message
+    );
+    let back = release(3, ReleaseKind::RollBack, &first);
+    let status = offer(&world, &mut forecaster, &back, b"never asked for")
+        .model_status
+        .unwrap();
+    assert_eq!(
+        (status.state(), status.epoch),
+        (ModelState::Running, 3),
+        "{}",
+        status.message
+    );
+    assert_eq!(status.digest, back.digest);
+}
+
+#[test]
+fn whatever_is_wrong_with_an_offer_the_last_good_model_runs_on_and_the_reason_is_told() {
+    let world = World::new();
+    let mut forecaster = gateway(&world);
+    let good = fixture::bytes(&fixture::good());
+    offer(
+        &world,
+        &mut forecaster,
+        &release(5, ReleaseKind::Release, &good),
+        &good,
+    );
+    let mut golden = fixture::good();
+    fixture::set_metadata(&mut golden, "golden_output", "[1.0]");
+    let wrong_golden = fixture::bytes(&golden);
+    let truncated = &good[..good.len() / 2];
+    let unsigned = ModelRelease {
+        signature: vec![7; 64],
+        ..release(9, ReleaseKind::Release, &good)
+    };
+    let huge = ModelRelease {
+        bytes: 1 << 40,
+        ..release(10, ReleaseKind::Release, &good)
+    };
+    for (number, (offered, file, reason)) in [
+        (
+            release(4, ReleaseKind::Release, &good),
+            good.as_slice(),
+            "not above epoch 5",
+        ),
+        (
+            release(6, ReleaseKind::Release, &good),
+            b"other bytes".as_slice(),
+            "SHA-256",
+        ),
+        (release(7, ReleaseKind::Release, truncated), truncated, ""),
+        (
+            release(8, ReleaseKind::Release, &wrong_golden),
+            wrong_golden.as_slice(),
+            "golden",
+        ),
+        (unsigned, good.as_slice(), "signature"),
+        (huge, good.as_slice(), "max_bytes"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let status = offer(&world, &mut forecaster, &offered, file)
+            .model_status
+            .unwrap();
+        assert_eq!(status.state(), ModelState::Refused, "offer {number}");
+        assert!(
+            status.message.contains(reason),
+            "offer {number}: {}",
+            status.message
+        );
+        assert_eq!(status.epoch, 5, "offer {number}");
+        assert_eq!(
+            world.metric(Metric::ModelRefused),
+            u64::try_from(number).unwrap() + 1
+        );
+    }
+}
+
+#[test]
+fn a_trap_does_not_open_the_door_to_older_models() {
+    let world = World::new();
+    let mut forecaster = gateway(&world);
+    let good = fixture::bytes(&fixture::good());
+    offer(
+        &world,
+        &mut forecaster,
+        &release(5, ReleaseKind::Release, &good),
+        &good,
+    );
+    let mut forecaster =
+        Forecaster::configure(world.clone(), config().as_bytes(), &environment()).unwrap();
+    let status = offer(
+        &world,
+        &mut forecaster,
+        &release(4, ReleaseKind::Release, &good),
+        &good,
+    )
+    .model_status
+    .unwrap();
+    assert_eq!(status.state(), ModelState::Refused);
+    let status = offer(
+        &world,
+        &mut forecaster,
+        &release(5, ReleaseKind::Release, &good),
+        &good,
+    )
+    .model_status
+    .unwrap();
+    assert_eq!(
+        (status.state(), status.epoch),
+        (ModelState::Running, 5),
+        "{}",
+        status.message
+    );
+}
+
+#[test]
+fn the_network_forecasts_from_the_start_when_the_window_comes_with_the_sync() {
+    let world = World::new();
+    let mut forecaster = gateway(&world);
+    let good = fixture::bytes(&fixture::good());
+    offer(
+        &world,
+        &mut forecaster,
+        &release(1, ReleaseKind::Release, &good),
+        &good,
+    );
+    for _ in 0..10 {
+        let sent = next_sync(&world, &mut forecaster);
+        let (request, mut reply) = reply_to(&sent);
+        reply.step_now = 500;
+        reply.windows = request
+            .windows_wanted
+            .iter()
+            .map(|wish| Window {
+                hash_high: wish.hash_high,
+                hash_low: wish.hash_low,
+                resource: 0,
+                step_ms: 1_000,
+                newest_step: 499,
+                usage: vec![30.0; 400],
+                mask: vec![0xff; 50],
+            })
+            .collect();
+        forecaster.on_http_response(sent.call, answer(&reply));
+    }
+    let (high, low) = key::CustomerHash([1; 16]).parts();
+    let mut seen = Vec::new();
+    for _ in 0..20 {
+        use_tokens(&world, 1, 30, 0);
+        ticks(&world, &mut forecaster, 25);
+        for sent in world.take_sent() {
+            let (request, reply) = reply_to(&sent);
+            seen.extend(
+                request
+                    .forecasts
+                    .iter()
+                    .filter(|of| (of.hash_high, of.hash_low) == (high, low))
+                    .copied(),
+            );
+            forecaster.on_http_response(sent.call, answer(&reply));
+        }
+    }
+    assert!(!seen.is_empty());
+    assert!(seen.iter().all(|forecast| forecast.by_network), "{seen:?}");
+    assert!(
+        seen.iter()
+            .all(|of| of.low_per_s <= of.median_per_s && of.median_per_s <= of.high_per_s),
+        "{seen:?}"
+    );
+    assert!(world.metric(Metric::ShadowRefillsNetwork) > 0);
+    assert_eq!(world.metric(Metric::ShadowRefillsFallback), 0);
+}

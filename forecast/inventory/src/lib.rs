@@ -81,6 +81,7 @@ mod kind {
     /// A type and its only value have the same name, so that both `iter::<T>.into_iter()` and `iter::<T>()` work.
     #[allow(non_camel_case_types)]
     pub enum iter<T> {
+        /// Never made.
         #[doc(hidden)]
         __Phantom(crate::phantom::Phantom<T>),
         iter,

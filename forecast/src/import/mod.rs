@@ -35,42 +35,46 @@ pub(crate) use tensors::check_initializers;
 /// Wires one node and returns its outputs.
 type Wire = fn(&mut Wiring<'_>) -> Result<Vec<OutletId>, Refusal>;
 
-/// The operators that a model may use.
+/// The operators that a model may use. `docs/reference/onnx.md` lists them, and a test holds it to this table.
+const OPERATORS: &[(&str, Wire)] = &[
+    ("Abs", math::abs),
+    ("Add", math::add),
+    ("Clip", math::clip),
+    ("Concat", layout::concat),
+    ("Constant", tensors::constant),
+    ("Div", math::div),
+    ("Exp", math::exp),
+    ("GRU", gru::gru),
+    ("Gemm", product::gemm),
+    ("Identity", layout::identity),
+    ("Log", math::log),
+    ("MatMul", product::matmul),
+    ("Max", math::max),
+    ("Min", math::min),
+    ("Mul", math::mul),
+    ("Neg", math::neg),
+    ("ReduceMax", reduce::max),
+    ("ReduceMean", reduce::mean),
+    ("ReduceMin", reduce::min),
+    ("ReduceSum", reduce::sum),
+    ("Relu", math::relu),
+    ("Reshape", layout::reshape),
+    ("Sigmoid", math::sigmoid),
+    ("Slice", layout::slice),
+    ("Softplus", math::softplus),
+    ("Sqrt", math::sqrt),
+    ("Squeeze", layout::squeeze),
+    ("Sub", math::sub),
+    ("Tanh", math::tanh),
+    ("Transpose", layout::transpose),
+    ("Unsqueeze", layout::unsqueeze),
+];
+
 fn operator(op_type: &str) -> Option<Wire> {
-    Some(match op_type {
-        "Abs" => math::abs,
-        "Add" => math::add,
-        "Clip" => math::clip,
-        "Concat" => layout::concat,
-        "Constant" => tensors::constant,
-        "Div" => math::div,
-        "Exp" => math::exp,
-        "GRU" => gru::gru,
-        "Gemm" => product::gemm,
-        "Identity" => layout::identity,
-        "Log" => math::log,
-        "MatMul" => product::matmul,
-        "Max" => math::max,
-        "Min" => math::min,
-        "Mul" => math::mul,
-        "Neg" => math::neg,
-        "ReduceMax" => reduce::max,
-        "ReduceMean" => reduce::mean,
-        "ReduceMin" => reduce::min,
-        "ReduceSum" => reduce::sum,
-        "Relu" => math::relu,
-        "Reshape" => layout::reshape,
-        "Sigmoid" => math::sigmoid,
-        "Slice" => layout::slice,
-        "Softplus" => math::softplus,
-        "Sqrt" => math::sqrt,
-        "Squeeze" => layout::squeeze,
-        "Sub" => math::sub,
-        "Tanh" => math::tanh,
-        "Transpose" => layout::transpose,
-        "Unsqueeze" => layout::unsqueeze,
-        _ => return None,
-    })
+    OPERATORS
+        .iter()
+        .find(|(name, _)| *name == op_type)
+        .map(|(_, wire)| *wire)
 }
 
 /// An input of the contract: its name and its shape for a batch.
@@ -337,4 +341,35 @@ fn check_output_shape(graph: &TypedModel, expected: &[usize]) -> Result<(), Mode
         "the graph makes {:?} {shape:?}, the metadata says F32 {expected:?}",
         fact.datum_type
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_lists_every_operator_and_no_other() {
+        let text = include_str!("../../../docs/reference/onnx.md");
+        let (_, rest) = text.split_once("## Operators").unwrap();
+        let rows = rest
+            .lines()
+            .skip_while(|line| !line.starts_with("|---"))
+            .skip(1);
+        let documented: Vec<&str> = rows
+            .take_while(|line| line.starts_with('|'))
+            .flat_map(|line| {
+                line.split('|')
+                    .nth(1)
+                    .unwrap()
+                    .split('`')
+                    .skip(1)
+                    .step_by(2)
+            })
+            .collect();
+        let mut registered: Vec<&str> = OPERATORS.iter().map(|(name, _)| *name).collect();
+        registered.sort_unstable();
+        let mut sorted = documented.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, registered);
+    }
 }

@@ -13,17 +13,23 @@
 
 use std::process::ExitCode;
 
+mod call;
 mod filter;
+mod forecast;
 mod load;
 mod report;
+mod singleton;
+mod size;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let bench = std::env::args().nth(1).unwrap_or_default();
     let outcome = match bench.as_str() {
         "filter" => filter::run().await,
+        "forecast" => forecast::run().await,
+        "size" => size::run().await,
         _ => {
-            eprintln!("usage: forebay-bench filter");
+            eprintln!("usage: forebay-bench filter | forecast | size");
             return ExitCode::from(2);
         }
     };

@@ -84,6 +84,7 @@ mod kind {
         /// Never made.
         #[doc(hidden)]
         __Phantom(crate::phantom::Phantom<T>),
+        /// All registrations of `T`.
         iter,
     }
 
@@ -105,18 +106,14 @@ pub const fn is_kept(module_path: &str) -> bool {
 
 /// Whether a module path is `crate_name` or inside it.
 const fn lies_in(module_path: &str, crate_name: &str) -> bool {
-    let (path, name) = (module_path.as_bytes(), crate_name.as_bytes());
-    if path.len() < name.len() {
-        return false;
-    }
-    let mut i = 0;
-    while i < name.len() {
-        if path[i] != name[i] {
+    let (mut path, mut name) = (module_path.as_bytes(), crate_name.as_bytes());
+    while let ([letter, path_rest @ ..], [wanted, name_rest @ ..]) = (path, name) {
+        if *letter != *wanted {
             return false;
         }
-        i += 1;
+        (path, name) = (path_rest, name_rest);
     }
-    path.len() == name.len() || path[name.len()] == b':'
+    name.is_empty() && matches!(path, [] | [b':', ..])
 }
 
 /// Makes a type collectable.

@@ -133,11 +133,14 @@ impl Chunk {
         let exempt = self.exempt;
         let holding = self.holdings.at_mut(resource);
         if difference > Micro::ZERO {
-            if !exempt && !holding.has(difference) {
-                return difference;
-            }
-            holding.spend(difference, exempt);
-            return Micro::ZERO;
+            // What the chunk holds goes first: tokens left in it would still be spent while the ledger is in debt.
+            let paid = if exempt {
+                difference
+            } else {
+                difference.min(holding.tokens().at_least_zero())
+            };
+            holding.spend(paid, exempt);
+            return difference.minus(paid);
         }
         let back = Micro::ZERO.minus(difference);
         holding.spent = holding.spent.minus(back);
@@ -282,11 +285,6 @@ impl ChunkHolding {
         [claimed, plain, drawn, spent, deviation, denied, refund]
             .iter()
             .all(|amount| *amount == Micro::ZERO)
-    }
-
-    #[inline]
-    const fn has(&self, cost: Micro) -> bool {
-        self.tokens().get() >= cost.get()
     }
 
     /// Spends a cost that is covered; whether the shadow bucket had foreseen all of it.

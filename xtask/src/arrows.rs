@@ -59,6 +59,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("forebay-noop", &[]),
+    // Takes the place of the crate of this name: see its manifest.
+    ("inventory", &[]),
     ("inventory", &[]),
     ("xtask", &[]),
 ];

@@ -8,7 +8,6 @@ const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_con
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
-const H2: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 
 /// Everything that one Envoy process is started with.
@@ -170,7 +169,7 @@ impl Bootstrap {
             &direct_route(),
             Vec::new(),
         ));
-        let mut clusters = vec![cluster("hop", hop, false)];
+        let mut clusters = vec![cluster("hop", hop)];
         clusters.extend(self.clusters.iter().cloned());
         let mut bootstrap = json!({
             "admin": { "address": tcp_address(0) },
@@ -194,8 +193,8 @@ impl Bootstrap {
 }
 
 /// A static cluster with one endpoint.
-pub(crate) fn cluster(name: &str, address: Value, http2: bool) -> Value {
-    let mut cluster = json!({
+pub(crate) fn cluster(name: &str, address: Value) -> Value {
+    json!({
         "name": name,
         "type": "STATIC",
         "connect_timeout": "2s",
@@ -207,16 +206,7 @@ pub(crate) fn cluster(name: &str, address: Value, http2: bool) -> Value {
         "circuit_breakers": { "thresholds": [{
             "max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000,
         }] },
-    });
-    if http2 {
-        cluster["typed_extension_protocol_options"] = json!({
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": H2,
-                "explicit_http_config": { "http2_protocol_options": {} },
-            },
-        });
-    }
-    cluster
+    })
 }
 
 pub(crate) fn tcp_address(port: u16) -> Value {

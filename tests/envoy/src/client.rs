@@ -12,7 +12,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 
 /// What is spoken on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,21 @@ pub struct Reply {
 impl Client {
     /// Connects; the connection lives until the client is dropped.
     pub async fn connect(address: SocketAddr, protocol: Protocol) -> Result<Self> {
-        let stream = TcpStream::connect(address)
+        Self::connect_from(SocketAddr::from(([127, 0, 0, 1], 0)), address, protocol).await
+    }
+
+    /// Connects from an address of this machine: all of 127.0.0.0/8 is.
+    pub async fn connect_from(
+        from: SocketAddr,
+        address: SocketAddr,
+        protocol: Protocol,
+    ) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket
+            .bind(from)
+            .with_context(|| format!("cannot send from {from}"))?;
+        let stream = socket
+            .connect(address)
             .await
             .with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
@@ -167,7 +181,7 @@ impl Reply {
 }
 
 /// A gRPC message with its five bytes in front.
-pub fn grpc_frame(message: &[u8]) -> Bytes {
+fn grpc_frame(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(message.len() + 5);
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));

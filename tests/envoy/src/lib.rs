@@ -15,13 +15,15 @@
 mod admission;
 mod bootstrap;
 mod client;
+mod control_plane;
 mod envoy;
 mod place;
 mod wait;
 
 pub use admission::{Admission, minimal_config};
 pub use bootstrap::{Bootstrap, Listener, Upstream, Wasm};
-pub use client::{Client, Protocol, Reply, grpc_frame};
+pub use client::{Client, Protocol, Reply};
+pub use control_plane::ControlPlane;
 pub use envoy::{Envoy, Options};
 pub use place::{artefact, binary, tool};
 pub use wait::until;

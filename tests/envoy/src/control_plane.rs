@@ -1,0 +1,216 @@
+//! A real `forebay serve` for tests, and the forecaster that talks to it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::bootstrap::{cluster, tcp_address};
+use crate::client::{Client, Protocol};
+use crate::place::{artefact, binary};
+
+const GATEWAY_TOKEN: &str = "gateway-token-of-a-test";
+const ADMIN_TOKEN: &str = "admin-token-of-a-test";
+const KEY_HASH_SECRET: &str = "000102030405060708090a0b0c0d0e0f";
+const SERVICE: &str = "type.googleapis.com/envoy.extensions.wasm.v3.WasmService";
+const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
+
+/// Opening a store takes milliseconds, but the machine may be busy.
+const LISTENS_WITHIN_POLLS: u32 = 600;
+const POLL: Duration = Duration::from_millis(50);
+
+/// A running control plane. Dropping it kills the process as `kill -9` does.
+#[derive(Debug)]
+pub struct ControlPlane {
+    process: Child,
+    folder: TempDir,
+    address: SocketAddr,
+    model_key: String,
+}
+
+// === impl ControlPlane ===
+
+impl ControlPlane {
+    /// Starts on an empty store.
+    pub async fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let forebay = binary("forebay")?;
+        let keygen = Command::new(&forebay)
+            .args(["model", "keygen", "--out"])
+            .arg(folder.path().join("model.key"))
+            .output()?;
+        let answer: Value = serde_json::from_slice(&keygen.stdout)
+            .context("forebay model keygen printed no JSON")?;
+        let model_key = answer["public_key"]
+            .as_str()
+            .context("no public key")?
+            .to_owned();
+        let process = serve(&folder, "127.0.0.1:0")?;
+        let mut plane = Self {
+            process,
+            folder,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            model_key,
+        };
+        plane.address = plane.listening().await?;
+        Ok(plane)
+    }
+
+    /// Ends it at once, without a chance to write anything.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again on the same store and port.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.process = serve(&self.folder, &self.address.to_string())?;
+        self.listening().await?;
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Calls the admin API; the answer's status and JSON.
+    pub async fn admin(&self, method: Method, path: &str, body: &Value) -> Result<(u16, Value)> {
+        self.send(method, path, "application/json", body.to_string().into())
+            .await
+    }
+
+    /// Uploads a model file; the answer's status and JSON.
+    pub async fn upload_model(&self, file: Vec<u8>) -> Result<(u16, Value)> {
+        self.send(
+            Method::POST,
+            "/v1/models",
+            "application/octet-stream",
+            file.into(),
+        )
+        .await
+    }
+
+    /// The bootstrap extension with the forecaster, which shares the ledger of `vm_id`.
+    pub fn forecaster(&self, vm_id: &str) -> Result<Value> {
+        let config = json!({
+            "version": 1,
+            "control_plane": { "cluster": "control_plane", "gateway_id": "gateway-1", "sync_interval_ms": 100 },
+            "model": { "public_keys": [self.model_key] },
+        });
+        Ok(json!({
+            "name": "envoy.bootstrap.wasm",
+            "typed_config": {
+                "@type": SERVICE,
+                "singleton": true,
+                "config": {
+                    "name": "forecaster",
+                    "vm_config": {
+                        "vm_id": vm_id,
+                        "runtime": "envoy.wasm.runtime.v8",
+                        "code": { "local": { "filename": artefact("forecaster")? } },
+                        "environment_variables": { "host_env_keys": Self::environment_names() },
+                    },
+                    "configuration": { "@type": STRING, "value": config.to_string() },
+                },
+            },
+        }))
+    }
+
+    /// The cluster by which the forecaster reaches it.
+    pub fn cluster(&self) -> Value {
+        cluster("control_plane", tcp_address(self.address.port()))
+    }
+
+    /// What Envoy must have in its environment.
+    pub fn environment() -> Vec<(String, String)> {
+        let values = [GATEWAY_TOKEN, KEY_HASH_SECRET].map(str::to_owned);
+        Self::environment_names().into_iter().zip(values).collect()
+    }
+
+    /// The names of [`Self::environment`].
+    pub fn environment_names() -> Vec<String> {
+        ["FOREBAY_GATEWAY_TOKEN", "FOREBAY_KEY_HASH_SECRET"]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    /// What it logged since it was last started.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("forebay.log")).unwrap_or_default()
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content: &str,
+        body: Bytes,
+    ) -> Result<(u16, Value)> {
+        let mut client = Client::connect(self.address, Protocol::Http1).await?;
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let headers = [
+            ("authorization", bearer.as_bytes()),
+            ("content-type", content.as_bytes()),
+        ];
+        let reply = client.send(&method, path, &headers, body).await?;
+        Ok((
+            reply.status,
+            serde_json::from_slice(&reply.body).unwrap_or(Value::Null),
+        ))
+    }
+
+    async fn listening(&mut self) -> Result<SocketAddr> {
+        for _ in 0..LISTENS_WITHIN_POLLS {
+            if let Some(status) = self.process.try_wait()? {
+                bail!("forebay serve ended ({status}):\n{}", self.log());
+            }
+            let log = self.log();
+            if let Some(address) = log
+                .lines()
+                .find_map(|line| line.strip_prefix("listening on ")?.parse().ok())
+            {
+                return Ok(address);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        bail!("forebay serve does not listen:\n{}", self.log())
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        // Already ended is as good as killed.
+        let _killed = self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- forebay serve logged:\n{}", self.log());
+        }
+    }
+}
+
+fn serve(folder: &TempDir, listen: &str) -> Result<Child> {
+    let log = fs::File::create(folder.path().join("forebay.log"))?;
+    Command::new(binary("forebay")?)
+        .args(["serve", "--listen", listen])
+        .arg("--data")
+        .arg(folder.path().join("store"))
+        .arg("--forecaster-wasm")
+        .arg(artefact("forecaster")?)
+        .arg("--model-signing-key")
+        .arg(folder.path().join("model.key"))
+        .env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN)
+        .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+        .env("FOREBAY_KEY_HASH_SECRET", KEY_HASH_SECRET)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("cannot start forebay serve")
+}

@@ -69,7 +69,7 @@ mod tests {
             );
         }
         assert!(arrivals.is_sorted_by_key(|a| a.at_us));
-        assert!(arrivals.last().unwrap().at_us < 34_000_000);
+        assert!(arrivals.last().unwrap().at_us < 35_000_000);
     }
 
     #[test]

@@ -124,20 +124,21 @@ impl ControlPlane {
     }
 }
 impl ControlPlane {
-    /// Imports what each customer used before the replay, which starts `lead_steps` after the running step. The last
-    /// steps of the history are those that the lead takes, so they are left out and the days stay where they belong.
-    pub(crate) async fn import_history(
-        &self,
-        scenario: &Scenario,
-        lead_steps: usize,
-    ) -> Result<()> {
+    /// Imports what each customer used before the replay, which starts at `start_ms`, the edge of a step.
+    pub(crate) async fn import_history(&self, scenario: &Scenario, start_ms: u64) -> Result<()> {
+        let newest_step = start_ms / scenario.step_ms - 1;
         let series: Vec<Value> = scenario
             .customers
             .iter()
             .map(|c| {
-                let usage = &c.history[..c.history.len().saturating_sub(lead_steps)];
-                // NaN becomes null: a gap.
-                json!({ "key": c.name, "resource": "requests", "step_ms": scenario.step_ms, "usage": usage })
+                json!({
+                    "key": c.name,
+                    "resource": "requests",
+                    "step_ms": scenario.step_ms,
+                    "newest_step": newest_step,
+                    // NaN becomes null: a gap.
+                    "usage": c.history,
+                })
             })
             .collect();
         self.api

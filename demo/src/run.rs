@@ -29,8 +29,6 @@ const FRAMES_PER_LINE: u64 = 20;
 /// Time that Envoy, the first sync and the model each have to get ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
-/// From loading the history to the replay, in steps: the model is activated and takes it over meanwhile.
-const LEAD_STEPS: u64 = 2;
 /// From starting Envoy to the replay, as a guess: the calendar need not be exact to the step, only to the hour.
 const START_UP_MS: u64 = 8_000;
 
@@ -61,8 +59,8 @@ pub(crate) async fn run(stage: &Stage<'_>, shadow_on: bool, folder: &Path) -> Re
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut cast = Cast::start(stage, shadow_on, folder).await?;
-    cast.make_ready(stage.scenario).await?;
-    let (answers, refills) = replay(stage, shadow_on, &mut cast).await?;
+    let start_ms = cast.make_ready(stage.scenario).await?;
+    let (answers, refills) = replay(stage, shadow_on, start_ms, &mut cast).await?;
     Ok(RunOutcome::new(stage.scenario, &answers, refills))
 }
 
@@ -98,23 +96,13 @@ impl Cast {
         })
     }
 
-    /// Brings the gateway to the point where it forecasts by the network from a full window, at the edge of a step.
-    ///
-    /// The model is activated after the history is there: a gateway asks for windows when it takes over a model.
-    async fn make_ready(&mut self, scenario: &Scenario) -> Result<()> {
+    /// Waits until the gateway has its policy, and then for the edge of a step, which it returns in Unix time.
+    async fn make_ready(&mut self, scenario: &Scenario) -> Result<u64> {
         self.wait_for("policy", "forebay.policy_epoch").await?;
-        say("loading the history and activating the model");
-        let start_ms =
-            last_edge(unix_ms()?, scenario.step_ms) + (1 + LEAD_STEPS) * scenario.step_ms;
-        self.control_plane
-            .import_history(scenario, 1 + usize::try_from(LEAD_STEPS)?)
-            .await?;
-        self.control_plane.activate_model().await?;
-        self.wait_for("model", "forebay.model_epoch").await?;
         let now_ms = unix_ms()?;
-        let start_ms = start_ms.max(last_edge(now_ms, scenario.step_ms) + scenario.step_ms);
+        let start_ms = last_edge(now_ms, scenario.step_ms) + scenario.step_ms;
         tokio::time::sleep(Duration::from_millis(start_ms - now_ms)).await;
-        Ok(())
+        Ok(start_ms)
     }
 
     async fn wait_for(&mut self, what: &str, gauge: &str) -> Result<()> {
@@ -138,9 +126,14 @@ impl Cast {
 }
 
 /// Sends all requests while the view is drawn. Returns the answers, and the shadow refills after the warm-up.
+///
+/// The history is imported when the replay has begun, so that it ends where the replay starts and no idle steps lie in
+/// between. The model is activated after that: a gateway asks for usage windows when it takes over a model. Both happens
+/// during the warm-up.
 async fn replay(
     stage: &Stage<'_>,
     shadow_on: bool,
+    start_ms: u64,
     cast: &mut Cast,
 ) -> Result<(Vec<Answer>, Refills)> {
     let scenario = stage.scenario;
@@ -155,6 +148,10 @@ async fn replay(
         start,
         answers.clone(),
     ));
+    cast.control_plane
+        .import_history(scenario, start_ms)
+        .await?;
+    cast.control_plane.activate_model().await?;
     let mut tick = tokio::time::interval(FRAME);
     let mut frames = 0;
     let mut warm = None;

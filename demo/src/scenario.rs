@@ -33,10 +33,10 @@ const STEADY_HEADROOM: f64 = 1.3;
 /// Demand in a spike, in multiples of the capacity.
 const SPIKE_HEIGHT: f64 = 2.0;
 /// Steps from one spike to the next, and the steps that a spike lasts.
-const SPIKE_EVERY_STEPS: (f64, f64) = (3.0, 5.0);
-const SPIKE_STEPS: (f64, f64) = (2.0, 4.0);
+const SPIKE_EVERY_STEPS: (f64, f64) = (4.0, 7.0);
+const SPIKE_STEPS: (f64, f64) = (1.0, 2.0);
 /// Steps of traffic before anything is counted: buckets settle and the forecaster sees its first own steps.
-pub(crate) const WARM_UP_STEPS: usize = 4;
+pub(crate) const WARM_UP_STEPS: usize = 5;
 /// Depth of a standard bucket in seconds of its rate.
 const BURST_S: f64 = 1.0;
 /// Days of history that the control plane is given before the replay starts.
@@ -44,6 +44,8 @@ const HISTORY_DAYS: usize = 3;
 /// A series is fit for a steady customer if it is never idle and a step differs from the one before by less than this
 /// share of the mean, in the history.
 const STEADY_ROUGHNESS: f64 = 0.2;
+/// Nor does it jump by more than this share of its mean in the replay: who does is a spiker of its own.
+const STEADY_JUMP: f64 = 0.5;
 
 /// Names in the order of size; the last one is the spiker's.
 const NAMES: [&str; STEADY_SHARES.len() + 1] =
@@ -253,10 +255,15 @@ impl fmt::Display for Source {
     }
 }
 
-/// Mean step-to-step change in the history, in shares of the mean; `None` if the replay itself has gaps or idle steps.
+/// Mean step-to-step change in the history, in shares of the mean; `None` if the replay itself has gaps, idle steps or jumps.
 fn roughness(values: &[f64], history: usize) -> Option<f64> {
     let (history, replay) = values.split_at_checked(history)?;
-    if replay.iter().any(|v| v.is_nan() || *v <= 0.0) {
+    let jump = STEADY_JUMP * mean(replay);
+    if replay.iter().any(|v| v.is_nan() || *v <= 0.0)
+        || replay
+            .windows(2)
+            .any(|pair| (pair[1] - pair[0]).abs() > jump)
+    {
         return None;
     }
     let changes: Vec<f64> = history
@@ -317,7 +324,7 @@ mod tests {
             .iter()
             .filter(|c| c.role == Role::Steady)
             .collect();
-        let mean: f64 = steady.iter().flat_map(|c| &c.demand).sum::<f64>() / 34.0;
+        let mean: f64 = steady.iter().flat_map(|c| &c.demand).sum::<f64>() / 35.0;
         assert!((mean - 465.0).abs() < 1.0, "{mean}");
         let spikes: Vec<_> = scenario
             .customers

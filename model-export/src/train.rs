@@ -43,7 +43,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             seed: 1,
-            epochs: 12,
+            epochs: 16,
             patience: 4,
             minibatch: 256,
             rate: 4e-3,

@@ -1,7 +1,7 @@
 ;; Put around the shipped module by wasm-merge: after each fifth decision the VM traps, at the worst moment, when
 ;; tokens have left the ledger and the request has not gone on.
 (module
-  (import "admission" "proxy_on_request_headers" (func $decide (param i32 i32 i32) (result i32)))
+  (import "admission" "inner_on_request_headers" (func $decide (param i32 i32 i32) (result i32)))
   (global $decided (mut i32) (i32.const 0))
   (func (export "proxy_on_request_headers") (param $stream i32) (param $headers i32) (param $end i32) (result i32)
     (local $action i32)

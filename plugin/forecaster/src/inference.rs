@@ -151,7 +151,7 @@ impl Inference {
     /// A run that took longer than a whole budget, once, on a busy machine, must not be the last: the guess only follows
     /// runs. So a run that was put off for some ticks is tried all the same.
     pub fn may_start(&mut self, fits: impl Fn(u64) -> bool) -> bool {
-        if !self.must_run() {
+        if !self.is_run_due() {
             return fits(ROW_US);
         }
         if !fits(self.run_us) && self.put_off < PUT_OFF_MOST {
@@ -173,7 +173,7 @@ impl Inference {
         if self.output.is_some() {
             return self.blend_next(table, request);
         }
-        if self.must_run() {
+        if self.is_run_due() {
             return self.run(host, model);
         }
         let Some(slot) = self.queue.pop_front() else {
@@ -202,7 +202,9 @@ impl Inference {
         Progress::Worked
     }
 
-    fn must_run(&self) -> bool {
+    /// Whether a batch is complete and the network is what comes next.
+    #[must_use]
+    pub fn is_run_due(&self) -> bool {
         let full = self.batch.as_ref().is_some_and(Batch::is_full);
         self.output.is_none() && !self.rows.is_empty() && (full || self.queue.is_empty())
     }

@@ -6,7 +6,6 @@
     reason = "a failed step must stop the test"
 )]
 
-#[allow(unreachable_pub, reason = "shared with the tests of forebay-forecast")]
 #[path = "../../../forecast/tests/fixture/mod.rs"]
 mod fixture;
 mod world;

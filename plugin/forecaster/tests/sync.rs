@@ -145,7 +145,7 @@ fn a_lease_counts_from_sending_and_a_silent_control_plane_lets_it_lapse() {
     // Nobody answers any more: the rate refills to the end of the lease and not a token further.
     ticks(&world, &mut forecaster, 1_000);
     let at_end = level(&world, 0);
-    assert!(at_end <= 35 * TOKEN && at_end >= 30 * TOKEN, "{at_end}");
+    assert!((30 * TOKEN..=35 * TOKEN).contains(&at_end), "{at_end}");
     ticks(&world, &mut forecaster, 1_000);
     assert_eq!(level(&world, 0), at_end);
 }

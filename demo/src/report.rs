@@ -154,6 +154,13 @@ impl Comparison {
             "tokens admitted above a contract, any interval",
             self.over_admission()
         )?;
+        let failed = self.on.total(|c| c.failed) + self.off.total(|c| c.failed);
+        if failed > 0 {
+            writeln!(
+                text,
+                "{failed} requests were not answered in time: this machine was too busy for the figures to count"
+            )?;
+        }
         writeln!(
             text,
             "latency of served requests, p50 / p99 in ms: off {:.1} / {:.1}, on {:.1} / {:.1}",

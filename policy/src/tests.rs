@@ -1,3 +1,5 @@
+//! What a policy document compiles to, and where each mistake is said to be: one place, because a mistake crosses modules.
+
 use super::*;
 use forebay_core::amount::{Micro, Rate};
 use forebay_core::policy::{ContractIndex, Unknown};

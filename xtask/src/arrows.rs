@@ -61,7 +61,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("forebay-noop", &[]),
     // Takes the place of the crate of this name: see its manifest.
     ("inventory", &[]),
-    ("inventory", &[]),
     ("xtask", &[]),
 ];
 

@@ -1,3 +1,5 @@
+//! The ring of usage chunks over restarts, damage and gaps: apart from the code, because a test of it needs a store.
+
 use super::*;
 use crate::store::{Batch, MemoryStore, Store, Table};
 

@@ -1,3 +1,5 @@
+//! How a gateway comes to know the customers of a policy, part by part: apart from the code, because it needs a gateway's side.
+
 use super::*;
 use std::collections::BTreeMap;
 

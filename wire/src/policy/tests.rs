@@ -1,3 +1,5 @@
+//! What an operator may write, and what comes of what is left out: apart from the types, which are read far more often.
+
 use super::*;
 
 const MINIMAL: &str = r#"{

@@ -42,6 +42,8 @@ pub struct LocalReply {
 pub struct Outcome {
     /// The filter's own answer, if it gave one.
     pub local_reply: Option<LocalReply>,
+    /// The filter held the request back.
+    pub held: bool,
     /// The response headers that the client sees.
     pub headers: Headers,
     /// Properties that the filter set (filter state), by path joined with a dot.
@@ -138,7 +140,7 @@ impl Request {
 impl Outcome {
     /// Whether the request reached the upstream.
     pub fn admitted(&self) -> bool {
-        self.local_reply.is_none()
+        self.local_reply.is_none() && !self.held
     }
 
     /// The status that the client sees.

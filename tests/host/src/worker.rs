@@ -12,6 +12,9 @@ use crate::state::{State, Stream};
 /// Instructions that one callback may take. Configuring 10 000 customers needs a tenth of it.
 const FUEL: u64 = 20_000_000_000;
 
+/// The action by which a filter holds a request back.
+const PAUSE: u32 = 1;
+
 /// A VM with a root context.
 pub struct Worker {
     store: Store<State>,
@@ -27,6 +30,8 @@ pub struct InFlight {
     context: u32,
     /// The filter's own answer, if it gave one.
     pub local_reply: Option<LocalReply>,
+    /// The filter holds the request back. Without an answer of its own it would wait for ever.
+    pub held: bool,
 }
 
 // === impl Worker ===
@@ -95,7 +100,7 @@ impl Worker {
             .streams
             .insert(context, Stream::of(request));
         let _none: Option<()> = self.call("proxy_on_context_create", (context, self.root))?;
-        let _action: Option<u32> =
+        let action: Option<u32> =
             self.on_stream(context, "proxy_on_request_headers", (context, count, 1_u32))?;
         let local_reply = self
             .store
@@ -106,6 +111,7 @@ impl Worker {
         Ok(InFlight {
             context,
             local_reply,
+            held: action == Some(PAUSE),
         })
     }
 
@@ -114,6 +120,7 @@ impl Worker {
         let InFlight {
             context,
             local_reply,
+            held,
         } = in_flight;
         let status = local_reply.as_ref().map_or(200, |reply| reply.status);
         let mut headers = Headers::from_text(&[(":status", &status.to_string())]);
@@ -146,6 +153,7 @@ impl Worker {
             .context("the stream has ended")?;
         Ok(Outcome {
             local_reply,
+            held,
             headers: stream.response,
             set_properties: stream.set_properties,
         })

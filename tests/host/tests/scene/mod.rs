@@ -76,8 +76,13 @@ pub(crate) fn settle(gateway: &Gateway, workers: &mut [Worker]) {
 /// A gate that does `fate` to the call with this number (from 0) and lets all others pass.
 pub(crate) fn once(number: usize, fate: Fate) -> Gate {
     let count = std::sync::atomic::AtomicUsize::new(0);
-    Gate::new(move |_| {
+    Gate::new(move |call| {
         let this = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        if this == number { fate } else { Fate::Proceed }
+        if this == number {
+            eprintln!("CALL {this} {call:?}");
+            fate
+        } else {
+            Fate::Proceed
+        }
     })
 }

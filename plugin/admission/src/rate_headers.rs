@@ -38,14 +38,22 @@ pub(crate) struct RateHeaders {
 impl BucketView {
     /// Seconds in which the bucket refills, at least one; `None` if it never does.
     fn window_s(&self) -> Option<u64> {
-        Some(seconds(self.rate.us_until(self.burst)?).max(1))
+        Some(self.seconds_until(self.burst)?.max(1))
     }
 
     /// Seconds until the bucket is full; `None` if it never will be.
     fn reset_s(&self) -> Option<u64> {
-        Some(seconds(
-            self.rate.us_until(self.burst.minus(self.remaining))?,
-        ))
+        self.seconds_until(self.burst.minus(self.remaining))
+    }
+
+    /// Whole seconds, rounded up. One division of 64 bits: by way of microseconds it would take one of 128, which wasm has to call for.
+    fn seconds_until(&self, amount: Micro) -> Option<u64> {
+        let amount = amount.at_least_zero().get().unsigned_abs();
+        match (amount, self.rate.get()) {
+            (0, _) => Some(0),
+            (_, 0) => None,
+            (amount, rate) => Some(amount.div_ceil(rate)),
+        }
     }
 }
 

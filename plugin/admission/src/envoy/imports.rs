@@ -5,6 +5,7 @@
 //! request path are made here, and a status is a number that is compared, never an enum that an unknown value would make undefined.
 #![allow(unsafe_code)] // host calls are foreign functions; this module is the only one that makes them
 
+use std::cell::Cell;
 use std::ptr::null_mut;
 
 /// Status of a call that did what it was asked to do.
@@ -23,6 +24,11 @@ pub(super) const RESPONSE_HEADERS: u32 = 2;
 pub(super) const REALTIME: u32 = 0;
 /// WASI clock: monotonic, one for all VMs of the process.
 pub(super) const MONOTONIC: u32 = 1;
+
+thread_local! {
+    /// What each clock said last: the wall clock, the monotonic one.
+    static LAST_NS: [Cell<u64>; 2] = const { [Cell::new(0), Cell::new(0)] };
+}
 
 mod raw {
     #[link(wasm_import_module = "env")]
@@ -248,10 +254,18 @@ pub(super) fn record_metric(metric: u32, value: u64) -> u32 {
 pub(super) fn clock_ns(clock: u32) -> u64 {
     let mut time_ns = 0;
     // SAFETY: the pointer is valid during the call.
-    match unsafe { raw::clock_time_get(clock, 0, &mut time_ns) } {
-        OK => time_ns,
-        _ => 0,
-    }
+    let status = unsafe { raw::clock_time_get(clock, 0, &mut time_ns) };
+    LAST_NS.with(|last| {
+        let Some(last) = last.get(usize::from(clock == MONOTONIC)) else {
+            return 0;
+        };
+        // A clock that fails stands still. Time 0 would put chunks into an age that is long over, and their tokens
+        // would be given out again.
+        if status == OK {
+            last.set(time_ns);
+        }
+        last.get()
+    })
 }
 
 fn receive(status: u32, value: Received, into: &mut Vec<u8>) -> u32 {

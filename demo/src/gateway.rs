@@ -192,8 +192,6 @@ fn bootstrap_json(spec: &GatewaySpec<'_>) -> Value {
             "calendar_start_ms": spec.calendar_ms,
         },
         "series": { "step_s": spec.trace_step_s },
-        // Steps last a second here: a raise must not outlive the spike that caused it by many of them.
-        "shadow": { "deviation_raise": 1.2, "deviation_half_life_ms": 1000 },
         "model": { "public_keys": [spec.model_key] },
     });
     let filters = json!([

@@ -2,6 +2,8 @@
 
 // Each test file uses its part of the scene.
 #![allow(dead_code)]
+// Indexing builds the JSON of the scene; a wrong name must stop the test.
+#![allow(clippy::indexing_slicing)]
 
 use forebay_host::{Fate, Gate, Gateway, Plugin, Request, Worker};
 use serde_json::{Value, json};

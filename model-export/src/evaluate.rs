@@ -104,7 +104,7 @@ fn table(
     methods.push((ENSEMBLE_WITHOUT, Box::new(|f| f.ensemble_without.clone())));
     methods.push((ENSEMBLE, Box::new(|f| f.ensemble.clone())));
     let row = |(name, pick): (&str, Pick)| {
-        let grids: Vec<_> = forecasts.iter().map(|one| pick(one)).collect();
+        let grids: Vec<_> = forecasts.iter().map(&pick).collect();
         metrics::score(recipe, scored, &grids, steps).map(|score| (name.to_owned(), score))
     };
     methods.into_iter().filter_map(row).collect()
@@ -131,7 +131,7 @@ fn in_parallel<T: Sync, S, R: Send, E: Send>(
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let parts: Vec<Result<Vec<(usize, R)>, E>> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(&worker)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
         let join = |worker: thread::ScopedJoinHandle<'_, _>| {
             worker
                 .join()

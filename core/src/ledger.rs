@@ -5,6 +5,7 @@
 //! customer would cost a key and a map node for each (and could never be deleted); one big value would be copied
 //! whole at each draw.
 
+mod claims;
 mod entry;
 mod exchange;
 mod install;

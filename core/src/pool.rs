@@ -327,6 +327,30 @@ impl Pool {
 // === impl ClaimSum ===
 
 impl ClaimSum {
+    /// The claims of one customer.
+    #[must_use]
+    pub const fn new(level: Micro, refill: Rate, depth: Micro) -> ClaimSum {
+        let bucket = Bucket { level, carry: 0 };
+        ClaimSum {
+            bucket,
+            refill,
+            depth,
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn plus(&self, other: &ClaimSum) -> ClaimSum {
+        ClaimSum {
+            bucket: Bucket {
+                level: self.bucket.level.plus(other.bucket.level),
+                carry: self.bucket.carry,
+            },
+            refill: self.refill.plus(other.refill),
+            depth: self.depth.plus(other.depth),
+        }
+    }
+
     /// The sum without one customer's part of it.
     #[must_use]
     pub const fn of_others(&self, own: Micro) -> Micro {

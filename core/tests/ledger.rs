@@ -710,3 +710,30 @@ fn a_page_newer_than_the_workers_policy_asks_for_patience_of_a_tick() {
         (Reason::Unknown, gateway.now.plus_us(100_000))
     );
 }
+
+#[test]
+fn a_guarantee_counts_on_the_pool_as_soon_as_its_customer_is_installed() {
+    let guaranteed = Limits {
+        guarantee: per_s(40),
+        ..Limits::plain(per_s(50), tokens(50))
+    };
+    let contracts = vec![
+        contract("gold", Tier::One, &[guaranteed]),
+        contract(
+            "bronze",
+            Tier::One,
+            &[Limits::plain(per_s(1_000), tokens(1_000))],
+        ),
+    ];
+    let mut gateway = Gateway::new(policy(&[Some(100)], contracts), 1, &[1]);
+    gateway.scans = false;
+    let list = [1, 0, 0].iter().enumerate();
+    let list = list.map(|(number, index)| {
+        PolicyCustomer::plain(customer(number as u64), ContractIndex(*index))
+    });
+    let list: Vec<PolicyCustomer> = list.collect();
+    gateway.install(list.clone());
+    // Installing again protects nobody twice.
+    gateway.install(list);
+    assert_eq!(admitted(&mut gateway, 0, 0), 80);
+}

@@ -2,8 +2,10 @@
 //!
 //! Idempotent, because it runs again after a restart, on each policy change and in every worker that is configured: it adds
 //! who is missing, updates contract and flags, and keeps every bucket. It works page by page so that a million
-//! customers can be spread over many ticks.
+//! customers can be spread over many ticks. What newcomers protect counts on the pools at once: a guarantee that waits for
+//! the next lap of the scan is none.
 
+use super::claims::Claims;
 use super::entry::{CustomerHash, Entry};
 use super::exchange::Ledger;
 use super::layout::{Layout, Region};
@@ -84,19 +86,25 @@ impl Install {
         conditions: &Conditions<'_>,
         max_pages: u32,
     ) -> Result<bool, CoreError> {
+        let mut claims = Claims::default();
+        let mut is_done = false;
         for _ in 0..max_pages {
             if !self.whole {
-                let Some(next) = self.customers.get(self.next_customer) else {
-                    return Ok(true);
-                };
-                self.next_page = self.layout.page_of(Region::Policy, &next.customer);
+                match self.customers.get(self.next_customer) {
+                    Some(next) => {
+                        self.next_page = self.layout.page_of(Region::Policy, &next.customer);
+                    }
+                    None => is_done = true,
+                }
             }
-            if self.next_page >= self.layout.pages(Region::Policy) {
-                return Ok(true);
+            is_done |= self.next_page >= self.layout.pages(Region::Policy);
+            if is_done {
+                break;
             }
-            self.install_page(ledger, data, conditions)?;
+            self.install_page(ledger, data, conditions, &mut claims)?;
         }
-        Ok(false)
+        claims.add_to(ledger, data, conditions)?;
+        Ok(is_done)
     }
 
     /// What has changed so far.
@@ -110,6 +118,7 @@ impl Install {
         ledger: &mut Ledger,
         data: &mut impl SharedData,
         conditions: &Conditions<'_>,
+        claims: &mut Claims,
     ) -> Result<(), CoreError> {
         let page = self.next_page;
         let rest = self.customers.get(self.next_customer..).unwrap_or_default();
@@ -119,16 +128,19 @@ impl Install {
             .count();
         let customers = rest.get(..here).unwrap_or_default();
         let mut changed = Installed::default();
+        let mut newcomers = Claims::default();
         ledger.edit_page(data, Region::Policy, page, conditions.now, |page| {
             changed = Installed::default();
+            newcomers = Claims::default();
             for customer in customers {
-                install(page, customer, conditions, &mut changed)?;
+                install(page, customer, conditions, &mut changed, &mut newcomers)?;
             }
             if self.whole {
                 changed.removed = remove_others(page, customers, conditions.now);
             }
             Ok(changed != Installed::default())
         })?;
+        claims.add(&newcomers);
         self.done.added = self.done.added.saturating_add(changed.added);
         self.done.updated = self.done.updated.saturating_add(changed.updated);
         self.done.removed = self.done.removed.saturating_add(changed.removed);
@@ -168,6 +180,7 @@ fn install(
     wanted: &PolicyCustomer,
     conditions: &Conditions<'_>,
     changed: &mut Installed,
+    newcomers: &mut Claims,
 ) -> Result<(), CoreError> {
     let position = page.view().find(&wanted.customer);
     let mut entry = match position {
@@ -195,6 +208,8 @@ fn install(
         None => {
             page.push(&entry);
             changed.added = changed.added.saturating_add(1);
+            entry.refill(conditions.policy, &conditions.lease, conditions.now);
+            newcomers.add(&Claims::of(&entry, conditions));
         }
     }
     Ok(())

@@ -3,21 +3,18 @@
 //! The pools keep running sums of all claims; they drift, since a full claim stops refilling and the sum does not know. One
 //! worker walks all pages, a few per tick, and puts the true sums in place at the end of each lap.
 
+use super::claims::Claims;
 use super::exchange::Ledger;
 use super::layout::Region;
 use super::shared_data::SharedData;
-use crate::amount::{Micro, Rate};
-use crate::bucket::Bucket;
 use crate::draw::Conditions;
 use crate::error::CoreError;
-use crate::pool::ClaimSum;
-use crate::resource::PerResource;
 
 /// A walk over all pages that adds up what is protected.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProtectedScan {
     next_page: u32,
-    sums: PerResource<(ClaimSum, ClaimSum)>,
+    claims: Claims,
 }
 
 // === impl ProtectedScan ===
@@ -42,7 +39,8 @@ impl ProtectedScan {
             self.add_page(ledger, data, conditions, region, page)?;
             self.next_page = self.next_page.saturating_add(1);
             if self.next_page >= all_pages {
-                self.finish(ledger, data, conditions)?;
+                let claims = std::mem::take(self).claims;
+                claims.replace(ledger, data, conditions)?;
                 return Ok(true);
             }
         }
@@ -57,7 +55,6 @@ impl ProtectedScan {
         region: Region,
         page: u32,
     ) -> Result<(), CoreError> {
-        let policy = conditions.policy;
         let view = match ledger.view_page(data, region, page) {
             // A page that vanished holds nobody; the next draw or installation puts an empty one there.
             Err(CoreError::NotSeeded { .. }) => return Ok(()),
@@ -65,61 +62,9 @@ impl ProtectedScan {
         };
         for entry in view.entries() {
             let mut entry = entry?;
-            entry.refill(policy, &conditions.lease, conditions.now);
-            let Some(contract) = policy.contract(entry.contract) else {
-                continue;
-            };
-            for resource in policy.resource_indexes() {
-                let holding = entry.holdings.at(resource);
-                let guarantee = contract.limits.at(resource).guarantee;
-                let credit_depth = policy.credit_depth(guarantee);
-                let (shadow_rate, shadow_depth) = if policy.shadow.enabled {
-                    (holding.shadow_rate, holding.shadow_depth())
-                } else {
-                    (Rate::ZERO, Micro::ZERO)
-                };
-                let (protected, credit) = self.sums.at_mut(resource);
-                add(
-                    protected,
-                    holding.protected(),
-                    guarantee.max(shadow_rate),
-                    credit_depth.max(shadow_depth),
-                );
-                add(
-                    credit,
-                    holding.credit.level.at_least_zero(),
-                    guarantee,
-                    credit_depth,
-                );
-            }
+            entry.refill(conditions.policy, &conditions.lease, conditions.now);
+            self.claims.add(&Claims::of(&entry, conditions));
         }
         Ok(())
     }
-
-    fn finish(
-        &mut self,
-        ledger: &mut Ledger,
-        data: &mut impl SharedData,
-        conditions: &Conditions<'_>,
-    ) -> Result<(), CoreError> {
-        let sums = self.sums;
-        *self = ProtectedScan::default();
-        ledger.edit_pools(data, conditions, |pools| {
-            for (pool, (protected, credit)) in pools.pools.iter_mut().zip(sums.iter()) {
-                pool.protected = *protected;
-                pool.credit = *credit;
-            }
-        })
-    }
-}
-
-fn add(sum: &mut ClaimSum, level: Micro, refill: Rate, depth: Micro) {
-    // A full claim does not refill, but it will once its owner spends, so its rate counts. Until the next lap the sum may
-    // say too much for that, at most what all claims can be together.
-    sum.bucket = Bucket {
-        level: sum.bucket.level.plus(level),
-        carry: 0,
-    };
-    sum.refill = sum.refill.plus(refill);
-    sum.depth = sum.depth.plus(depth);
 }

@@ -127,7 +127,7 @@ pub fn configure<H: Host>(
         worker: random_number(),
         cache_seed: random_number(),
     };
-    Ok(Filter::new(host, parts, now))
+    Ok(Filter::new(host, parts))
 }
 
 /// Puts the inline policy in force, with its customers.

@@ -113,7 +113,7 @@ enum Collected {
 // === impl Filter ===
 
 impl Filter {
-    pub(crate) fn new<H: Host>(host: &mut H, parts: Parts, now: TimeUs) -> Self {
+    pub(crate) fn new<H: Host>(host: &mut H, parts: Parts) -> Self {
         let fetch = rule::fetch(&parts.rules);
         let metrics = Metrics::define(host, &parts.rule_names, &parts.resources);
         let mut filter = Self {
@@ -143,7 +143,6 @@ impl Filter {
             scratch: Vec::new(),
         };
         filter.bind_policy(host);
-        filter.register(host, now);
         filter
     }
 

@@ -57,8 +57,9 @@ impl Filter {
         self.metrics.flush(host);
     }
 
-    /// Registers the worker in the ledger and counts the others.
-    pub(crate) fn register<H: Host>(&mut self, host: &mut H, now: TimeUs) {
+    /// Registers the worker in the ledger and counts the others. On ticks only: Envoy tries a configuration in a VM that it throws
+    /// away, and that VM would lead the others, without ever ticking, until it counts as gone.
+    fn register<H: Host>(&mut self, host: &mut H, now: TimeUs) {
         let worker: WorkerId = self.tick.worker;
         // Without an answer the count stays as it was: it only sizes chunks.
         if let Ok(workers) = self.desk.ledger.register(host, worker, now) {

@@ -10,8 +10,10 @@ mod gateway;
 
 use forebay_admission::ConfigureError;
 use forebay_core::lease::Lease;
-use forebay_core::ledger::Ledger;
+use forebay_core::ledger::{Ledger, POOL_KEY, SharedData};
 use forebay_core::limits::MICRO_PER_TOKEN;
+use forebay_core::pool::Pools;
+use forebay_core::{Micro, ResourceIndex};
 use gateway::{BY_KEY, Gateway, Request, TEN_PER_S, config};
 
 fn burst_of(gateway: &mut Gateway, worker: usize, request: &Request) -> usize {
@@ -225,39 +227,63 @@ fn a_policy_that_cannot_be_read_leaves_the_last_one_in_force_and_says_so_once() 
     assert_eq!(burst_of(&mut gateway, 0, &Request::of("acme")), 5);
 }
 
-#[test]
-fn the_leader_sets_right_the_sum_of_what_is_protected() {
-    let policy = r#""resources": {"requests": {"capacity_per_s": 100}},
-        "contracts": {"basic": {"limits": {"requests": {"rate_per_s": 50, "burst": 50, "guarantee_per_s": 40}}}},
-        "customers": [{"key": "acme", "contract": "basic"}, {"key": "globex", "contract": "basic"}]"#;
-    let mut gateway = Gateway::new(
-        &config(
-            BY_KEY,
-            r#""ledger": {"max_policy_customers": 8, "max_other_customers": 8},"#,
-            policy,
-        ),
-        2,
-    );
-    gateway.advance_ms(5_000);
-    gateway.tick_all();
-    gateway.tick_all();
-    let bytes = gateway
-        .world
-        .data
-        .values()
-        .find(|(key, _)| *key == "fb/1/pool")
-        .unwrap()
-        .1
-        .to_vec();
-    let pools = forebay_core::pool::Pools::decode(&bytes, 1).unwrap();
-    let protected = pools
+/// Two guarantees of 40/s, a quarter of a second of each is protected.
+const GUARANTEED: &str = r#""resources": {"requests": {"capacity_per_s": 100}},
+    "contracts": {"basic": {"limits": {"requests": {"rate_per_s": 50, "burst": 50, "guarantee_per_s": 40}}}},
+    "customers": [{"key": "acme", "contract": "basic"}, {"key": "globex", "contract": "basic"}]"#;
+const PROTECTED: i64 = 20 * MICRO_PER_TOKEN;
+
+fn guaranteed() -> String {
+    let ledger = r#""ledger": {"max_policy_customers": 8, "max_other_customers": 8},"#;
+    config(BY_KEY, ledger, GUARANTEED)
+}
+
+/// The sum of what is protected, and a way to let it drift.
+fn protected(gateway: &mut Gateway, set_to: Option<i64>) -> i64 {
+    let data = &mut gateway.world.data;
+    let bytes = data.values().find(|(key, _)| *key == POOL_KEY).unwrap().1;
+    let mut pools = Pools::decode(bytes, 1).unwrap();
+    let level = &mut pools
         .pools
-        .at(forebay_core::ResourceIndex::FIRST)
+        .at_mut(ResourceIndex::FIRST)
         .protected
         .bucket
         .level;
-    // Two guarantees of 40/s for a quarter of a second each.
-    assert_eq!(protected.get(), 20 * MICRO_PER_TOKEN);
+    let before = *level;
+    if let Some(micro) = set_to {
+        *level = Micro::new(micro);
+        data.set(POOL_KEY, &pools.encode(1), None).unwrap();
+    }
+    before.get()
+}
+
+#[test]
+fn a_guarantee_is_protected_before_the_first_tick() {
+    let mut gateway = Gateway::new(&guaranteed(), 0);
+    let _worker = gateway.configure(&guaranteed()).unwrap();
+    assert_eq!(protected(&mut gateway, None), PROTECTED);
+}
+
+#[test]
+fn the_leader_sets_right_the_sum_of_what_is_protected() {
+    let mut gateway = Gateway::new(&guaranteed(), 2);
+    protected(&mut gateway, Some(5));
+    gateway.advance_ms(100);
+    gateway.tick_all();
+    assert_eq!(protected(&mut gateway, None), PROTECTED);
+}
+
+#[test]
+fn a_vm_that_only_tried_the_configuration_does_not_lead() {
+    let mut gateway = Gateway::new(&guaranteed(), 0);
+    let tried = gateway.configure(&guaranteed()).unwrap();
+    drop(tried);
+    let worker = gateway.configure(&guaranteed()).unwrap();
+    gateway.workers.push(worker);
+    protected(&mut gateway, Some(5));
+    gateway.advance_ms(100);
+    gateway.tick_all();
+    assert_eq!(protected(&mut gateway, None), PROTECTED);
 }
 
 #[test]

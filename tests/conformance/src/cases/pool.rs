@@ -51,11 +51,8 @@ pub(super) fn cases() -> Vec<Case> {
         .denies(&b)
         .admits(2, &c)
         .denies(&c),
-        // The sum of what is protected is known a few ticks after the start.
         Case::new("a guarantee is kept from others", &guaranteed())
-            .denies(&Sent::by("stranger"))
-            .step_at(4_000, b.clone(), Expected::ok())
-            .admits(5, &b)
+            .admits(6, &b)
             .denies(&b)
             .admits(2, &a)
             .denies(&a),

@@ -6,6 +6,8 @@
 
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::gru_seq::GruSeq;
+use tract_onnx::tract_core::ops::scan::Scan;
 
 use super::{Imported, Input};
 
@@ -19,15 +21,27 @@ pub(super) fn import(proto: &pb::ModelProto, inputs: &[Input]) -> TractResult<Im
                 .map(|node| OutletId::new(node.id, 0))
         })
         .collect::<TractResult<Vec<_>>>()?;
-    model.select_inputs_outlets(&outlets)?;
+    model.set_input_outlets(&outlets)?;
     for (i, input) in inputs.iter().enumerate() {
         model.set_input_fact(i, f32::fact(&input.shape).into())?;
     }
-    let graph = model.into_typed()?;
+    let mut graph = model.into_typed()?;
+    forget_between_runs(&mut graph);
     let nodes = graph.nodes().len();
     Ok(Imported {
         graph,
         nodes,
         flops_per_row: 0,
     })
+}
+
+/// tract carries the state of recurrent layers from one run to the next; the rows of the next run are other customers.
+fn forget_between_runs(graph: &mut TypedModel) {
+    for node in graph.nodes_mut() {
+        if let Some(scan) = node.op_as_mut::<Scan>() {
+            scan.reset_every_turn = true;
+        } else if let Some(gru) = node.op_as_mut::<GruSeq>() {
+            gru.reset_every_turn = true;
+        }
+    }
 }

@@ -137,29 +137,46 @@ pub(crate) fn import(
     let expected = inputs(spec, rows);
     check_inputs(graph, &expected)?;
     check_output(graph, spec)?;
-    if let Some(unknown) = graph
+    let unknown = graph
         .node
         .iter()
-        .find(|node| operator(&node.op_type).is_none())
-    {
-        #[cfg(feature = "full-operators")]
-        return full::import(proto, &expected).map_err(|error| ModelError::Operator {
-            op: unknown.op_type.clone(),
-            node: unknown.name.clone(),
-            reason: format!("{error:#}"),
-        });
-        #[cfg(not(feature = "full-operators"))]
-        return Err(ModelError::UnknownOperator {
-            op: unknown.op_type.clone(),
-            node: unknown.name.clone(),
-        });
-    }
-    let imported = wire(graph, &expected, limits, rows)?;
+        .find(|node| operator(&node.op_type).is_none());
+    let imported = match unknown {
+        Some(unknown) => import_foreign(proto, &expected, unknown)?,
+        None => wire(graph, &expected, limits, rows)?,
+    };
     check_output_shape(
         &imported.graph,
         &[rows, spec.horizons.len(), spec.quantiles.len()],
     )?;
     Ok(imported)
+}
+
+/// A graph with an operator outside the register: handed to `tract_onnx`.
+#[cfg(feature = "full-operators")]
+fn import_foreign(
+    proto: &pb::ModelProto,
+    inputs: &[Input],
+    unknown: &pb::NodeProto,
+) -> Result<Imported, ModelError> {
+    full::import(proto, inputs).map_err(|error| ModelError::Operator {
+        op: unknown.op_type.clone(),
+        node: unknown.name.clone(),
+        reason: format!("{error:#}"),
+    })
+}
+
+/// A graph with an operator outside the register: refused.
+#[cfg(not(feature = "full-operators"))]
+fn import_foreign(
+    _: &pb::ModelProto,
+    _: &[Input],
+    unknown: &pb::NodeProto,
+) -> Result<Imported, ModelError> {
+    Err(ModelError::UnknownOperator {
+        op: unknown.op_type.clone(),
+        node: unknown.name.clone(),
+    })
 }
 
 fn wire(

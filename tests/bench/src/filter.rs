@@ -1,7 +1,9 @@
 //! `bench-filter`: what the admission filter adds to a request, in units of what the SDK costs when it does nothing.
 //!
 //! Client -> one single-worker Envoy -> a direct-response listener of the same Envoy. All variants are listeners
-//! of one process and take turns within each round, so that a machine that gets slower slows all of them.
+//! of one process and take turns within each round, so that a machine that gets slower slows all of them. Many short
+//! rounds beat few long ones: what a virtual machine's neighbours do changes within seconds, and a filter adds a tenth of
+//! what the sockets cost. Each round begins with another variant, since the first one finds colder caches.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -15,8 +17,8 @@ use serde_json::{Value, json};
 use crate::load::{self, CUSTOMERS};
 use crate::report::{Report, median};
 
-const ROUNDS: usize = 7;
-const TURN: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 48;
+const TURN: Duration = Duration::from_millis(400);
 const WARM_UP: Duration = Duration::from_millis(700);
 
 /// In this order within a round.
@@ -38,10 +40,20 @@ pub(crate) async fn run() -> Result<()> {
     }
     let mut turns: Vec<Vec<Turn>> = vec![Vec::new(); VARIANTS.len()];
     for round in 0..ROUNDS {
-        for (variant, turns) in VARIANTS.iter().zip(&mut turns) {
-            turns.push(measure(&envoy, variant, TURN).await?);
+        for step in 0..VARIANTS.len() {
+            let variant = (round + step) % VARIANTS.len();
+            turns[variant].push(measure(&envoy, VARIANTS[variant], TURN).await?);
         }
-        eprintln!("round {} of {ROUNDS}", round + 1);
+        let cpu: Vec<String> = turns
+            .iter()
+            .filter_map(|turns| turns.last())
+            .map(|turn| format!("{:.1}", turn.cpu_us_per_request))
+            .collect();
+        eprintln!(
+            "round {} of {ROUNDS}: CPU us per request {}",
+            round + 1,
+            cpu.join(" ")
+        );
     }
     let [none, noop, admission, full] = &turns[..] else {
         bail!("a variant is missing")
@@ -53,12 +65,13 @@ pub(crate) async fn run() -> Result<()> {
             .map(|turn| turn.cpu_us_per_request)
             .collect::<Vec<_>>()
     };
-    let added = |variant: &[Turn]| {
-        per_round(&[none, noop, variant], |turn| {
-            (turn[2].cpu_us_per_request - turn[0].cpu_us_per_request)
-                / (turn[1].cpu_us_per_request - turn[0].cpu_us_per_request)
+    // Of differences: in a single round the divisor can be next to nothing.
+    let difference = |variant: &[Turn]| {
+        per_round(&[none, variant], |turn| {
+            turn[1].cpu_us_per_request - turn[0].cpu_us_per_request
         })
     };
+    let added = |variant: &[Turn]| difference(variant) / difference(noop);
     let ratio = |variant: &[Turn]| {
         per_round(&[none, variant], |turn| {
             turn[1].requests_per_s / turn[0].requests_per_s

@@ -3,6 +3,12 @@
 //! Messages are lost and repeated, so a grant never says "here are 50 more": it carries the sum of all tokens granted so
 //! far, and the entry remembers how much of it has arrived. Applying the same grant twice, or an old one late, moves
 //! nothing. Credits and resets by an operator (`adjust`) travel in the same way.
+//!
+//! An entry can be dropped and made again while the sums go on: the policy stops listing its customer and lists it again. The
+//! new entry has seen nothing, and would take the whole sum a second time. So a grant also carries the `base`: what had been
+//! moved when the customer was listed. An entry that was never granted anything starts there; one that lives on, because both
+//! changes of the policy arrived as one, has its own sum and goes on from that. Taking the larger of both was worse: the sums
+//! shrink when an operator takes tokens back, so the larger one is not the later one.
 
 use crate::amount::{Micro, Rate};
 
@@ -15,6 +21,8 @@ pub struct Grant {
     pub granted_cum: u64,
     /// Sum of all operator adjustments so far, in micro-tokens. Wraps.
     pub adjust_cum: i64,
+    /// What of all that went to earlier lives of the entry, in micro-tokens. Wraps.
+    pub base_cum: u64,
 }
 
 /// The standing part of a grant.

@@ -543,7 +543,7 @@ fn with_a_control_plane_a_customer_holds_what_was_granted_and_nothing_else() {
     let first = Grant {
         terms,
         granted_cum: 8_000_000,
-        adjust_cum: 0,
+        ..Grant::default()
     };
     grant(&mut gateway, first);
     grant(&mut gateway, first);
@@ -581,7 +581,7 @@ fn an_operators_credit_moves_once_and_never_above_the_cap() {
         Grant {
             terms,
             granted_cum: 5_000_000,
-            adjust_cum: 0,
+            ..Grant::default()
         },
     );
     for _ in 0..3 {
@@ -591,6 +591,7 @@ fn an_operators_credit_moves_once_and_never_above_the_cap() {
                 terms,
                 granted_cum: 5_000_000,
                 adjust_cum: 100_000_000,
+                ..Grant::default()
             },
         );
     }

@@ -3,6 +3,7 @@
 use super::record::{AccountRecord, HoldingRecord};
 use forebay_core::amount::Micro;
 use forebay_core::bucket::Bucket;
+use forebay_core::limits::CHUNK_LIFE_US;
 use forebay_core::policy::Limits;
 use forebay_core::time::TimeUs;
 use forebay_wire::sync::CustomerReport;
@@ -42,6 +43,8 @@ pub struct Holding {
     pub granted_cum: u64,
     /// Operator's adjustments in this tenure.
     pub adjust_cum: i64,
+    /// What of both was moved before the policy last began to list the customer: the gateway may have dropped it since.
+    pub base_cum: u64,
     /// Last report of this tenure.
     pub reported: Counters,
     /// Sum over the tenures before.
@@ -137,10 +140,16 @@ impl Holding {
         new_demand
     }
 
+    /// Everything that was moved to the gateway in this tenure, as the gateway sums it up.
+    #[must_use]
+    pub fn moved_cum(&self) -> u64 {
+        self.granted_cum.wrapping_add_signed(self.adjust_cum)
+    }
+
     fn refill(&mut self, limits: &Limits, now: TimeUs) {
         self.bucket
             .refill(limits.rate, limits.burst, now.since(self.at));
-        self.at = now;
+        self.at = self.at.max(now);
     }
 }
 
@@ -194,6 +203,34 @@ impl Account {
                 ..Holding::default()
             };
         }
+    }
+
+    /// The policy begins to list the customer. The gateway makes a new entry for it, unless it has not heard yet that the
+    /// customer was gone; in either case what was moved up to here does not come a second time. Returns whether anything was.
+    pub fn begin_life(&mut self) -> bool {
+        let mut has_begun = false;
+        for holding in &mut self.holdings {
+            let moved_cum = holding.moved_cum();
+            has_begun |= moved_cum != std::mem::replace(&mut holding.base_cum, moved_cum);
+        }
+        has_begun
+    }
+
+    /// The gateway says that it has dropped the customer: what it held is lost, and the central buckets refill from when it
+    /// can hold nothing of it any more. Returns false if it held nothing that was granted.
+    pub fn take_back(&mut self, now: TimeUs) -> bool {
+        // A stranger's bucket is the gateway's own and goes on there.
+        let was_moved = self.holdings.iter().any(|holding| holding.moved_cum() != 0);
+        if !self.granted || !was_moved {
+            return false;
+        }
+        self.granted = false;
+        for holding in &mut self.holdings {
+            holding.bucket = Bucket::default();
+            // Chunks that workers drew before may still be spent for so long.
+            holding.at = now.plus_us(CHUNK_LIFE_US);
+        }
+        true
     }
 
     /// Moves what the central buckets hold, and their rate, to the gateway of the present tenure. Returns false if it has them
@@ -263,6 +300,7 @@ impl Account {
             level_micro: holding.bucket.level.get(),
             granted_cum_micro: holding.granted_cum,
             adjust_cum_micro: holding.adjust_cum,
+            base_cum_micro: holding.base_cum,
             demand_micro: holding.reported.demand,
             admitted_micro: holding.reported.admitted,
             denied_micro: holding.reported.denied,
@@ -297,6 +335,7 @@ impl Account {
             at: now,
             granted_cum: record.granted_cum_micro,
             adjust_cum: record.adjust_cum_micro,
+            base_cum: record.base_cum_micro,
             reported: Counters {
                 demand: record.demand_micro,
                 admitted: record.admitted_micro,

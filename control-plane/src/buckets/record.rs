@@ -59,4 +59,7 @@ pub struct HoldingRecord {
     /// Demand of that step so far.
     #[prost(uint64, tag = "14")]
     pub step_demand_micro: u64,
+    /// Tokens moved in this tenure before the policy last began to list the customer.
+    #[prost(uint64, tag = "15")]
+    pub base_cum_micro: u64,
 }

@@ -243,6 +243,8 @@ fn say(
         })
     })?;
     batch.put(Table::Overrides, customer.0, value);
-    state.directory.set_override(customer, said, unknown);
+    if state.directory.set_override(customer, said, unknown) {
+        state.begin_lives(batch, &[customer]);
+    }
     Ok(())
 }

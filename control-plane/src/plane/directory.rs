@@ -74,15 +74,16 @@ impl Directory {
         }
     }
 
-    /// Replaces the customers by those of a policy. `moved` says which row each contract went to.
+    /// Replaces the customers by those of a policy. `moved` says which row each contract went to. Returns whom the directory
+    /// did not list before.
     pub fn replace(
         &mut self,
         customers: &[CompiledCustomer],
         moved: &[ContractIndex],
         unknown: Option<ContractIndex>,
         keys: &Keys,
-    ) {
-        self.members.clear();
+    ) -> Vec<CustomerHash> {
+        let before = std::mem::take(&mut self.members);
         self.aliases.clear();
         self.log.clear();
         self.revision = self.revision.saturating_add(1);
@@ -119,6 +120,8 @@ impl Directory {
         }
         self.order = self.members.keys().copied().collect();
         self.order.sort_unstable();
+        let listed = self.order.iter().copied();
+        listed.filter(|hash| !before.contains_key(hash)).collect()
     }
 
     /// The customer of that hash.
@@ -152,19 +155,20 @@ impl Directory {
         self.overrides.get(&hash).copied().unwrap_or_default()
     }
 
-    /// Notes what the operator says. A stranger becomes a member under the contract of unknown customers.
+    /// Notes what the operator says. A stranger becomes a member under the contract of unknown customers; then this returns true.
     pub fn set_override(
         &mut self,
         hash: CustomerHash,
         said: Override,
         unknown: Option<ContractIndex>,
-    ) {
+    ) -> bool {
         if said == Override::default() {
             self.overrides.remove(&hash);
         } else {
             self.overrides.insert(hash, said);
         }
-        if let Some(contract) = unknown.filter(|_| !self.members.contains_key(&hash)) {
+        let contract = unknown.filter(|_| !self.members.contains_key(&hash));
+        if let Some(contract) = contract {
             self.members.insert(hash, Member::stranger(contract));
             self.order.push(hash);
         }
@@ -173,6 +177,7 @@ impl Directory {
         if self.log.len() > LOG_LENGTH {
             self.log.pop_front();
         }
+        contract.is_some()
     }
 
     /// Ban and frozen as they are in force, the operator's word first.

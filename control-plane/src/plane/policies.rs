@@ -249,12 +249,13 @@ fn install(
         info.version.to_be_bytes(),
         record.encode_to_vec(),
     );
-    state.directory.replace(
+    let listed = state.directory.replace(
         &checked.compiled.customers,
         &moved,
         policy.unknown_contract(),
         keys,
     );
+    state.begin_lives(batch, &listed);
     state.policies.put_in_force(policy);
     state.policies.remember(info.clone());
     while state.policies.versions.len() > MAX_VERSIONS

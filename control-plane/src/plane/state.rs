@@ -140,12 +140,28 @@ impl State {
                 return None;
             }
             self.others = self.others.saturating_add(usize::from(is_other));
+            // A stranger that the operator said something about may have spent at the gateway without our knowing.
+            let is_stranger = self
+                .directory
+                .get(customer)
+                .is_some_and(|member| !member.in_policy);
+            let since = is_stranger.then_some(now).or(self.newcomers_since);
             self.accounts
-                .insert(customer, Account::new(limits, now, self.newcomers_since));
+                .insert(customer, Account::new(limits, now, since));
         }
         let account = self.accounts.get_mut(&customer)?;
         account.enter(tenure);
         Some(account)
+    }
+
+    /// Customers whom the policy begins to list: what was moved to the gateway for them before does not come again.
+    pub fn begin_lives(&mut self, batch: &mut Batch, customers: &[CustomerHash]) {
+        for customer in customers {
+            let account = self.accounts.get_mut(customer);
+            if account.is_some_and(Account::begin_life) {
+                self.save_account(batch, *customer);
+            }
+        }
     }
 
     /// Adds an account to a batch.

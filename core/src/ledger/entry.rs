@@ -264,6 +264,9 @@ impl Entry {
         self.refill(policy, lease, now);
         self.flags.granted = true;
         let holding = self.holdings.at_mut(resource);
+        if holding.was_never_granted() {
+            holding.moved_cum = grant.base_cum;
+        }
         holding.terms = grant.terms;
         let news = grant.news(holding.moved_cum);
         holding.moved_cum = grant.moved_cum();
@@ -358,6 +361,11 @@ impl Holding {
     #[must_use]
     pub const fn demand_cum(&self) -> u64 {
         self.admitted_cum.wrapping_add(self.denied_cum)
+    }
+
+    /// Whether no grant has reached the holding yet. A grant of nothing at all looks the same, and leaves nothing to lose.
+    fn was_never_granted(&self) -> bool {
+        self.moved_cum == 0 && self.terms == GrantTerms::default()
     }
 
     /// How far the standard bucket may fill while chunks are out.

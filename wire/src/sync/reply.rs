@@ -167,6 +167,10 @@ pub struct Grant {
     /// Refill rate from the lease's end until the fallback's end.
     #[prost(uint64, tag = "8")]
     pub fallback_rate_micro_per_s: u64,
+    /// What of grants and adjustments was moved to earlier lives of the customer's entry: before the policy dropped and listed it
+    /// again. An entry counts it as arrived, so that a new one is not given it again.
+    #[prost(uint64, tag = "9")]
+    pub base_cum_micro: u64,
 }
 
 /// Pool tokens and refill rate moved to the gateway for one resource.

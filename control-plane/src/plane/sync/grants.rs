@@ -39,7 +39,12 @@ impl Plane {
             session
                 .pending
                 .extend(state.directory.iter().map(|(hash, _)| hash));
+            // The gateway has installed the whole list, so it has dropped whoever is not on it.
+            changed.extend(take_back_from_dropped(state, now));
         }
+        let Some(session) = &mut state.session else {
+            return;
+        };
         let mut told = Vec::new();
         while told.len() < MAX_GRANTS
             && let Some(customer) = session.pending.pop_first()
@@ -47,6 +52,10 @@ impl Plane {
             told.push(customer);
         }
         for customer in &told {
+            // It left the policy while it waited: the gateway has no entry that could take a grant.
+            if state.directory.get(*customer).is_none() {
+                continue;
+            }
             let Some(limits) = state.limits_of(*customer) else {
                 continue;
             };
@@ -106,6 +115,24 @@ impl Plane {
     }
 }
 
+fn take_back_from_dropped(state: &mut State, now: Now) -> Vec<CustomerHash> {
+    let State {
+        accounts,
+        directory,
+        tenure,
+        ..
+    } = state;
+    let dropped = accounts
+        .iter_mut()
+        .filter(|(customer, account)| {
+            **customer != POOL_ACCOUNT
+                && account.generation == tenure.generation
+                && directory.get(**customer).is_none()
+        })
+        .filter_map(|(customer, account)| account.take_back(now.mono).then_some(*customer));
+    dropped.collect()
+}
+
 /// The standing grants of an account: the whole contract, and the same as fallback, because nobody else can be given any of it
 /// before the fallback has ended.
 fn grants_of<'a>(
@@ -123,6 +150,7 @@ fn grants_of<'a>(
             resource,
             granted_cum_micro: holding.granted_cum,
             adjust_cum_micro: holding.adjust_cum,
+            base_cum_micro: holding.base_cum,
             rate_micro_per_s: limits.rate.get(),
             local_cap_micro: limits.burst.get().unsigned_abs(),
             fallback_rate_micro_per_s: limits.rate.get(),

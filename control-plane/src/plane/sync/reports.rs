@@ -109,8 +109,7 @@ fn take_report(
         holding.step = step_now;
     }
     // A ledger may keep one sum of grants and adjustments, so only the sums are compared.
-    let moved = holding.granted_cum.wrapping_add_signed(holding.adjust_cum);
-    let behind = moved
+    let behind = holding.moved_cum()
         != report
             .granted_seen_micro
             .wrapping_add_signed(report.adjust_seen_micro);
@@ -120,6 +119,7 @@ fn take_report(
     }
     // The gateway has not applied what it was sent: send it again.
     if behind
+        && !is_other
         && customer != POOL_ACCOUNT
         && let Some(session) = &mut state.session
     {

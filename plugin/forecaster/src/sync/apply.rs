@@ -502,6 +502,7 @@ fn customer_grant(grant: &WireGrant) -> Option<(CustomerHash, ResourceIndex, Gra
             terms,
             granted_cum,
             adjust_cum,
+            base_cum: grant.base_cum_micro,
         },
     ))
 }
@@ -518,6 +519,8 @@ fn pool_grant(grant: &PoolGrant) -> Option<(ResourceIndex, Grant)> {
             terms,
             granted_cum: grant.granted_cum_micro,
             adjust_cum: 0,
+            // A pool is never dropped: the resources of a policy are fixed, and a pool that is switched off keeps its sums.
+            base_cum: 0,
         },
     ))
 }

@@ -102,6 +102,7 @@ pub fn grant(number: u8, granted_tokens: u64) -> Grant {
         rate_micro_per_s: 0,
         local_cap_micro: BURST * 1_000_000,
         fallback_rate_micro_per_s: 0,
+        base_cum_micro: 0,
     }
 }
 

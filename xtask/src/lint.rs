@@ -12,6 +12,8 @@ pub(crate) fn run_chore() -> Result<()> {
     tidy::run()?;
     arrows::run()?;
     run(&mut program(setup::tool("typos")))?;
+    // cargo-deny looks at the crates of every platform, and a build fetches those of this one only.
+    run(cargo().args(["fetch", "--locked"]))?;
     let mut deny = program(setup::tool("cargo-deny"));
     // Licences, bans and sources need no network once the crates are fetched; advisories would.
     run(deny.args([

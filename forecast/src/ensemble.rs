@@ -67,7 +67,8 @@ impl Ensemble {
         }
     }
 
-    /// Writes the weights at `checkpoint` into `out`, one per expert, summing to one over the `available` experts.
+    /// Writes the weights at `checkpoint` into `out`, one per expert, summing to one. `priors` says how much each expert
+    /// weighs when all are equally good; 0 is an expert that has nothing to say.
     ///
     /// An expert that was never scored counts as good as the best: a new network was validated before it was signed,
     /// and one season of proving itself again would be a season of worse forecasts.
@@ -75,7 +76,7 @@ impl Ensemble {
         &self,
         settings: &EnsembleSettings,
         checkpoint: usize,
-        available: &[bool],
+        priors: &[f32],
         out: &mut [f32],
     ) {
         let start = checkpoint.saturating_mul(self.experts);
@@ -83,23 +84,21 @@ impl Ensemble {
             .losses
             .get(start..start.saturating_add(self.experts))
             .unwrap_or(&[]);
-        let usable = || {
-            losses
-                .iter()
-                .zip(available)
-                .filter(|(_, usable)| **usable)
-                .map(|(loss, _)| *loss)
-        };
-        let best = usable().fold(f32::NAN, f32::min);
+        let best = losses
+            .iter()
+            .zip(priors)
+            .filter(|(_, prior)| **prior > 0.0)
+            .map(|(loss, _)| *loss)
+            .fold(f32::NAN, f32::min);
         let mut sum = 0.0;
-        for ((place, loss), usable) in out.iter_mut().zip(losses).zip(available) {
+        for ((place, loss), prior) in out.iter_mut().zip(losses).zip(priors) {
             let excess = if loss.is_nan() || best.is_nan() {
                 0.0
             } else {
                 (loss - best) / best.max(f32::MIN_POSITIVE)
             };
-            *place = if *usable {
-                (-settings.sharpness * excess).exp()
+            *place = if *prior > 0.0 {
+                prior * (-settings.sharpness * excess).exp()
             } else {
                 0.0
             };
@@ -117,17 +116,18 @@ impl Ensemble {
 mod tests {
     use super::*;
 
-    fn weights(ensemble: &Ensemble, available: &[bool]) -> Vec<f32> {
-        let mut out = vec![0.0; available.len()];
-        ensemble.weights(&EnsembleSettings::default(), 0, available, &mut out);
+    fn weights(ensemble: &Ensemble, priors: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; priors.len()];
+        ensemble.weights(&EnsembleSettings::default(), 0, priors, &mut out);
         out
     }
 
     #[test]
-    fn unscored_experts_weigh_the_same_and_absent_ones_nothing() {
+    fn unscored_experts_weigh_as_their_priors_say_and_absent_ones_nothing() {
         let ensemble = Ensemble::new(1, 3);
-        assert_eq!(weights(&ensemble, &[true, false, true]), [0.5, 0.0, 0.5]);
-        assert_eq!(weights(&ensemble, &[false; 3]), [0.0; 3]);
+        assert_eq!(weights(&ensemble, &[1.0, 0.0, 1.0]), [0.5, 0.0, 0.5]);
+        assert_eq!(weights(&ensemble, &[3.0, 0.0, 1.0]), [0.75, 0.0, 0.25]);
+        assert_eq!(weights(&ensemble, &[0.0; 3]), [0.0; 3]);
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
                 ensemble.score(&EnsembleSettings::default(), 0, 0, 1.0 * scale);
                 ensemble.score(&EnsembleSettings::default(), 0, 1, 1.5 * scale);
             }
-            let weights = weights(&ensemble, &[true, true]);
+            let weights = weights(&ensemble, &[1.0, 1.0]);
             assert!(weights[0] > 0.97, "{weights:?}");
         }
     }
@@ -151,12 +151,12 @@ mod tests {
             ensemble.score(&settings, 0, 0, 0.0);
             ensemble.score(&settings, 0, 1, 1.0);
         }
-        assert_eq!(weights(&ensemble, &[true, true]), [1.0, 0.0]);
+        assert_eq!(weights(&ensemble, &[1.0, 1.0]), [1.0, 0.0]);
         for _ in 0..200 {
             ensemble.score(&settings, 0, 0, 5.0);
             ensemble.score(&settings, 0, 1, 1.0);
         }
-        assert!(weights(&ensemble, &[true, true])[1] > 0.99);
+        assert!(weights(&ensemble, &[1.0, 1.0])[1] > 0.99);
     }
 
     #[test]
@@ -165,6 +165,6 @@ mod tests {
         ensemble.score(&EnsembleSettings::default(), 0, 0, f32::NAN);
         ensemble.score(&EnsembleSettings::default(), 0, 7, 1.0);
         ensemble.score(&EnsembleSettings::default(), 9, 0, 1.0);
-        assert_eq!(weights(&ensemble, &[true, true]), [0.5, 0.5]);
+        assert_eq!(weights(&ensemble, &[1.0, 1.0]), [0.5, 0.5]);
     }
 }

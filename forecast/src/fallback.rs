@@ -33,13 +33,33 @@ pub enum Method {
 #[derive(Clone, Debug)]
 pub struct Fallback {
     season_steps: usize,
-    horizons: Vec<usize>,
+    horizons: Vec<Horizon>,
     quantiles: Vec<f32>,
     error_rows: usize,
     levels: Vec<f64>,
     levels_of: usize,
     errors: Vec<f64>,
     column: Vec<f64>,
+}
+
+/// Steps ahead, and what only depends on them.
+#[derive(Clone, Copy, Debug)]
+struct Horizon {
+    steps: usize,
+    /// Trust in the change of level: 1 at short horizons, one half at long ones. Its power function would otherwise be
+    /// called for every remembered error.
+    trust: f64,
+}
+
+// === impl Horizon ===
+
+impl Horizon {
+    fn new(steps: usize) -> Self {
+        Self {
+            steps,
+            trust: 0.5 + 0.5 * 0.8_f64.powf(steps as f64 / 3.0),
+        }
+    }
 }
 
 // === impl Method ===
@@ -80,7 +100,7 @@ impl Fallback {
             season_steps: season_steps.max(1),
             horizons: horizons
                 .iter()
-                .map(|h| usize::try_from(*h).unwrap_or(usize::MAX))
+                .map(|h| Horizon::new(usize::try_from(*h).unwrap_or(usize::MAX)))
                 .collect(),
             quantiles: quantiles.to_vec(),
             error_rows,
@@ -95,7 +115,7 @@ impl Fallback {
     #[must_use]
     pub fn history_steps(&self) -> usize {
         // The oldest error row compares with a forecast made one last horizon earlier, which looks two seasons back.
-        let last = self.horizons.last().copied().unwrap_or(0);
+        let last = self.horizons.last().map_or(0, |h| h.steps);
         self.season_steps
             .saturating_mul(2)
             .saturating_add(self.error_rows)
@@ -127,13 +147,13 @@ impl Fallback {
         if self
             .horizons
             .iter()
-            .any(|h| self.point(method, series, origin, *h).is_none())
+            .any(|h| self.point(method, series, origin, h).is_none())
         {
             return false;
         }
         let rows = self.collect_errors(method, series, origin);
         for (h, horizon) in self.horizons.iter().enumerate() {
-            let Some(point) = self.point(method, series, origin, *horizon) else {
+            let Some(point) = self.point(method, series, origin, horizon) else {
                 return false;
             };
             self.column.clear();
@@ -170,8 +190,8 @@ impl Fallback {
             let before = errors.len();
             for horizon in &self.horizons {
                 let point = step
-                    .checked_sub(*horizon)
-                    .and_then(|made_at| self.point(method, series, made_at, *horizon));
+                    .checked_sub(horizon.steps)
+                    .and_then(|made_at| self.point(method, series, made_at, horizon));
                 let Some(point) = point else { break };
                 errors.push(actual - point);
             }
@@ -186,13 +206,19 @@ impl Fallback {
     }
 
     /// The point forecast for `origin + horizon`; `None` where the history does not reach back far enough.
-    fn point(&self, method: Method, series: &[f32], origin: usize, horizon: usize) -> Option<f64> {
+    fn point(
+        &self,
+        method: Method,
+        series: &[f32],
+        origin: usize,
+        horizon: &Horizon,
+    ) -> Option<f64> {
         let value = |step: usize| series.get(step).map(|y| f64::from(*y));
         let seasonal = || {
-            let seasons = horizon.div_ceil(self.season_steps);
+            let seasons = horizon.steps.div_ceil(self.season_steps);
             value(
                 origin
-                    .saturating_add(horizon)
+                    .saturating_add(horizon.steps)
                     .checked_sub(self.season_steps.saturating_mul(seasons))?,
             )
         };
@@ -205,9 +231,7 @@ impl Fallback {
                 let now = self.levels.get(origin)?;
                 let ratio =
                     ((now + LEVEL_EPSILON) / (before + LEVEL_EPSILON)).clamp(RATIO_MIN, RATIO_MAX);
-                // 1 at short horizons, one half at long ones.
-                let trust = 0.5 + 0.5 * 0.8_f64.powf(horizon as f64 / 3.0);
-                seasonal()? * (1.0 + trust * (ratio - 1.0))
+                seasonal()? * (1.0 + horizon.trust * (ratio - 1.0))
             }
         };
         Some(point.max(0.0))

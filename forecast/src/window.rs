@@ -121,16 +121,16 @@ impl SeriesWindow {
     /// The largest usage among the newest `steps` steps; `None` when all of them are gaps.
     #[must_use]
     pub fn max_of_last(&self, steps: usize) -> Option<f32> {
-        (0..steps.min(self.len))
-            .filter_map(|back| self.back(back))
-            .reduce(f32::max)
+        let known = self.newest(steps).filter(|usage| !usage.is_nan());
+        // Not `f32::max`, which is a function call in wasm.
+        known.reduce(|most, usage| if usage > most { usage } else { most })
     }
 
     /// The mean of the observed usage among the newest `steps` steps; `None` when all of them are gaps.
     #[must_use]
     pub fn mean_of_last(&self, steps: usize) -> Option<f32> {
         let (mut sum, mut count) = (0.0_f64, 0_u32);
-        for usage in (0..steps.min(self.len)).filter_map(|back| self.back(back)) {
+        for usage in self.newest(steps).filter(|usage| !usage.is_nan()) {
             sum += f64::from(usage);
             count = count.saturating_add(1);
         }
@@ -140,9 +140,7 @@ impl SeriesWindow {
     /// How many of the newest `steps` steps were observed.
     #[must_use]
     pub fn observed_of_last(&self, steps: usize) -> usize {
-        (0..steps.min(self.len))
-            .filter(|back| self.back(*back).is_some())
-            .count()
+        self.newest(steps).filter(|usage| !usage.is_nan()).count()
     }
 
     fn fill_forward_from(&self, skip: usize, out: &mut [f32], mask: &mut Option<&mut [f32]>) {
@@ -151,13 +149,20 @@ impl SeriesWindow {
         let mut carried = (skip.saturating_add(len)..self.len)
             .find_map(|back| self.back(back))
             .unwrap_or(0.0);
-        for (i, place) in out.iter_mut().enumerate() {
-            let back = skip.saturating_add(len.saturating_sub(1).saturating_sub(i));
-            let usage = self.back(back);
-            carried = usage.unwrap_or(carried);
+        // What is not remembered comes first, then the ring in the order of time.
+        let wanted = skip.saturating_add(len);
+        let unknown = wanted.saturating_sub(self.len.max(skip)).min(len);
+        let known = len.saturating_sub(unknown);
+        let steps = std::iter::repeat_n(f32::NAN, unknown)
+            .chain(self.newest(wanted.saturating_sub(unknown)).take(known));
+        for (i, (place, usage)) in out.iter_mut().zip(steps).enumerate() {
+            let observed = !usage.is_nan();
+            if observed {
+                carried = usage;
+            }
             *place = carried;
             if let Some(flag) = mask.as_deref_mut().and_then(|m| m.get_mut(i)) {
-                *flag = if usage.is_some() { 1.0 } else { 0.0 };
+                *flag = if observed { 1.0 } else { 0.0 };
             }
         }
     }
@@ -173,6 +178,16 @@ impl SeriesWindow {
             .unwrap_or(0);
         self.len = self.len.saturating_add(1).min(self.ring.len());
         self.newest = Some(step);
+    }
+
+    /// The newest `steps` steps, at most all that are remembered, oldest first; NaN is a gap.
+    ///
+    /// Two slices in a row: a remainder for each step was most of what it cost to blend a forecast.
+    fn newest(&self, steps: usize) -> impl Iterator<Item = f32> {
+        let steps = steps.min(self.len);
+        let start = self.slot(steps.saturating_sub(1));
+        let (wrapped, first) = self.ring.split_at_checked(start).unwrap_or_default();
+        first.iter().chain(wrapped).copied().take(steps)
     }
 
     /// The ring's index of the step `back` steps before the newest; `back` is below the capacity.

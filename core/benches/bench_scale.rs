@@ -21,7 +21,7 @@
 
 mod report;
 
-use forebay_core::cache::ChunkCache;
+use forebay_core::cache::{ChunkCache, Slot};
 use forebay_core::chunk::Amounts;
 use forebay_core::draw::Conditions;
 use forebay_core::lease::Lease;
@@ -218,23 +218,21 @@ impl Gateway {
             now: *now,
             workers: 4,
         };
-        let known = cache.get_mut(key).is_some();
-        if !known {
-            let evict = |slot: &mut forebay_core::cache::Slot| {
+        let quick = cache.get_mut(key).and_then(|slot| {
+            let denied = |slot: &Slot| slot.chunk.deny_again(cost, *now).map(Verdict::Denied);
+            slot.chunk.spend(cost).or_else(|| denied(slot))
+        });
+        let verdict = quick.unwrap_or_else(|| {
+            let evicted = |slot: &mut Slot| {
                 ledger
                     .give_back(data, &conditions, &slot.customer, &mut slot.chunk)
                     .unwrap();
             };
-            cache.add(key, hash(key), evict).unwrap();
-        }
-        let slot = cache.get_mut(key).unwrap();
-        let verdict = match (slot.chunk.spend(cost), slot.chunk.deny_again(cost, *now)) {
-            (Some(verdict), _) => verdict,
-            (None, Some(denial)) => Verdict::Denied(denial),
-            (None, None) => ledger
+            let slot = cache.add(key, hash(key), evicted).unwrap();
+            ledger
                 .draw(data, &conditions, &slot.customer, cost, &mut slot.chunk)
-                .unwrap(),
-        };
+                .unwrap()
+        });
         self.admitted += u64::from(verdict.is_admitted());
     }
 

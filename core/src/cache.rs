@@ -75,7 +75,8 @@ impl ChunkCache {
     }
 
     /// Adds a customer, or finds it if it is there. If the cache is full, another customer makes room; `evicted` is called
-    /// with it, and must give its chunk back to the ledger.
+    /// with it, and must give its chunk back to the ledger. Only a second request makes a customer worth keeping: a flood of keys
+    /// that come once passes through without pushing out those that come again, and without a long walk of the hand.
     pub fn add(
         &mut self,
         key: &[u8],
@@ -90,7 +91,7 @@ impl ChunkCache {
             self.slots.push(Slot {
                 key: key.to_vec(),
                 hash,
-                used: true,
+                used: false,
                 customer,
                 chunk: Chunk::default(),
             });
@@ -110,7 +111,7 @@ impl ChunkCache {
             slot.key.clear();
             slot.key.extend_from_slice(key);
             (slot.hash, slot.used, slot.customer, slot.chunk) =
-                (hash, true, customer, Chunk::default());
+                (hash, false, customer, Chunk::default());
             position
         };
         let slots = &self.slots;
@@ -204,4 +205,74 @@ fn holds(slots: &[Slot], position: u32, key: &[u8]) -> bool {
     slots
         .get(position as usize)
         .is_some_and(|slot| slot.key == key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amount::Micro;
+    use crate::chunk::ChunkHolding;
+    use crate::resource::PerResource;
+    use crate::time::TimeUs;
+
+    fn key(number: u64) -> [u8; 8] {
+        number.to_le_bytes()
+    }
+
+    fn add(cache: &mut ChunkCache, number: u64) -> Option<CustomerHash> {
+        let mut evicted = None;
+        let customer = CustomerHash([number as u8; 16]);
+        cache.add(&key(number), customer, |slot| evicted = Some(slot.customer));
+        evicted
+    }
+
+    #[test]
+    fn keys_that_come_once_do_not_push_out_those_that_come_again() {
+        let mut cache = ChunkCache::new(8, 1);
+        for number in 0..4 {
+            add(&mut cache, number);
+        }
+        for stranger in 100..1_000 {
+            for number in 0..4 {
+                assert!(
+                    cache.get_mut(&key(number)).is_some(),
+                    "{number}, {stranger}"
+                );
+            }
+            add(&mut cache, stranger);
+        }
+        assert_eq!(cache.len(), 8);
+    }
+
+    #[test]
+    fn who_makes_room_is_handed_over_first_and_then_unknown() {
+        let mut cache = ChunkCache::new(1, 1);
+        assert_eq!(add(&mut cache, 1), None);
+        assert_eq!(add(&mut cache, 2), Some(CustomerHash([1; 16])));
+        assert!(cache.get_mut(&key(1)).is_none());
+        assert_eq!(
+            cache.get_mut(&key(2)).map(|slot| slot.customer.0[0]),
+            Some(2)
+        );
+    }
+
+    #[test]
+    fn a_customer_whose_chunk_has_nothing_to_return_makes_room_before_one_that_has() {
+        let mut cache = ChunkCache::new(2, 1);
+        add(&mut cache, 1);
+        add(&mut cache, 2);
+        if let Some(slot) = cache.get_mut(&key(1)) {
+            let drawn = ChunkHolding {
+                plain: Micro::new(5),
+                drawn: Micro::new(5),
+                ..ChunkHolding::default()
+            };
+            slot.chunk
+                .refilled(PerResource::only_first(drawn), 1, TimeUs(1));
+            assert!(!slot.chunk.is_settled());
+        }
+        // Both were asked for, so the hand spares both once; then it takes the one that costs no exchange.
+        assert!(cache.get_mut(&key(2)).is_some());
+        assert_eq!(add(&mut cache, 3), Some(CustomerHash([2; 16])));
+    }
 }

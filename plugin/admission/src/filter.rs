@@ -79,6 +79,10 @@ pub(crate) struct TickState {
     pub(crate) scan: ProtectedScan,
     /// A policy that could not be read is reported once.
     pub(crate) refused_epoch: Option<u64>,
+    /// So is a ledger that cannot be read.
+    pub(crate) refused_ledger: Option<CoreError>,
+    /// So is a lease that has ended.
+    pub(crate) is_lapsed: bool,
 }
 
 /// What the configuration comes down to.
@@ -139,6 +143,8 @@ impl Filter {
                 ticks: 0,
                 scan: ProtectedScan::default(),
                 refused_epoch: None,
+                refused_ledger: None,
+                is_lapsed: false,
             },
             scratch: Vec::new(),
         };

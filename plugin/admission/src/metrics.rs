@@ -73,15 +73,21 @@ pub(crate) enum Event {
     ChunkLost,
     /// A policy that could not be read.
     PolicyRefused,
+    /// A tick on which the ledger could not be read.
+    LedgerRefused,
+    /// A lease that ended without a new one; the leader counts it once.
+    LeaseLapsed,
 }
 
-const EVENTS: [&str; 6] = [
+const EVENTS: [&str; 8] = [
     "unmatched",
     "draw",
     "draw_failed",
     "chunk_returned",
     "chunk_lost",
     "policy_refused",
+    "ledger_refused",
+    "lease_lapsed",
 ];
 
 /// Tokens, by what became of them.

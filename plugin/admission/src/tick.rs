@@ -2,6 +2,8 @@
 //! carries counters to the proxy. One worker, the leader, also sets right the sums of protected stock.
 
 use forebay_core::draw::Conditions;
+use forebay_core::error::CoreError;
+use forebay_core::lease::Lease;
 use forebay_core::ledger::WorkerId;
 use forebay_core::time::TimeUs;
 
@@ -27,10 +29,11 @@ impl Filter {
         let now = host.now();
         let epoch_changed = match self.desk.ledger.refresh(host) {
             Ok(changed) => {
+                self.tick.refused_ledger = None;
                 changed || self.desk.ledger.state().policy_epoch != self.desk.policy.epoch
             }
-            Err(_) => {
-                self.metrics.count_event(Event::PolicyRefused);
+            Err(error) => {
+                self.refuse_ledger(host, error);
                 false
             }
         };
@@ -44,6 +47,7 @@ impl Filter {
         self.desk.give_back_due(host, &mut self.metrics, now);
         if self.tick.is_leader {
             self.scan(host, now);
+            self.watch_lease(host, now);
         }
         self.metrics.flush(host);
         let us = host.now().since(now);
@@ -91,6 +95,33 @@ impl Filter {
                 &format!("policy of epoch {epoch} cannot be used, the last one stays: {refused}"),
             );
         }
+    }
+
+    /// What this worker holds and knows stays as it was; draws fail, and are denied, until the ledger can be read again.
+    fn refuse_ledger<H: Host>(&mut self, host: &mut H, error: CoreError) {
+        self.metrics.count_event(Event::LedgerRefused);
+        if self.tick.refused_ledger.as_ref() != Some(&error) {
+            host.log(
+                LogLevel::Error,
+                &format!("the ledger cannot be read: {error}. If another build of Forebay writes it, deploy admission.wasm and forecaster.wasm of one release"),
+            );
+            self.tick.refused_ledger = Some(error);
+        }
+    }
+
+    /// The forecaster renews the lease with every sync, so a lease that ends is how workers see that it has stopped: Envoy does not
+    /// start a singleton again whose VM has trapped.
+    fn watch_lease<H: Host>(&mut self, host: &mut H, now: TimeUs) {
+        let lease = self.desk.ledger.state().lease;
+        let is_lapsed = matches!(lease, Lease::Granted { .. }) && !lease.is_live(now);
+        if is_lapsed && !self.tick.is_lapsed {
+            self.metrics.count_event(Event::LeaseLapsed);
+            host.log(
+                LogLevel::Error,
+                "the control plane's lease has ended: customers refill at their fallback rates until those end too. Either the control plane cannot be reached, or the forecaster has stopped; if its log ends, restart Envoy",
+            );
+        }
+        self.tick.is_lapsed = is_lapsed;
     }
 
     fn scan<H: Host>(&mut self, host: &mut H, now: TimeUs) {

@@ -10,7 +10,7 @@ mod gateway;
 
 use forebay_admission::ConfigureError;
 use forebay_core::lease::Lease;
-use forebay_core::ledger::{Ledger, POOL_KEY, SharedData};
+use forebay_core::ledger::{Ledger, POOL_KEY, STATE_KEY, SharedData};
 use forebay_core::limits::MICRO_PER_TOKEN;
 use forebay_core::pool::Pools;
 use forebay_core::{Micro, ResourceIndex};
@@ -225,6 +225,63 @@ fn a_policy_that_cannot_be_read_leaves_the_last_one_in_force_and_says_so_once() 
     }
     assert_eq!(gateway.world.logs.len(), 1, "{:?}", gateway.world.logs);
     assert_eq!(burst_of(&mut gateway, 0, &Request::of("acme")), 5);
+}
+
+#[test]
+fn a_ledger_of_another_build_is_reported_once_with_what_to_do() {
+    let mut gateway = Gateway::new(&config(BY_KEY, "", TEN_PER_S), 1);
+    let mut state = Ledger::open(&mut gateway.world.data)
+        .unwrap()
+        .state()
+        .encode();
+    state[3] += 1;
+    gateway.world.data.put(STATE_KEY, state.to_vec());
+    gateway.world.logs.clear();
+    for _ in 0..5 {
+        gateway.tick_all();
+    }
+    let [line] = &gateway.world.logs[..] else {
+        panic!("{:?}", gateway.world.logs)
+    };
+    assert!(
+        line.contains("layout version") && line.contains("of one release"),
+        "{line}"
+    );
+    assert!(gateway.metric("forebay.events.kind=ledger_refused") >= 5);
+}
+
+#[test]
+fn a_lease_that_ends_is_reported_once_and_again_after_the_next_one() {
+    let mut gateway = Gateway::new(&waiting("\"deny\""), 2);
+    gateway.receive_policy(&format!("{{\"version\": 1, {TEN_PER_S}}}"));
+    for lease in 1..=2 {
+        let now = forebay_core::TimeUs(gateway.world.now_us);
+        let mut ledger = Ledger::open(&mut gateway.world.data).unwrap();
+        ledger
+            .edit_state(&mut gateway.world.data, |state| {
+                state.lease =
+                    state
+                        .lease
+                        .renewed(now, now.plus_us(1_000_000), now.plus_us(9_000_000));
+            })
+            .unwrap();
+        gateway.tick_all();
+        assert_eq!(
+            gateway.metric("forebay.events.kind=lease_lapsed"),
+            lease - 1
+        );
+        gateway.advance_ms(1_000);
+        for _ in 0..5 {
+            gateway.tick_all();
+        }
+        assert_eq!(gateway.metric("forebay.events.kind=lease_lapsed"), lease);
+        let said = gateway
+            .world
+            .logs
+            .iter()
+            .filter(|line| line.contains("lease has ended"));
+        assert_eq!(said.count() as u64, lease);
+    }
 }
 
 /// Two guarantees of 40/s, a quarter of a second of each is protected.

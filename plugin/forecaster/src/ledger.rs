@@ -23,6 +23,7 @@ pub struct Ledger {
     core: Option<CoreLedger>,
     policy: Option<Policy>,
     adopted: bool,
+    unreadable: Option<CoreError>,
 }
 
 /// A page, counted through both regions: policy customers first.
@@ -106,8 +107,12 @@ impl Ledger {
             .core
             .as_mut()
             .is_some_and(|core| core.refresh(&mut data).is_ok());
-        if !refreshed {
-            self.core = CoreLedger::open(&mut data).ok();
+        if refreshed {
+            self.unreadable = None;
+        } else {
+            let opened = CoreLedger::open(&mut data);
+            self.note(host, opened.as_ref().err());
+            self.core = opened.ok();
         }
         let after = self.state().map(shape);
         if before != after
@@ -117,6 +122,26 @@ impl Ledger {
             self.reread_policy(host);
         }
         std::mem::take(&mut self.adopted) || before != after
+    }
+
+    /// Why there is no ledger although somebody seeded one: another build of Forebay writes it, or it is damaged. It is the admission
+    /// filter's to replace; two builds that seeded in turn would wipe each other's balances for ever.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<&CoreError> {
+        self.unreadable.as_ref()
+    }
+
+    fn note(&mut self, host: &impl Host, error: Option<&CoreError>) {
+        let error = error.filter(|error| !matches!(error, CoreError::NotSeeded { .. }));
+        if let Some(error) = error
+            && self.unreadable.as_ref() != Some(error)
+        {
+            host.log(
+                log::Level::Error,
+                &format!("the ledger cannot be read: {error}. If another build of Forebay writes it, deploy admission.wasm and forecaster.wasm of one release"),
+            );
+        }
+        self.unreadable = error.cloned();
     }
 
     /// Reads the policy again, after it was replaced.

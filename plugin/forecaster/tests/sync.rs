@@ -327,3 +327,25 @@ fn a_reply_to_another_request_is_not_applied() {
     ticks(&world, &mut forecaster, 5);
     assert_eq!(level(&world, 0), 10 * TOKEN);
 }
+
+#[test]
+fn a_ledger_of_another_build_is_left_alone_and_reported_once() {
+    let world = World::new();
+    let mut forecaster = granted(&world, 3, 30);
+    let (mut foreign, _) = world.shared_data(STATE_KEY).unwrap();
+    foreign[3] += 1;
+    world.set_shared_data(STATE_KEY, &foreign, None).unwrap();
+    for _ in 0..3 {
+        let sent = next_sync(&world, &mut forecaster);
+        let (_, mut reply) = reply_to(&sent);
+        reply.policy = Some(policy_delta(3));
+        forecaster.on_http_response(sent.call, answer(&reply));
+        ticks(&world, &mut forecaster, 5);
+    }
+    assert_eq!(world.shared_data(STATE_KEY).unwrap().0, foreign);
+    let said = world
+        .log()
+        .into_iter()
+        .filter(|line| line.contains("of one release"));
+    assert_eq!(said.count(), 1);
+}

@@ -365,7 +365,7 @@ impl Inbox {
     }
 }
 
-/// Seeds the ledger if there is none for these resources, and puts the policy in place of the one before. Contracts keep their rows from
+/// Seeds the ledger if there is none for these resources (one that cannot be read is left alone), and puts the policy in place of the one before. Contracts keep their rows from
 /// one policy to the next (the control plane sees to it), so entries that are not installed yet stay right. Returns true when granted
 /// tokens were lost with the ledger before.
 fn put_policy(
@@ -375,6 +375,9 @@ fn put_policy(
     size: LedgerSize,
     now_us: u64,
 ) -> Result<bool, CoreError> {
+    if let Some(error) = ledger.unreadable() {
+        return Err(error.clone());
+    }
     let mut data = Shared(host);
     let mark = State::resources_mark_of(
         policy

@@ -3,7 +3,8 @@
 //! Client -> one single-worker Envoy -> a direct-response listener of the same Envoy. All variants are listeners
 //! of one process and take turns within each round, so that a machine that gets slower slows all of them. Many short
 //! rounds beat few long ones: what a virtual machine's neighbours do changes within seconds, and a filter adds a tenth of
-//! what the sockets cost. Each round begins with another variant, since the first one finds colder caches.
+//! what the sockets cost. Each round begins with another variant, and each turn with requests that do not count: caches are
+//! cold then, and every customer has to draw, because a worker gives its chunks back while the others have their turns.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -17,9 +18,9 @@ use serde_json::{Value, json};
 use crate::load::{self, CUSTOMERS};
 use crate::report::{Report, median};
 
-const ROUNDS: usize = 48;
-const TURN: Duration = Duration::from_millis(400);
-const WARM_UP: Duration = Duration::from_millis(700);
+const ROUNDS: usize = 32;
+const TURN: Duration = Duration::from_millis(700);
+const WARM_UP: Duration = Duration::from_millis(300);
 
 /// In this order within a round.
 const VARIANTS: [&str; 4] = ["none", "noop", "admission", "full"];
@@ -35,14 +36,11 @@ struct Turn {
 /// Runs the bench and publishes its report.
 pub(crate) async fn run() -> Result<()> {
     let envoy = start().await?;
-    for variant in VARIANTS {
-        measure(&envoy, variant, WARM_UP).await?;
-    }
     let mut turns: Vec<Vec<Turn>> = vec![Vec::new(); VARIANTS.len()];
     for round in 0..ROUNDS {
         for step in 0..VARIANTS.len() {
             let variant = (round + step) % VARIANTS.len();
-            turns[variant].push(measure(&envoy, VARIANTS[variant], TURN).await?);
+            turns[variant].push(measure(&envoy, VARIANTS[variant]).await?);
         }
         let cpu: Vec<String> = turns
             .iter()
@@ -171,9 +169,10 @@ fn full(mut config: Value) -> Value {
     config
 }
 
-async fn measure(envoy: &Envoy, variant: &str, turn: Duration) -> Result<Turn> {
+async fn measure(envoy: &Envoy, variant: &str) -> Result<Turn> {
+    load::run(envoy.address(variant), Instant::now() + WARM_UP).await?;
     let (started, cpu_before) = (Instant::now(), envoy.worker_cpu_ns()?);
-    let answered = load::run(envoy.address(variant), started + turn)
+    let answered = load::run(envoy.address(variant), started + TURN)
         .await
         .context(variant.to_owned())?;
     let (elapsed, cpu_ns) = (started.elapsed(), envoy.worker_cpu_ns()? - cpu_before);

@@ -1,7 +1,8 @@
 //! `bench-forecast`: the forecaster at work in Envoy's V8, with ten thousand customers and a real control plane.
 //!
-//! The plugin measures itself with the clock of its host; what is asked here is what its histograms say. Nothing is
-//! mocked: the policy, the customers' windows and the signed model come by sync, as in production.
+//! Inference is what the plugin's own histogram says. A tick is measured from outside, by the CPU time of Envoy's main
+//! thread: the plugin's clock also counts the time in which the system ran something else. Nothing is mocked: the
+//! policy, the customers' windows and the signed model come by sync, as in production.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -30,6 +31,10 @@ const MODEL_STEP_S: u64 = 600;
 const WATCH: Duration = Duration::from_secs(150);
 const LOADED_WITHIN: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(200);
+/// Time between two ticks of the forecaster, as it is configured by default.
+const TICK_MS: u64 = 20;
+/// How often the main thread's CPU time is read: a tick falls into one or two of these spans.
+const SPAN: Duration = Duration::from_millis(5);
 
 const GATEWAY_TOKEN: &str = "gateway-token-of-the-bench";
 const ADMIN_TOKEN: &str = "admin-token-of-the-bench";
@@ -55,10 +60,9 @@ pub(crate) async fn run() -> Result<()> {
         "all {CUSTOMERS} customers are forecast; watching for {} s",
         WATCH.as_secs()
     );
-    tokio::time::sleep(WATCH).await;
+    let tick_ms = watch(&envoy).await?;
 
     let batch_us = quantile(&envoy, "forecast_batch_us", "P50").await?;
-    let tick_us = quantile(&envoy, "forecaster_tick_us", "P99.9").await?;
     let mut report = Report::default();
     report.add(
         "us_per_customer",
@@ -67,18 +71,19 @@ pub(crate) async fn run() -> Result<()> {
     );
     report.add(
         "tick_ms_p999",
-        tick_us / 1e3,
-        "a tick with 10 000 customers, ms (bar: 2)",
+        at(&tick_ms, 0.999),
+        "CPU time of a tick with 10 000 customers, ms (bar: 2)",
     );
     report.add(
         "model_swap_ms",
         swap_us / 1e3,
         "loading, checking and swapping a model, ms (bar: 100)",
     );
+    report.add("tick_ms_p50", at(&tick_ms, 0.5), "the same, median");
     report.add(
-        "tick_ms_p50",
-        quantile(&envoy, "forecaster_tick_us", "P50").await? / 1e3,
-        "the same, median",
+        "tick_wall_ms_p999",
+        quantile(&envoy, "forecaster_tick_us", "P99.9").await? / 1e3,
+        "by the plugin's clock, since the start",
     );
     report.add(
         "forecasts",
@@ -153,6 +158,39 @@ async fn until_forecast(envoy: &Envoy) -> Result<()> {
         String::from_utf8_lossy(&stats.body),
         envoy.log()
     )
+}
+
+/// CPU time of the main thread around each tick, in milliseconds, ascending: the most that it used in two neighbouring spans. What else
+/// runs on that thread counts too, so this is no less than the tick.
+async fn watch(envoy: &Envoy) -> Result<Vec<f64>> {
+    let end = Instant::now() + WATCH;
+    let mut timer = tokio::time::interval(SPAN);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut ticks = Vec::new();
+    let mut before = envoy.main_cpu_ns()?;
+    let (mut last, mut most) = (0, 0);
+    let mut next_tick = Instant::now() + Duration::from_millis(TICK_MS);
+    while Instant::now() < end {
+        timer.tick().await;
+        let cpu = envoy.main_cpu_ns()?;
+        let used = cpu - before;
+        before = cpu;
+        most = most.max(last + used);
+        last = used;
+        if Instant::now() >= next_tick {
+            ticks.push(most as f64 / 1e6);
+            next_tick += Duration::from_millis(TICK_MS);
+            most = 0;
+        }
+    }
+    ticks.sort_by(f64::total_cmp);
+    Ok(ticks)
+}
+
+/// A quantile of ascending values.
+fn at(ascending: &[f64], quantile: f64) -> f64 {
+    let last = ascending.len().saturating_sub(1);
+    ascending[(last as f64 * quantile).round() as usize]
 }
 
 /// A counter of the plugin, whatever prefix Envoy gives it.

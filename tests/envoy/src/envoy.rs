@@ -225,15 +225,16 @@ impl Envoy {
         for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
             let task: PathBuf = task?.path();
             if fs::read_to_string(task.join("comm"))?.starts_with("wrk:") {
-                let schedule = fs::read_to_string(task.join("schedstat"))?;
-                total += schedule
-                    .split_whitespace()
-                    .next()
-                    .context("empty schedstat")?
-                    .parse::<u64>()?;
+                total += cpu_ns(&task)?;
             }
         }
         Ok(total)
+    }
+
+    /// CPU time of the main thread so far, in nanoseconds: singletons tick there.
+    pub fn main_cpu_ns(&self) -> Result<u64> {
+        let pid = self.pid();
+        cpu_ns(&PathBuf::from(format!("/proc/{pid}/task/{pid}")))
     }
 
     /// Resident memory in bytes.
@@ -303,4 +304,10 @@ impl Drop for Envoy {
             eprintln!("--- Envoy logged:\n{}", self.log());
         }
     }
+}
+
+fn cpu_ns(task: &Path) -> Result<u64> {
+    let schedule = fs::read_to_string(task.join("schedstat"))?;
+    let first = schedule.split_whitespace().next();
+    Ok(first.context("empty schedstat")?.parse()?)
 }

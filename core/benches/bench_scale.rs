@@ -219,8 +219,8 @@ impl Gateway {
             workers: 4,
         };
         let quick = cache.get_mut(key).and_then(|slot| {
-            let denied = |slot: &Slot| slot.chunk.deny_again(cost, *now).map(Verdict::Denied);
-            slot.chunk.spend(cost).or_else(|| denied(slot))
+            let spent = slot.chunk.spend(cost);
+            spent.or_else(|| slot.chunk.deny_again(cost, *now).map(Verdict::Denied))
         });
         let verdict = quick.unwrap_or_else(|| {
             let evicted = |slot: &mut Slot| {

@@ -4,7 +4,8 @@
 //! static constructor, which the linker must keep, with all code that it refers to: NNEF, convolution, pooling and FFT
 //! would make the plugin several times as large, and Envoy compiles all of it before it is ready to serve. tract has
 //! no feature that leaves them out. What inference does look up are the kernels of `tract_linalg`; the rest serves
-//! tools that choose transforms by name. So in wasm the constructors of all other crates are empty. On other targets
+//! tools that choose transforms by name. So in wasm the constructors of all other crates are empty, and so are those
+//! of the matrix kernels that no model of contract v1 reaches. On other targets
 //! nothing is left out: trainer, tests and control plane run an unchanged tract.
 //!
 //! Alternatives that were worse: editing constructors out of the linked module (its function table keeps their code
@@ -97,16 +98,21 @@ pub use kind::*;
 /// The crate whose registrations a wasm build keeps.
 const KEPT_IN_WASM: &str = "tract_linalg";
 
+/// A module of it that is dropped all the same: matrix kernels of half, double and byte width, and those of single
+/// width that stand behind the faster ones for wasm. A model of contract v1 multiplies single width only.
+const DROPPED_IN_WASM: &str = "tract_linalg::generic::mmm";
+
 /// Whether what `module_path` registers is kept. A constant, so that what is dropped leaves no trace.
 #[doc(hidden)]
 #[must_use]
 pub const fn is_kept(module_path: &str) -> bool {
-    !cfg!(target_family = "wasm") || lies_in(module_path, KEPT_IN_WASM)
+    !cfg!(target_family = "wasm")
+        || (lies_in(module_path, KEPT_IN_WASM) && !lies_in(module_path, DROPPED_IN_WASM))
 }
 
-/// Whether a module path is `crate_name` or inside it.
-const fn lies_in(module_path: &str, crate_name: &str) -> bool {
-    let (mut path, mut name) = (module_path.as_bytes(), crate_name.as_bytes());
+/// Whether a module path is `module` or inside it.
+const fn lies_in(module_path: &str, module: &str) -> bool {
+    let (mut path, mut name) = (module_path.as_bytes(), module.as_bytes());
     while let ([letter, path_rest @ ..], [wanted, name_rest @ ..]) = (path, name) {
         if *letter != *wanted {
             return false;

@@ -8,6 +8,7 @@
 mod claims;
 mod entry;
 mod exchange;
+mod failure;
 mod install;
 mod layout;
 mod page;

@@ -57,6 +57,18 @@ impl Outstanding {
             _ => {}
         }
     }
+
+    /// Takes a [`Outstanding::settle`] back: the chunk that was drawn at `drawn_at` is out after all.
+    pub const fn unsettle(&mut self, amount: Micro, drawn_at: TimeUs, now: TimeUs) {
+        self.settle(Micro::ZERO.minus(amount), drawn_at, now);
+    }
+
+    /// Whether a chunk that was drawn at `drawn_at` no longer counts. The level has filled in its place, so its tokens may not
+    /// come back.
+    #[must_use]
+    pub const fn has_forgotten(drawn_at: TimeUs, now: TimeUs) -> bool {
+        generation(now).saturating_sub(generation(drawn_at)) > 1
+    }
 }
 
 const fn generation(at: TimeUs) -> u64 {

@@ -61,7 +61,7 @@ pub struct ClaimSum {
     pub depth: Micro,
 }
 
-/// What an exchange changes in one pool. It can be undone, for the case that the second half of the exchange fails.
+/// What an exchange changes in one pool. [`Pools::undo`] takes it back when the second half of the exchange fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolChange {
     /// Tokens taken; negative if tokens came back.
@@ -156,6 +156,25 @@ impl Pools {
                 self.pools
                     .at_mut(resource)
                     .apply(changes.at(resource), rule, lease, now);
+            }
+        }
+    }
+
+    /// Takes back the changes of an exchange whose second half failed, and which drew its chunk at `drawn_at`. Tokens that a full
+    /// pool cannot take back stay lost: nothing is ever created.
+    pub fn undo(
+        &mut self,
+        changes: &PerResource<PoolChange>,
+        policy: &Policy,
+        lease: &Lease,
+        drawn_at: TimeUs,
+    ) {
+        let now = self.at;
+        for resource in policy.resource_indexes() {
+            if let Some(rule) = policy.pool(resource) {
+                self.pools
+                    .at_mut(resource)
+                    .undo(changes.at(resource), rule, lease, drawn_at, now);
             }
         }
     }
@@ -264,6 +283,27 @@ impl Pool {
         self.spent_cum = self.spent_cum.wrapping_add_signed(change.spent.get());
     }
 
+    fn undo(
+        &mut self,
+        change: &PoolChange,
+        rule: &PoolRule,
+        lease: &Lease,
+        drawn_at: TimeUs,
+        now: TimeUs,
+    ) {
+        self.outstanding.settle(change.lent, drawn_at, now);
+        // The chunk that the exchange brought back is still out.
+        self.outstanding
+            .unsettle(change.settled, change.settled_drawn_at, now);
+        let depth = self.depth(rule, lease);
+        self.bucket.put(change.taken, depth);
+        self.protected.pay(Micro::ZERO.minus(change.protected_paid));
+        self.credit.pay(Micro::ZERO.minus(change.credit_paid));
+        self.spent_cum = self
+            .spent_cum
+            .wrapping_sub(change.spent.get().cast_unsigned());
+    }
+
     fn write(&self, writer: &mut Writer<'_>) {
         let granted = self.granted.unwrap_or_default();
         writer.i64(self.bucket.level.get());
@@ -370,20 +410,6 @@ impl ClaimSum {
 // === impl PoolChange ===
 
 impl PoolChange {
-    /// The change that takes this one back. Tokens that a full pool could not take back stay lost: nothing is ever created.
-    #[must_use]
-    pub const fn undo(&self, now: TimeUs) -> PoolChange {
-        PoolChange {
-            taken: Micro::ZERO.minus(self.taken),
-            protected_paid: Micro::ZERO.minus(self.protected_paid),
-            credit_paid: Micro::ZERO.minus(self.credit_paid),
-            lent: Micro::ZERO,
-            settled: self.lent,
-            settled_drawn_at: now,
-            spent: Micro::ZERO.minus(self.spent),
-        }
-    }
-
     /// Both changes of one exchange. Only the first can settle a chunk and only the second can lend one.
     #[must_use]
     pub const fn and_then(&self, next: &PoolChange) -> PoolChange {

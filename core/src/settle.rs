@@ -1,12 +1,15 @@
 //! What flows back into the ledger: chunks that are returned, and differences between estimate and actual cost.
 //!
 //! Tokens are moved, never copied: what a chunk still holds goes back up to the caps, what it owes is charged in full, and its
-//! counts are added once. A difference is always charged, even into debt, because the cost has been incurred.
+//! counts are added once. A difference is always charged, even into debt, because the cost has been incurred. A chunk that comes so
+//! late that the ledger has forgotten it brings its counts only: the buckets have filled in its place, and with its tokens on top
+//! a customer could have more than its burst at once.
 
 use crate::amount::Micro;
-use crate::chunk::{Amounts, Chunk};
+use crate::chunk::{Amounts, Chunk, ChunkHolding};
 use crate::draw::Conditions;
 use crate::ledger::Entry;
+use crate::outstanding::Outstanding;
 use crate::pool::{PoolChange, Pools};
 use crate::resource::{PerResource, ResourceIndex};
 use crate::time::TimeUs;
@@ -24,9 +27,13 @@ pub fn fold(
         return changes;
     }
     let drawn_at = chunk.drawn_at.unwrap_or(conditions.now);
+    let now = entry
+        .as_ref()
+        .map_or(pools.at, |entry| pools.at.max(entry.at));
+    let is_late = Outstanding::has_forgotten(drawn_at, now);
     for resource in conditions.policy.resource_indexes() {
         let back = chunk.holdings.at(resource);
-        let mut taken = Micro::ZERO.minus(back.tokens().plus(back.refund));
+        let mut taken = Micro::ZERO.minus(returned(back, is_late));
         if chunk.exempt {
             taken = pools.take_of_exempt(resource, taken, conditions.policy);
         }
@@ -39,7 +46,7 @@ pub fn fold(
         };
     }
     if let Some(entry) = entry {
-        fold_entry(conditions, entry, chunk, drawn_at, &mut changes);
+        fold_entry(conditions, entry, chunk, drawn_at, is_late, &mut changes);
     }
     pools.apply(&changes, conditions.policy, &conditions.lease);
     changes
@@ -58,7 +65,10 @@ pub fn charge(
         let change = changes.at_mut(resource);
         change.taken = difference;
         change.spent = difference;
-        put_contract(conditions, entry, resource, Micro::ZERO.minus(difference));
+        // An exempt customer pays nothing, so it gets nothing back either.
+        if !entry.flags.exempt {
+            put_contract(conditions, entry, resource, Micro::ZERO.minus(difference));
+        }
         entry
             .holdings
             .at_mut(resource)
@@ -73,6 +83,7 @@ fn fold_entry(
     entry: &mut Entry,
     chunk: &Chunk,
     drawn_at: TimeUs,
+    is_late: bool,
     changes: &mut PerResource<PoolChange>,
 ) {
     for resource in conditions.policy.resource_indexes() {
@@ -85,13 +96,26 @@ fn fold_entry(
             entry.deviations.mark();
         }
         let before = holding.protected();
-        if conditions.policy.shadow.enabled {
+        if conditions.policy.shadow.enabled && !is_late {
             let depth = holding.shadow_depth();
             holding.shadow.put(back.claimed.at_least_zero(), depth);
         }
         changes.at_mut(resource).protected_paid = before.minus(holding.protected());
-        put_contract(conditions, entry, resource, back.tokens().plus(back.refund));
+        // Whether the customer paid for the chunk was settled when it was drawn, not by what the policy says of it now.
+        if !chunk.exempt {
+            put_contract(conditions, entry, resource, returned(back, is_late));
+        }
     }
+}
+
+/// What a chunk brings back of one resource; negative if it owes. What settlements gave back never counted as lying in it.
+fn returned(back: &ChunkHolding, is_late: bool) -> Micro {
+    let tokens = if is_late {
+        back.tokens().min(Micro::ZERO)
+    } else {
+        back.tokens()
+    };
+    tokens.plus(back.refund)
 }
 
 fn put_contract(
@@ -100,10 +124,6 @@ fn put_contract(
     resource: ResourceIndex,
     amount: Micro,
 ) {
-    // An exempt customer pays nothing, so it gets nothing back either.
-    if entry.flags.exempt {
-        return;
-    }
     let Some(contract) = conditions.policy.contract(entry.contract) else {
         return;
     };

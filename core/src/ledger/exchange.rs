@@ -6,6 +6,7 @@
 //! with every interleaving.
 
 use super::entry::{CustomerHash, Entry};
+use super::failure::Failure;
 use super::layout::{
     Key, Layout, LedgerSize, POLICY_KEY, POOL_KEY, Region, STATE_KEY, WORKERS_KEY,
 };
@@ -132,7 +133,8 @@ impl Ledger {
         &self.state
     }
 
-    /// Decides a request of `cost` and fills `chunk`. On an error nothing has been decided; the chunk is as before.
+    /// Decides a request of `cost` and fills `chunk`. On an error nothing has been decided; the chunk is as before, or empty if
+    /// what it held may have reached the pools.
     pub fn draw(
         &mut self,
         data: &mut impl SharedData,
@@ -158,8 +160,10 @@ impl Ledger {
             }
             Ok(None) => TimeUs::NEVER,
             // Room for a stranger comes when other strangers have paid their debts and returned their chunks.
-            Err(CoreError::PageFull { .. }) => conditions.now.plus_us(CHUNK_LIFE_US),
-            Err(error) => return Err(error),
+            Err(Failure::Whole(CoreError::PageFull { .. })) => {
+                conditions.now.plus_us(CHUNK_LIFE_US)
+            }
+            Err(failure) => return Err(failure.settle(chunk, conditions.now)),
         };
         self.give_back_to_nobody(data, conditions, chunk)?;
         let denial = Denial {
@@ -172,7 +176,7 @@ impl Ledger {
         Ok(Verdict::Denied(denial))
     }
 
-    /// Gives a chunk back: what is left in it, and its counts.
+    /// Gives a chunk back: what is left in it, and its counts. On an error it is as before, or empty as after a draw.
     pub fn give_back(
         &mut self,
         data: &mut impl SharedData,
@@ -190,10 +194,10 @@ impl Ledger {
         });
         match folded {
             Ok(Some(_)) => {}
-            Ok(None) | Err(CoreError::PageFull { .. }) => {
+            Ok(None) | Err(Failure::Whole(CoreError::PageFull { .. })) => {
                 self.give_back_to_nobody(data, conditions, chunk)?
             }
-            Err(error) => return Err(error),
+            Err(failure) => return Err(failure.settle(chunk, conditions.now)),
         }
         chunk.emptied(conditions.now);
         Ok(())
@@ -211,8 +215,9 @@ impl Ledger {
             pools.refill(conditions.policy, &conditions.lease, conditions.now);
             entry.refill(conditions.policy, &conditions.lease, conditions.now);
             ((), charge(conditions, pools, entry, difference))
-        })?;
-        Ok(())
+        })
+        .map(|_| ())
+        .map_err(Failure::into_error)
     }
 
     /// Reads a page, for a worker that goes through all customers.
@@ -350,7 +355,7 @@ impl Ledger {
         conditions: &Conditions<'_>,
         customer: &CustomerHash,
         mut operate: impl FnMut(&mut Pools, &mut Entry) -> (T, PerResource<PoolChange>),
-    ) -> Result<Option<(T, Entry)>, CoreError> {
+    ) -> Result<Option<(T, Entry)>, Failure> {
         let policy = conditions.policy;
         let has_pools = policy
             .resource_indexes()
@@ -379,20 +384,19 @@ impl Ledger {
             if moves_pool && !self.write_pools(data, &pools, pool_cas)? {
                 continue;
             }
-            Page::open(&mut self.page, self.state.resources)?.put(position, &entry);
-            match write(data, page_key.as_str(), &self.page, cas) {
-                Ok(true) => return Ok(Some((outcome, entry))),
-                Ok(false) if moves_pool => self.undo(data, conditions, &changes)?,
-                Ok(false) => {}
-                Err(error) => {
-                    if moves_pool {
-                        self.undo(data, conditions, &changes)?;
-                    }
-                    return Err(error);
-                }
+            let written = Page::open(&mut self.page, self.state.resources)
+                .map(|mut page| page.put(position, &entry))
+                .and_then(|()| write(data, page_key.as_str(), &self.page, cas));
+            if let Ok(true) = written {
+                return Ok(Some((outcome, entry)));
             }
+            if moves_pool {
+                self.undo(data, conditions, &changes)
+                    .map_err(Failure::Half)?;
+            }
+            written?;
         }
-        Err(contended(key.as_ref().map_or("the ledger", Key::as_str)))
+        Err(contended(key.as_ref().map_or("the ledger", Key::as_str)).into())
     }
 
     /// Finds the customer's entry: in the policy's region, otherwise among the others, where an absent one is added.
@@ -504,12 +508,13 @@ impl Ledger {
         conditions: &Conditions<'_>,
         changes: &PerResource<PoolChange>,
     ) -> Result<(), CoreError> {
-        let mut back = PerResource::<PoolChange>::default();
-        for (back, change) in back.iter_mut().zip(changes.iter()) {
-            *back = change.undo(conditions.now);
-        }
         self.edit_pools(data, conditions, |pools| {
-            pools.apply(&back, conditions.policy, &conditions.lease)
+            pools.undo(
+                changes,
+                conditions.policy,
+                &conditions.lease,
+                conditions.now,
+            );
         })
     }
 

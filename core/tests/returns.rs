@@ -1,0 +1,177 @@
+//! What goes back: when an exchange is undone, when a chunk comes late, when an exemption has ended, when the host fails.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test: a failed step must stop it"
+)]
+
+mod gateway;
+
+use forebay_core::ledger::PolicyCustomer;
+use forebay_core::limits::CHUNK_LIFE_US;
+use forebay_core::policy::{ContractIndex, Limits, PoolRule, Tier};
+use forebay_core::{Micro, Policy, Rate};
+use gateway::{FIRST, Gateway, Rival, contract, cost, customer, per_s, policy, tokens};
+
+fn pooled(limits: Limits, capacity: u64) -> Policy {
+    policy(
+        &[Some(capacity)],
+        vec![contract("gold", Tier::One, &[limits])],
+    )
+}
+
+/// A stream of requests, so that the worker holds a chunk; what it holds.
+fn grow_chunk(gateway: &mut Gateway, worker: usize, number: u64) -> Micro {
+    for _ in 0..100 {
+        assert!(
+            gateway
+                .request(worker, number, &cost(1))
+                .unwrap()
+                .is_admitted()
+        );
+        gateway.now = gateway.now.plus_us(1_000);
+        let held = gateway.workers[worker].chunks[&number]
+            .holdings
+            .at(FIRST)
+            .tokens();
+        if held >= tokens(10) {
+            return held;
+        }
+    }
+    panic!("the chunk did not grow");
+}
+
+#[test]
+fn a_draw_that_starts_again_leaves_the_pools_count_of_chunks_as_it_was() {
+    let mut gateway = Gateway::new(
+        pooled(Limits::plain(Rate::ZERO, tokens(1_000)), 1_000),
+        2,
+        &[0, 0],
+    );
+    grow_chunk(&mut gateway, 0, 0);
+    grow_chunk(&mut gateway, 1, 1);
+    gateway.data.rules = Some((gateway.policy.clone(), gateway.now));
+    // The rival comes after the pool was written and before the page is.
+    let rival = Rival {
+        customer: 0,
+        cost: cost(1),
+    };
+    gateway.data.rivals = [None, Some(rival)].into();
+    assert!(gateway.request(0, 0, &cost(50)).unwrap().is_admitted());
+    assert_eq!(gateway.data.admitted_by_rivals.len(), 1);
+    let drawn = |worker: usize, number| {
+        gateway.workers[worker].chunks[&number]
+            .holdings
+            .at(FIRST)
+            .drawn
+    };
+    let in_chunks = drawn(0, 0).plus(drawn(1, 1));
+    assert_eq!(
+        gateway.pools().pools.at(FIRST).outstanding.total(),
+        in_chunks
+    );
+}
+
+#[test]
+fn a_chunk_that_the_ledger_has_forgotten_brings_no_tokens_back() {
+    let mut gateway = Gateway::new(pooled(Limits::plain(per_s(100), tokens(100)), 100), 2, &[0]);
+    let held = grow_chunk(&mut gateway, 0, 0);
+    assert!(gateway.request(0, 0, &cost(1)).unwrap().is_admitted());
+    // The worker does not tick any more, as after a configuration update; meanwhile the buckets fill without its chunk.
+    gateway.now = gateway.now.plus_us(3 * CHUNK_LIFE_US);
+    assert!(gateway.request(1, 0, &cost(100)).unwrap().is_admitted());
+    let before = gateway.entry(0);
+    gateway.give_back(0, 0);
+    let after = gateway.entry(0);
+    assert_eq!(
+        after.holdings.at(FIRST).contract.level,
+        Micro::ZERO,
+        "{held:?} came late"
+    );
+    assert_eq!(
+        gateway.pools().pools.at(FIRST).bucket.level,
+        Micro::ZERO,
+        "{held:?} came late"
+    );
+    assert!(
+        after.holdings.at(FIRST).admitted_cum > before.holdings.at(FIRST).admitted_cum,
+        "its counts still count"
+    );
+}
+
+#[test]
+fn what_an_exempt_customer_used_is_no_debt_when_the_exemption_ends() {
+    let mut gateway = Gateway::new(pooled(Limits::plain(per_s(1), tokens(10)), 1_000), 1, &[0]);
+    let mut wanted = PolicyCustomer::plain(customer(0), ContractIndex(0));
+    wanted.exempt = true;
+    gateway.install(vec![wanted]);
+    for _ in 0..100 {
+        assert!(gateway.request(0, 0, &cost(1)).unwrap().is_admitted());
+    }
+    wanted.exempt = false;
+    gateway.install(vec![wanted]);
+    gateway.give_back_all();
+    assert_eq!(
+        gateway.entry(0).holdings.at(FIRST).contract.level,
+        tokens(10)
+    );
+    assert_eq!(
+        gateway.pools().pools.at(FIRST).bucket.level,
+        tokens(900),
+        "the pool was used"
+    );
+}
+
+#[test]
+fn tokens_that_reached_the_pool_before_the_host_refused_are_not_in_the_chunk_too() {
+    let give_back = |gateway: &mut Gateway| {
+        let conditions = gateway.conditions();
+        let Gateway {
+            data,
+            ledger,
+            workers,
+            ..
+        } = gateway;
+        let chunk = workers[0].chunks.get_mut(&0).unwrap();
+        assert!(
+            ledger
+                .give_back(data, &conditions, &customer(0), chunk)
+                .is_err()
+        );
+    };
+    let draw = |gateway: &mut Gateway| assert!(gateway.request(0, 0, &cost(2_000)).is_err());
+    for fails in [give_back as fn(&mut Gateway), draw] {
+        let mut policy = pooled(Limits::plain(Rate::ZERO, tokens(1_000)), 0);
+        policy.resources[0].pool = Some(PoolRule {
+            capacity: Rate::ZERO,
+            depth: tokens(1_000),
+        });
+        let mut gateway = Gateway::new(policy, 1, &[0]);
+        grow_chunk(&mut gateway, 0, 0);
+        let spent = |gateway: &mut Gateway| {
+            let holding = *gateway.workers[0].chunks[&0].holdings.at(FIRST);
+            Micro::new(
+                gateway
+                    .entry(0)
+                    .holdings
+                    .at(FIRST)
+                    .admitted_cum
+                    .cast_signed(),
+            )
+            .plus(holding.spent)
+        };
+        let all = spent(&mut gateway);
+        // The pool is written; neither the page nor the pool again.
+        gateway.data.fail_after = Some(1);
+        fails(&mut gateway);
+        gateway.data.fail_after = None;
+        let pool = gateway.pools().pools.at(FIRST).bucket.level;
+        let held = gateway.workers[0].chunks[&0].holdings.at(FIRST).tokens();
+        assert!(
+            pool.plus(held).plus(all) <= tokens(1_000),
+            "{pool:?} in the pool, {held:?} in the chunk, {all:?} spent of 1000"
+        );
+    }
+}

@@ -101,6 +101,7 @@ impl Life {
             from: TimeUs(0),
             until: TimeUs(u64::MAX / 2),
             fallback_until: TimeUs(u64::MAX / 2),
+            void_before: TimeUs(0),
         }
     }
 

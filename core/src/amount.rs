@@ -125,6 +125,17 @@ impl Rate {
         Rate(self.0.saturating_sub(other.0))
     }
 
+    /// `self x numerator / denominator`, rounded down; zero if the denominator is zero.
+    #[must_use]
+    pub const fn share(self, numerator: u64, denominator: u64) -> Rate {
+        let product = (self.0 as u128).saturating_mul(numerator as u128);
+        match product.checked_div(denominator as u128) {
+            Some(share) if share <= Rate::MAX.0 as u128 => Rate(share as u64),
+            Some(_) => Rate::MAX,
+            None => Rate::ZERO,
+        }
+    }
+
     /// What flows in `dt_us`, and the remainder that was carried from the last refill into the next, in millionths
     /// of a micro-token. So any way of cutting a span of time into refills gives the same sum.
     #[must_use]

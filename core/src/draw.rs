@@ -314,6 +314,7 @@ fn standing_of(
     resource: ResourceIndex,
 ) -> Standing {
     let holding = entry.holdings.at(resource);
+    let part = entry.part(resource, contract.limits.at(resource), &conditions.lease);
     let pool = match conditions.policy.pool(resource) {
         None => PoolStanding::UNBOUNDED,
         Some(rule) => {
@@ -328,7 +329,7 @@ fn standing_of(
     };
     Standing {
         contract: holding.contract.level,
-        debt_limit: contract.limits.at(resource).debt_limit,
+        debt_limit: part.debt_limit,
         credit: holding.credit.level,
         shadow: holding.shadow.level,
         borrow: holding.borrow.level,

@@ -20,8 +20,11 @@ pub enum Lease {
         from: TimeUs,
         /// Until here the granted rate refills.
         until: TimeUs,
-        /// Until here the fallback rate refills.
+        /// Until here the fallback rate refills, and what was granted may be spent.
         fallback_until: TimeUs,
+        /// What was in the buckets before this was granted under a lease whose fallback has ended: the control plane
+        /// counts it as spent and has granted it again since.
+        void_before: TimeUs,
     },
 }
 
@@ -53,6 +56,7 @@ impl Lease {
                 from,
                 until,
                 fallback_until,
+                ..
             } => {
                 let start = if at.0 > from.0 { at } else { *from };
                 let granted_end = if now.0 < until.0 { now } else { *until };
@@ -80,18 +84,48 @@ impl Lease {
         }
     }
 
+    /// Whether tokens that lie in a bucket since `at` belong to a lease that is over.
+    #[must_use]
+    pub const fn voids(&self, at: TimeUs) -> bool {
+        match self {
+            Lease::StandAlone | Lease::Waiting => false,
+            Lease::Granted { void_before, .. } => at.0 < void_before.0,
+        }
+    }
+
+    /// Whether lease and fallback have ended: nothing that was granted may be spent any more.
+    #[must_use]
+    pub const fn is_over(&self, now: TimeUs) -> bool {
+        match self {
+            Lease::StandAlone | Lease::Waiting => false,
+            Lease::Granted { fallback_until, .. } => now.0 >= fallback_until.0,
+        }
+    }
+
     /// The lease after the control plane answered at `now` with new ends. It continues an unbroken lease, and starts afresh
     /// after a lapse.
     #[must_use]
     pub const fn renewed(&self, now: TimeUs, until: TimeUs, fallback_until: TimeUs) -> Lease {
-        let from = match self {
-            Lease::Granted { from, until, .. } if now.0 <= until.0 => *from,
-            _ => now,
+        let (from, void_before) = match self {
+            Lease::Granted {
+                from,
+                until,
+                void_before,
+                ..
+            } if now.0 <= until.0 => (*from, *void_before),
+            Lease::Granted {
+                fallback_until,
+                void_before,
+                ..
+            } if now.0 < fallback_until.0 => (now, *void_before),
+            Lease::Granted { .. } => (now, now),
+            Lease::StandAlone | Lease::Waiting => (now, TimeUs(0)),
         };
         Lease::Granted {
             from,
             until,
             fallback_until,
+            void_before,
         }
     }
 }
@@ -104,6 +138,7 @@ mod tests {
         from: TimeUs(100),
         until: TimeUs(200),
         fallback_until: TimeUs(300),
+        void_before: TimeUs(0),
     };
 
     #[test]
@@ -146,6 +181,17 @@ mod tests {
                 fallback_us: 0
             }
         );
+    }
+
+    #[test]
+    fn tokens_end_with_the_fallback_and_do_not_come_back_with_a_new_lease() {
+        assert!(!LEASE.is_over(TimeUs(299)));
+        assert!(LEASE.is_over(TimeUs(300)));
+        let in_fallback = LEASE.renewed(TimeUs(250), TimeUs(350), TimeUs(450));
+        assert!(!in_fallback.voids(TimeUs(150)));
+        let afresh = LEASE.renewed(TimeUs(320), TimeUs(420), TimeUs(520));
+        assert!(afresh.voids(TimeUs(319)));
+        assert!(!afresh.voids(TimeUs(320)));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod chunk;
 pub mod deviation;
 pub mod draw;
 pub mod error;
+pub mod fleet;
 pub mod grant;
 pub mod lease;
 pub mod ledger;

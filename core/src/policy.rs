@@ -10,6 +10,7 @@ mod codec;
 use crate::amount::{Micro, Rate};
 use crate::deviation::ContentionRule;
 use crate::error::CoreError;
+use crate::grant::GrantTerms;
 use crate::limits::{
     MAX_CONTRACTS, MAX_DEVIATION_WINDOWS, MAX_MICRO, MAX_NAME_BYTES, MAX_RESOURCES,
     MAX_SHADOW_DEPTH_FACTOR, MAX_SHADOW_SPAN_US,
@@ -260,6 +261,28 @@ impl Limits {
             ceiling: rate,
             debt_limit: Micro::ZERO,
             borrow_limit: Micro::ZERO,
+        }
+    }
+
+    /// The part of the limits that belongs to a gateway with these terms. Everything that has a rate is divided as the rate
+    /// is, everything that has a depth as the depth: so the parts of all gateways never add up to more than the whole.
+    #[must_use]
+    pub fn part(&self, terms: &GrantTerms) -> Limits {
+        if terms.rate == self.rate && terms.cap == self.burst {
+            return *self;
+        }
+        let of_rate = |rate: Rate| rate.share(terms.rate.get(), self.rate.get());
+        let of_depth = |depth: Micro| {
+            let (cap, burst) = (terms.cap.at_least_zero(), self.burst.at_least_zero());
+            depth.share(cap.get().unsigned_abs(), burst.get().unsigned_abs())
+        };
+        Limits {
+            rate: terms.rate,
+            burst: terms.cap,
+            guarantee: of_rate(self.guarantee),
+            ceiling: terms.rate.plus(of_rate(self.ceiling.minus(self.rate))),
+            debt_limit: of_depth(self.debt_limit),
+            borrow_limit: of_depth(self.borrow_limit),
         }
     }
 

@@ -44,7 +44,7 @@ pub struct Pool {
     pub credit: ClaimSum,
     /// Tokens spent so far. Wraps.
     pub spent_cum: u64,
-    /// Tokens of the control plane's grants that have arrived.
+    /// Tokens of the control plane's grants that have arrived, less those that were returned. Wraps.
     pub moved_cum: u64,
     /// Rate and depth granted, if any were.
     pub granted: Option<GrantTerms>,
@@ -120,15 +120,16 @@ impl Pools {
         now: TimeUs,
     ) {
         self.refill(policy, lease, now);
-        let Some(rule) = policy.pool(resource) else {
+        if policy.pool(resource).is_none() {
             return;
-        };
+        }
         let pool = self.pools.at_mut(resource);
         pool.granted = Some(grant.terms);
         let news = grant.news(pool.moved_cum);
         pool.moved_cum = grant.moved_cum();
-        let depth = pool.depth(rule, lease);
-        pool.bucket.put(news, depth);
+        // What does not fit goes back at once.
+        pool.bucket.take(Micro::ZERO.minus(news));
+        self.refill(policy, lease, now);
     }
 
     /// What of `amount` an exempt customer takes: the pool may owe its depth at most, or a flood of exempt requests would
@@ -258,10 +259,19 @@ impl Pool {
         let spans = lease.spans(at, now);
         let terms = self.terms(rule, lease);
         self.outstanding.advance(at, now);
+        if lease.voids(at) {
+            self.bucket.level = self.bucket.level.min(Micro::ZERO);
+        }
         let depth = self.depth(rule, lease);
+        if self.granted.is_some() {
+            self.return_above(depth);
+        }
         self.bucket.refill(terms.rate, depth, spans.granted_us);
         self.bucket
             .refill(terms.fallback_rate, depth, spans.fallback_us);
+        if lease.is_over(now) {
+            self.bucket.level = self.bucket.level.min(Micro::ZERO);
+        }
         let dt_us = now.since(at);
         self.protected
             .bucket
@@ -269,6 +279,15 @@ impl Pool {
         self.credit
             .bucket
             .refill(self.credit.refill, self.credit.depth, dt_us);
+    }
+
+    /// Gives back to the control plane what lies above a depth that was lowered: as if that much had never arrived.
+    fn return_above(&mut self, depth: Micro) {
+        let excess = self.bucket.level.minus(depth);
+        if excess > Micro::ZERO {
+            self.bucket.take(excess);
+            self.moved_cum = self.moved_cum.wrapping_sub_signed(excess.get());
+        }
     }
 
     fn apply(&mut self, change: &PoolChange, rule: &PoolRule, lease: &Lease, now: TimeUs) {

@@ -25,14 +25,13 @@ pub(crate) fn retry_at(
     charge: Micro,
 ) -> TimeUs {
     let limits = contract.limits.at(resource);
+    let part = entry.part(resource, limits, &conditions.lease);
     let holding = entry.holdings.at(resource);
     let contract_us = contract_us(conditions, entry, holding, limits, resource, charge);
     let borrow_us = if conditions.lease.is_live(conditions.now) {
-        holding.borrow.us_until(
-            charge,
-            limits.ceiling.minus(limits.rate),
-            limits.borrow_limit,
-        )
+        holding
+            .borrow
+            .us_until(charge, part.ceiling.minus(part.rate), part.borrow_limit)
     } else {
         None
     };
@@ -79,9 +78,11 @@ fn contract_us(
     if plain_us.is_some() || holding.shadow_depth() < charge {
         return plain_us;
     }
-    holding
-        .contract
-        .us_until(charge.minus(limits.debt_limit), rate, terms.cap)
+    holding.contract.us_until(
+        charge.minus(limits.part(&terms).debt_limit),
+        rate,
+        terms.cap,
+    )
 }
 
 fn pool_us(

@@ -251,7 +251,7 @@ proptest! {
         for lease in [
             Lease::StandAlone,
             Lease::Waiting,
-            Lease::Granted { from: TimeUs(1), until: TimeUs(2), fallback_until: TimeUs(3) },
+            Lease::Granted { from: TimeUs(1), until: TimeUs(2), fallback_until: TimeUs(3), void_before: TimeUs(4) },
         ] {
             let state = State {
                 layout: Layout { policy_pages_log2: 3, other_pages_log2: 20 },

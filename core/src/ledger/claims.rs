@@ -35,7 +35,8 @@ impl Claims {
         };
         for resource in policy.resource_indexes() {
             let holding = entry.holdings.at(resource);
-            let guarantee = contract.limits.at(resource).guarantee;
+            let limits = contract.limits.at(resource);
+            let guarantee = entry.part(resource, limits, &conditions.lease).guarantee;
             let credit_depth = policy.credit_depth(guarantee);
             let (shadow_rate, shadow_depth) = if policy.shadow.enabled {
                 (holding.shadow_rate, holding.shadow_depth())

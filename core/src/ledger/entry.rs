@@ -74,7 +74,7 @@ pub struct Holding {
     pub denied_cum: u64,
     /// Tokens admitted that the shadow bucket did not foresee.
     pub deviation_cum: u64,
-    /// Tokens of the control plane's grants that have arrived.
+    /// Tokens of the control plane's grants that have arrived, less those that were returned. Wraps.
     pub moved_cum: u64,
     /// Rate and depth granted.
     pub terms: GrantTerms,
@@ -204,6 +204,12 @@ impl Entry {
         }
     }
 
+    /// The part of the limits that this gateway holds.
+    #[must_use]
+    pub fn part(&self, resource: ResourceIndex, limits: &Limits, lease: &Lease) -> Limits {
+        limits.part(&self.terms(resource, limits, lease))
+    }
+
     /// Brings all buckets up to `now`. Time never goes back.
     pub fn refill(&mut self, policy: &Policy, lease: &Lease, now: TimeUs) {
         let at = self.at;
@@ -212,33 +218,43 @@ impl Entry {
             return;
         };
         let spans = lease.spans(at, now);
+        let (voids, is_over) = (lease.voids(at), lease.is_over(now));
+        let is_granted = self.flags.granted;
         let dt_us = now.since(at);
         for resource in policy.resource_indexes() {
             let limits = contract.limits.at(resource);
             let terms = self.terms(resource, limits, lease);
+            let part = limits.part(&terms);
             let holding = self.holdings.at_mut(resource);
             holding.outstanding.advance(at, now);
+            if voids {
+                holding.void();
+            }
             let depth = holding.contract_depth(&terms);
+            if is_granted {
+                holding.return_above(depth);
+            }
             holding.contract.refill(terms.rate, depth, spans.granted_us);
             holding
                 .contract
                 .refill(terms.fallback_rate, depth, spans.fallback_us);
-            let credit_depth = policy.credit_depth(limits.guarantee);
+            let credit_depth = policy.credit_depth(part.guarantee);
+            holding
+                .credit
+                .refill(part.guarantee, credit_depth, spans.granted_us);
             holding.credit.refill(
-                limits.guarantee.min(terms.rate),
-                credit_depth,
-                spans.granted_us,
-            );
-            holding.credit.refill(
-                limits.guarantee.min(terms.fallback_rate),
+                part.guarantee.min(terms.fallback_rate),
                 credit_depth,
                 spans.fallback_us,
             );
             holding.borrow.refill(
-                limits.ceiling.minus(limits.rate),
-                limits.borrow_limit,
+                part.ceiling.minus(part.rate),
+                part.borrow_limit,
                 spans.granted_us,
             );
+            if is_over {
+                holding.void();
+            }
             let shadow_depth = if policy.shadow.enabled {
                 holding.shadow_depth()
             } else {
@@ -270,13 +286,9 @@ impl Entry {
         holding.terms = grant.terms;
         let news = grant.news(holding.moved_cum);
         holding.moved_cum = grant.moved_cum();
-        let Some(contract) = policy.contract(self.contract) else {
-            return;
-        };
-        let terms = self.terms(resource, contract.limits.at(resource), lease);
-        let holding = self.holdings.at_mut(resource);
-        let depth = holding.contract_depth(&terms);
-        holding.contract.put(news, depth);
+        // What does not fit goes back at once: the refill lowers the level to the depth and counts that as returned.
+        holding.contract.take(Micro::ZERO.minus(news));
+        self.refill(policy, lease, now);
     }
 
     /// Writes a forecast: the shadow bucket's refill, and its depth in microseconds of it.
@@ -366,6 +378,22 @@ impl Holding {
     /// Whether no grant has reached the holding yet. A grant of nothing at all looks the same, and leaves nothing to lose.
     fn was_never_granted(&self) -> bool {
         self.moved_cum == 0 && self.terms == GrantTerms::default()
+    }
+
+    /// What was held under a lease that is over can no longer be spent. Debts stay.
+    fn void(&mut self) {
+        for bucket in [&mut self.contract, &mut self.credit, &mut self.borrow] {
+            bucket.level = bucket.level.min(Micro::ZERO);
+        }
+    }
+
+    /// Gives back to the control plane what lies above a depth that was lowered: as if that much had never arrived.
+    fn return_above(&mut self, depth: Micro) {
+        let excess = self.contract.level.minus(depth);
+        if excess > Micro::ZERO {
+            self.contract.take(excess);
+            self.moved_cum = self.moved_cum.wrapping_sub_signed(excess.get());
+        }
     }
 
     /// How far the standard bucket may fill while chunks are out.

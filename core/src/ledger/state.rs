@@ -8,7 +8,7 @@ use crate::limits::{MAX_PAGES_LOG2, MAX_RESOURCES};
 use crate::time::TimeUs;
 
 const MARK: [u8; 3] = *b"FBS";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const WHAT: &str = "ledger state";
 const BYTES: usize = 64;
 
@@ -74,14 +74,15 @@ impl State {
         writer.u8(self.layout.policy_pages_log2);
         writer.u8(self.layout.other_pages_log2);
         writer.u8(self.resources);
-        let (mode, from, until, fallback_until) = match self.lease {
-            Lease::StandAlone => (0, 0, 0, 0),
-            Lease::Waiting => (1, 0, 0, 0),
+        let (mode, from, until, fallback_until, void_before) = match self.lease {
+            Lease::StandAlone => (0, 0, 0, 0, 0),
+            Lease::Waiting => (1, 0, 0, 0, 0),
             Lease::Granted {
                 from,
                 until,
                 fallback_until,
-            } => (2, from.0, until.0, fallback_until.0),
+                void_before,
+            } => (2, from.0, until.0, fallback_until.0, void_before.0),
         };
         writer.u8(mode);
         for field in [
@@ -91,6 +92,7 @@ impl State {
             from,
             until,
             fallback_until,
+            void_before,
         ] {
             writer.u64(field);
         }
@@ -120,7 +122,7 @@ impl State {
         let from = TimeUs(reader.u64()?);
         let until = TimeUs(reader.u64()?);
         let fallback_until = TimeUs(reader.u64()?);
-        reader.u64()?;
+        let void_before = TimeUs(reader.u64()?);
         reader.end()?;
         let lease = match mode {
             0 => Lease::StandAlone,
@@ -129,6 +131,7 @@ impl State {
                 from,
                 until,
                 fallback_until,
+                void_before,
             },
             found => {
                 return Err(out_of_bounds(

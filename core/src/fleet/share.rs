@@ -1,0 +1,214 @@
+//! What one gateway holds of a bucket, as far as can be known from here.
+
+use super::ShareReport;
+use crate::amount::{Micro, Rate};
+use crate::grant::{Grant, GrantTerms};
+
+/// The sequence of a reply that has not been sent, or has been lost.
+pub const UNSENT: u64 = u64::MAX;
+
+/// Whether the gateway's lease is live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It may refill at the granted rate.
+    Live,
+    /// Its lease has ended for sure: it refills at the fallback rate.
+    Lapsed,
+}
+
+/// What may be in use, by one gateway or by several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// Refill.
+    pub rate: Rate,
+    /// Tokens held.
+    pub cap: Micro,
+}
+
+/// The share of one gateway, since its incarnation began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// What was offered last.
+    terms: GrantTerms,
+    /// The most of each that was offered since the gateway last confirmed everything.
+    upper: GrantTerms,
+    /// The reply that carried the last change.
+    offered_in: u64,
+    /// Tokens moved to the gateway, less those that it returned. Wraps.
+    granted_cum: u64,
+    /// Sum of the operator's adjustments. Wraps.
+    adjust_cum: i64,
+    /// What of both went to earlier lives of the customer's entry. Wraps.
+    base_cum: u64,
+    /// Tokens that the gateway held at its last report; negative in debt.
+    balance: Micro,
+    /// Tokens moved that it had seen by then. Wraps.
+    seen_cum: u64,
+}
+
+// === impl Reserved ===
+
+impl Reserved {
+    /// The sum.
+    #[must_use]
+    pub const fn plus(self, other: Reserved) -> Reserved {
+        Reserved {
+            rate: self.rate.plus(other.rate),
+            cap: self.cap.plus(other.cap),
+        }
+    }
+}
+
+// === impl Share ===
+
+impl Share {
+    /// What may be in use under this share.
+    #[must_use]
+    pub fn reserved(&self, presence: Presence) -> Reserved {
+        let rate = match presence {
+            Presence::Live => self.upper.rate,
+            Presence::Lapsed => self.upper.fallback_rate,
+        };
+        Reserved {
+            rate,
+            // Tokens above a lowered depth stay in chunks until those are spent or returned.
+            cap: self.upper.cap.max(self.balance),
+        }
+    }
+
+    /// The share of a gateway that was away for longer than its lease and fallback, or that was forgotten here: it goes on from the sums
+    /// that the gateway knows, and what it holds is void.
+    #[must_use]
+    pub fn adopt(report: &ShareReport) -> Share {
+        Share {
+            granted_cum: report.seen_cum,
+            seen_cum: report.seen_cum,
+            balance: report.balance,
+            ..Share::default()
+        }
+    }
+
+    /// Takes in a report. Returns the tokens that the gateway gave back.
+    pub(super) fn report(&mut self, report: &ShareReport) -> Micro {
+        self.balance = report.balance;
+        self.seen_cum = report.seen_cum;
+        // Until everything has arrived, what is missing may be on its way instead of given back.
+        if !self.confirm(report.applied) {
+            return Micro::ZERO;
+        }
+        let returned = self.unseen();
+        if returned <= Micro::ZERO {
+            return Micro::ZERO;
+        }
+        self.granted_cum = self.granted_cum.wrapping_sub_signed(returned.get());
+        returned
+    }
+
+    /// Notes that the reply `applied` has been applied in full. Returns whether that confirms everything offered.
+    pub fn confirm(&mut self, applied: u64) -> bool {
+        let is_confirmed = self.offered_in <= applied;
+        if is_confirmed {
+            self.upper = self.terms;
+        }
+        is_confirmed
+    }
+
+    /// Notes that the reply with the last change did not arrive.
+    pub fn lost(&mut self) {
+        self.offered_in = UNSENT;
+    }
+
+    /// The gateway is back after its lease had ended, and its rate may have been given away meanwhile: it goes on from the fallback rate.
+    /// Its lease must not be renewed before it has been told.
+    pub fn lapse(&mut self) {
+        self.terms.rate = self.terms.fallback_rate;
+        self.upper.rate = self.upper.fallback_rate;
+        self.lost();
+    }
+
+    /// Notes that the share is told with the reply of this `sequence`.
+    pub fn told(&mut self, sequence: u64) {
+        self.offered_in = sequence;
+    }
+
+    /// The gateway has dropped the customer's entry: what it held is spent, and it holds nothing.
+    pub fn clear(&mut self) {
+        *self = Share {
+            granted_cum: self.granted_cum,
+            adjust_cum: self.adjust_cum,
+            base_cum: self.base_cum,
+            seen_cum: self.moved_cum(),
+            ..Share::default()
+        };
+    }
+
+    /// The policy begins to list the customer: what was moved up to here does not come a second time.
+    pub fn begin_life(&mut self) {
+        self.base_cum = self.moved_cum();
+    }
+
+    /// An operator gives tokens to the gateway, or takes them.
+    pub fn adjust(&mut self, amount: Micro) {
+        self.adjust_cum = self.adjust_cum.wrapping_add(amount.get());
+        self.lost();
+    }
+
+    /// Everything that was moved, as the gateway sums it up. Wraps.
+    #[must_use]
+    pub const fn moved_cum(&self) -> u64 {
+        self.granted_cum.wrapping_add_signed(self.adjust_cum)
+    }
+
+    /// The grant to be sent.
+    #[must_use]
+    pub const fn to_grant(&self) -> Grant {
+        Grant {
+            terms: self.terms,
+            granted_cum: self.granted_cum,
+            adjust_cum: self.adjust_cum,
+            base_cum: self.base_cum,
+        }
+    }
+
+    /// Tokens that the gateway holds, with what is on its way, as far as is known.
+    #[must_use]
+    pub fn content(&self) -> Micro {
+        self.balance.plus(self.unseen())
+    }
+
+    /// Tokens that the gateway held at its last report.
+    #[must_use]
+    pub const fn balance(&self) -> Micro {
+        self.balance
+    }
+
+    /// What was offered last.
+    #[must_use]
+    pub const fn terms(&self) -> GrantTerms {
+        self.terms
+    }
+
+    pub(super) fn offer(&mut self, terms: GrantTerms, sequence: u64) -> bool {
+        if terms == self.terms {
+            return false;
+        }
+        self.upper = GrantTerms {
+            rate: self.upper.rate.max(terms.rate),
+            cap: self.upper.cap.max(terms.cap),
+            fallback_rate: self.upper.fallback_rate.max(terms.fallback_rate),
+        };
+        self.terms = terms;
+        self.offered_in = sequence;
+        true
+    }
+
+    pub(super) fn take_in(&mut self, tokens: Micro, sequence: u64) {
+        self.granted_cum = self.granted_cum.wrapping_add_signed(tokens.get());
+        self.offered_in = sequence;
+    }
+
+    /// Moved, but not seen at the last report.
+    const fn unseen(&self) -> Micro {
+        Micro::new(self.moved_cum().wrapping_sub(self.seen_cum).cast_signed())
+    }
+}

@@ -4,9 +4,10 @@ use forebay_core::amount::Micro;
 use forebay_core::chunk::Amounts;
 use forebay_core::limits::MAX_RESOURCES;
 use forebay_core::resource::{PerResource, ResourceIndex};
+use forebay_core::verdict::Verdict;
 
 /// One customer's part of a request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Account {
     /// Raw key. It stays in the worker.
     pub(crate) key: Vec<u8>,
@@ -16,6 +17,10 @@ pub(crate) struct Account {
     pub(crate) charges: PerResource<Option<usize>>,
     /// The rule.
     pub(crate) rule: usize,
+    /// The verdict, once there is one.
+    pub(crate) verdict: Verdict,
+    /// Whether the customer's contract was charged, so that there is an estimate to settle.
+    pub(crate) is_charged: bool,
 }
 
 /// The accounts of a request. Each resource is charged once, so there are at most as many accounts as resources.
@@ -24,6 +29,21 @@ pub(crate) struct Accounts {
     slots: [Account; MAX_RESOURCES],
     len: usize,
     charged: PerResource<bool>,
+}
+
+// === impl Account ===
+
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            key: Vec::new(),
+            cost: Amounts::default(),
+            charges: PerResource::default(),
+            rule: 0,
+            verdict: Verdict::Standard,
+            is_charged: false,
+        }
+    }
 }
 
 // === impl Accounts ===
@@ -41,6 +61,10 @@ impl Accounts {
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Account> {
         self.slots.iter().take(self.len)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Account> {
+        self.slots.iter_mut().take(self.len)
     }
 
     pub(crate) fn get(&self, position: usize) -> Option<&Account> {
@@ -62,6 +86,7 @@ impl Accounts {
         account.rule = rule;
         account.cost = Amounts::default();
         account.charges = PerResource::default();
+        account.is_charged = false;
         Some(account)
     }
 

@@ -16,7 +16,7 @@ const US_PER_MS: u64 = 1_000;
 const MAX_HEADERS: usize = 5;
 
 impl Filter {
-    /// Denies a request in the name of the account at `position`.
+    /// Denies a request in the name of the account at `position`; in a dry run, counts and tells that it would have been denied.
     pub(crate) fn deny<H: Host>(
         &mut self,
         host: &mut H,
@@ -25,8 +25,9 @@ impl Filter {
         now: Option<TimeUs>,
     ) -> Action {
         let verdict = Verdict::Denied(denial);
+        let dry_run = self.desk.policy.dry_run;
         if let Some(account) = self.accounts.get(position) {
-            self.metrics.count_verdict(account.rule, &verdict, false);
+            self.metrics.count_verdict(account.rule, &verdict, dry_run);
             count_tokens(
                 &mut self.metrics,
                 &self.token_metrics,
@@ -35,6 +36,9 @@ impl Filter {
             );
         }
         self.leave_for_log(host, &verdict);
+        if dry_run {
+            return Action::Continue;
+        }
         self.render_rate_headers();
         self.reply(host, denial, now);
         Action::Stop

@@ -163,25 +163,27 @@ impl Filter {
             self.metrics.count_event(Event::Unmatched);
             return Action::Continue;
         }
-        let mut first = None;
+        // Before the control plane has answered, no contract is charged.
+        let charges_contracts = self.desk.ledger.state().mode() != Mode::Waiting;
         for position in 0.. {
             let Some(account) = self.accounts.get_mut(position) else {
                 break;
             };
-            let rule = account.rule;
             let decision = self.desk.decide(host, &mut self.metrics, account);
+            account.verdict = decision.verdict;
+            account.is_charged = charges_contracts && decision.verdict.is_admitted();
             if let Verdict::Denied(denial) = decision.verdict {
-                if !self.desk.policy.dry_run {
-                    self.give_back_before(position);
-                    return self.deny(host, position, denial, decision.now);
+                self.give_back_before(position);
+                let action = self.deny(host, position, denial, decision.now);
+                if action == Action::Continue {
+                    self.leave_for_response(stream);
                 }
-                self.metrics.count_verdict(rule, &decision.verdict, true);
-            } else {
-                self.metrics.count_verdict(rule, &decision.verdict, false);
+                return action;
             }
-            first.get_or_insert(decision.verdict);
         }
         for account in self.accounts.iter() {
+            self.metrics
+                .count_verdict(account.rule, &account.verdict, false);
             count_tokens(
                 &mut self.metrics,
                 &self.token_metrics,
@@ -189,7 +191,7 @@ impl Filter {
                 &account.cost,
             );
         }
-        if let Some(verdict) = first {
+        if let Some(verdict) = self.accounts.get(0).map(|account| account.verdict) {
             self.leave_for_log(host, &verdict);
         }
         self.leave_for_response(stream);
@@ -269,9 +271,13 @@ impl Filter {
         Collected::Accounts
     }
 
-    /// Gives back what the accounts before this one have paid: a request is admitted by all of them or by none.
+    /// Gives back what the accounts before this one have paid: a request is admitted by all of them or by none. In a dry run too:
+    /// what it counts is what would have been.
     fn give_back_before(&mut self, position: usize) {
-        for account in self.accounts.iter().take(position) {
+        for account in self.accounts.iter_mut().take(position) {
+            if !core::mem::take(&mut account.is_charged) {
+                continue;
+            }
             if let Some(slot) = self.desk.cache.get_mut(&account.key) {
                 for resource in self.desk.policy.resource_indexes() {
                     let cost = *account.cost.at(resource);
@@ -370,19 +376,7 @@ impl Desk {
             write_commons_key(host, lengths, &mut account.key);
             customer = CustomerHash(self.secret.hash(&account.key).0);
         }
-        let Self {
-            policy,
-            ledger,
-            cache,
-            workers,
-            ..
-        } = self;
-        let conditions = Conditions {
-            policy,
-            lease: ledger.state().lease,
-            now,
-            workers: *workers,
-        };
+        let (conditions, ledger, cache) = self.parts(now);
         let evicted = |slot: &mut Slot| {
             if ledger
                 .give_back(host, &conditions, &slot.customer, &mut slot.chunk)
@@ -410,6 +404,17 @@ impl Desk {
             &account.cost,
             &mut slot.chunk,
         )
+    }
+
+    /// The conditions of an exchange, the ledger to exchange with, and the chunks.
+    pub(crate) fn parts(&mut self, now: TimeUs) -> (Conditions<'_>, &mut Ledger, &mut ChunkCache) {
+        let conditions = Conditions {
+            policy: &self.policy,
+            lease: self.ledger.state().lease,
+            now,
+            workers: self.workers,
+        };
+        (conditions, &mut self.ledger, &mut self.cache)
     }
 
     fn is_listed<H: Host>(

@@ -7,7 +7,6 @@
 
 use forebay_core::amount::Micro;
 use forebay_core::limits::MAX_RESOURCES;
-use forebay_core::resource::ResourceIndex;
 
 use crate::rate_headers::BucketView;
 
@@ -35,7 +34,8 @@ pub(crate) struct Pending {
 pub(crate) struct Settlement {
     pub(crate) rule: usize,
     pub(crate) charge: usize,
-    pub(crate) resource: ResourceIndex,
+    /// Whether the estimate was charged. If not, the response's header is removed all the same.
+    pub(crate) is_charged: bool,
     pub(crate) estimate: Micro,
     /// Where its key ends in [`Pending::keys`].
     pub(crate) key_end: usize,
@@ -157,7 +157,7 @@ mod tests {
         Settlement {
             rule: 0,
             charge: 0,
-            resource: ResourceIndex::FIRST,
+            is_charged: true,
             estimate: Micro::new(estimate),
             key_end: 0,
         }

@@ -5,7 +5,7 @@
 use forebay_core::amount::Micro;
 use forebay_core::chunk::Amounts;
 use forebay_core::ledger::CustomerHash;
-use forebay_core::resource::PerResource;
+use forebay_core::resource::{PerResource, ResourceIndex};
 use forebay_core::verdict::{Reason, Verdict};
 
 use crate::cost::{self, Cost};
@@ -14,7 +14,7 @@ use crate::host::Host;
 use crate::metrics::{Event, Input, Metrics, Tokens};
 use crate::pending::Settlement;
 use crate::rate_headers::BucketView;
-use crate::rule::Rule;
+use crate::rule::{Charge, Rule};
 
 const VERDICT_STATE: &str = "forebay.verdict";
 const CUSTOMER_STATE: &str = "forebay.customer";
@@ -22,7 +22,7 @@ const CUSTOMER_STATE: &str = "forebay.customer";
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 impl Filter {
-    /// Leaves verdict and customer for access logs. Of several customers it is the one that decided, or the first.
+    /// Leaves verdict and customer for access logs. Of several customers it is the first one.
     pub(crate) fn leave_for_log<H: Host>(&mut self, host: &mut H, verdict: &Verdict) {
         if self.settings.access_log.verdict {
             host.set_filter_state(
@@ -41,7 +41,7 @@ impl Filter {
         }
     }
 
-    /// Keeps what the response to an admitted request will need.
+    /// Keeps what the response to a request that goes on will need.
     pub(crate) fn leave_for_response(&mut self, stream: u32) {
         let settles = self
             .accounts
@@ -95,11 +95,17 @@ impl Filter {
             let charge = rules
                 .get(settlement.rule)
                 .and_then(|rule| rule.charges.get(settlement.charge));
-            let Some(Cost::Settle {
-                response_header,
-                max,
+            let Some(Charge {
+                // The policy may have changed since the request, and with it the resource's place.
+                resource: Some(resource),
+                cost:
+                    Cost::Settle {
+                        response_header,
+                        max,
+                        ..
+                    },
                 ..
-            }) = charge.map(|charge| &charge.cost)
+            }) = charge.filter(|_| settlement.is_charged)
             else {
                 continue;
             };
@@ -112,10 +118,10 @@ impl Filter {
                     desk,
                     metrics,
                     pending.key(position),
-                    settlement,
+                    *resource,
                     difference,
                 );
-                let metric = *token_metrics.at(settlement.resource);
+                let metric = *token_metrics.at(*resource);
                 count_difference(metrics, metric, difference);
             }
         }
@@ -160,7 +166,7 @@ fn settlements<'a>(
             is_estimate.then(|| Settlement {
                 rule: account.rule,
                 charge: position,
-                resource,
+                is_charged: account.is_charged,
                 estimate: *account.cost.at(resource),
                 key_end: 0,
             })
@@ -210,17 +216,14 @@ fn settle<H: Host>(
     desk: &mut Desk,
     metrics: &mut Metrics,
     key: &[u8],
-    settlement: &Settlement,
+    resource: ResourceIndex,
     difference: Micro,
 ) {
     if difference == Micro::ZERO {
         return;
     }
     let (customer, unpaid) = match desk.cache.get_mut(key) {
-        Some(slot) => (
-            slot.customer,
-            slot.chunk.settle(settlement.resource, difference),
-        ),
+        Some(slot) => (slot.customer, slot.chunk.settle(resource, difference)),
         // Its chunk has made room for another customer's; the ledger takes the difference itself.
         None => (CustomerHash(desk.secret.hash(key).0), difference),
     };
@@ -228,20 +231,8 @@ fn settle<H: Host>(
         return;
     }
     let mut amounts: Amounts = PerResource::default();
-    *amounts.at_mut(settlement.resource) = unpaid;
-    let now = host.now();
-    let Desk {
-        policy,
-        ledger,
-        workers,
-        ..
-    } = desk;
-    let conditions = forebay_core::draw::Conditions {
-        policy,
-        lease: ledger.state().lease,
-        now,
-        workers: *workers,
-    };
+    *amounts.at_mut(resource) = unpaid;
+    let (conditions, ledger, _) = desk.parts(host.now());
     if ledger
         .charge(host, &conditions, &customer, &amounts)
         .is_err()

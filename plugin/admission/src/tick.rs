@@ -1,10 +1,11 @@
 //! What a worker does ten times a second, so that requests need not: it looks at what is in force, gives back chunks that lie idle, and
 //! carries counters to the proxy. One worker, the leader, also sets right the sums of protected stock.
 
-use forebay_core::draw::Conditions;
+use forebay_core::chunk::Chunk;
 use forebay_core::error::CoreError;
 use forebay_core::lease::Lease;
-use forebay_core::ledger::WorkerId;
+use forebay_core::ledger::{ProtectedScan, WorkerId};
+use forebay_core::policy::Policy;
 use forebay_core::time::TimeUs;
 
 use crate::filter::{Desk, Filter};
@@ -54,10 +55,17 @@ impl Filter {
         self.metrics.record_tick(host, us);
     }
 
-    /// Gives everything back, for a configuration that is over.
+    /// Gives everything back, for a configuration that is over. It has not ticked for a while, so it first looks at what is in force:
+    /// under a lease or a policy that is over, customers would be refilled with what they no longer have.
     pub fn retire<H: Host>(&mut self, host: &mut H) {
         let now = host.now();
-        self.desk.give_back_all(host, &mut self.metrics, now);
+        match self.desk.ledger.refresh(host) {
+            Ok(_) if self.desk.ledger.state().policy_epoch != self.desk.policy.epoch => {
+                self.take_policy(host, now);
+            }
+            Ok(_) => self.desk.give_back_all(host, &mut self.metrics, now),
+            Err(error) => self.refuse_ledger(host, error),
+        }
         self.metrics.flush(host);
     }
 
@@ -80,8 +88,15 @@ impl Filter {
                 if policy.epoch == self.desk.policy.epoch {
                     return;
                 }
+                let keeps_resources = has_same_resources(&policy, &self.desk.policy);
                 self.desk.policy = policy;
-                self.desk.give_back_all(host, &mut self.metrics, now);
+                if keeps_resources {
+                    self.desk.give_back_all(host, &mut self.metrics, now);
+                } else {
+                    self.desk.lose_all(&mut self.metrics);
+                }
+                // Pages that the scan has passed may have new customers: it starts again, or it would take away what they protect.
+                self.tick.scan = ProtectedScan::default();
                 self.bind_policy(host);
                 return;
             }
@@ -125,25 +140,15 @@ impl Filter {
     }
 
     fn scan<H: Host>(&mut self, host: &mut H, now: TimeUs) {
-        let Desk {
-            policy,
-            ledger,
-            workers,
-            ..
-        } = &mut self.desk;
-        if policy
+        let (conditions, ledger, _) = self.desk.parts(now);
+        if conditions
+            .policy
             .resources
             .iter()
             .all(|resource| resource.pool.is_none())
         {
             return;
         }
-        let conditions = Conditions {
-            policy,
-            lease: ledger.state().lease,
-            now,
-            workers: *workers,
-        };
         // A page that cannot be read is read again with the next tick.
         let _ = self
             .tick
@@ -156,19 +161,7 @@ impl Filter {
 
 impl Desk {
     fn give_back_due<H: Host>(&mut self, host: &mut H, metrics: &mut Metrics, now: TimeUs) {
-        let Self {
-            policy,
-            ledger,
-            cache,
-            workers,
-            ..
-        } = self;
-        let conditions = Conditions {
-            policy,
-            lease: ledger.state().lease,
-            now,
-            workers: *workers,
-        };
+        let (conditions, ledger, cache) = self.parts(now);
         // All slots are looked at: the ledger counts a chunk that is older than its life as gone.
         for slot in cache
             .slots_mut()
@@ -177,28 +170,18 @@ impl Desk {
             let returned = ledger
                 .give_back(host, &conditions, &slot.customer, &mut slot.chunk)
                 .is_ok();
-            metrics.count_event(if returned {
-                Event::ChunkReturned
+            if returned {
+                metrics.count_event(Event::ChunkReturned);
             } else {
-                Event::ChunkLost
-            });
+                // The ledger forgets the chunk at the end of its life, so the worker may not spend it any longer.
+                slot.chunk = Chunk::default();
+                metrics.count_event(Event::ChunkLost);
+            }
         }
     }
 
     fn give_back_all<H: Host>(&mut self, host: &mut H, metrics: &mut Metrics, now: TimeUs) {
-        let Self {
-            policy,
-            ledger,
-            cache,
-            workers,
-            ..
-        } = self;
-        let conditions = Conditions {
-            policy,
-            lease: ledger.state().lease,
-            now,
-            workers: *workers,
-        };
+        let (conditions, ledger, cache) = self.parts(now);
         for slot in cache.slots_mut() {
             if ledger
                 .give_back(host, &conditions, &slot.customer, &mut slot.chunk)
@@ -209,4 +192,18 @@ impl Desk {
         }
         cache.clear();
     }
+    /// Drops every chunk: what is in them are tokens of resources that the policy in force does not have, or has in other places.
+    fn lose_all(&mut self, metrics: &mut Metrics) {
+        for slot in self.cache.slots_mut() {
+            if !slot.chunk.is_settled() {
+                metrics.count_event(Event::ChunkLost);
+            }
+        }
+        self.cache.clear();
+    }
+}
+
+fn has_same_resources(one: &Policy, other: &Policy) -> bool {
+    let names = one.resources.iter().map(|resource| &resource.name);
+    names.eq(other.resources.iter().map(|resource| &resource.name))
 }

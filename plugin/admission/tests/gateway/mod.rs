@@ -170,6 +170,12 @@ impl Gateway {
         self.workers[worker].on_tick(&mut TestHost::new(&mut self.world, &request));
     }
 
+    /// The end of a configuration that Envoy has dropped.
+    pub fn retire(&mut self, filter: &mut Filter) {
+        let request = Request::default();
+        filter.retire(&mut TestHost::new(&mut self.world, &request));
+    }
+
     /// A tick of every worker.
     pub fn tick_all(&mut self) {
         for worker in 0..self.workers.len() {

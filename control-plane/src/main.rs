@@ -14,6 +14,8 @@ fn main() -> ExitCode {
             tracing_subscriber::fmt()
                 .with_writer(std::io::stderr)
                 .with_ansi(false)
+                // A log on a full disk is lost. Complaining to standard error would panic, because that is where it goes.
+                .log_internal_errors(false)
                 .init();
             serve(serve_options).map_err(|error| error.to_string())
         }

@@ -107,7 +107,9 @@ fn write_all(store: &dyn Store, entries: &mpsc::Receiver<Entry>) {
         match &result {
             Ok(()) => unwritten = Batch::default(),
             Err(error) => {
-                tracing::error!(%error, waiting = waiters.len(), "changes are not durable; they will be tried again")
+                tracing::error!(%error, waiting = waiters.len(), "changes are not durable; they will be tried again");
+                // The disk may stay full for days, and every sync changes the same rows.
+                unwritten.compact();
             }
         }
         for waiter in waiters {

@@ -14,6 +14,7 @@ pub use memory::MemoryStore;
 pub use redb_backend::RedbStore;
 pub use start::{Start, mark_clean, open_epoch};
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// Version of the tables' layout and encodings.
@@ -184,6 +185,19 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+    }
+
+    /// Leaves of each key the last change only.
+    pub fn compact(&mut self) {
+        let mut seen = HashSet::new();
+        let mut last: Vec<Change> = Vec::new();
+        while let Some(change) = self.changes.pop() {
+            if seen.insert((change.0, change.1.clone())) {
+                last.push(change);
+            }
+        }
+        last.reverse();
+        self.changes = last;
     }
 
     /// Adds the changes of a later batch behind.

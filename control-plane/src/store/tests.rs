@@ -88,3 +88,94 @@ async fn what_could_not_be_written_is_written_before_the_next_batch() {
     assert_eq!(store.get(Table::Meta, &[1]).unwrap(), Some(vec![1]));
     assert_eq!(store.get(Table::Meta, &[2]).unwrap(), Some(vec![2]));
 }
+
+/// Refuses everything, and remembers how much it was asked to write.
+#[derive(Debug, Default)]
+struct BrokenStore(std::sync::Mutex<usize>);
+
+impl Store for BrokenStore {
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        *self.0.lock().unwrap() = batch.changes().len();
+        Err(StoreError::Write("no space left".to_owned()))
+    }
+
+    fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(None)
+    }
+
+    fn range(&self, _: Table, _: &[u8], _: &[u8]) -> Result<Vec<Row>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn visit(&self, _: Table, _: &mut Visitor<'_>) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_for_long_does_not_pile_up() {
+    let store = Arc::new(BrokenStore::default());
+    let journal = Journal::start(Arc::<BrokenStore>::clone(&store) as Arc<dyn Store>).unwrap();
+    for value in 0..100_u8 {
+        let mut batch = Batch::default();
+        batch.put(Table::Meta, *b"session", [value]);
+        batch.put(Table::Accounts, [value % 3], [value]);
+        assert!(journal.submit(batch).durable().await.is_err());
+    }
+    let waiting = *store.0.lock().unwrap();
+    assert!(waiting <= 6, "{waiting} changes of four rows");
+}
+
+#[test]
+fn a_compacted_batch_leaves_the_same_rows() {
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, [1], [1]);
+    batch.put(Table::Models, [1], [2]);
+    batch.delete(Table::Meta, [2]);
+    batch.put(Table::Meta, [2], [3]);
+    batch.put(Table::Meta, [1], [4]);
+    batch.delete(Table::Models, [1]);
+    batch.compact();
+    let expected = [
+        (Table::Meta, vec![2], Some(vec![3])),
+        (Table::Meta, vec![1], Some(vec![4])),
+        (Table::Models, vec![1], None),
+    ];
+    assert_eq!(batch.changes(), expected);
+}
+
+#[test]
+fn a_damaged_file_is_an_error_and_never_a_panic_or_another_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("forebay.redb");
+    let row = |number: u8| vec![number; 3_000];
+    {
+        let store = RedbStore::open(directory.path()).unwrap();
+        let mut batch = Batch::default();
+        for number in 0..40 {
+            batch.put(Table::Policies, [number], row(number));
+        }
+        store.commit(&batch).unwrap();
+    }
+    let good = std::fs::read(&file).unwrap();
+    let lost = |page: &mut [u8]| page.fill(0);
+    let one_bit = |page: &mut [u8]| page[2_000] ^= 1;
+    for damage in [&lost as &dyn Fn(&mut [u8]), &one_bit] {
+        let mut found = 0;
+        for page in 0..good.len() / 4_096 {
+            let mut damaged = good.clone();
+            damage(&mut damaged[page * 4_096..][..4_096]);
+            std::fs::write(&file, damaged).unwrap();
+            let opened = RedbStore::open(directory.path());
+            let value = |store: &RedbStore, number| store.get(Table::Policies, &[number]).unwrap();
+            match opened {
+                Ok(store) => {
+                    assert!((0..40).all(|number| value(&store, number) == Some(row(number))));
+                }
+                Err(StoreError::Open { .. } | StoreError::Damaged { .. }) => found += 1,
+                Err(error) => panic!("page {page}: {error}"),
+            }
+        }
+        assert!(found > 20, "only {found} damaged pages were found");
+    }
+}

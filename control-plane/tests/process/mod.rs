@@ -17,7 +17,36 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) async fn start(data: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_forebay"))
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_forebay")), data).await
+    }
+
+    /// Starts it on a disk that has room for so many bytes in each file.
+    pub(crate) async fn start_on_small_disk(data: &Path, bytes: u64) -> Self {
+        let mut shell = Command::new("sh");
+        let blocks = bytes / 512;
+        // Ignored, the signal becomes an error of the write, as it is on a full disk.
+        shell
+            .arg("-c")
+            .arg(format!(
+                "trap '' XFSZ; ulimit -S -f {blocks}; exec \"$0\" \"$@\""
+            ))
+            .arg(env!("CARGO_BIN_EXE_forebay"));
+        Self::start_by(shell, data).await
+    }
+
+    /// Makes the disk as large as any.
+    pub(crate) async fn enlarge_disk(&self) {
+        let id = self.child.id().unwrap().to_string();
+        let enlarged = Command::new("prlimit")
+            .args(["--pid", &id, "--fsize=unlimited"])
+            .status()
+            .await
+            .unwrap();
+        assert!(enlarged.success());
+    }
+
+    async fn start_by(mut program: Command, data: &Path) -> Self {
+        let mut child = program
             .args([
                 "serve",
                 "--listen",

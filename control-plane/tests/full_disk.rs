@@ -1,0 +1,77 @@
+//! A disk that is full and has room again: what was refused meanwhile is accepted then, without a restart.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed step must stop the test"
+)]
+
+mod process;
+
+use process::{ADMIN_TOKEN, Process};
+use serde_json::json;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn forebay(server: &Process, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(arguments)
+        .env("FOREBAY_SERVER", format!("http://{}", server.address))
+        .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+        .output()
+        .unwrap()
+}
+
+fn write_policy(path: &Path, customers: usize) {
+    let customers: Vec<_> = (0..customers)
+        .map(|number| json!({"key": format!("{number:0300}"), "contract": "gold"}))
+        .collect();
+    let policy = json!({
+        "version": 1,
+        "resources": {"requests": {}},
+        "contracts": {"gold": {"limits": {"requests": {"rate_per_s": 1, "burst": 1}}}},
+        "customers": customers,
+    });
+    std::fs::write(path, policy.to_string()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_was_full_takes_changes_again_when_it_has_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let (small, large) = (
+        directory.path().join("small.json"),
+        directory.path().join("large.json"),
+    );
+    write_policy(&small, 1);
+    write_policy(&large, 10_000);
+    let (small, large) = (small.to_str().unwrap(), large.to_str().unwrap());
+    let mut server = Process::start_on_small_disk(&data, 1 << 20).await;
+    assert!(
+        forebay(&server, &["policy", "apply", small])
+            .status
+            .success()
+    );
+    for attempt in 0..3 {
+        let refused = forebay(&server, &["policy", "apply", large]);
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success(), "attempt {attempt}");
+        assert!(
+            text.contains("store_unavailable"),
+            "attempt {attempt}: {text}"
+        );
+    }
+    server.enlarge_disk().await;
+    let applied = forebay(&server, &["policy", "apply", large]);
+    assert!(
+        applied.status.success(),
+        "{}",
+        String::from_utf8_lossy(&applied.stderr)
+    );
+    server.kill().await;
+    let server = Process::start(&data).await;
+    let shown = forebay(&server, &["policy", "list"]);
+    assert!(shown.status.success());
+    assert!(String::from_utf8(shown.stdout).unwrap().contains("10000"));
+}

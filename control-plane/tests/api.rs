@@ -15,6 +15,7 @@ use forebay_control_plane::api::router;
 use http_body_util::BodyExt;
 use kit::{ADMIN_TOKEN, GATEWAY_TOKEN, Gateway, TestServer, policy, server_and_gateway};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use tower::ServiceExt;
 
 const NONE: Value = Value::Null;
@@ -507,6 +508,58 @@ async fn history_goes_in_and_comes_out_again() {
             place
         );
     }
+}
+
+#[tokio::test]
+async fn a_customer_may_stand_in_an_import_twice() {
+    let server = TestServer::new();
+    let (_, none) = refused(&server, "GET", "/v1/history?key=acme", NONE).await;
+    assert_eq!(none["code"], "no_policy");
+    server.ok("POST", "/v1/policies", policy()).await;
+    let out = server.ok("GET", "/v1/history?key=acme&steps=1", NONE).await;
+    let newest = out["newest_step"].as_u64().unwrap();
+    // A long part up to now, then a short one far back in it: both reach into the same chunks.
+    let part = |back: u64, usage: Vec<f64>| json!({"key": "acme", "step_ms": kit::STEP_MS, "newest_step": newest - back, "usage": usage});
+    let series = [part(0, vec![1.0; 200]), part(150, vec![2.0; 5])];
+    server
+        .ok("PUT", "/v1/history", json!({"series": series}))
+        .await;
+    let out = server
+        .ok("GET", "/v1/history?key=acme&steps=200", NONE)
+        .await;
+    let mut expected = vec![1.0; 200];
+    expected[45..50].fill(2.0);
+    assert_eq!(out["usage"], json!(expected));
+}
+
+#[tokio::test]
+async fn a_policy_that_no_gateway_could_take_is_refused() {
+    let server = TestServer::new();
+    let resources = ["a", "b", "c", "d"];
+    let with_contracts = |round: usize, count: usize| {
+        let each = resources.map(|name| (name, json!({"rate_per_s": 1, "burst": 1})));
+        let limits = json!({"limits": BTreeMap::from(each)});
+        let contracts: BTreeMap<String, &Value> = (0..count)
+            .map(|number| (format!("{:040}-{round}-{number}", 0), &limits))
+            .collect();
+        let resources = BTreeMap::from(resources.map(|name| (name, json!({}))));
+        json!({"version": 1, "resources": resources, "contracts": contracts, "customers": []})
+    };
+    // Contracts that come and go leave rows behind, but never more than fit.
+    for round in 0..4 {
+        server
+            .ok("POST", "/v1/policies", with_contracts(round, 2_000))
+            .await;
+        let newcomer = Gateway::new("east", round as u64).request();
+        let (_, reply) = server.sync(&newcomer).await;
+        let bytes = reply.policy.map_or(0, |policy| policy.compiled.len());
+        assert!((1..3 << 19).contains(&bytes), "{bytes} in round {round}");
+    }
+    let (status, error) = refused(&server, "POST", "/v1/policies", with_contracts(9, 7_000)).await;
+    assert_eq!(
+        (status.as_u16(), &error["where"]),
+        (422, &json!("contracts"))
+    );
 }
 
 #[tokio::test]

@@ -24,11 +24,24 @@ pub struct Usage {
     pub values: Vec<Option<f32>>,
 }
 
-/// The newest chunk of each series that was written lately. Older chunks are in the store only.
+/// The chunks that were written lately, by series and number. Older chunks are in the store only.
+///
+/// A chunk that was written may still be on its way to the store, and reading it from there would bring back an older one. So it
+/// stays here for a step, and for as long as it is the newest. One chunk per series was the worse alternative: an import that
+/// went back and forth between two of them lost what it had written before.
 #[derive(Debug)]
 pub struct Ring {
     retention_steps: u64,
-    open: HashMap<Series, (u64, Chunk)>,
+    open: HashMap<(Series, u64), OpenChunk>,
+    /// The running step, as far as the ring was told.
+    step_now: u64,
+}
+
+#[derive(Debug)]
+struct OpenChunk {
+    chunk: Chunk,
+    /// The step that was running when it was written last.
+    written_in: u64,
 }
 
 impl Ring {
@@ -38,6 +51,7 @@ impl Ring {
         Self {
             retention_steps,
             open: HashMap::new(),
+            step_now: 0,
         }
     }
 
@@ -60,21 +74,19 @@ impl Ring {
         usage: f32,
     ) -> Result<(), StoreError> {
         let number = Chunk::number_of(step);
-        if self
-            .open
-            .get(&series)
-            .is_none_or(|(open, _)| *open != number)
-        {
-            let chunk = match store.get(Table::History, &chunk_key(series, number))? {
+        let key = chunk_key(series, number);
+        let mut chunk = match self.open.remove(&(series, number)) {
+            Some(open) => open.chunk,
+            None => match store.get(Table::History, &key)? {
                 Some(bytes) => Chunk::decode(&bytes)?,
                 None => self.begin(batch, series, number),
-            };
-            self.open.insert(series, (number, chunk));
-        }
-        if let Some((_, chunk)) = self.open.get_mut(&series) {
-            chunk.set(step, usage);
-            batch.put(Table::History, chunk_key(series, number), chunk.encode());
-        }
+            },
+        };
+        chunk.set(step, usage);
+        batch.put(Table::History, key, chunk.encode());
+        let written_in = self.step_now;
+        self.open
+            .insert((series, number), OpenChunk { chunk, written_in });
         Ok(())
     }
 
@@ -87,11 +99,13 @@ impl Ring {
         Chunk::default()
     }
 
-    /// Forgets chunks in memory that were not written for a whole chunk's time. They stay in the store.
+    /// Forgets chunks in memory that are not the newest and were not written for a whole step. They stay in the store.
     pub fn forget_idle(&mut self, step_now: u64) {
+        self.step_now = step_now;
         let current = Chunk::number_of(step_now);
-        self.open
-            .retain(|_, (number, _)| number.saturating_add(1) >= current);
+        self.open.retain(|(_, number), open| {
+            number.saturating_add(1) >= current || open.written_in.saturating_add(1) >= step_now
+        });
     }
 
     /// Reads the steps of a series from `first_step` to `last_step`, as far as they are kept.

@@ -53,6 +53,28 @@ fn never_keeps_more_chunks_than_the_retention_needs() {
 }
 
 #[test]
+fn values_that_are_on_their_way_to_the_store_are_not_lost_by_going_back_to_their_chunk() {
+    let store = MemoryStore::default();
+    let mut ring = Ring::new(256);
+    let mut batch = Batch::default();
+    ring.forget_idle(200);
+    // Two chunks in turn, and nothing is committed in between. Then a step ends.
+    for step in [10, 70, 11, 71, 12] {
+        ring.set(&store, &mut batch, SERIES, step, 1.0).unwrap();
+    }
+    ring.forget_idle(201);
+    ring.set(&store, &mut batch, SERIES, 13, 1.0).unwrap();
+    store.commit(&batch).unwrap();
+    let kept = Ring::read(&store, SERIES, 0, 127).unwrap();
+    let kept: Vec<u64> = (0..)
+        .zip(kept.values)
+        .filter(|(_, value)| value.is_some())
+        .map(|(step, _)| step)
+        .collect();
+    assert_eq!(kept, [10, 11, 12, 13, 70, 71]);
+}
+
+#[test]
 fn a_damaged_chunk_is_an_error() {
     let mut chunk = Chunk::default();
     chunk.set(3, 1.0);

@@ -151,6 +151,11 @@ pub(super) fn resource_index(state: &State, name: Option<&str>) -> Result<usize,
             .join(", ")
     };
     match (name, resources) {
+        (_, []) => Err(ApiError::not_found(
+            "no_policy",
+            "no policy has been applied yet, so there are no resources",
+            "run `forebay policy apply FILE`",
+        )),
         (None, [_]) => Ok(0),
         (None, _) => {
             let hint = format!("name one of: {}", known());

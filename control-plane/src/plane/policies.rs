@@ -9,11 +9,15 @@ use crate::document::{CheckedPolicy, Format, check};
 use crate::error::ApiError;
 use crate::keys::Keys;
 use crate::store::{Batch, StoreError, Table};
-use forebay_core::policy::Policy;
+use forebay_core::policy::{ContractIndex, Policy};
 use forebay_wire::policy::PolicyDocument;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Largest binary form of a policy's tables. A gateway reads no reply above 4 MiB, and the first part of a policy shares its reply
+/// with 4096 customers and 2 MB of usage windows.
+const MAX_ENCODED_BYTES: usize = 3 << 19;
 
 /// Versions that are kept to go back to.
 const MAX_VERSIONS: usize = 200;
@@ -201,6 +205,17 @@ fn same_resources(state: &State, policy: &Policy) -> Result<(), ApiError> {
     Err(ApiError::conflict("resources_changed", message, hint).at("resources"))
 }
 
+/// Contracts keep their rows. Those that have gone keep theirs as well, for entries that still point there, as long as that fits.
+fn align(policy: &mut Policy, previous: &Policy) -> Vec<ContractIndex> {
+    let fresh = policy.clone();
+    let moved = policy.keep_indexes_of(previous);
+    if policy.encode().len() <= MAX_ENCODED_BYTES {
+        return moved;
+    }
+    *policy = fresh;
+    policy.keep_indexes_within(previous, previous.contracts.len())
+}
+
 fn install(
     state: &mut State,
     batch: &mut Batch,
@@ -213,9 +228,9 @@ fn install(
     same_resources(state, &checked.compiled.policy)?;
     let mut policy = checked.compiled.policy.clone();
     let moved = match state.policies.compiled() {
-        Some(previous) => policy.keep_indexes_of(previous),
+        Some(previous) => align(&mut policy, previous),
         None => (0..=u16::MAX)
-            .map(forebay_core::policy::ContractIndex)
+            .map(ContractIndex)
             .take(policy.contracts.len())
             .collect(),
     };
@@ -232,6 +247,15 @@ fn install(
             "report this: the door let it through",
         )
     })?;
+    let encoded = policy.encode();
+    if encoded.len() > MAX_ENCODED_BYTES {
+        let message = format!(
+            "contracts make tables of {} bytes, gateways take at most {MAX_ENCODED_BYTES}",
+            encoded.len()
+        );
+        let hint = "let customers share contracts; the policy in force has not changed";
+        return Err(ApiError::invalid("policy_refused", message, hint).at("contracts"));
+    }
     let info = VersionInfo {
         version: policy.epoch,
         applied_at_unix_ms: now.unix_ms,
@@ -241,7 +265,7 @@ fn install(
     };
     let record = VersionRecord {
         document: serde_json::to_string(&checked.document).map_err(|error| damaged(&error))?,
-        compiled: policy.encode(),
+        compiled: encoded,
         info: serde_json::to_string(&info).map_err(|error| damaged(&error))?,
     };
     batch.put(

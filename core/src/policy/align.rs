@@ -13,6 +13,15 @@ impl Policy {
     ///
     /// If the table would grow above its bound, the rows of vanished contracts are reused.
     pub fn keep_indexes_of(&mut self, previous: &Policy) -> Vec<ContractIndex> {
+        self.keep_indexes_within(previous, crate::limits::MAX_CONTRACTS)
+    }
+
+    /// The same with a lower bound, for a table that must stay small. A policy that needs more rows than that itself gets them.
+    pub fn keep_indexes_within(
+        &mut self,
+        previous: &Policy,
+        rows_most: usize,
+    ) -> Vec<ContractIndex> {
         let mut rows: Vec<Option<Contract>> = previous.contracts.iter().map(|_| None).collect();
         let incoming = core::mem::take(&mut self.contracts);
         let mut moved = vec![ContractIndex(0); incoming.len()];
@@ -33,7 +42,7 @@ impl Policy {
                 None => newcomers.push((row, contract)),
             }
         }
-        place_newcomers(&mut rows, newcomers, &mut moved);
+        place_newcomers(&mut rows, newcomers, &mut moved, rows_most);
         self.contracts = rows
             .into_iter()
             .zip(
@@ -79,8 +88,9 @@ fn place_newcomers(
     rows: &mut Vec<Option<Contract>>,
     newcomers: Vec<(usize, Contract)>,
     moved: &mut [ContractIndex],
+    rows_most: usize,
 ) {
-    let overflow = rows.len().saturating_add(newcomers.len()) > crate::limits::MAX_CONTRACTS;
+    let overflow = rows.len().saturating_add(newcomers.len()) > rows_most;
     let mut free = 0;
     for (row, contract) in newcomers {
         let vacant = overflow
@@ -159,5 +169,19 @@ mod tests {
         );
         assert_eq!(new.unknown, Unknown::DefaultContract(ContractIndex(2)));
         assert_eq!(new.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_table_that_must_stay_small_reuses_the_rows_of_vanished_contracts() {
+        let old = policy(&["bronze", "gold", "silver"], Unknown::Deny);
+        let mut new = policy(&["copper", "gold", "iron", "tin"], Unknown::Deny);
+        let moved = new.keep_indexes_within(&old, 3);
+        let names: Vec<_> = new
+            .contracts
+            .iter()
+            .map(|contract| contract.name.as_str())
+            .collect();
+        assert_eq!(names, ["copper", "gold", "iron", "tin"]);
+        assert_eq!(moved, [0, 1, 2, 3].map(ContractIndex));
     }
 }

@@ -35,6 +35,11 @@ pub enum TokenError {
         "{0} is shorter than {MIN_TOKEN_BYTES} characters: use the output of `openssl rand -hex 32`"
     )]
     Short(&'static str),
+    /// One cannot be sent.
+    #[error(
+        "{0} holds a blank, a line break or a letter outside ASCII, which no client could send: use the output of `openssl rand -hex 32`"
+    )]
+    Unsendable(&'static str),
     /// Both are the same.
     #[error(
         "FOREBAY_GATEWAY_TOKEN and FOREBAY_ADMIN_TOKEN are the same: each gateway could change policies; make another"
@@ -54,6 +59,9 @@ impl Tokens {
         ] {
             if token.len() < MIN_TOKEN_BYTES {
                 return Err(TokenError::Short(variable));
+            }
+            if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(TokenError::Unsendable(variable));
             }
         }
         if gateway == admin {
@@ -109,5 +117,24 @@ impl Tokens {
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Tokens(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_no_client_could_send_is_refused_at_the_start() {
+        let good = "0123456789abcdef0";
+        for bad in [
+            "0123456789abcdef\n",
+            "0123456789 abcdef",
+            "0123456789abcdefé",
+        ] {
+            let admin = Tokens::new(good, bad);
+            let unsendable = TokenError::Unsendable("FOREBAY_ADMIN_TOKEN");
+            assert_eq!(admin.err(), Some(unsendable), "{bad:?}");
+        }
     }
 }

@@ -10,6 +10,10 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_saphyr::{Location, Spanned};
 use std::fmt;
 
+/// Text that is searched for the places of mistakes, over all of them: each place takes a pass from the start, and a pass over a
+/// megabyte takes a third of a second in which the server does nothing else. Behind that, mistakes are named by their path alone.
+const MAX_SEARCHED_BYTES: usize = 2 << 20;
+
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -134,10 +138,15 @@ fn without_position(message: &str) -> String {
 }
 
 fn faults_of(error: &PolicyError, text: &str) -> Faults {
-    let faults = error.mistakes.iter().map(|mistake| Fault {
-        path: mistake.path.clone(),
-        position: locate(text, &mistake.path),
-        message: mistake.problem.to_string(),
+    let mut passes = MAX_SEARCHED_BYTES.checked_div(text.len()).unwrap_or(0);
+    let faults = error.mistakes.iter().map(|mistake| {
+        let may_search = passes > 0;
+        passes = passes.saturating_sub(1);
+        Fault {
+            path: mistake.path.clone(),
+            position: may_search.then(|| locate(text, &mistake.path)).flatten(),
+            message: mistake.problem.to_string(),
+        }
     });
     let mut faults: Vec<Fault> = faults.collect();
     if error.unlisted > 0 {
@@ -349,6 +358,19 @@ customers:
             check("{\n  \"version\": 1,\n  \"resurces\": {}\n}", Format::Json).unwrap_err();
         assert_eq!(faults.0[0].position.unwrap().0, 3);
         assert!(faults.0[0].message.contains("resurces"), "{faults}");
+    }
+
+    #[test]
+    fn a_long_document_is_not_searched_again_for_every_mistake() {
+        let comment = format!("# {}\n", "x".repeat(MAX_SEARCHED_BYTES / 2));
+        let faults = check(&format!("{comment}{YAML}"), Format::Yaml).unwrap_err();
+        let lines: Vec<Option<u64>> = faults
+            .0
+            .iter()
+            .map(|fault| fault.position.map(|(line, _)| line))
+            .collect();
+        assert_eq!(lines, [Some(9), None, None]);
+        assert_eq!(faults.0[2].path, "customers[1].key");
     }
 
     #[test]

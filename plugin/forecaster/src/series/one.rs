@@ -121,11 +121,7 @@ impl Series {
         if elapsed_us == 0 {
             return None;
         }
-        // A ledger that was seeded anew starts at zero again.
-        let grown = now
-            .demand_cum
-            .checked_sub(before.demand_cum)
-            .unwrap_or(now.demand_cum);
+        let grown = growth(before.demand_cum, now.demand_cum);
         let per_step = grown as f64 * step_us as f64 / elapsed_us as f64;
         let usage = (per_step / 1e6) as f32;
         let gaps = u64::try_from(steps.saturating_sub(1))
@@ -260,6 +256,13 @@ impl Series {
     }
 }
 
+/// How much a cumulative counter has grown. It falls a little when settlements give back more than a step took, which is no usage;
+/// and it starts at zero again when the entry was evicted and came back. Of the two, the second leaves less than half.
+fn growth(before: u64, now: u64) -> u64 {
+    now.checked_sub(before)
+        .unwrap_or(if now < before / 2 { now } else { 0 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,6 +316,22 @@ mod tests {
         series.roll(1, 0, STEP_US, &mut blender);
         series.observe(3_000_000, 0);
         assert_eq!(series.roll(2, STEP_US, STEP_US, &mut blender), Some(3.0));
+    }
+
+    #[test]
+    fn a_step_that_only_gave_tokens_back_used_none() {
+        let mut blender = blender();
+        let mut series = series(&blender);
+        series.observe(90_000_000, 0);
+        series.roll(1, 0, STEP_US, &mut blender);
+        // Settlements gave back a part of estimates that were charged in earlier steps.
+        series.observe(81_000_000, 0);
+        assert_eq!(series.roll(2, STEP_US, STEP_US, &mut blender), Some(0.0));
+        series.observe(84_000_000, 0);
+        assert_eq!(
+            series.roll(3, 2 * STEP_US, STEP_US, &mut blender),
+            Some(3.0)
+        );
     }
 
     #[test]

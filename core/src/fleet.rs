@@ -87,14 +87,18 @@ pub fn grant(
             .min(target.terms.rate)
             .min(free.rate),
     };
-    let is_offered = share.offer(terms, sequence);
-    let room = terms.cap.minus(share.content()).at_least_zero();
-    let tokens = room.min(target.tokens).min(central.level()).at_least_zero();
+    let tokens = terms
+        .cap
+        .minus(share.content())
+        .min(share.room_on_the_way(free.cap))
+        .min(target.tokens)
+        .min(central.level());
     let is_moved = tokens > Micro::ZERO;
     if is_moved {
         central.take(tokens);
         share.take_in(tokens, sequence);
     }
+    let is_offered = share.offer(terms, sequence);
     central.keep(whole, others.plus(share.reserved(Presence::Live)));
     is_offered || is_moved
 }

@@ -256,12 +256,12 @@ impl Pool {
     }
 
     fn refill(&mut self, rule: &PoolRule, lease: &Lease, at: TimeUs, now: TimeUs) {
+        if lease.voids(at) {
+            self.void();
+        }
         let spans = lease.spans(at, now);
         let terms = self.terms(rule, lease);
         self.outstanding.advance(at, now);
-        if lease.voids(at) {
-            self.bucket.level = self.bucket.level.min(Micro::ZERO);
-        }
         let depth = self.depth(rule, lease);
         if self.granted.is_some() {
             self.return_above(depth);
@@ -270,7 +270,7 @@ impl Pool {
         self.bucket
             .refill(terms.fallback_rate, depth, spans.fallback_us);
         if lease.is_over(now) {
-            self.bucket.level = self.bucket.level.min(Micro::ZERO);
+            self.void();
         }
         let dt_us = now.since(at);
         self.protected
@@ -279,6 +279,12 @@ impl Pool {
         self.credit
             .bucket
             .refill(self.credit.refill, self.credit.depth, dt_us);
+    }
+
+    /// What was held under a lease that is over can no longer be spent, and its rate refills under no other lease. Debts stay.
+    fn void(&mut self) {
+        self.bucket.level = self.bucket.level.min(Micro::ZERO);
+        self.granted = Some(GrantTerms::default());
     }
 
     /// Gives back to the control plane what lies above a depth that was lowered: as if that much had never arrived.

@@ -23,7 +23,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 const FIRST: ResourceIndex = ResourceIndex::FIRST;
-const GATEWAYS: usize = 3;
+const GATEWAYS: usize = 2;
 const START: TimeUs = TimeUs(1_000_000_000);
 const LEASE_US: u64 = 1_000_000;
 const FALLBACK_US: u64 = 4_000_000;
@@ -40,6 +40,10 @@ enum Step {
     Request {
         gateway: usize,
         tokens: i64,
+    },
+    /// Everything that the gateway's bucket holds is admitted.
+    Drain {
+        gateway: usize,
     },
     Lend {
         gateway: usize,
@@ -67,7 +71,7 @@ enum Step {
     /// The reply reaches the gateway, whole or in part.
     Deliver {
         gateway: usize,
-        lease_too: bool,
+        in_full: bool,
     },
     Restart {
         gateway: usize,
@@ -228,6 +232,13 @@ impl World {
                     self.admit(Micro::new(tokens));
                 }
             }
+            Step::Drain { gateway } => {
+                self.refill(gateway);
+                let holding = self.gateways[gateway].entry.holdings.at_mut(FIRST);
+                let level = holding.contract.level.at_least_zero();
+                holding.contract.take(level);
+                self.admit(level);
+            }
             Step::Lend { gateway, tokens } => {
                 self.refill(gateway);
                 let now = self.now;
@@ -275,7 +286,7 @@ impl World {
                 };
                 self.arrive(&request, law);
             }
-            Step::Deliver { gateway, lease_too } => self.deliver(gateway, lease_too),
+            Step::Deliver { gateway, in_full } => self.deliver(gateway, in_full),
             Step::Restart { gateway } => self.gateways[gateway] = self.born(),
             Step::Adjust { gateway, tokens } => {
                 // An operator takes tokens away; giving some would be admitted on top, by intention.
@@ -430,29 +441,43 @@ impl World {
             .fold(Reserved::default(), |sum, (number, share)| {
                 sum.plus(share.reserved(self.presence(&self.sessions[number]).unwrap()))
             });
-        assert!(total.rate <= self.whole.rate, "rates {total:?}");
+        assert!(
+            total.rate <= self.whole.rate,
+            "{total:?} is reserved of {:?}",
+            self.whole
+        );
         let gateway = &mut self.gateways[number];
         if gateway.incarnation == request.incarnation && gateway.sequence == request.sequence {
             gateway.reply = Some(reply);
         }
     }
 
-    fn deliver(&mut self, gateway: usize, lease_too: bool) {
+    /// Applies a reply. The lease comes last, so that no rate is refilled that the reply has lowered; but first where there is none, since
+    /// tokens that belong to no lease never end.
+    fn deliver(&mut self, gateway: usize, in_full: bool) {
         let now = self.now;
         let gateway = &mut self.gateways[gateway];
         let Some(reply) = gateway.reply.take() else {
             return;
         };
+        let until = reply.sent_at.plus_us(LEASE_US);
+        let renewed = gateway
+            .lease
+            .renewed(now, until, until.plus_us(FALLBACK_US));
+        let is_first = gateway.lease == Lease::Waiting || gateway.lease.is_over(now);
+        if is_first {
+            gateway.lease = renewed;
+            if !in_full {
+                return;
+            }
+        }
         if let Some(grant) = &reply.grant {
             gateway
                 .entry
                 .apply_grant(FIRST, grant, &self.policy, &gateway.lease, now);
         }
-        if lease_too {
-            let until = reply.sent_at.plus_us(LEASE_US);
-            gateway.lease = gateway
-                .lease
-                .renewed(now, until, until.plus_us(FALLBACK_US));
+        if in_full {
+            gateway.lease = renewed;
             gateway.applied = reply.sequence;
         }
     }
@@ -497,13 +522,14 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => us.prop_map(|us| Step::Advance { us }),
         8 => (gateway.clone(), tokens.clone()).prop_map(|(gateway, tokens)| Step::Request { gateway, tokens }),
+        8 => gateway.clone().prop_map(|gateway| Step::Drain { gateway }),
         3 => (gateway.clone(), tokens.clone()).prop_map(|(gateway, tokens)| Step::Lend { gateway, tokens }),
         3 => (gateway.clone(), tokens.clone()).prop_map(|(gateway, tokens)| Step::SpendChunk { gateway, tokens }),
         1 => gateway.clone().prop_map(|gateway| Step::LoseChunk { gateway }),
         2 => gateway.clone().prop_map(|gateway| Step::ReadReport { gateway }),
         8 => gateway.clone().prop_map(|gateway| Step::Send { gateway }),
         9 => (0..64_usize, prop::bool::weighted(0.1), law).prop_map(|(pick, keep, law)| Step::Arrive { pick, keep, law }),
-        8 => (gateway.clone(), prop::bool::weighted(0.9)).prop_map(|(gateway, lease_too)| Step::Deliver { gateway, lease_too }),
+        8 => (gateway.clone(), prop::bool::weighted(0.9)).prop_map(|(gateway, in_full)| Step::Deliver { gateway, in_full }),
         1 => gateway.clone().prop_map(|gateway| Step::Restart { gateway }),
         1 => (gateway, tokens).prop_map(|(gateway, tokens)| Step::Adjust { gateway, tokens }),
     ]
@@ -549,7 +575,7 @@ fn what_is_granted_is_used_and_comes_back_when_demand_moves() {
         });
         world.step(&Step::Deliver {
             gateway,
-            lease_too: true,
+            in_full: true,
         });
     };
     sync(&mut world, 0, all);
@@ -580,4 +606,46 @@ fn what_is_granted_is_used_and_comes_back_when_demand_moves() {
         Micro::new(27_000_000),
         "10 tokens have flowed since; 2.5 of them, an eighth of the depth, stay with the first"
     );
+}
+
+#[test]
+fn tokens_in_chunks_count_until_they_are_spent_although_the_depth_was_lowered() {
+    let mut world = World::new(0, 8_000_000);
+    let law = |cap_eighths| Law {
+        rate_eighths: 0,
+        cap_eighths,
+        fallback_eighths: 0,
+        tokens: i64::MAX,
+    };
+    let sync = |world: &mut World, gateway: usize, law: Law| {
+        world.step(&Step::Send { gateway });
+        world.step(&Step::Arrive {
+            pick: 0,
+            keep: false,
+            law,
+        });
+        world.step(&Step::Deliver {
+            gateway,
+            in_full: true,
+        });
+    };
+    sync(&mut world, 0, law(8));
+    world.step(&Step::Lend {
+        gateway: 0,
+        tokens: 6_000_000,
+    });
+    sync(&mut world, 0, law(1));
+    sync(&mut world, 0, law(1));
+    sync(&mut world, 1, law(8));
+    world.step(&Step::Drain { gateway: 1 });
+    assert_eq!(
+        world.admitted,
+        Micro::new(2_000_000),
+        "what was above the lowered depth"
+    );
+    world.step(&Step::SpendChunk {
+        gateway: 0,
+        tokens: 6_000_000,
+    });
+    assert_eq!(world.admitted, Micro::new(8_000_000));
 }

@@ -45,11 +45,11 @@ impl Central {
         self.at = self.at.max(now);
     }
 
-    /// From now on the bucket refills and holds what the shares leave of the whole.
+    /// From now on the bucket refills and holds what the shares leave of the whole. A level above that is lowered by the next
+    /// [`Central::advance`].
     pub fn keep(&mut self, whole: Whole, shares: Reserved) {
         self.rate = whole.rate.minus(shares.rate);
         self.depth = whole.depth.minus(shares.cap).at_least_zero();
-        self.bucket.level = self.bucket.level.min(self.depth);
     }
 
     /// Puts tokens in, as far as there is room.

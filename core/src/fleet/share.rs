@@ -30,8 +30,8 @@ pub struct Reserved {
 pub struct Share {
     /// What was offered last.
     terms: GrantTerms,
-    /// The most of each that was offered since the gateway last confirmed everything.
-    upper: GrantTerms,
+    /// The most of each that the gateway may be working with until what was offered last arrives.
+    earlier: GrantTerms,
     /// The reply that carried the last change.
     offered_in: u64,
     /// Tokens moved to the gateway, less those that it returned. Wraps.
@@ -65,15 +65,42 @@ impl Share {
     /// What may be in use under this share.
     #[must_use]
     pub fn reserved(&self, presence: Presence) -> Reserved {
-        let rate = match presence {
-            Presence::Live => self.upper.rate,
-            Presence::Lapsed => self.upper.fallback_rate,
-        };
+        let working = self.working();
         Reserved {
-            rate,
-            // Tokens above a lowered depth stay in chunks until those are spent or returned.
-            cap: self.upper.cap.max(self.balance),
+            rate: match presence {
+                Presence::Live => working.rate,
+                Presence::Lapsed => working.fallback_rate,
+            },
+            // Either everything has arrived, or what is on its way comes on top of what the gateway has by then.
+            cap: self
+                .terms
+                .cap
+                .max(self.held_most(self.earlier.cap).plus(self.on_its_way())),
         }
+    }
+
+    /// The most of each that the gateway may be working with.
+    fn working(&self) -> GrantTerms {
+        GrantTerms {
+            rate: self.terms.rate.max(self.earlier.rate),
+            cap: self.terms.cap.max(self.earlier.cap),
+            fallback_rate: self.terms.fallback_rate.max(self.earlier.fallback_rate),
+        }
+    }
+
+    /// The most that it can hold under a depth of `cap`: tokens above a lowered depth stay in chunks until those are spent or returned.
+    fn held_most(&self, cap: Micro) -> Micro {
+        cap.max(self.balance)
+    }
+
+    fn on_its_way(&self) -> Micro {
+        self.unseen().at_least_zero()
+    }
+
+    /// The most tokens that may be sent on their way, if the gateway can be left `free` of the whole depth.
+    pub(super) fn room_on_the_way(&self, free: Micro) -> Micro {
+        free.minus(self.held_most(self.working().cap))
+            .minus(self.on_its_way())
     }
 
     /// The share of a gateway that was away for longer than its lease and fallback, or that was forgotten here: it goes on from the sums
@@ -108,7 +135,7 @@ impl Share {
     pub fn confirm(&mut self, applied: u64) -> bool {
         let is_confirmed = self.offered_in <= applied;
         if is_confirmed {
-            self.upper = self.terms;
+            self.earlier = self.terms;
         }
         is_confirmed
     }
@@ -122,7 +149,7 @@ impl Share {
     /// Its lease must not be renewed before it has been told.
     pub fn lapse(&mut self) {
         self.terms.rate = self.terms.fallback_rate;
-        self.upper.rate = self.upper.fallback_rate;
+        self.earlier.rate = self.earlier.fallback_rate;
         self.lost();
     }
 
@@ -192,17 +219,14 @@ impl Share {
         if terms == self.terms {
             return false;
         }
-        self.upper = GrantTerms {
-            rate: self.upper.rate.max(terms.rate),
-            cap: self.upper.cap.max(terms.cap),
-            fallback_rate: self.upper.fallback_rate.max(terms.fallback_rate),
-        };
+        self.earlier = self.working();
         self.terms = terms;
         self.offered_in = sequence;
         true
     }
 
     pub(super) fn take_in(&mut self, tokens: Micro, sequence: u64) {
+        self.earlier = self.working();
         self.granted_cum = self.granted_cum.wrapping_add_signed(tokens.get());
         self.offered_in = sequence;
     }

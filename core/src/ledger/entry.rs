@@ -223,13 +223,13 @@ impl Entry {
         let dt_us = now.since(at);
         for resource in policy.resource_indexes() {
             let limits = contract.limits.at(resource);
+            if voids {
+                self.holdings.at_mut(resource).void();
+            }
             let terms = self.terms(resource, limits, lease);
             let part = limits.part(&terms);
             let holding = self.holdings.at_mut(resource);
             holding.outstanding.advance(at, now);
-            if voids {
-                holding.void();
-            }
             let depth = holding.contract_depth(&terms);
             if is_granted {
                 holding.return_above(depth);
@@ -380,8 +380,9 @@ impl Holding {
         self.moved_cum == 0 && self.terms == GrantTerms::default()
     }
 
-    /// What was held under a lease that is over can no longer be spent. Debts stay.
+    /// What was held under a lease that is over can no longer be spent, and its rates refill under no other lease. Debts stay.
     fn void(&mut self) {
+        self.terms = GrantTerms::default();
         for bucket in [&mut self.contract, &mut self.credit, &mut self.borrow] {
             bucket.level = bucket.level.min(Micro::ZERO);
         }

@@ -9,6 +9,7 @@ use crate::plane::{Clock, Plane, Settings, StartError};
 use crate::store::{RedbStore, Store, StoreError};
 use clap::Args;
 use forebay_wire::key::{PREVIOUS_SECRET_ENV, SECRET_ENV};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -119,7 +120,10 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let failed = |reason| ServeError::Listen { address, reason };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     // The port may have been chosen by the system: tools that start this program read it from here.
-    println!("listening on {}", listener.local_addr()?);
+    let ready = format!("listening on {}", listener.local_addr()?);
+    if let Err(error) = writeln!(std::io::stdout(), "{ready}") {
+        tracing::warn!(%error, "{ready}, but it cannot be said on standard output");
+    }
     if server.plane.status().development_key_secret {
         tracing::warn!(
             "{SECRET_ENV} is not set: customer keys are hashed under the development secret, which protects nothing"

@@ -13,7 +13,7 @@ mod process;
 use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process};
 use serde_json::Value;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const POLICY: &str = "version: 1
 resources: {requests: {}}
@@ -53,6 +53,30 @@ fn refused(server: &str, arguments: &[&str], says: &[&str]) {
             "{arguments:?} does not say {part:?}: {text}"
         );
     }
+}
+
+#[test]
+fn what_cannot_be_printed_ends_in_a_reason_and_a_reader_that_has_seen_enough_in_none() {
+    let print = |to: Stdio| {
+        Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["policy", "schema"])
+            .stdout(to)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap()
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = print(writer.into());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let output = print(full.into());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot print the answer"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

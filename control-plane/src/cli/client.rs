@@ -9,13 +9,18 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::fmt::Write;
+use std::time::Duration;
 use tokio::net::TcpStream;
+
+/// How long an answer may take. The longest work of a server is judging a model, which it stops after a minute.
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A client of one server.
 #[derive(Debug)]
 pub struct Client {
     authority: String,
     token: String,
+    patience: Duration,
 }
 
 impl Client {
@@ -36,7 +41,11 @@ impl Client {
         let token = connection.token.clone().ok_or(
             "there is no token: set FOREBAY_ADMIN_TOKEN to that of the server, or give --token",
         )?;
-        Ok(Self { authority, token })
+        Ok(Self {
+            authority,
+            token,
+            patience: PATIENCE,
+        })
     }
 
     /// GET.
@@ -88,7 +97,14 @@ impl Client {
             .header(CONTENT_TYPE, content_type)
             .body(Full::new(body))
             .map_err(|error| format!("cannot make a request of that: {error}"))?;
-        runtime.block_on(self.exchange(request))
+        let answer = async { tokio::time::timeout(self.patience, self.exchange(request)).await };
+        runtime.block_on(answer).unwrap_or_else(|_| {
+            Err(format!(
+                "the server at {} has not answered within {} s; look at its log",
+                self.authority,
+                self.patience.as_secs()
+            ))
+        })
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Value, String> {
@@ -148,4 +164,21 @@ pub(super) fn encode(part: &str) -> String {
         }
     }
     encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_silent_is_not_waited_for_for_ever() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client {
+            authority: silent.local_addr().unwrap().to_string(),
+            token: "token".to_owned(),
+            patience: Duration::from_millis(20),
+        };
+        let error = client.get("/v1/status").unwrap_err();
+        assert!(error.contains("has not answered"), "{error}");
+    }
 }

@@ -19,7 +19,6 @@ pub struct ChunkCache {
     hasher: FixedState,
     capacity: usize,
     hand: usize,
-    sweep: usize,
 }
 
 /// A customer in a worker's cache. The first cache line holds what a look-up compares and what a spend compares.
@@ -57,7 +56,6 @@ impl ChunkCache {
             hasher: FixedState::with_seed(seed),
             capacity: capacity.clamp(1, u32::MAX as usize),
             hand: 0,
-            sweep: 0,
         }
     }
 
@@ -125,16 +123,6 @@ impl ChunkCache {
         self.slots.get_mut(position)
     }
 
-    /// The next `count` customers in turn, for the work of a tick. Calling it again goes on where it stopped.
-    pub fn next_slots(&mut self, count: usize) -> impl Iterator<Item = &mut Slot> {
-        if self.sweep >= self.slots.len() {
-            self.sweep = 0;
-        }
-        let start = self.sweep;
-        self.sweep = start.saturating_add(count);
-        self.slots.iter_mut().skip(start).take(count)
-    }
-
     /// All customers, for instance to return every chunk when the policy changes.
     pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
         self.slots.iter_mut()
@@ -144,7 +132,7 @@ impl ChunkCache {
     pub fn clear(&mut self) {
         self.table.clear();
         self.slots.clear();
-        (self.hand, self.sweep) = (0, 0);
+        self.hand = 0;
     }
 
     /// Number of customers.

@@ -59,8 +59,6 @@ pub struct ChunkHolding {
     pub refund: Micro,
     /// The customer's standard bucket after the last draw.
     pub balance: Micro,
-    /// When the standard bucket would be full again, as of the last draw.
-    pub full_at: TimeUs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,7 +230,6 @@ impl Chunk {
         for holding in self.holdings.iter_mut() {
             *holding = ChunkHolding {
                 balance: holding.balance,
-                full_at: holding.full_at,
                 ..ChunkHolding::default()
             };
         }

@@ -81,11 +81,7 @@ pub fn draw(
         }
     }
     for resource in conditions.policy.resource_indexes() {
-        let holding = entry.holdings.at(resource);
-        let limits = contract.limits.at(resource);
-        let told = drawn.holdings.at_mut(resource);
-        told.balance = holding.contract.level;
-        told.full_at = retry::contract_full_at(conditions, entry, holding, limits, resource);
+        drawn.holdings.at_mut(resource).balance = entry.holdings.at(resource).contract.level;
     }
     drawn
 }

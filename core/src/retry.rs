@@ -1,4 +1,4 @@
-//! When a denied request could succeed: the true refill time of what it lacks, for `Retry-After` and `X-RateLimit-Reset`.
+//! When a denied request could succeed: the true refill time of what it lacks, for `Retry-After`.
 //!
 //! It is the earliest time if nobody else takes anything meanwhile; a constant "try again in a second" would make clients
 //! either poll or idle.
@@ -46,21 +46,6 @@ pub(crate) fn retry_at(
         (Some(own_us), Some(pool_us)) => conditions.now.plus_us(own_us.max(pool_us)),
         _ => TimeUs::NEVER,
     }
-}
-
-/// When the standard bucket would be full if nobody took anything.
-pub(crate) fn contract_full_at(
-    conditions: &Conditions<'_>,
-    entry: &Entry,
-    holding: &Holding,
-    limits: &Limits,
-    resource: ResourceIndex,
-) -> TimeUs {
-    let terms = entry.terms(resource, limits, &conditions.lease);
-    let missing = terms.cap.minus(holding.contract.level);
-    rate_now(conditions, &terms)
-        .us_until(missing)
-        .map_or(TimeUs::NEVER, |us| conditions.now.plus_us(us))
 }
 
 fn contract_us(

@@ -3,8 +3,6 @@
 //! The core never reads a clock. The caller passes what its host says, and one number serves all workers of a
 //! gateway, whose clock is common. Wall-clock time is never used: it jumps.
 
-use crate::limits::US_PER_S;
-
 /// A point in time: microseconds of a monotonic clock with an arbitrary start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimeUs(pub u64);
@@ -23,11 +21,5 @@ impl TimeUs {
     #[must_use]
     pub const fn plus_us(self, us: u64) -> TimeUs {
         TimeUs(self.0.saturating_add(us))
-    }
-
-    /// Whole seconds, rounded down, as the ledger stores the end of a ban.
-    #[must_use]
-    pub const fn whole_s(self) -> u64 {
-        self.0 / US_PER_S
     }
 }

@@ -201,7 +201,7 @@ fn the_policy_of_the_control_plane_is_in_force_one_tick_after_it_arrived() {
                 from,
                 until,
                 fallback_until: until,
-                void_before: TimeUs(0),
+                void_before: forebay_core::TimeUs(0),
             }
         })
         .unwrap();

@@ -295,6 +295,11 @@ async fn a_signature_made_elsewhere_must_fit() {
         (error["code"].as_str(), error["where"].as_str()),
         (Some("stale_epoch"), Some("epoch"))
     );
+    let (status, error) = server.admin("POST", &path, signed(&key, u64::MAX)).await;
+    assert_eq!(
+        (status.as_u16(), error["code"].as_str()),
+        (422, Some("bad_epoch"))
+    );
     let (_, error) = server.admin("POST", &path, json!({"epoch": 9})).await;
     assert_eq!(error["where"], "signature");
     let with_key = self::server(&fake_forecaster(directory.path()), Some(key.clone()));

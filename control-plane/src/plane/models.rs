@@ -16,6 +16,10 @@ use std::collections::BTreeMap;
 /// Files that are kept. The running one and those rolled back to are never dropped silently: uploading stops instead.
 const MAX_MODELS: usize = 64;
 
+/// How far an epoch may be above the running one. Enough for a clock in milliseconds; but one slip, or one statement that this
+/// server cannot verify, must not use up all the epochs there are.
+const MAX_EPOCH_LEAP: u64 = 1 << 42;
+
 /// A model in the registry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelView {
@@ -185,6 +189,14 @@ impl ModelBook {
                 self.next_epoch()
             );
             return Err(ApiError::conflict("stale_epoch", message, hint).at("epoch"));
+        }
+        if epoch > self.next_epoch().saturating_add(MAX_EPOCH_LEAP) {
+            let message = format!("model epoch {epoch} is absurdly far above the running one");
+            let hint = format!(
+                "no lower one could ever be released after it: sign the statement with --epoch {}",
+                self.next_epoch()
+            );
+            return Err(ApiError::invalid("bad_epoch", message, hint).at("epoch"));
         }
         Ok(ModelStatement {
             digest,

@@ -38,11 +38,11 @@ impl Context for Root {
     fn on_http_call_response(
         &mut self,
         call: u32,
-        _headers: usize,
+        headers: usize,
         body_size: usize,
         _trailers: usize,
     ) {
-        let answer = http_answer(body_size);
+        let answer = http_answer(headers, body_size);
         if let Ok(mut forecaster) = self.forecaster.try_borrow_mut()
             && let Some(forecaster) = forecaster.as_mut()
         {
@@ -172,7 +172,15 @@ fn log_level(level: Level) -> LogLevel {
     }
 }
 
-fn http_answer(body_size: usize) -> HttpAnswer {
+fn http_answer(headers: usize, body_size: usize) -> HttpAnswer {
+    // The connection broke, or the body was larger than Envoy holds: there are no headers to ask for, and the SDK panics when the
+    // host says so.
+    if headers == 0 {
+        return HttpAnswer {
+            status: 0,
+            body: Vec::new(),
+        };
+    }
     let status = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status")
         .ok()
         .flatten()

@@ -13,6 +13,8 @@ use forebay_envoy_tests::{
 };
 use hyper::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 const RATE_PER_S: u64 = 100;
@@ -56,6 +58,45 @@ async fn a_control_plane_that_is_killed_and_comes_back_never_refills_a_bucket() 
         admitted as f64 <= allowed,
         "{admitted} admitted, {allowed} allowed"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_that_break_off_do_not_stop_the_forecaster() {
+    let plane = ControlPlane::start().await.unwrap();
+    let (status, answer) = plane
+        .admin(Method::POST, "/v1/policies", &policy())
+        .await
+        .unwrap();
+    assert!(status < 300, "{status} {answer}");
+    let between = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut cluster = plane.cluster();
+    *cluster
+        .pointer_mut("/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address/port_value")
+        .unwrap() = json!(between.local_addr().unwrap().port());
+    let address = plane.address();
+    let broken = Arc::new(AtomicU64::new(0));
+    let counts = Arc::clone(&broken);
+    let relay = tokio::spawn(async move {
+        loop {
+            let (mut gateway, _) = between.accept().await.unwrap();
+            if counts.fetch_add(1, Ordering::Relaxed) < 3 {
+                let mut request = [0; 1_024];
+                let _read = gateway.read(&mut request).await;
+                let _written = gateway
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nbroken off")
+                    .await;
+                continue;
+            }
+            let mut server = TcpStream::connect(address).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut gateway, &mut server).await });
+        }
+    });
+    let envoy = gateway_by(&plane, cluster).await;
+    let load = Load::start(&envoy).await;
+    load.until_more_are_admitted(100).await;
+    assert!(broken.load(Ordering::Relaxed) > 3);
+    load.stop().await;
+    relay.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -129,6 +170,10 @@ fn policy() -> Value {
 }
 
 async fn gateway(plane: &ControlPlane) -> Envoy {
+    gateway_by(plane, plane.cluster()).await
+}
+
+async fn gateway_by(plane: &ControlPlane, cluster: Value) -> Envoy {
     let config = json!({
         "version": 1,
         "rules": [{
@@ -141,7 +186,7 @@ async fn gateway(plane: &ControlPlane) -> Envoy {
     let mut filter = Admission::new("gateway", config).filter().unwrap();
     filter.host_env_keys = ControlPlane::environment_names();
     let mut bootstrap = Bootstrap::with(vec![Listener::direct("front", Some(filter))]);
-    bootstrap.clusters.push(plane.cluster());
+    bootstrap.clusters.push(cluster);
     bootstrap
         .extensions
         .push(plane.forecaster("gateway").unwrap());

@@ -439,6 +439,7 @@ fn the_first_matching_rule_charges_a_resource_and_unmatched_requests_pass() {
             Some("2"),
         ),
         (request("POST", "/v2/a").header("x-kind", "bulk"), None),
+        (request("POST", "/v1/a"), Some("1")),
     ] {
         assert_eq!(
             gateway.send(0, &request).header("x-ratelimit-remaining"),
@@ -452,7 +453,7 @@ fn the_first_matching_rule_charges_a_resource_and_unmatched_requests_pass() {
     );
     assert_eq!(
         gateway.metric("forebay.decisions.rule=api.verdict=standard"),
-        3
+        4
     );
 }
 

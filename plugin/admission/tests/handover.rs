@@ -236,6 +236,23 @@ fn a_chunk_that_cannot_go_back_is_not_spent_after_the_ledger_has_forgotten_it() 
 }
 
 #[test]
+fn a_customer_that_makes_room_in_a_worker_gets_its_chunk_back_into_the_ledger() {
+    let mut gateway = Gateway::new(&config(BY_KEY, "", STILL), 1);
+    hold_a_chunk(&mut gateway, "acme");
+    assert!(
+        level(&mut gateway, "acme", 0) < Micro::from_tokens(60),
+        "a part of it lies in the chunk"
+    );
+    // A worker keeps 16 384 customers; a second request makes a customer worth keeping.
+    for n in 0..16_500 {
+        let stranger = Request::of(&format!("key-{n}"));
+        gateway.send(0, &stranger);
+        gateway.send(0, &stranger);
+    }
+    assert_eq!(level(&mut gateway, "acme", 0), Micro::from_tokens(60));
+}
+
+#[test]
 fn a_scan_that_was_under_way_does_not_take_away_what_new_customers_protect() {
     // 512 pages of policy customers: a lap takes the leader several ticks.
     let customers = |n: u64| {

@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("forebay-forecast", &[]),
     ("forebay-traces", &[]),
     ("forebay-policy", &["forebay-core", "forebay-wire"]),
+    ("forebay-sharing", &["forebay-core"]),
     (
         "forebay-admission",
         &["forebay-core", "forebay-wire", "forebay-policy"],
@@ -85,6 +86,18 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "forebay-policy",
         &["proxy-wasm", "tokio", "wasmtime"],
         "policy is compiled by the plugin and the control plane alike",
+    ),
+    (
+        "forebay-sharing",
+        &[
+            "proxy-wasm",
+            "tokio",
+            "wasmtime",
+            "rand",
+            "getrandom",
+            "log",
+        ],
+        "a division follows from its claims: no host, no I/O, no chance",
     ),
 ];
 

@@ -110,7 +110,7 @@ async fn a_second_gateway_is_refused_until_the_first_can_no_longer_spend() {
         StatusCode::CONFLICT,
         "lease and fallback have not ended"
     );
-    server.advance_ms(2_200);
+    server.advance_ms(4_200);
     second.sync(&server).await;
     second.sync(&server).await;
     let granted = second.granted_tokens("acme");
@@ -119,6 +119,24 @@ async fn a_second_gateway_is_refused_until_the_first_can_no_longer_spend() {
         "0.2 s at 100/s since the fallback ended, not {granted}"
     );
     assert_eq!(server.sync(&first.request()).await.0, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_away_for_long_is_counted_once_and_owes_nothing() {
+    let (server, mut gateway) = server_and_gateway().await;
+    gateway.spend("acme", 30);
+    gateway.sync(&server).await;
+    let before = gateway.granted_tokens("acme");
+    server.advance_ms(80_000);
+    gateway.spend("acme", 20);
+    gateway.sync(&server).await;
+    gateway.sync(&server).await;
+    assert_eq!(demand_of(&server, "acme").await, 50.0, "its counters go on");
+    let news = gateway.granted_tokens("acme") - before;
+    assert!(
+        news > 0.0 && news <= 50.0,
+        "what has flowed since it could spend no more, up to the burst; not {news}"
+    );
 }
 
 #[tokio::test]

@@ -17,6 +17,9 @@ pub struct Tenure {
     pub ended_at: Option<TimeUs>,
     /// When the tenure before it ended. What that one held refills from here.
     pub previous_ended_at: TimeUs,
+    /// The first tenure of the incarnation that has this one. One that was away for longer than its lease and fallback begins
+    /// another, but its sums go on.
+    pub incarnation_from: u64,
 }
 
 /// Cumulative counters in micro-tokens.
@@ -192,7 +195,11 @@ impl Account {
         if self.generation == tenure.generation {
             return;
         }
+        let goes_on = self.generation != 0 && self.generation >= tenure.incarnation_from;
         self.generation = tenure.generation;
+        if goes_on {
+            return;
+        }
         for holding in &mut self.holdings {
             *holding = Holding {
                 bucket: holding.bucket,

@@ -106,6 +106,7 @@ fn load_session(store: &dyn Store, now: Now) -> Result<(Option<Session>, Tenure)
         generation: 0,
         ended_at: None,
         previous_ended_at: now.mono,
+        incarnation_from: 0,
     };
     let Some(bytes) = store.get(Table::Meta, META_SESSION)? else {
         return Ok((None, none));
@@ -115,6 +116,7 @@ fn load_session(store: &dyn Store, now: Now) -> Result<(Option<Session>, Tenure)
     let tenure = Tenure {
         generation: record.generation,
         ended_at: record.ended.then_some(now.mono),
+        incarnation_from: record.incarnation_from,
         ..none
     };
     let session = Session {

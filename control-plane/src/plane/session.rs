@@ -14,6 +14,7 @@
 
 use crate::buckets::Tenure;
 use crate::error::ApiError;
+use forebay_core::limits::CHUNK_LIFE_US;
 use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{SyncErrorCode, SyncRequest};
@@ -79,6 +80,9 @@ pub(super) struct SessionRecord {
     /// True once the tenure has ended.
     #[prost(bool, tag = "6")]
     pub ended: bool,
+    /// The first tenure of the incarnation.
+    #[prost(uint64, tag = "7")]
+    pub incarnation_from: u64,
 }
 
 /// A refusal of the sync protocol: code and text for the gateway's operator.
@@ -91,10 +95,24 @@ pub(super) struct Refusal {
 }
 
 impl Session {
-    /// Whether the gateway may still spend what it was granted.
+    /// Until when the gateway may still spend what it was granted: a chunk that was drawn at the very end is spent later.
     #[must_use]
     pub fn may_spend_until(&self, hold_us: u64) -> TimeUs {
-        self.last_reply_at.plus_us(hold_us).plus_us(SLACK_US)
+        self.last_reply_at
+            .plus_us(hold_us)
+            .plus_us(SLACK_US)
+            .plus_us(CHUNK_LIFE_US)
+    }
+
+    /// Remembers that an incarnation may not come back.
+    fn fence(&mut self, incarnation: u64) {
+        if self.retired.contains(&incarnation) {
+            return;
+        }
+        self.retired.push(incarnation);
+        if self.retired.len() > MAX_RETIRED {
+            self.retired.remove(0);
+        }
     }
 
     /// Takes the grants of a reply that did not arrive back into the queue.
@@ -128,11 +146,11 @@ pub(super) fn admit(
     }
     expire(session, tenure, hold_us, now);
     let Some(known) = session.as_mut().filter(|_| tenure.ended_at.is_none()) else {
-        let retired = session
-            .take()
-            .filter(|old| old.gateway_id == id)
-            .map(|old| old.retired)
-            .unwrap_or_default();
+        let old = session.take().filter(|old| old.gateway_id == id);
+        let is_back = old
+            .as_ref()
+            .is_some_and(|old| old.incarnation == request.incarnation);
+        let retired = old.map(|old| old.retired).unwrap_or_default();
         if retired.contains(&request.incarnation) {
             *session = Some(Session {
                 gateway_id: id.to_owned(),
@@ -141,7 +159,7 @@ pub(super) fn admit(
             });
             return Err(stale_incarnation(id));
         }
-        begin(tenure, tenure.ended_at.unwrap_or(now));
+        begin(tenure, tenure.ended_at.unwrap_or(now), is_back);
         *session = Some(Session::new(request, retired, now));
         return Ok(Admission::Begins);
     };
@@ -168,12 +186,9 @@ pub(super) fn admit(
     if known.retired.contains(&request.incarnation) {
         return Err(stale_incarnation(id));
     }
-    let mut retired = std::mem::take(&mut known.retired);
-    retired.push(known.incarnation);
-    if retired.len() > MAX_RETIRED {
-        retired.remove(0);
-    }
-    begin(tenure, now);
+    known.fence(known.incarnation);
+    let retired = std::mem::take(&mut known.retired);
+    begin(tenure, now, false);
     *known = Session::new(request, retired, now);
     Ok(Admission::Begins)
 }
@@ -195,7 +210,7 @@ pub(super) fn expire(
 
 /// Ends the tenure by the operator's word that the gateway is gone. Its incarnation may not come back.
 pub(super) fn retire(session: &mut Session, tenure: &mut Tenure, now: TimeUs) {
-    session.retired.push(session.incarnation);
+    session.fence(session.incarnation);
     session.pending.clear();
     session.inflight.clear();
     tenure.ended_at.get_or_insert(now);
@@ -223,15 +238,22 @@ impl Session {
             retired: self.retired.clone(),
             generation: tenure.generation,
             ended: tenure.ended_at.is_some(),
+            incarnation_from: tenure.incarnation_from,
         }
     }
 }
 
-fn begin(tenure: &mut Tenure, previous_ended_at: TimeUs) {
+fn begin(tenure: &mut Tenure, previous_ended_at: TimeUs, is_back: bool) {
+    let generation = tenure.generation.saturating_add(1);
     *tenure = Tenure {
-        generation: tenure.generation.saturating_add(1),
+        generation,
         ended_at: None,
         previous_ended_at,
+        incarnation_from: if is_back {
+            tenure.incarnation_from
+        } else {
+            generation
+        },
     };
 }
 

@@ -143,11 +143,23 @@ fn a_lease_counts_from_sending_and_a_silent_control_plane_lets_it_lapse() {
         other => panic!("{other:?}"),
     }
     // Nobody answers any more: the rate refills to the end of the lease and not a token further.
-    ticks(&world, &mut forecaster, 1_000);
+    ticks(&world, &mut forecaster, 200);
     let at_end = level(&world, 0);
     assert!((30 * TOKEN..=35 * TOKEN).contains(&at_end), "{at_end}");
-    ticks(&world, &mut forecaster, 1_000);
+    ticks(&world, &mut forecaster, 5);
     assert_eq!(level(&world, 0), at_end);
+    // When the fallback is over as well, what is left has been counted as spent.
+    ticks(&world, &mut forecaster, 2_000);
+    assert_eq!(level(&world, 0), 0);
+    // The control plane is back: what it grants now is there to be spent.
+    world.take_sent();
+    let sent = next_sync(&world, &mut forecaster);
+    let (request, mut reply) = reply_to(&sent);
+    assert!(request.sequence > 2);
+    reply.grants = vec![grant(0, 7)];
+    forecaster.on_http_response(sent.call, answer(&reply));
+    ticks(&world, &mut forecaster, 3);
+    assert_eq!(level(&world, 0), 7 * TOKEN);
 }
 
 #[test]

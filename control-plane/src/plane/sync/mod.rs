@@ -106,7 +106,7 @@ impl Plane {
         state
             .advance_history(&*self.store, batch, &self.settings, now)
             .map_err(unavailable)?;
-        let in_history = !is_lump(state, admission, &self.settings, now);
+        let in_history = !is_lump(state, request, admission, &self.settings, now);
         let mut changed = take_reports(state, request, dialect, &self.settings, now, in_history);
         let mut reply = self.reply(state, request, dialect, now);
         self.add_grants(state, request, dialect, now, &mut reply, &mut changed);

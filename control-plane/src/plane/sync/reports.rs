@@ -13,11 +13,21 @@ use std::collections::BTreeSet;
 
 /// After a time without syncs the counters bring the demand of all of it at once. It is charged, but as the usage of one step it
 /// would be an outlier that never was: those steps are gaps.
-pub(super) fn is_lump(state: &State, admission: Admission, settings: &Settings, now: Now) -> bool {
+pub(super) fn is_lump(
+    state: &State,
+    request: &SyncRequest,
+    admission: Admission,
+    settings: &Settings,
+    now: Now,
+) -> bool {
     let step_us = u64::from(settings.step_ms).saturating_mul(1_000);
     let is_late =
         |session: &Session| session.syncs == 0 || now.mono.since(session.last_reply_at) > step_us;
-    admission == Admission::Continues && state.session.as_ref().is_some_and(is_late)
+    match admission {
+        Admission::Continues => state.session.as_ref().is_some_and(is_late),
+        // It has counted since its first sync, which somebody else answered, or we before its session ended.
+        Admission::Begins => request.sequence > 1,
+    }
 }
 
 /// Takes the reports in; returns whose accounts changed.

@@ -5,7 +5,8 @@
 //! repeated: grants are cumulative, an installation only adds what is missing, a lease only gets its ends.
 //!
 //! The order matters. The policy comes first, since its entries must exist before grants can reach them; the lease comes last, so that a
-//! rate that was lowered is never refilled for a lease that was granted with the lower one.
+//! rate that was lowered is never refilled for a lease that was granted with the lower one. Where there is no lease, or the last one is
+//! over, it comes before the grants instead: tokens of no lease would never end, and those of one that is over are void.
 
 use std::collections::VecDeque;
 
@@ -75,6 +76,8 @@ enum Piece {
     Lease {
         until: TimeUs,
         fallback_until: TimeUs,
+        /// Only where there is none that is not over.
+        first: bool,
     },
     Done {
         sequence: u64,
@@ -143,6 +146,20 @@ impl Inbox {
         if let Some(delta) = reply.policy.take() {
             refused = refused.saturating_add(self.collect(delta, ledger, host));
         }
+        let lease = |first: bool| {
+            let sent_at = TimeUs(in_flight.sent_at_us);
+            let lease_us = u64::from(reply.lease_ttl_ms.min(LEASE_MS_MOST)).saturating_mul(1_000);
+            let fallback_us =
+                u64::from(reply.fallback_ttl_ms.min(FALLBACK_MS_MOST)).saturating_mul(1_000);
+            let until = sent_at.plus_us(lease_us);
+            let fallback_until = until.plus_us(fallback_us);
+            (reply.lease_ttl_ms > 0).then_some(Piece::Lease {
+                until,
+                fallback_until,
+                first,
+            })
+        };
+        self.pieces.extend(lease(true));
         let grants: Vec<_> = reply.grants.iter().filter_map(customer_grant).collect();
         refused = refused.saturating_add(missing(reply.grants.len(), grants.len()));
         if !grants.is_empty() {
@@ -153,17 +170,7 @@ impl Inbox {
         if !pools.is_empty() {
             self.pieces.push_back(Piece::Pools(pools));
         }
-        if reply.lease_ttl_ms > 0 {
-            let sent_at = TimeUs(in_flight.sent_at_us);
-            let lease_us = u64::from(reply.lease_ttl_ms.min(LEASE_MS_MOST)).saturating_mul(1_000);
-            let fallback_us =
-                u64::from(reply.fallback_ttl_ms.min(FALLBACK_MS_MOST)).saturating_mul(1_000);
-            let until = sent_at.plus_us(lease_us);
-            self.pieces.push_back(Piece::Lease {
-                until,
-                fallback_until: until.plus_us(fallback_us),
-            });
-        }
+        self.pieces.extend(lease(false));
         self.pieces.push_back(Piece::Done {
             sequence: reply.sequence,
         });
@@ -353,11 +360,16 @@ impl Inbox {
             Piece::Lease {
                 until,
                 fallback_until,
+                first,
             } => {
                 let Some((core, conditions)) = ledger.at(now_us) else {
                     return Ok(Applied::Piece);
                 };
                 let now = conditions.now;
+                let is_none = conditions.lease == Lease::Waiting || conditions.lease.is_over(now);
+                if first && !is_none {
+                    return Ok(Applied::Piece);
+                }
                 core.edit_state(&mut data, |state| {
                     state.lease = state.lease.renewed(now, until, fallback_until)
                 })?;

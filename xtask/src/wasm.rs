@@ -17,11 +17,12 @@ use crate::setup;
 const PLUGINS: &[Plugin] = &[
     Plugin {
         name: "admission",
-        optimise: "-Oz",
+        // Control flow built anew from a flat form is a hundredth smaller, and as fast in V8.
+        optimise: &["-Oz", "--flatten", "--rereloop", "-Oz"],
     },
     Plugin {
         name: "forecaster",
-        optimise: "-Oz",
+        optimise: &["-Oz"],
     },
 ];
 
@@ -41,7 +42,7 @@ const FEATURES: &[&str] = &[
 
 struct Plugin {
     name: &'static str,
-    optimise: &'static str,
+    optimise: &'static [&'static str],
 }
 
 /// The chore `wasm`: both plugins, or the one named; skipped when nothing changed.
@@ -92,7 +93,7 @@ fn finish(plugin: &Plugin, out: &Path) -> Result<()> {
     let (list, exports) = wanted_exports(plugin)?;
     let shipped = out.join(format!("{}.wasm", plugin.name));
     let stamp = out.join(format!("{}.stamp", plugin.name));
-    let inputs = fingerprint(&[&code, list.as_bytes(), plugin.optimise.as_bytes()]);
+    let inputs = fingerprint(&[&code, list.as_bytes(), plugin.optimise.join(" ").as_bytes()]);
     if shipped.is_file() && fs::read_to_string(&stamp).is_ok_and(|seen| seen == inputs) {
         return Ok(());
     }
@@ -102,7 +103,7 @@ fn finish(plugin: &Plugin, out: &Path) -> Result<()> {
     fs::write(&kept, rewritten).context("cannot write the intermediate module")?;
     let mut optimise = program(setup::tool("wasm-opt"));
     optimise
-        .arg(plugin.optimise)
+        .args(plugin.optimise)
         .args(["--strip-debug", "--strip-producers"])
         .args(FEATURES);
     let finished = out.join(format!("{}.finished.wasm", plugin.name));

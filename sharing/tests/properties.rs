@@ -36,8 +36,8 @@ fn divide(law: &dyn Law, capacity_per_s: f64, claims: &[Claim]) -> Vec<f64> {
 const SMALLEST_PER_S: f64 = 1e-9;
 
 /// What rounding may do to one share, and what a law may leave lying rather than move it.
-fn slack(capacity_per_s: f64) -> f64 {
-    1e-6 + 2e-9 * capacity_per_s
+fn slack(of_per_s: f64) -> f64 {
+    1e-6 + 2e-9 * of_per_s
 }
 
 fn holding(claims: &[Claim], held_per_s: &[f64]) -> Vec<Claim> {
@@ -210,7 +210,7 @@ proptest! {
             let shares = divide(law, capacity_per_s, &claims);
             for (share, claim) in shares.iter().zip(&claims) {
                 prop_assert!(
-                    *share >= claim.floor_per_s * scale - slack(capacity_per_s),
+                    *share >= claim.floor_per_s * scale - slack(claim.floor_per_s),
                     "{}: {shares:?}", law.name(),
                 );
             }
@@ -318,7 +318,7 @@ proptest! {
             let shares = divide(law, capacity_per_s, &claims);
             for (share, claim) in shares.iter().zip(&claims) {
                 prop_assert!(
-                    *share >= claim.demand_per_s - slack(capacity_per_s),
+                    *share >= claim.demand_per_s - slack(claim.demand_per_s),
                     "{}: {shares:?}", law.name(),
                 );
             }
@@ -331,7 +331,7 @@ proptest! {
     ) {
         let shares = divide(&Forecast, capacity_per_s, &claims);
         for (share, claim) in shares.iter().zip(&claims) {
-            prop_assert!(*share >= 0.97 * claim.need_per_s() - slack(capacity_per_s), "{shares:?}");
+            prop_assert!(*share >= 0.97 * claim.need_per_s() - slack(claim.need_per_s()), "{shares:?}");
         }
     }
 

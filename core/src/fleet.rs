@@ -21,7 +21,7 @@ mod central;
 mod share;
 
 pub use central::{Central, Whole};
-pub use share::{Presence, Reserved, Share, UNSENT};
+pub use share::{Presence, Reserved, Share};
 
 use crate::amount::Micro;
 use crate::grant::GrantTerms;

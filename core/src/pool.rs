@@ -44,7 +44,7 @@ pub struct Pool {
     pub credit: ClaimSum,
     /// Tokens spent so far. Wraps.
     pub spent_cum: u64,
-    /// Tokens of the control plane's grants that have arrived, less those that were returned. Wraps.
+    /// Tokens of the control plane's grants that have arrived. Wraps.
     pub moved_cum: u64,
     /// Rate and depth granted, if any were.
     pub granted: Option<GrantTerms>,
@@ -120,16 +120,15 @@ impl Pools {
         now: TimeUs,
     ) {
         self.refill(policy, lease, now);
-        if policy.pool(resource).is_none() {
+        let Some(rule) = policy.pool(resource) else {
             return;
-        }
+        };
         let pool = self.pools.at_mut(resource);
         pool.granted = Some(grant.terms);
         let news = grant.news(pool.moved_cum);
         pool.moved_cum = grant.moved_cum();
-        // What does not fit goes back at once.
-        pool.bucket.take(Micro::ZERO.minus(news));
-        self.refill(policy, lease, now);
+        let depth = pool.depth(rule, lease);
+        pool.bucket.put(news, depth);
     }
 
     /// What of `amount` an exempt customer takes: the pool may owe its depth at most, or a flood of exempt requests would
@@ -263,9 +262,6 @@ impl Pool {
         let terms = self.terms(rule, lease);
         self.outstanding.advance(at, now);
         let depth = self.depth(rule, lease);
-        if self.granted.is_some() {
-            self.return_above(depth);
-        }
         self.bucket.refill(terms.rate, depth, spans.granted_us);
         self.bucket
             .refill(terms.fallback_rate, depth, spans.fallback_us);
@@ -285,15 +281,6 @@ impl Pool {
     fn void(&mut self) {
         self.bucket.level = self.bucket.level.min(Micro::ZERO);
         self.granted = Some(GrantTerms::default());
-    }
-
-    /// Gives back to the control plane what lies above a depth that was lowered: as if that much had never arrived.
-    fn return_above(&mut self, depth: Micro) {
-        let excess = self.bucket.level.minus(depth);
-        if excess > Micro::ZERO {
-            self.bucket.take(excess);
-            self.moved_cum = self.moved_cum.wrapping_sub_signed(excess.get());
-        }
     }
 
     fn apply(&mut self, change: &PoolChange, rule: &PoolRule, lease: &Lease, now: TimeUs) {

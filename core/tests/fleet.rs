@@ -475,11 +475,30 @@ impl World {
             gateway
                 .entry
                 .apply_grant(FIRST, grant, &self.policy, &gateway.lease, now);
+            gateway
+                .entry
+                .return_excess(FIRST, &self.policy, &gateway.lease);
         }
         if in_full {
             gateway.lease = renewed;
             gateway.applied = reply.sequence;
         }
+    }
+}
+
+impl World {
+    /// A sync that nothing happens to.
+    fn sync(&mut self, gateway: usize, law: Law) {
+        self.step(&Step::Send { gateway });
+        self.step(&Step::Arrive {
+            pick: 0,
+            keep: false,
+            law,
+        });
+        self.step(&Step::Deliver {
+            gateway,
+            in_full: true,
+        });
     }
 }
 
@@ -566,19 +585,7 @@ fn what_is_granted_is_used_and_comes_back_when_demand_moves() {
         fallback_eighths: 0,
         tokens: 0,
     };
-    let sync = |world: &mut World, gateway: usize, law: Law| {
-        world.step(&Step::Send { gateway });
-        world.step(&Step::Arrive {
-            pick: 0,
-            keep: false,
-            law,
-        });
-        world.step(&Step::Deliver {
-            gateway,
-            in_full: true,
-        });
-    };
-    sync(&mut world, 0, all);
+    world.sync(0, all);
     for _ in 0..20 {
         world.step(&Step::Request {
             gateway: 0,
@@ -592,9 +599,9 @@ fn what_is_granted_is_used_and_comes_back_when_demand_moves() {
     );
     world.step(&Step::Advance { us: 1_000_000 });
     // Demand has moved: the first gateway is told, confirms, and the second gets what came back.
-    sync(&mut world, 0, little);
-    sync(&mut world, 0, little);
-    sync(&mut world, 1, all);
+    world.sync(0, little);
+    world.sync(0, little);
+    world.sync(1, all);
     for _ in 0..30 {
         world.step(&Step::Request {
             gateway: 1,
@@ -617,26 +624,14 @@ fn tokens_in_chunks_count_until_they_are_spent_although_the_depth_was_lowered() 
         fallback_eighths: 0,
         tokens: i64::MAX,
     };
-    let sync = |world: &mut World, gateway: usize, law: Law| {
-        world.step(&Step::Send { gateway });
-        world.step(&Step::Arrive {
-            pick: 0,
-            keep: false,
-            law,
-        });
-        world.step(&Step::Deliver {
-            gateway,
-            in_full: true,
-        });
-    };
-    sync(&mut world, 0, law(8));
+    world.sync(0, law(8));
     world.step(&Step::Lend {
         gateway: 0,
         tokens: 6_000_000,
     });
-    sync(&mut world, 0, law(1));
-    sync(&mut world, 0, law(1));
-    sync(&mut world, 1, law(8));
+    world.sync(0, law(1));
+    world.sync(0, law(1));
+    world.sync(1, law(8));
     world.step(&Step::Drain { gateway: 1 });
     assert_eq!(
         world.admitted,

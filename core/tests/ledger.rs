@@ -586,18 +586,24 @@ fn an_operators_credit_moves_once_and_never_above_the_cap() {
             ..Grant::default()
         },
     );
+    let credited = Grant {
+        terms,
+        granted_cum: 5_000_000,
+        adjust_cum: 100_000_000,
+        ..Grant::default()
+    };
     for _ in 0..3 {
-        grant(
-            &mut gateway,
-            Grant {
-                terms,
-                granted_cum: 5_000_000,
-                adjust_cum: 100_000_000,
-                ..Grant::default()
-            },
-        );
+        grant(&mut gateway, credited);
     }
     assert_eq!(admitted(&mut gateway, 0, 0), 20);
+    // Long enough for the spent chunk to be forgotten.
+    gateway.advance(4_500_000);
+    grant(&mut gateway, credited);
+    assert_eq!(
+        admitted(&mut gateway, 0, 0),
+        0,
+        "what did not fit is not kept for later"
+    );
 }
 
 #[test]

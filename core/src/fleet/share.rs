@@ -5,7 +5,7 @@ use crate::amount::{Micro, Rate};
 use crate::grant::{Grant, GrantTerms};
 
 /// The sequence of a reply that has not been sent, or has been lost.
-pub const UNSENT: u64 = u64::MAX;
+const UNSENT: u64 = u64::MAX;
 
 /// Whether the gateway's lease is live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,22 +158,6 @@ impl Share {
         self.offered_in = sequence;
     }
 
-    /// The gateway has dropped the customer's entry: what it held is spent, and it holds nothing.
-    pub fn clear(&mut self) {
-        *self = Share {
-            granted_cum: self.granted_cum,
-            adjust_cum: self.adjust_cum,
-            base_cum: self.base_cum,
-            seen_cum: self.moved_cum(),
-            ..Share::default()
-        };
-    }
-
-    /// The policy begins to list the customer: what was moved up to here does not come a second time.
-    pub fn begin_life(&mut self) {
-        self.base_cum = self.moved_cum();
-    }
-
     /// An operator gives tokens to the gateway, or takes them.
     pub fn adjust(&mut self, amount: Micro) {
         self.adjust_cum = self.adjust_cum.wrapping_add(amount.get());
@@ -201,18 +185,6 @@ impl Share {
     #[must_use]
     pub fn content(&self) -> Micro {
         self.balance.plus(self.unseen())
-    }
-
-    /// Tokens that the gateway held at its last report.
-    #[must_use]
-    pub const fn balance(&self) -> Micro {
-        self.balance
-    }
-
-    /// What was offered last.
-    #[must_use]
-    pub const fn terms(&self) -> GrantTerms {
-        self.terms
     }
 
     pub(super) fn offer(&mut self, terms: GrantTerms, sequence: u64) -> bool {

@@ -219,7 +219,6 @@ impl Entry {
         };
         let spans = lease.spans(at, now);
         let (voids, is_over) = (lease.voids(at), lease.is_over(now));
-        let is_granted = self.flags.granted;
         let dt_us = now.since(at);
         for resource in policy.resource_indexes() {
             let limits = contract.limits.at(resource);
@@ -231,9 +230,6 @@ impl Entry {
             let holding = self.holdings.at_mut(resource);
             holding.outstanding.advance(at, now);
             let depth = holding.contract_depth(&terms);
-            if is_granted {
-                holding.return_above(depth);
-            }
             holding.contract.refill(terms.rate, depth, spans.granted_us);
             holding
                 .contract
@@ -286,9 +282,28 @@ impl Entry {
         holding.terms = grant.terms;
         let news = grant.news(holding.moved_cum);
         holding.moved_cum = grant.moved_cum();
-        // What does not fit goes back at once: the refill lowers the level to the depth and counts that as returned.
-        holding.contract.take(Micro::ZERO.minus(news));
-        self.refill(policy, lease, now);
+        let Some(contract) = policy.contract(self.contract) else {
+            return;
+        };
+        let terms = self.terms(resource, contract.limits.at(resource), lease);
+        let holding = self.holdings.at_mut(resource);
+        let depth = holding.contract_depth(&terms);
+        holding.contract.put(news, depth);
+    }
+
+    /// Gives back what lies above a depth that a grant has lowered, as if that much had never arrived: for a control plane that
+    /// takes it back ([`crate::fleet::report`]). Otherwise the next refill drops it.
+    pub fn return_excess(&mut self, resource: ResourceIndex, policy: &Policy, lease: &Lease) {
+        let Some(contract) = policy.contract(self.contract) else {
+            return;
+        };
+        let terms = self.terms(resource, contract.limits.at(resource), lease);
+        let holding = self.holdings.at_mut(resource);
+        let excess = holding.contract.level.minus(holding.contract_depth(&terms));
+        if excess > Micro::ZERO {
+            holding.contract.take(excess);
+            holding.moved_cum = holding.moved_cum.wrapping_sub_signed(excess.get());
+        }
     }
 
     /// Writes a forecast: the shadow bucket's refill, and its depth in microseconds of it.
@@ -385,15 +400,6 @@ impl Holding {
         self.terms = GrantTerms::default();
         for bucket in [&mut self.contract, &mut self.credit, &mut self.borrow] {
             bucket.level = bucket.level.min(Micro::ZERO);
-        }
-    }
-
-    /// Gives back to the control plane what lies above a depth that was lowered: as if that much had never arrived.
-    fn return_above(&mut self, depth: Micro) {
-        let excess = self.contract.level.minus(depth);
-        if excess > Micro::ZERO {
-            self.contract.take(excess);
-            self.moved_cum = self.moved_cum.wrapping_sub_signed(excess.get());
         }
     }
 

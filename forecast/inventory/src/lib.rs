@@ -284,7 +284,7 @@ mod tests {
     use core::cell::UnsafeCell;
     use core::sync::atomic::AtomicBool;
 
-    use super::lies_in;
+    use super::{DROPPED_IN_WASM, lies_in};
 
     struct Entry(u32);
     crate::collect!(Entry);
@@ -325,10 +325,16 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_compared_by_whole_crate_names() {
+    fn paths_are_compared_by_whole_names() {
         assert!(lies_in("tract_linalg", "tract_linalg"));
         assert!(lies_in("tract_linalg::generic::mmm", "tract_linalg"));
         assert!(!lies_in("tract_core::transform", "tract_linalg"));
+        assert!(lies_in("tract_linalg::generic::mmm", DROPPED_IN_WASM));
+        assert!(!lies_in("tract_linalg::generic::sigmoid", DROPPED_IN_WASM));
+        assert!(!lies_in(
+            "tract_linalg::wasm::mmm_f32_gemm",
+            DROPPED_IN_WASM
+        ));
         assert!(!lies_in("tract_linalgebra", "tract_linalg"));
         assert!(!lies_in("tract", "tract_linalg"));
     }

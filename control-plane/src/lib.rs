@@ -8,6 +8,7 @@ pub mod api;
 pub mod auth;
 pub mod buckets;
 pub mod cli;
+mod connections;
 pub mod document;
 pub mod error;
 pub mod history;

@@ -2,6 +2,7 @@
 
 use crate::api::{Server, router};
 use crate::auth::{TokenError, Tokens};
+use crate::connections;
 use crate::history::MAX_STEPS;
 use crate::keys::{BadSecret, Keys};
 use crate::models::{KeyError, Sandbox, SandboxLimits, SigningKeyFile, from_hex};
@@ -132,15 +133,13 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let app = router(&server);
     let mut waiting = stopped.clone();
-    let serving = tokio::spawn(async move {
-        axum::serve(listener, app)
-            .with_graceful_shutdown(async move { drop(waiting.wait_for(|stop| *stop).await) })
-            .await
-    });
+    let serving = tokio::spawn(connections::serve(listener, app, async move {
+        drop(waiting.wait_for(|stop| *stop).await);
+    }));
     told_to_stop().await?;
     tracing::info!("stopping");
     stop.send_replace(true);
-    // Idle connections of gateways would keep it for ever.
+    // A client that takes its answer byte by byte would keep it for ever.
     drop(tokio::time::timeout(STOP_WITHIN, serving).await);
     server.plane.stop().await?;
     Ok(())

@@ -304,6 +304,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .unwrap()
         .block_on(work)

@@ -408,6 +408,35 @@ enum Fate {
     ServerRestarted,
 }
 
+#[tokio::test]
+async fn usage_history_goes_on_when_a_clock_that_was_a_year_ahead_is_put_right() {
+    const YEAR_MS: u64 = 365 * 86_400_000;
+    let (server, mut gateway) = server_and_gateway().await;
+    let step_ms = u64::from(kit::STEP_MS);
+    server.advance_ms(YEAR_MS);
+    for key in ["acme", "bolt", "acme"] {
+        gateway.spend(key, 1);
+        gateway.sync(&server).await;
+    }
+    server
+        .clock
+        .fetch_sub(YEAR_MS * 1_000, std::sync::atomic::Ordering::SeqCst);
+    for _ in 0..3 {
+        server.advance_ms(step_ms);
+        gateway.sync(&server).await;
+        gateway.spend("acme", 5);
+        gateway.sync(&server).await;
+    }
+    // Bolt's account still says what it asked for in the step of a year ahead: the running step is another.
+    let server = server.restarted().await;
+    server.advance_ms(step_ms);
+    gateway.sync(&server).await;
+    let out = server
+        .ok("GET", "/v1/history?key=acme&steps=3", Value::Null)
+        .await;
+    assert_eq!(out["usage"], json!([5.0, 5.0, 5.0]), "{out}");
+}
+
 fn fates() -> impl Strategy<Value = Vec<(u64, Fate)>> {
     let fate = prop_oneof![
         4 => Just(Fate::Answered),

@@ -61,6 +61,19 @@ impl Coverage {
         news
     }
 
+    /// The clock was set back to this step: it and all after it are still to come.
+    pub fn rewind(&mut self, step: u64) {
+        let first = self.newest.saturating_sub(self.steps()).saturating_add(1);
+        for undone in step.max(first)..=self.newest {
+            let (byte, bit) = self.place(undone);
+            self.bits
+                .get_mut(byte)
+                .into_iter()
+                .for_each(|bits| *bits &= !bit);
+        }
+        self.newest = self.newest.min(step.saturating_sub(1));
+    }
+
     /// Whether a gateway reported in this step.
     #[must_use]
     pub fn observed(&self, step: u64) -> bool {

@@ -104,7 +104,10 @@ impl Ring {
         self.step_now = step_now;
         let current = Chunk::number_of(step_now);
         self.open.retain(|(_, number), open| {
-            number.saturating_add(1) >= current || open.written_in.saturating_add(1) >= step_now
+            // Where the clock was set back, what was written in its future was written just now.
+            open.written_in = open.written_in.min(step_now);
+            (current.saturating_sub(1)..=current).contains(number)
+                || open.written_in.saturating_add(1) >= step_now
         });
     }
 

@@ -102,3 +102,20 @@ fn steps_without_a_report_are_gaps_even_when_the_ring_has_come_round() {
     assert!(coverage.observe(1_000_000));
     assert_eq!((0..30).filter(|step| coverage.observed(*step)).count(), 0);
 }
+
+#[test]
+fn after_a_clock_was_set_back_steps_count_as_observed_only_when_they_come_again() {
+    for (ahead, back) in [(25, 20), (1_000_000, 20)] {
+        let mut coverage = Coverage::new(16);
+        for step in 10..=20 {
+            coverage.observe(step);
+        }
+        coverage.observe(ahead);
+        coverage.rewind(back);
+        assert!((back..back + 40).all(|step| !coverage.observed(step)));
+        assert!(coverage.observe(back), "{ahead}");
+        assert!(coverage.observe(back + 1));
+        assert!(coverage.observed(back) && coverage.observed(back + 1));
+        assert!(!coverage.observed(back + 2));
+    }
+}

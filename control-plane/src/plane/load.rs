@@ -7,8 +7,9 @@ use super::models::ModelBook;
 use super::policies::{Policies, VersionInfo, VersionRecord};
 use super::session::{Session, SessionRecord};
 use super::state::{META_COVERAGE, META_SESSION, META_STEP_MS, Settings, State};
+use super::sync::reports::is_set_back;
 use crate::buckets::{Account, AccountRecord, POOL_ACCOUNT, Tenure};
-use crate::history::{Coverage, Ring};
+use crate::history::{Coverage, Ring, step_at};
 use crate::keys::Keys;
 use crate::store::{Batch, Start, Store, StoreError, Table, open_epoch};
 use forebay_core::policy::{ContractIndex, Policy};
@@ -45,7 +46,7 @@ pub(super) fn load(
         Some(bytes) => Coverage::decode(&bytes, settings.history_steps)?,
         None => Coverage::new(settings.history_steps),
     };
-    let (step_now, active) = open_step(&accounts);
+    let (step_now, active) = open_step(&accounts, step_at(now.unix_ms, settings.step_ms));
     let state = State {
         policies,
         directory,
@@ -187,13 +188,18 @@ fn load_policies(
     Ok(policies)
 }
 
-/// The step that was running when the last run ended, and who had demand in it.
-fn open_step(accounts: &HashMap<CustomerHash, Account>) -> (u64, HashSet<CustomerHash>) {
+/// The step that was running when the last run ended, and who had demand in it. What was counted under a clock that has been set back
+/// since does not say when that was.
+fn open_step(
+    accounts: &HashMap<CustomerHash, Account>,
+    step_of_clock: u64,
+) -> (u64, HashSet<CustomerHash>) {
     let step_of = |account: &Account| {
         account
             .holdings
             .iter()
             .map(|holding| holding.step)
+            .filter(|step| !is_set_back(*step, step_of_clock))
             .max()
             .unwrap_or(0)
     };

@@ -60,7 +60,7 @@ pub struct State {
     pub ring: Ring,
     /// Steps in which a gateway reported.
     pub coverage: Coverage,
-    /// Number of the running step; never goes back.
+    /// Number of the running step; goes back only when the wall clock was set back.
     pub step_now: u64,
     /// Customers with demand in the running step.
     pub active: HashSet<CustomerHash>,

@@ -48,7 +48,7 @@ pub struct SyncReply {
     /// Real length of a step of usage history, in milliseconds.
     #[prost(uint32, tag = "15")]
     pub step_ms: u32,
-    /// Number of the step that is running at the server now: Unix time in ms / `step_ms`, but it never goes back.
+    /// Number of the step that is running at the server now: Unix time in ms / `step_ms`, but it goes back only when that clock was set back.
     #[prost(uint64, tag = "16")]
     pub step_now: u64,
     /// How much of the running step has passed, in milliseconds.

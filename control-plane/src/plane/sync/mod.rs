@@ -4,7 +4,7 @@
 //! computed, then everything that changed goes to the journal in one batch; the reply leaves when that is durable.
 
 mod grants;
-mod reports;
+pub(super) mod reports;
 mod windows;
 
 use super::Plane;

@@ -11,6 +11,14 @@ use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{CustomerReport, SyncRequest};
 use std::collections::BTreeSet;
 
+/// A clock that is corrected while it runs goes back by less than this: the running step then lasts until the clock is there again.
+const SET_BACK_STEPS: u64 = 3;
+
+/// Whether a step is so far in the future of the wall clock's that the clock must have been set back since.
+pub(in crate::plane) fn is_set_back(from: u64, to: u64) -> bool {
+    from > to.saturating_add(SET_BACK_STEPS)
+}
+
 /// After a time without syncs the counters bring the demand of all of it at once. It is charged, but as the usage of one step it
 /// would be an outlier that never was: those steps are gaps.
 pub(super) fn is_lump(
@@ -140,6 +148,10 @@ fn take_report(
 
 impl State {
     /// Moves the running step on: what was asked for in the finished one goes to the history.
+    ///
+    /// The step follows the wall clock back as well once that was set back by more than [`SET_BACK_STEPS`]: a clock that was a year
+    /// ahead for a moment would stop the history for a year otherwise. What was counted under the wrong clock since the last step
+    /// ended is dropped, and the steps from the new one on count as not observed, since they are still to come.
     pub(super) fn advance_history(
         &mut self,
         store: &dyn Store,
@@ -164,6 +176,16 @@ impl State {
                 }
             }
             self.step_now = step;
+            self.ring.forget_idle(step);
+        } else if is_set_back(self.step_now, step) {
+            tracing::warn!(
+                from = self.step_now,
+                to = step,
+                "the wall clock was set back, and the steps of usage history with it"
+            );
+            self.active.clear();
+            self.step_now = step;
+            self.coverage.rewind(step);
             self.ring.forget_idle(step);
         }
         if self.coverage.observe(self.step_now) {

@@ -7,6 +7,12 @@ use forebay_core::limits::CHUNK_LIFE_US;
 use forebay_core::policy::Limits;
 use forebay_core::time::TimeUs;
 use forebay_wire::sync::CustomerReport;
+use std::sync::Once;
+
+/// What a counter may grow by in one report: a million million tokens.
+const GROWTH_MOST_MICRO: u64 = 1_000_000_000_000_000_000;
+
+static ABSURD: Once = Once::new();
 
 /// Who holds the tokens that were granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +97,18 @@ impl Counters {
         }
     }
 
+    /// Whether a field has grown by more than traffic can. Taken as they are, such counters would stand still for ever.
+    fn grow_absurdly(self, before: Self) -> bool {
+        [
+            (self.demand, before.demand),
+            (self.admitted, before.admitted),
+            (self.denied, before.denied),
+            (self.deviation, before.deviation),
+        ]
+        .iter()
+        .any(|(now, before)| now.saturating_sub(*before) > GROWTH_MOST_MICRO)
+    }
+
     /// Field by field the larger one: counters are cumulative, so the larger one is the later one.
     fn latest(self, other: Self) -> Self {
         Self {
@@ -126,7 +144,7 @@ impl Holding {
         self.past.plus(self.reported)
     }
 
-    /// Takes a report in; returns the demand that is new in it. A repeated or older report brings nothing.
+    /// Takes a report in; returns the demand that is new in it. A repeated or older report brings nothing, an absurd one neither.
     pub fn report(&mut self, report: &CustomerReport) -> u64 {
         let counters = Counters {
             demand: report.demand_micro,
@@ -134,8 +152,17 @@ impl Holding {
             denied: report.denied_micro,
             deviation: report.deviation_micro,
         };
-        let new_demand = counters.demand.saturating_sub(self.reported.demand);
-        self.reported = self.reported.latest(counters);
+        let new_demand = if counters.grow_absurdly(self.reported) {
+            // One line per process: a gateway may send thousands of these, several times a second.
+            ABSURD.call_once(|| {
+                tracing::warn!(?counters, before = ?self.reported, "a gateway reports counters that no traffic explains: such ones are ignored");
+            });
+            0
+        } else {
+            let new_demand = counters.demand.saturating_sub(self.reported.demand);
+            self.reported = self.reported.latest(counters);
+            new_demand
+        };
         self.balance = report.balance_micro;
         self.shadow_rate = report.shadow_rate_micro_per_s;
         self.shadow = (report.shadow_balance_micro, report.shadow_depth_micro);
@@ -367,5 +394,28 @@ impl Account {
             granted: record.granted,
             holdings: holdings.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_that_no_traffic_explains_are_ignored_and_later_ones_count() {
+        let report = |demand_micro, denied_micro| CustomerReport {
+            demand_micro,
+            denied_micro,
+            ..CustomerReport::default()
+        };
+        let mut holding = Holding::default();
+        assert_eq!(holding.report(&report(1_000, 0)), 1_000);
+        assert_eq!(holding.report(&report(u64::MAX, 0)), 0);
+        assert_eq!(holding.report(&report(1_200, u64::MAX)), 0);
+        assert_eq!(holding.report(&report(1_500, 20)), 500);
+        assert_eq!(
+            (holding.reported.demand, holding.reported.denied),
+            (1_500, 20)
+        );
     }
 }

@@ -102,6 +102,14 @@ pub enum StoreError {
         /// What the backend says.
         reason: String,
     },
+    /// The file is there and holds nothing, which we never leave behind.
+    #[error(
+        "the store {path} is empty: something has truncated it; restore the --data directory from a backup, or delete the file to begin anew, without the policies, balances, models and history that it held"
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// It was written by another version.
     #[error(
         "the store has layout version {found}, but this build reads version {LAYOUT_VERSION}: run the `forebay` that wrote it, or start with an empty --data directory"

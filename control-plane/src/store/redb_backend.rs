@@ -3,18 +3,28 @@
 //! redb commits copy-on-write pages and one fsync makes a whole transaction valid, so a process that is killed, or a machine
 //! that loses power, finds the last durable transaction. It also locks the file: a second server on the same data is refused.
 //!
+//! A new store is made under another name and renamed when it is whole. So a file of the right name without content is no creation
+//! that was interrupted but a loss, and taking it for a new store would give every customer a full bucket again.
+//!
 //! Two habits of redb need care. After one I/O error, such as a full disk, it refuses everything until the file is opened anew,
 //! so that happens here. And where the pages of a damaged file do not fit together it panics: all pages are checked when the
 //! file is opened, and what still panics becomes an error.
 
 use super::{Batch, Row, Store, StoreError, Table, Visitor};
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
+};
+use std::fs::File;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 /// Name of the file within the data directory.
 const FILE: &str = "forebay.redb";
+
+/// Its name until it is whole.
+const UNFINISHED: &str = "forebay.redb.new";
 
 /// Memory that redb may use for pages.
 const CACHE_BYTES: usize = 64 << 20;
@@ -51,6 +61,10 @@ impl RedbStore {
             reason,
         };
         std::fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
+        create_if_missing(directory, &path).map_err(|error| match error {
+            CreateError::Io(error) => failed(error.to_string()),
+            CreateError::Store(error) => error,
+        })?;
         let database = open_file(&path)?;
         Ok(Self {
             path,
@@ -88,7 +102,49 @@ impl RedbStore {
     }
 }
 
+#[derive(Debug, thiserror::Error)]
+enum CreateError {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Makes the file, whole or not at all. The directory is locked meanwhile, so that two servers that start at once do not replace
+/// each other's.
+fn create_if_missing(directory: &Path, path: &Path) -> Result<(), CreateError> {
+    let directory_file = File::open(directory)?;
+    directory_file.lock()?;
+    if path.try_exists()? {
+        return Ok(());
+    }
+    let unfinished = directory.join(UNFINISHED);
+    // What an interrupted creation left was never opened by that name, so nothing was granted from it.
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    drop(open_with(&unfinished, |builder| {
+        builder.create(&unfinished)
+    })?);
+    std::fs::rename(&unfinished, path)?;
+    directory_file.sync_all()?;
+    Ok(())
+}
+
 fn open_file(path: &Path) -> Result<Database, StoreError> {
+    if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        return Err(StoreError::Empty {
+            path: path.to_owned(),
+        });
+    }
+    open_with(path, |builder| builder.open(path))
+}
+
+fn open_with(
+    path: &Path,
+    open: impl FnOnce(&Builder) -> Result<Database, DatabaseError>,
+) -> Result<Database, StoreError> {
     let failed = |error: DatabaseError| match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
             path: path.to_owned(),
@@ -99,10 +155,9 @@ fn open_file(path: &Path) -> Result<Database, StoreError> {
         },
     };
     guarded(|| {
-        let mut database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)
-            .map_err(failed)?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let mut database = open(&builder).map_err(failed)?;
         if !database.check_integrity().map_err(failed)? {
             tracing::warn!(path = %path.display(), "the store was damaged and is repaired: what was changed last may be missing");
         }

@@ -179,3 +179,26 @@ fn a_damaged_file_is_an_error_and_never_a_panic_or_another_value() {
         assert!(found > 20, "only {found} damaged pages were found");
     }
 }
+
+#[test]
+fn a_store_that_lost_all_its_content_is_not_taken_for_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(RedbStore::open(directory.path()).unwrap());
+    let file = directory.path().join("forebay.redb");
+    std::fs::write(&file, []).unwrap();
+    let error = RedbStore::open(directory.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Empty { .. }), "{error}");
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), 0, "left as it was");
+}
+
+#[test]
+fn a_creation_that_was_interrupted_is_done_again() {
+    for left in [&b""[..], &[0; 4_096]] {
+        let directory = tempfile::tempdir().unwrap();
+        let unfinished = directory.path().join("forebay.redb.new");
+        std::fs::write(&unfinished, left).unwrap();
+        let store = RedbStore::open(directory.path()).unwrap();
+        assert_eq!(open_epoch(&store).unwrap(), Start::New);
+        assert!(!unfinished.exists());
+    }
+}

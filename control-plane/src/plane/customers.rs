@@ -11,6 +11,7 @@ use forebay_core::amount::Micro;
 use forebay_core::policy::Limits;
 use forebay_wire::key::{CustomerHash, MAX_KEY_BYTES};
 use forebay_wire::sync::BAN_FOREVER;
+use std::collections::BTreeSet;
 
 /// What an operator may do to a customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,19 +74,25 @@ impl Plane {
     pub fn customers(&self, after: Option<CustomerHash>, limit: usize) -> Vec<CustomerView> {
         let now = self.now();
         let state = self.lock();
-        let mut hashes: Vec<CustomerHash> = state.directory.iter().map(|(hash, _)| hash).collect();
-        let strangers = state
-            .accounts
-            .keys()
-            .filter(|hash| state.directory.get(**hash).is_none());
-        hashes.extend(strangers.filter(|hash| **hash != crate::buckets::POOL_ACCOUNT));
-        hashes.sort_unstable();
-        let behind = hashes
+        // Without a contract for them, nothing can be shown of strangers.
+        let unknown = state
+            .policies
+            .compiled()
+            .and_then(|policy| policy.unknown_contract());
+        let strangers = state.accounts.keys().copied().filter(|hash| {
+            unknown.is_some()
+                && *hash != crate::buckets::POOL_ACCOUNT
+                && state.directory.get(*hash).is_none()
+        });
+        let hashes = state
+            .directory
+            .iter()
+            .map(|(hash, _)| hash)
+            .chain(strangers);
+        let behind = hashes.filter(|hash| after.is_none_or(|after| *hash > after));
+        smallest(behind, limit)
             .into_iter()
-            .filter(|hash| after.is_none_or(|after| *hash > after));
-        behind
             .filter_map(|hash| view(&state, hash, now).ok())
-            .take(limit)
             .collect()
     }
 
@@ -136,6 +143,22 @@ impl Plane {
         })
         .await
     }
+}
+
+/// The first `limit` of them in order, without holding or sorting the others: this runs under the lock, and they may be a million.
+fn smallest<T: Ord>(all: impl Iterator<Item = T>, limit: usize) -> BTreeSet<T> {
+    let mut kept = BTreeSet::new();
+    for one in all {
+        if kept.len() >= limit {
+            // Most are larger than all that is kept, so this is one comparison for them.
+            if kept.last().is_none_or(|last| one >= *last) {
+                continue;
+            }
+            kept.pop_last();
+        }
+        kept.insert(one);
+    }
+    kept
 }
 
 pub(super) fn resource_index(state: &State, name: Option<&str>) -> Result<usize, ApiError> {
@@ -252,4 +275,55 @@ fn say(
         state.begin_lives(batch, &[customer]);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::cell::Cell;
+    use std::cmp::Ordering;
+
+    /// Counts how often it is compared.
+    struct Counted<'a>(u64, &'a Cell<usize>);
+
+    impl Ord for Counted<'_> {
+        fn cmp(&self, other: &Self) -> Ordering {
+            self.1.set(self.1.get() + 1);
+            self.0.cmp(&other.0)
+        }
+    }
+
+    impl PartialOrd for Counted<'_> {
+        fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+
+    impl PartialEq for Counted<'_> {
+        fn eq(&self, other: &Self) -> bool {
+            self.cmp(other) == Ordering::Equal
+        }
+    }
+
+    impl Eq for Counted<'_> {}
+
+    #[test]
+    fn a_page_of_a_long_list_costs_about_one_comparison_for_each_that_is_not_on_it() {
+        let compared = Cell::new(0);
+        let scrambled = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let all = (0..100_000).map(|n| Counted(scrambled(n), &compared));
+        assert_eq!(smallest(all, 10).len(), 10);
+        assert!(compared.get() < 110_000, "{}", compared.get());
+    }
+
+    proptest! {
+        #[test]
+        fn a_page_is_the_beginning_of_the_sorted_list(all: BTreeSet<u8>, seed: u64, limit in 0..40_usize) {
+            let mut mixed: Vec<u8> = all.iter().copied().collect();
+            mixed.sort_by_key(|one| u64::from(*one).wrapping_add(1).wrapping_mul(seed | 1));
+            let expected: BTreeSet<u8> = all.iter().copied().take(limit).collect();
+            prop_assert_eq!(smallest(mixed.into_iter(), limit), expected);
+        }
+    }
 }

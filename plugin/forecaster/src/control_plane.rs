@@ -126,6 +126,11 @@ impl ControlPlane {
         }
     }
 
+    /// How long after it was sent a call is lost.
+    pub(crate) fn lost_after_us(&self) -> u64 {
+        self.session.lost_after_us()
+    }
+
     /// Starts the download of a model.
     pub(crate) fn fetch(&self, host: &impl Host, path: &str) -> Option<CallId> {
         let headers = [

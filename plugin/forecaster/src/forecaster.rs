@@ -231,6 +231,13 @@ impl<H: Host> Forecaster<H> {
     /// Moves a model on its way one step further. Returns true when one was loaded or refused: that is all of this tick.
     fn refresh_model(&mut self, now_us: u64) -> bool {
         use crate::model::Step;
+        if let Some(control_plane) = &self.control_plane
+            && self
+                .models
+                .give_up_lost(now_us, control_plane.lost_after_us())
+        {
+            self.model_refused("the host lost the call that fetches it; it will be tried again");
+        }
         match self.models.next(now_us) {
             Step::Rest => false,
             Step::Fetch(path) => {

@@ -304,3 +304,42 @@ fn the_network_forecasts_from_the_start_when_the_window_comes_with_the_sync() {
     assert!(world.metric(Metric::ShadowRefillsNetwork) > 0);
     assert_eq!(world.metric(Metric::ShadowRefillsFallback), 0);
 }
+
+#[test]
+fn a_download_that_the_host_loses_is_tried_again_and_its_late_answer_is_ignored() {
+    let world = World::new();
+    let mut forecaster = gateway(&world);
+    let good = fixture::bytes(&fixture::good());
+    let mut lost = None;
+    let offered = release(1, ReleaseKind::Release, &good);
+    for _ in 0..50 {
+        let sent = next_sync(&world, &mut forecaster);
+        if sent.body.is_empty() {
+            if let Some(lost) = lost {
+                let late = HttpAnswer {
+                    status: 200,
+                    body: b"other bytes".to_vec(),
+                };
+                forecaster.on_http_response(lost, late);
+                let body = good.clone();
+                forecaster.on_http_response(sent.call, HttpAnswer { status: 200, body });
+                let status = offer(&world, &mut forecaster, &offered, &good)
+                    .model_status
+                    .unwrap();
+                assert_eq!(
+                    (status.state(), status.epoch),
+                    (ModelState::Running, 1),
+                    "{}",
+                    status.message
+                );
+                return;
+            }
+            lost = Some(sent.call);
+            continue;
+        }
+        let (_, mut reply) = reply_to(&sent);
+        reply.model = Some(offered.clone());
+        forecaster.on_http_response(sent.call, answer(&reply));
+    }
+    panic!("the download was not tried again; log: {:?}", world.log());
+}

@@ -70,6 +70,7 @@ enum Pending {
     Fetching {
         release: SignedRelease,
         call: CallId,
+        sent_at_us: u64,
         failures: u32,
     },
     ToLoad {
@@ -174,12 +175,30 @@ impl ModelRefresh {
                 Some(call) => Pending::Fetching {
                     release,
                     call,
+                    sent_at_us: now_us,
                     failures,
                 },
                 None => retry(release, failures, now_us),
             },
             other => other,
         };
+    }
+
+    /// Tries a fetch again that the host will not answer any more, this long after it was sent. Returns whether there was one.
+    pub fn give_up_lost(&mut self, now_us: u64, lost_after_us: u64) -> bool {
+        let is_lost = matches!(&self.pending, Pending::Fetching { sent_at_us, .. }
+            if now_us.saturating_sub(*sent_at_us) > lost_after_us);
+        if !is_lost {
+            return false;
+        }
+        self.pending = match std::mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::Fetching {
+                release, failures, ..
+            } => retry(release, failures, now_us),
+            other => other,
+        };
+        self.reason = reason(&Refusal::Fetch { status: 0 });
+        true
     }
 
     /// Takes the answer to a fetch. `None` when the call is not ours.

@@ -93,12 +93,18 @@ impl Session {
 
     /// Takes a call out of flight that the host will not answer any more.
     pub fn give_up_lost(&mut self, now_us: u64) -> Option<InFlight> {
-        let lost_after_us = self.timeout_us.saturating_add(LOST_CALL_GRACE_US);
+        let lost_after_us = self.lost_after_us();
         let in_flight = self
             .in_flight
             .filter(|in_flight| now_us.saturating_sub(in_flight.sent_at_us) > lost_after_us)?;
         self.in_flight = None;
         Some(in_flight)
+    }
+
+    /// How long after it was sent a call, of whatever kind, is lost.
+    #[must_use]
+    pub fn lost_after_us(&self) -> u64 {
+        self.timeout_us.saturating_add(LOST_CALL_GRACE_US)
     }
 
     /// Notes that the last sync was answered and applied. `more` asks for the next one at once: the answer was one part of several.

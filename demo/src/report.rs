@@ -31,9 +31,10 @@ impl Comparison {
         ratio(refills.network, refills.network + refills.fallback)
     }
 
-    /// In-contract denials of the steady customers, on / off.
-    pub(crate) fn predicted_denied_ratio(&self) -> f64 {
-        ratio(
+    /// In-contract denials of the steady customers, on / off. `None` where none was denied with shadow buckets off: there was
+    /// nothing that they could have bettered, so the run shows nothing and does not meet the bar.
+    pub(crate) fn predicted_denied_ratio(&self) -> Option<f64> {
+        denied_ratio(
             self.on.steady(|c| c.denied_in_contract),
             self.off.steady(|c| c.denied_in_contract),
         )
@@ -132,9 +133,10 @@ impl Comparison {
         )?;
         writeln!(
             text,
-            "{:<58} {:>8.3}   bar: at most 0.5",
+            "{:<58} {:>8}   bar: at most 0.5",
             "in-contract denials of predicted customers, on / off",
             self.predicted_denied_ratio()
+                .map_or("none off".to_owned(), |ratio| format!("{ratio:.3}"))
         )?;
         writeln!(
             text,
@@ -185,10 +187,27 @@ fn write_row(
     )
 }
 
-/// `part / whole`; 0 when both are 0, so that a run without a single denial does not fail its bar.
+fn denied_ratio(on: u64, off: u64) -> Option<f64> {
+    (off > 0).then(|| ratio(on, off))
+}
+
+/// `part / whole`; 0 when both are 0, which meets no bar that asks for at least so much.
 fn ratio(part: u64, whole: u64) -> f64 {
     match (part, whole) {
         (0, _) => 0.0,
         (part, whole) => part as f64 / whole as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::denied_ratio;
+
+    #[test]
+    fn a_run_in_which_nobody_was_denied_without_shadow_buckets_has_no_ratio_of_denials() {
+        assert_eq!(denied_ratio(0, 0), None);
+        assert_eq!(denied_ratio(3, 0), None);
+        assert_eq!(denied_ratio(1, 4), Some(0.25));
+        assert_eq!(denied_ratio(0, 4), Some(0.0));
     }
 }

@@ -381,6 +381,7 @@ fn pool_reports(host: &impl Host, ledger: &mut Ledger, now_us: u64) -> Vec<PoolR
                 balance_micro: pool.bucket.level.plus(pool.outstanding.total()).get(),
                 granted_seen_micro: pool.moved_cum,
                 wish_rate_micro_per_s: 0,
+                reply_applied: 0,
             }
         })
         .collect()

@@ -8,6 +8,7 @@
 //! Rules that make every batch safe to repeat, merge, skip or reorder:
 //! - All counters are cumulative since the gateway's incarnation began. A report replaces the last one; it never adds.
 //! - Grants are cumulative too: the gateway applies `granted_cum_micro` minus what it has already applied.
+//! - A report says which reply had been applied when it was read. A balance is one after a grant only if that grant's reply was.
 //! - `sequence` grows with each request of an incarnation; a reply to an older request is ignored.
 //! - An incarnation is an opaque number chosen when the ledger is seeded. A new one means: what the old one held is spent.
 
@@ -46,6 +47,9 @@ pub const FLAG_FROZEN: u32 = 1 << 1;
 pub const FLAG_REMOVED: u32 = 1 << 2;
 /// Bit of [`CustomerReport::flags`]: the contention flag is raised.
 pub const FLAG_CONTENDED: u32 = 1 << 3;
+/// Bit of [`CustomerReport::flags`]: nothing that was granted is in the gateway's entry. No grant has reached this life of it, and what is
+/// in the bucket is a stranger's, filled by the gateway itself.
+pub const FLAG_NOT_GRANTED: u32 = 1 << 4;
 /// [`PolicyCustomer::ban_until_unix_ms`] of a ban without an end.
 pub const BAN_FOREVER: u64 = u64::MAX;
 

@@ -57,6 +57,9 @@ pub struct SyncReply {
     /// True while more windows were asked for than fitted: ask again for those that are missing.
     #[prost(bool, tag = "18")]
     pub windows_left: bool,
+    /// Report every customer again, changed or not: the server has forgotten what this gateway reported.
+    #[prost(bool, tag = "19")]
+    pub report_all: bool,
 }
 
 /// Why a request was refused.
@@ -92,6 +95,8 @@ pub enum SyncErrorCode {
     StoreUnavailable = 7,
     /// The version of the protocol is not spoken here.
     ProtocolVersion = 8,
+    /// There are more gateways than the server serves.
+    TooManyGateways = 9,
 }
 
 /// One part of a policy on its way to a gateway.

@@ -110,6 +110,10 @@ pub struct CustomerReport {
     /// Depth of the shadow bucket.
     #[prost(uint64, tag = "16")]
     pub shadow_depth_micro: u64,
+    /// `SyncReply.sequence` of the newest reply that the ledger had applied in full when this entry was read; 0 before the first.
+    /// The request's own `reply_applied` may be newer: reports are collected over several ticks.
+    #[prost(uint64, tag = "17")]
+    pub reply_applied: u64,
 }
 
 /// Cumulative counters of one pool.
@@ -130,6 +134,9 @@ pub struct PoolReport {
     /// Rate that the gateway would like to be granted.
     #[prost(uint64, tag = "5")]
     pub wish_rate_micro_per_s: u64,
+    /// `SyncReply.sequence` of the newest reply that the ledger had applied in full when this pool was read; 0 before the first.
+    #[prost(uint64, tag = "6")]
+    pub reply_applied: u64,
 }
 
 /// A customer whose usage window is wanted.

@@ -175,5 +175,6 @@ fn report(entry: &Entry, resource: ResourceIndex, policy: &Policy) -> Option<Cus
         contract: u32::from(entry.contract.0),
         shadow_balance_micro: holding.shadow.level.get(),
         shadow_depth_micro: holding.shadow_depth().get().unsigned_abs(),
+        reply_applied: 0,
     })
 }

@@ -44,15 +44,13 @@ impl Bucket {
         self.level = self.level.minus(amount);
     }
 
-    /// Puts `amount` back, up to `depth`. A negative amount (a debt that a worker brings) is charged in full.
-    /// A level already above the depth is left alone: lowering it is the refill's business.
-    pub const fn put(&mut self, amount: Micro, depth: Micro) {
+    /// Puts `amount` back, up to `depth`, and returns what there was no room for: a lowered depth leaves none for what was there before
+    /// either. A negative amount (a debt that a worker brings) is charged in full.
+    pub const fn put(&mut self, amount: Micro, depth: Micro) -> Micro {
         let level = self.level.plus(amount);
-        if level.get() <= depth.get() || amount.get() <= 0 {
-            self.level = level;
-        } else if self.level.get() < depth.get() {
-            self.level = depth;
-        }
+        let excess = level.minus(depth).at_least_zero();
+        self.level = level.minus(excess);
+        excess
     }
 
     /// Microseconds until the level reaches `amount`, if nothing is taken; `None` if it never will.

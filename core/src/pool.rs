@@ -44,7 +44,7 @@ pub struct Pool {
     pub credit: ClaimSum,
     /// Tokens spent so far. Wraps.
     pub spent_cum: u64,
-    /// Tokens of the control plane's grants that have arrived. Wraps.
+    /// Tokens of the control plane's grants that have arrived, less those that were returned. Wraps.
     pub moved_cum: u64,
     /// Rate and depth granted, if any were.
     pub granted: Option<GrantTerms>,
@@ -110,7 +110,7 @@ impl Pools {
         self.at = now;
     }
 
-    /// Takes in what a grant brings that has not arrived yet, and its terms.
+    /// Takes in what a grant brings that has not arrived yet, and its terms. What does not fit goes back as if it had never arrived.
     pub fn apply_grant(
         &mut self,
         resource: ResourceIndex,
@@ -124,11 +124,13 @@ impl Pools {
             return;
         };
         let pool = self.pools.at_mut(resource);
-        pool.granted = Some(grant.terms);
+        if pool.granted.replace(grant.terms).is_none() {
+            // What a pool of the gateway's own had was never moved here, so it must not go back either.
+            pool.bucket.level = pool.bucket.level.min(Micro::ZERO);
+        }
         let news = grant.news(pool.moved_cum);
         pool.moved_cum = grant.moved_cum();
-        let depth = pool.depth(rule, lease);
-        pool.bucket.put(news, depth);
+        pool.put(news, rule, lease);
     }
 
     /// What of `amount` an exempt customer takes: the pool may owe its depth at most, or a flood of exempt requests would
@@ -161,7 +163,7 @@ impl Pools {
     }
 
     /// Takes back the changes of an exchange whose second half failed, and which drew its chunk at `drawn_at`. Tokens that a full
-    /// pool cannot take back stay lost: nothing is ever created.
+    /// pool cannot take back go the way of any that do not fit: nothing is ever created.
     pub fn undo(
         &mut self,
         changes: &PerResource<PoolChange>,
@@ -254,6 +256,16 @@ impl Pool {
             .at_least_zero()
     }
 
+    /// Puts tokens in; negative ones are taken. What of granted tokens there is no room for goes back to the control plane; without one it
+    /// is lost.
+    fn put(&mut self, amount: Micro, rule: &PoolRule, lease: &Lease) {
+        let depth = self.depth(rule, lease);
+        let excess = self.bucket.put(amount, depth);
+        if self.granted.is_some() && *lease != Lease::StandAlone {
+            self.moved_cum = self.moved_cum.wrapping_sub_signed(excess.get());
+        }
+    }
+
     fn refill(&mut self, rule: &PoolRule, lease: &Lease, at: TimeUs, now: TimeUs) {
         if lease.voids(at) {
             self.void();
@@ -287,8 +299,7 @@ impl Pool {
         self.outstanding
             .settle(change.settled, change.settled_drawn_at, now);
         // Returned tokens are capped before the new chunk counts as outstanding: it comes out of this very level.
-        let depth = self.depth(rule, lease);
-        self.bucket.put(Micro::ZERO.minus(change.taken), depth);
+        self.put(Micro::ZERO.minus(change.taken), rule, lease);
         self.outstanding.lend(change.lent);
         self.protected.pay(change.protected_paid);
         self.credit.pay(change.credit_paid);
@@ -307,8 +318,7 @@ impl Pool {
         // The chunk that the exchange brought back is still out.
         self.outstanding
             .unsettle(change.settled, change.settled_drawn_at, now);
-        let depth = self.depth(rule, lease);
-        self.bucket.put(change.taken, depth);
+        self.put(change.taken, rule, lease);
         self.protected.pay(Micro::ZERO.minus(change.protected_paid));
         self.credit.pay(Micro::ZERO.minus(change.credit_paid));
         self.spent_cum = self

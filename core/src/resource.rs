@@ -35,6 +35,12 @@ impl ResourceIndex {
         self.0 as usize
     }
 
+    /// A bit of its own for each resource.
+    #[must_use]
+    pub const fn bit(self) -> u8 {
+        1_u8.wrapping_shl(self.0 as u32)
+    }
+
     /// The first `count` resources.
     pub fn first(count: usize) -> impl Iterator<Item = ResourceIndex> + Clone {
         (0..count.min(MAX_RESOURCES) as u8).map(ResourceIndex)

@@ -11,7 +11,7 @@ use crate::draw::Conditions;
 use crate::ledger::Entry;
 use crate::outstanding::Outstanding;
 use crate::pool::{PoolChange, Pools};
-use crate::resource::{PerResource, ResourceIndex};
+use crate::resource::PerResource;
 use crate::time::TimeUs;
 
 /// Returns a chunk. Entry and pools must be up to date. Without an entry (it was removed) the contract tokens and the
@@ -67,7 +67,8 @@ pub fn charge(
         change.spent = difference;
         // An exempt customer pays nothing, so it gets nothing back either.
         if !entry.flags.exempt {
-            put_contract(conditions, entry, resource, Micro::ZERO.minus(difference));
+            let given_back = Micro::ZERO.minus(difference);
+            entry.put(resource, given_back, conditions.policy, &conditions.lease);
         }
         entry
             .holdings
@@ -103,7 +104,8 @@ fn fold_entry(
         changes.at_mut(resource).protected_paid = before.minus(holding.protected());
         // Whether the customer paid for the chunk was settled when it was drawn, not by what the policy says of it now.
         if !chunk.exempt {
-            put_contract(conditions, entry, resource, returned(back, is_late));
+            let tokens = returned(back, is_late);
+            entry.put(resource, tokens, conditions.policy, &conditions.lease);
         }
     }
 }
@@ -116,19 +118,4 @@ fn returned(back: &ChunkHolding, is_late: bool) -> Micro {
         back.tokens()
     };
     tokens.plus(back.refund)
-}
-
-fn put_contract(
-    conditions: &Conditions<'_>,
-    entry: &mut Entry,
-    resource: ResourceIndex,
-    amount: Micro,
-) {
-    let Some(contract) = conditions.policy.contract(entry.contract) else {
-        return;
-    };
-    let terms = entry.terms(resource, contract.limits.at(resource), &conditions.lease);
-    let holding = entry.holdings.at_mut(resource);
-    let depth = holding.contract_depth(&terms);
-    holding.contract.put(amount, depth);
 }

@@ -311,12 +311,10 @@ impl World {
             return;
         }
         let spent = tokens.min(amount);
-        let limits = self.policy.contracts[0].limits.at(FIRST);
-        let terms = holder.entry.terms(FIRST, limits, &holder.lease);
         let holding = holder.entry.holdings.at_mut(FIRST);
         holding.outstanding.settle(amount, drawn_at, now);
-        let depth = holding.contract_depth(&terms);
-        holding.contract.put(amount.minus(spent), depth);
+        let back = amount.minus(spent);
+        holder.entry.put(FIRST, back, &self.policy, &holder.lease);
         self.admit(spent);
     }
 
@@ -475,9 +473,6 @@ impl World {
             gateway
                 .entry
                 .apply_grant(FIRST, grant, &self.policy, &gateway.lease, now);
-            gateway
-                .entry
-                .return_excess(FIRST, &self.policy, &gateway.lease);
         }
         if in_full {
             gateway.lease = renewed;

@@ -595,14 +595,122 @@ fn an_operators_credit_moves_once_and_never_above_the_cap() {
     for _ in 0..3 {
         grant(&mut gateway, credited);
     }
+    assert_eq!(
+        gateway.entry(0).holdings.at(FIRST).moved_cum,
+        20_000_000,
+        "what did not fit has gone back"
+    );
     assert_eq!(admitted(&mut gateway, 0, 0), 20);
     // Long enough for the spent chunk to be forgotten.
     gateway.advance(4_500_000);
-    grant(&mut gateway, credited);
+    let taken_back = Grant {
+        granted_cum: 5_000_000_u64.wrapping_sub(85_000_000),
+        ..credited
+    };
+    grant(&mut gateway, taken_back);
     assert_eq!(
         admitted(&mut gateway, 0, 0),
         0,
-        "what did not fit is not kept for later"
+        "what the control plane has taken back is not here too"
+    );
+}
+
+#[test]
+fn what_a_lowered_depth_has_no_room_for_goes_back_and_chunks_stay_out() {
+    let mut gateway = granted(0, 50);
+    let sum = Grant {
+        terms: GrantTerms {
+            cap: tokens(50),
+            ..GrantTerms::default()
+        },
+        granted_cum: 40_000_000,
+        ..Grant::default()
+    };
+    grant(&mut gateway, sum);
+    gateway.edit(0, |entry| {
+        let holding = entry.holdings.at_mut(FIRST);
+        holding.contract.take(tokens(16));
+        holding.outstanding.lend(tokens(16));
+    });
+    let lower = Grant {
+        terms: GrantTerms {
+            cap: tokens(10),
+            ..GrantTerms::default()
+        },
+        ..sum
+    };
+    grant(&mut gateway, lower);
+    let holding = *gateway.entry(0).holdings.at(FIRST);
+    assert_eq!(
+        (holding.contract.level, holding.moved_cum),
+        (Micro::ZERO, 16_000_000),
+        "the chunk fills the depth and more, and what lay beside it has gone back"
+    );
+}
+
+#[test]
+fn an_entry_that_gave_everything_back_is_not_taken_for_a_new_one() {
+    let mut gateway = granted(5, 50);
+    let with = |rate, cap, granted_cum| Grant {
+        terms: GrantTerms {
+            rate: per_s(rate),
+            cap: tokens(cap),
+            fallback_rate: Rate::ZERO,
+        },
+        granted_cum,
+        base_cum: 5_000_000,
+        ..Grant::default()
+    };
+    grant(&mut gateway, with(5, 50, 5_000_000));
+    gateway.advance(1_000_000);
+    grant(&mut gateway, with(0, 0, 5_000_000));
+    assert_eq!(
+        gateway.entry(0).holdings.at(FIRST).moved_cum,
+        0,
+        "what has flowed goes back like what was moved"
+    );
+    grant(&mut gateway, with(0, 50, 3_000_000));
+    assert_eq!(
+        gateway.entry(0).holdings.at(FIRST).contract.level,
+        tokens(3)
+    );
+}
+
+#[test]
+fn a_pool_of_the_gateways_own_has_nothing_to_give_back() {
+    let limits = Limits::plain(per_s(10), tokens(50));
+    let rows = vec![contract("gold", Tier::One, &[limits])];
+    let mut gateway = Gateway::new(policy(&[Some(100)], rows), 1, &[0]);
+    let conditions = Conditions {
+        lease: Lease::Granted {
+            from: gateway.now,
+            until: gateway.now.plus_us(5_000_000),
+            fallback_until: gateway.now.plus_us(5_000_000),
+            void_before: TimeUs(0),
+        },
+        ..gateway.conditions()
+    };
+    let mut pools = gateway.pools();
+    assert_eq!(pools.pools.at(FIRST).bucket.level, tokens(100));
+    let grant = Grant {
+        terms: GrantTerms {
+            cap: tokens(40),
+            ..GrantTerms::default()
+        },
+        granted_cum: 30_000_000,
+        ..Grant::default()
+    };
+    pools.apply_grant(
+        FIRST,
+        &grant,
+        conditions.policy,
+        &conditions.lease,
+        gateway.now,
+    );
+    let pool = pools.pools.at(FIRST);
+    assert_eq!(
+        (pool.bucket.level, pool.moved_cum),
+        (tokens(30), 30_000_000)
     );
 }
 

@@ -30,8 +30,9 @@ pub struct EntryFlags {
     pub frozen: bool,
     /// The forecaster has written a shadow rate (which may be zero).
     pub predicted: bool,
-    /// The control plane has granted tokens.
-    pub granted: bool,
+    /// Resources of which a grant has reached this entry, one bit each. Neither sums nor terms can tell: a grant of nothing leaves both
+    /// at zero, and so does one of which everything was given back.
+    pub granted: u8,
 }
 
 /// One customer with all its resources.
@@ -104,27 +105,17 @@ impl EntryFlags {
             | (self.exempt as u8) << 1
             | (self.frozen as u8) << 2
             | (self.predicted as u8) << 3
-            | (self.granted as u8) << 4
+            | self.granted << 4
     }
 
-    fn from_byte(byte: u8) -> Result<EntryFlags, CoreError> {
-        if byte >= 1 << 5 {
-            let found = u64::from(byte);
-            return Err(CoreError::OutOfBounds {
-                what: "ledger entry",
-                field: "flags",
-                found,
-                allowed: "below 32",
-            });
+    const fn from_byte(byte: u8) -> EntryFlags {
+        EntryFlags {
+            in_policy: byte & 1 != 0,
+            exempt: byte & 1 << 1 != 0,
+            frozen: byte & 1 << 2 != 0,
+            predicted: byte & 1 << 3 != 0,
+            granted: byte >> 4,
         }
-        let bit = |position: u8| byte & (1 << position) != 0;
-        Ok(EntryFlags {
-            in_policy: bit(0),
-            exempt: bit(1),
-            frozen: bit(2),
-            predicted: bit(3),
-            granted: bit(4),
-        })
     }
 }
 
@@ -186,7 +177,7 @@ impl Entry {
                 fallback_rate: limits.rate,
             };
         }
-        if self.flags.granted {
+        if self.is_granted(resource) {
             let granted = self.holdings.at(resource).terms;
             return GrantTerms {
                 rate: granted.rate.min(limits.rate),
@@ -202,6 +193,12 @@ impl Entry {
             cap: limits.burst,
             fallback_rate: limits.guarantee,
         }
+    }
+
+    /// Whether a grant of this resource has reached the entry. If not, what is in the standard bucket was never granted.
+    #[must_use]
+    pub const fn is_granted(&self, resource: ResourceIndex) -> bool {
+        self.flags.granted & resource.bit() != 0
     }
 
     /// The part of the limits that this gateway holds.
@@ -264,7 +261,8 @@ impl Entry {
         self.at = now;
     }
 
-    /// Takes in what a grant brings that has not arrived yet, and its terms. Repeating it changes nothing.
+    /// Takes in what a grant brings that has not arrived yet, and its terms. Repeating it changes nothing. What does not fit goes back as
+    /// if it had never arrived: the sum of what was moved tells the control plane ([`crate::fleet::report`]).
     pub fn apply_grant(
         &mut self,
         resource: ResourceIndex,
@@ -274,34 +272,30 @@ impl Entry {
         now: TimeUs,
     ) {
         self.refill(policy, lease, now);
-        self.flags.granted = true;
+        let is_first = !self.is_granted(resource);
+        self.flags.granted |= resource.bit();
         let holding = self.holdings.at_mut(resource);
-        if holding.was_never_granted() {
+        if is_first {
             holding.moved_cum = grant.base_cum;
         }
         holding.terms = grant.terms;
         let news = grant.news(holding.moved_cum);
         holding.moved_cum = grant.moved_cum();
-        let Some(contract) = policy.contract(self.contract) else {
-            return;
-        };
-        let terms = self.terms(resource, contract.limits.at(resource), lease);
-        let holding = self.holdings.at_mut(resource);
-        let depth = holding.contract_depth(&terms);
-        holding.contract.put(news, depth);
+        self.put(resource, news, policy, lease);
     }
 
-    /// Gives back what lies above a depth that a grant has lowered, as if that much had never arrived: for a control plane that
-    /// takes it back ([`crate::fleet::report`]). Otherwise the next refill drops it.
-    pub fn return_excess(&mut self, resource: ResourceIndex, policy: &Policy, lease: &Lease) {
+    /// Puts tokens into the standard bucket; negative ones are charged. What of granted tokens a bucket has no room for goes back to the
+    /// control plane, which lends them to other gateways; without one it is lost.
+    pub fn put(&mut self, resource: ResourceIndex, amount: Micro, policy: &Policy, lease: &Lease) {
         let Some(contract) = policy.contract(self.contract) else {
             return;
         };
         let terms = self.terms(resource, contract.limits.at(resource), lease);
+        let is_granted = self.is_granted(resource) && *lease != Lease::StandAlone;
         let holding = self.holdings.at_mut(resource);
-        let excess = holding.contract.level.minus(holding.contract_depth(&terms));
-        if excess > Micro::ZERO {
-            holding.contract.take(excess);
+        let depth = holding.contract_depth(&terms);
+        let excess = holding.contract.put(amount, depth);
+        if is_granted {
             holding.moved_cum = holding.moved_cum.wrapping_sub_signed(excess.get());
         }
     }
@@ -354,7 +348,7 @@ impl Entry {
             customer: CustomerHash(reader.array()?),
             at: TimeUs(reader.u64()?),
             contract: ContractIndex(reader.u16()?),
-            flags: EntryFlags::from_byte(reader.u8()?)?,
+            flags: EntryFlags::from_byte(reader.u8()?),
             deviations: Deviations(reader.u8()?),
             ban_until_s: reader.u32()?,
             holdings: PerResource::default(),
@@ -388,11 +382,6 @@ impl Holding {
     #[must_use]
     pub const fn demand_cum(&self) -> u64 {
         self.admitted_cum.wrapping_add(self.denied_cum)
-    }
-
-    /// Whether no grant has reached the holding yet. A grant of nothing at all looks the same, and leaves nothing to lose.
-    fn was_never_granted(&self) -> bool {
-        self.moved_cum == 0 && self.terms == GrantTerms::default()
     }
 
     /// What was held under a lease that is over can no longer be spent, and its rates refill under no other lease. Debts stay.

@@ -68,6 +68,14 @@ impl Books {
         }
     }
 
+    /// Grants have reached these pages: until the control plane hears of it, it must count the share before them as well.
+    pub(crate) fn report_soon(&mut self, places: Vec<u32>) {
+        for place in &places {
+            self.outbox.mark(*place);
+        }
+        self.scan.visit_soon(places);
+    }
+
     /// Another model, or none: usage stays if the step does, what was learned does not.
     pub(crate) fn change_model(&mut self, config: &ForecasterConfig, model: Option<&Model>) {
         self.generation = self.generation.wrapping_add(1);

@@ -126,6 +126,11 @@ impl ControlPlane {
         }
     }
 
+    /// Sequence of the newest reply that is applied in full; 0 before the first.
+    pub(crate) fn reply_applied(&self) -> u64 {
+        self.reply_applied
+    }
+
     /// How long after it was sent a call is lost.
     pub(crate) fn lost_after_us(&self) -> u64 {
         self.session.lost_after_us()
@@ -192,15 +197,24 @@ impl ControlPlane {
             host.increment(Metric::ReplyItemsRefused, refused);
         }
         books.outbox.delivered();
+        if reply.report_all {
+            books.outbox.mark_everything();
+            books.scan.hurry();
+        }
         self.load_windows(host, reply, books, calendar);
         let more =
             books.outbox.is_full() || !books.windows.is_empty() || self.inbox.is_collecting();
-        self.session.succeeded(more);
+        self.session.succeeded(more, reply.sync_interval_ms);
         host.increment(Metric::SyncOk, 1);
     }
 
     /// Applies one piece of the last reply. Returns whether there was one.
-    pub(crate) fn apply_next(&mut self, host: &impl Host, ledger: &mut Ledger) -> bool {
+    pub(crate) fn apply_next(
+        &mut self,
+        host: &impl Host,
+        ledger: &mut Ledger,
+        books: &mut Books,
+    ) -> bool {
         let now_us = host.monotonic_us();
         match self.inbox.work(host, ledger, now_us) {
             Applied::Idle => return false,
@@ -208,14 +222,21 @@ impl ControlPlane {
             Applied::Reseeded => {
                 self.identity.renew(host);
                 self.reply_applied = 0;
+                books.outbox.forget();
             }
             Applied::Granted(holdings) => host.increment(Metric::GrantsApplied, holdings),
             Applied::Policy(epoch) => {
                 host.log(Level::Info, &format!("policy epoch {epoch} is in force"))
             }
             // After a renewal the reply belongs to an incarnation that is over.
-            Applied::Reply(sequence) if sequence > self.identity.last_sequence() => {}
-            Applied::Reply(sequence) => self.reply_applied = sequence,
+            Applied::Reply { sequence, .. } if sequence > self.identity.last_sequence() => {}
+            Applied::Reply {
+                sequence,
+                granted_pages,
+            } => {
+                self.reply_applied = sequence;
+                books.report_soon(granted_pages);
+            }
             Applied::Failed(error) => {
                 host.increment(Metric::LedgerConflicts, 1);
                 host.log(
@@ -265,7 +286,8 @@ impl ControlPlane {
             policy_cursor,
             model_status: Some(status),
             customers,
-            pools: pool_reports(host, ledger, now_us),
+            // Nothing of a later reply is applied yet: no sync is sent before the one before is applied.
+            pools: pool_reports(host, ledger, now_us, self.reply_applied),
             windows_wanted: books.windows.ask(),
             window_steps: u32::try_from(books.inference.history_steps()).unwrap_or(0),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -361,7 +383,12 @@ fn series_key(customer: CustomerHash, resource: u32) -> Option<SeriesKey> {
     Some(SeriesKey { customer, resource })
 }
 
-fn pool_reports(host: &impl Host, ledger: &mut Ledger, now_us: u64) -> Vec<PoolReport> {
+fn pool_reports(
+    host: &impl Host,
+    ledger: &mut Ledger,
+    now_us: u64,
+    reply_applied: u64,
+) -> Vec<PoolReport> {
     let Some((core, conditions)) = ledger.at(now_us) else {
         return Vec::new();
     };
@@ -381,7 +408,7 @@ fn pool_reports(host: &impl Host, ledger: &mut Ledger, now_us: u64) -> Vec<PoolR
                 balance_micro: pool.bucket.level.plus(pool.outstanding.total()).get(),
                 granted_seen_micro: pool.moved_cum,
                 wish_rate_micro_per_s: 0,
-                reply_applied: 0,
+                reply_applied,
             }
         })
         .collect()

@@ -304,7 +304,7 @@ impl<H: Host> Forecaster<H> {
         };
         let part = budget.at_most(&self.host, self.config.tick.budget_us / CHORE_PART);
         while part.allows(&self.host, UNIT_US)
-            && control_plane.apply_next(&self.host, &mut self.ledger)
+            && control_plane.apply_next(&self.host, &mut self.ledger, &mut self.books)
         {}
         if let Some(policy) = self.ledger.policy() {
             self.books.accuracy.set_quantile(quantile_of(policy));
@@ -339,10 +339,16 @@ impl<H: Host> Forecaster<H> {
             step_us: self.calendar.step_us(self.books.step_s),
             now_us,
             shadow: &self.config.shadow,
+            reply_applied: self
+                .control_plane
+                .as_ref()
+                .map_or(0, ControlPlane::reply_applied),
         };
         let part = budget.at_most(&self.host, self.config.tick.budget_us / CHORE_PART);
         let mut deviated = false;
-        while part.allows(&self.host, UNIT_US) && self.books.scan.start_if_due(&present) {
+        while part.allows(&self.host, UNIT_US)
+            && self.books.scan.start_if_due(&self.books.outbox, &present)
+        {
             let Books {
                 table,
                 inference,

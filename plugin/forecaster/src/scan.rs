@@ -4,6 +4,11 @@
 //! same as last time has not changed and is not decoded; an idle ledger of a million customers costs a copy per page and nothing more.
 //! A walk is spread over as many ticks as its budget needs; the next one starts a period after it, or at once when a step of the
 //! calendar begins.
+//!
+//! Pages that were granted something are visited ahead of the walk, turn by turn with it. Until the control plane hears that a grant has
+//! arrived it counts the share before it as well, and waiting for the walk was worse: with a million customers that takes seconds.
+
+use std::collections::VecDeque;
 
 use forebay_core::ledger::{Entry, Region};
 use forebay_core::policy::Policy;
@@ -28,6 +33,11 @@ const DEVIATION_MICRO_LEAST: u64 = 1_000_000;
 pub struct Scan {
     pages: u32,
     next: Option<u32>,
+    /// Pages to be visited ahead of the walk, as soon as there is room for their reports.
+    soon: VecDeque<u32>,
+    /// The last page visited was one of those.
+    was_ahead: bool,
+    is_hurried: bool,
     started_us: u64,
     started_step: i64,
     /// Per page: its number at the last look; 0 before the first.
@@ -62,6 +72,8 @@ pub struct Present<'a> {
     pub now_us: u64,
     /// How claims are raised.
     pub shadow: &'a forebay_wire::forecaster_config::ShadowConfig,
+    /// The newest reply of the control plane that is applied in full.
+    pub reply_applied: u64,
 }
 
 // === impl Scan ===
@@ -73,6 +85,9 @@ impl Scan {
         Self {
             pages,
             next: None,
+            soon: VecDeque::new(),
+            was_ahead: false,
+            is_hurried: false,
             started_us: 0,
             started_step: i64::MIN,
             seen: vec![0; usize::try_from(pages).unwrap_or(0)],
@@ -80,17 +95,57 @@ impl Scan {
         }
     }
 
-    /// Starts a walk if one is due. Returns whether one is under way.
-    pub fn start_if_due(&mut self, present: &Present<'_>) -> bool {
+    /// Visits these pages ahead of the walk, as far as there is room to remember them: the walk comes by all of them.
+    pub fn visit_soon(&mut self, places: Vec<u32>) {
+        let room = self.seen.len().saturating_sub(self.soon.len());
+        self.soon.extend(places.into_iter().take(room));
+    }
+
+    /// The next walk starts as soon as the one under way ends.
+    pub fn hurry(&mut self) {
+        self.is_hurried = true;
+    }
+
+    /// Starts a walk if one is due. Returns whether there is a page to visit.
+    pub fn start_if_due(&mut self, outbox: &Outbox, present: &Present<'_>) -> bool {
         if self.next.is_none() {
             let elapsed_us = present.now_us.saturating_sub(self.started_us);
-            if elapsed_us >= PERIOD_US || present.step != self.started_step {
+            let is_due = elapsed_us >= PERIOD_US || present.step != self.started_step;
+            if std::mem::take(&mut self.is_hurried) || is_due {
                 self.next = Some(0);
                 self.started_us = present.now_us;
                 self.started_step = present.step;
             }
         }
-        self.next.is_some()
+        // What the walk has reported meanwhile needs no visit.
+        while self
+            .soon
+            .front()
+            .is_some_and(|place| !outbox.is_due(*place))
+        {
+            self.soon.pop_front();
+        }
+        self.next.is_some() || !self.soon.is_empty() && !outbox.is_full()
+    }
+
+    /// The page to visit next. A batch that fills with granted pages alone would keep all others waiting: so every other one is the walk's.
+    fn take_next(&mut self, ledger: &Ledger, policy: &Policy, outbox: &Outbox) -> Option<u32> {
+        let is_walks_turn = self.was_ahead && self.next.is_some();
+        self.was_ahead = !is_walks_turn && !outbox.is_full();
+        if self.was_ahead
+            && let Some(place) = self.soon.pop_front()
+        {
+            return Some(place);
+        }
+        let place = self.next?;
+        let following = place.saturating_add(1);
+        // Where strangers are denied, their pages stay empty.
+        let pages = match (policy.unknown_contract(), ledger.state()) {
+            (None, Some(state)) => state.layout.pages(Region::Policy),
+            _ => self.pages,
+        };
+        self.next = (following < pages).then_some(following);
+        Some(place)
     }
 
     /// Looks at the next page. Returns true when a customer deviated enough to synchronise early.
@@ -101,16 +156,12 @@ impl Scan {
         finds: &mut Finds<'_>,
         present: &Present<'_>,
     ) -> bool {
-        let (Some(place), Some(policy)) = (self.next, ledger.policy()) else {
+        let Some(policy) = ledger.policy() else {
             return false;
         };
-        let following = place.saturating_add(1);
-        // Where strangers are denied, their pages stay empty.
-        let pages = match (policy.unknown_contract(), ledger.state()) {
-            (None, Some(state)) => state.layout.pages(Region::Policy),
-            _ => self.pages,
+        let Some(place) = self.take_next(ledger, policy, finds.outbox) else {
+            return false;
         };
-        self.next = (following < pages).then_some(following);
         self.entries.clear();
         let index = usize::try_from(place).unwrap_or(usize::MAX);
         let seen = self.seen.get(index).copied().filter(|cas| *cas != 0);
@@ -134,7 +185,9 @@ impl Scan {
             deviated |= observe(entry, place, policy, finds, present, host);
         }
         if look.changed && finds.outbox.wants(place) {
-            finds.outbox.add_page(place, self.entries.iter(), policy);
+            finds
+                .outbox
+                .add_page(place, self.entries.iter(), policy, present.reply_applied);
         }
         roll(place, finds, present);
         deviated

@@ -40,6 +40,8 @@ const PAGES_PER_PIECE: u32 = 4;
 #[derive(Debug)]
 pub struct Inbox {
     pieces: VecDeque<Piece>,
+    /// Pages that grants of the reply under way have reached.
+    granted_pages: Vec<u32>,
     collecting: Collecting,
     size: LedgerSize,
 }
@@ -97,8 +99,13 @@ pub enum Applied {
     Granted(u64),
     /// The policy of this epoch is in force.
     Policy(u64),
-    /// The reply with this sequence is applied in full.
-    Reply(u64),
+    /// A reply is applied in full.
+    Reply {
+        /// Its sequence.
+        sequence: u64,
+        /// Pages of policy customers that its grants have reached.
+        granted_pages: Vec<u32>,
+    },
     /// A piece could not be applied; the rest of the reply was dropped and will be sent again.
     Failed(CoreError),
 }
@@ -111,6 +118,7 @@ impl Inbox {
     pub fn new(size: LedgerSize) -> Self {
         Self {
             pieces: VecDeque::new(),
+            granted_pages: Vec::new(),
             collecting: Collecting::default(),
             size,
         }
@@ -186,6 +194,7 @@ impl Inbox {
             Ok(applied) => applied,
             Err(error) => {
                 self.pieces.clear();
+                self.granted_pages.clear();
                 // What was collected may be half installed: ask for the whole policy again.
                 self.collecting = Collecting::default();
                 Applied::Failed(error)
@@ -337,11 +346,14 @@ impl Inbox {
                 Ok(Applied::Piece)
             }
             Piece::PageGrants { page, grants } => {
-                apply_grants(host, ledger, page, &grants, now_us).map(Applied::Granted)
+                let reached = apply_grants(host, ledger, page, &grants, now_us)?;
+                self.granted_pages.push(page);
+                Ok(Applied::Granted(reached))
             }
             Piece::Pools(pools) => {
-                // Before the first policy there is nothing to lease yet, and each reply says it again.
                 let Some((core, conditions)) = ledger.at(now_us) else {
+                    // Before the first policy there are no pools, and a reply that did not reach them is not applied in full.
+                    self.pieces.clear();
                     return Ok(Applied::Piece);
                 };
                 core.edit_pools(&mut data, &conditions, |all| {
@@ -362,6 +374,7 @@ impl Inbox {
                 fallback_until,
                 first,
             } => {
+                // Before the first policy there is nothing to lease yet, and each reply says it again.
                 let Some((core, conditions)) = ledger.at(now_us) else {
                     return Ok(Applied::Piece);
                 };
@@ -375,7 +388,10 @@ impl Inbox {
                 })?;
                 Ok(Applied::Piece)
             }
-            Piece::Done { sequence } => Ok(Applied::Reply(sequence)),
+            Piece::Done { sequence } => Ok(Applied::Reply {
+                sequence,
+                granted_pages: std::mem::take(&mut self.granted_pages),
+            }),
         }
     }
 }

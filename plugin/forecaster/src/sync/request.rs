@@ -9,7 +9,7 @@ use forebay_core::policy::Policy;
 use forebay_core::resource::ResourceIndex;
 use forebay_wire::key;
 use forebay_wire::sync::{
-    CustomerReport, DeviationSignal, FLAG_CONTENDED, FLAG_EXEMPT, FLAG_FROZEN,
+    CustomerReport, DeviationSignal, FLAG_CONTENDED, FLAG_EXEMPT, FLAG_FROZEN, FLAG_NOT_GRANTED,
 };
 
 use crate::limits::DEVIATIONS_MOST;
@@ -55,15 +55,25 @@ impl Outbox {
         }
     }
 
-    /// Whether the page should be read for reports now: it has changed and there is room.
+    /// All pages are news, changed or not: the control plane has forgotten what it was told.
+    pub fn mark_everything(&mut self) {
+        self.is_due.fill(true);
+    }
+
+    /// Whether the page has changed since it was last read for reports.
     #[must_use]
-    pub fn wants(&self, place: u32) -> bool {
-        let due = usize::try_from(place)
+    pub fn is_due(&self, place: u32) -> bool {
+        usize::try_from(place)
             .ok()
             .and_then(|place| self.is_due.get(place))
             .copied()
-            .unwrap_or(false);
-        due && self.reports.len() < self.reports_most
+            .unwrap_or(false)
+    }
+
+    /// Whether the page should be read for reports now: it has changed and there is room.
+    #[must_use]
+    pub fn wants(&self, place: u32) -> bool {
+        self.is_due(place) && !self.is_full()
     }
 
     /// Whether the batch is full.
@@ -72,17 +82,20 @@ impl Outbox {
         self.reports.len() >= self.reports_most
     }
 
-    /// Adds the entries of a page that is wanted. A page goes into a batch as a whole.
+    /// Adds the entries of a page that is wanted, as read when `reply_applied` was the newest reply applied in full. A page goes into a
+    /// batch as a whole.
     pub fn add_page<'a>(
         &mut self,
         place: u32,
         entries: impl Iterator<Item = &'a Entry>,
         policy: &Policy,
+        reply_applied: u64,
     ) {
         for entry in entries {
-            let resources = policy.resource_indexes();
-            self.reports
-                .extend(resources.filter_map(|resource| report(entry, resource, policy)));
+            let reports = policy
+                .resource_indexes()
+                .filter_map(|resource| report(entry, resource, policy, reply_applied));
+            self.reports.extend(reports);
         }
         if let Some(due) = usize::try_from(place)
             .ok()
@@ -113,6 +126,12 @@ impl Outbox {
         });
     }
 
+    /// The ledger was seeded anew: what was read of the one before says nothing about it.
+    pub fn forget(&mut self) {
+        self.reports.clear();
+        self.deviations.clear();
+    }
+
     /// Takes the batch for a sync that is sent now.
     pub fn take(&mut self) -> (Vec<CustomerReport>, Vec<DeviationSignal>) {
         self.sent_pages.append(&mut self.pages);
@@ -135,11 +154,18 @@ impl Outbox {
     }
 }
 
-/// The report on one resource of a customer; `None` while nothing has ever happened to it.
-fn report(entry: &Entry, resource: ResourceIndex, policy: &Policy) -> Option<CustomerReport> {
+/// The report on one resource of a customer; `None` while nothing has ever happened to it. A grant has happened to it even if everything
+/// was given back since.
+fn report(
+    entry: &Entry,
+    resource: ResourceIndex,
+    policy: &Policy,
+    reply_applied: u64,
+) -> Option<CustomerReport> {
     let holding = entry.holdings.at(resource);
     let demand_micro = holding.demand_cum();
-    if demand_micro == 0 && holding.moved_cum == 0 {
+    let is_granted = entry.is_granted(resource);
+    if demand_micro == 0 && !is_granted {
         return None;
     }
     let (hash_high, hash_low) = key::CustomerHash(entry.customer.0).parts();
@@ -148,6 +174,7 @@ fn report(entry: &Entry, resource: ResourceIndex, policy: &Policy) -> Option<Cus
         (FLAG_EXEMPT, entry.flags.exempt),
         (FLAG_FROZEN, entry.flags.frozen),
         (FLAG_CONTENDED, entry.is_contended(policy)),
+        (FLAG_NOT_GRANTED, !is_granted),
     ] {
         if is_set {
             flags |= flag;
@@ -175,6 +202,6 @@ fn report(entry: &Entry, resource: ResourceIndex, policy: &Policy) -> Option<Cus
         contract: u32::from(entry.contract.0),
         shadow_balance_micro: holding.shadow.level.get(),
         shadow_depth_micro: holding.shadow_depth().get().unsigned_abs(),
-        reply_applied: 0,
+        reply_applied,
     })
 }

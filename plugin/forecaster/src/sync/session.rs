@@ -107,11 +107,20 @@ impl Session {
         self.timeout_us.saturating_add(LOST_CALL_GRACE_US)
     }
 
-    /// Notes that the last sync was answered and applied. `more` asks for the next one at once: the answer was one part of several.
-    pub fn succeeded(&mut self, more: bool) {
+    /// Notes that the last sync was answered and applied. `more` asks for the next one at once: the answer was one part of several. The
+    /// control plane may ask for it after `interval_ms`, when tokens are on the move; our own interval stays the longest, and 0 says
+    /// nothing.
+    pub fn succeeded(&mut self, more: bool, interval_ms: u32) {
         self.failures = 0;
         if more {
             self.hurry();
+        }
+        let interval_us = u64::from(interval_ms).saturating_mul(1_000);
+        if interval_us > 0
+            && let Some(sent_us) = self.last_sent_us
+        {
+            let asked_us = sent_us.saturating_add(interval_us.max(EARLY_GAP_US));
+            self.next_at_us = self.next_at_us.min(asked_us);
         }
     }
 
@@ -158,9 +167,34 @@ mod tests {
         assert!(session.is_due(1_000_000));
         session.sent(1, 1, 1_000_000);
         assert!(session.answered(1).is_some());
-        session.succeeded(false);
+        session.succeeded(false, 0);
         assert!(!session.is_due(1_249_999));
         assert!(session.is_due(1_250_000));
+    }
+
+    #[test]
+    fn the_control_plane_may_ask_for_a_sooner_sync_but_not_for_a_storm_nor_a_later_one() {
+        for (asked_ms, wait_us) in [
+            (100, 100_000),
+            (1, EARLY_GAP_US),
+            (0, 250_000),
+            (60_000, 250_000),
+        ] {
+            let mut session = session();
+            session.sent(1, 1, 1_000_000);
+            session.answered(1);
+            session.succeeded(false, asked_ms);
+            assert!(
+                !session.is_due(1_000_000 + wait_us - 1),
+                "{asked_ms} ms asked for"
+            );
+            assert!(
+                session.is_due(1_000_000 + wait_us),
+                "{asked_ms} ms asked for"
+            );
+            session.sent(2, 2, 2_000_000);
+            assert!(!session.is_due(2_249_999), "it was asked for once");
+        }
     }
 
     #[test]
@@ -186,7 +220,7 @@ mod tests {
         let mut session = session();
         session.sent(1, 1, 1_000_000);
         session.answered(1);
-        session.succeeded(false);
+        session.succeeded(false, 0);
         session.hurry();
         session.hurry();
         assert!(!session.is_due(1_049_999));
@@ -212,7 +246,7 @@ mod tests {
         }
         session.sent(99, 1, now_us);
         session.answered(99);
-        session.succeeded(false);
+        session.succeeded(false, 0);
         assert!(session.is_due(now_us + 250_000));
     }
 

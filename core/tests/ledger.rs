@@ -649,6 +649,50 @@ fn what_a_lowered_depth_has_no_room_for_goes_back_and_chunks_stay_out() {
 }
 
 #[test]
+fn a_lap_of_the_scan_leaves_newcomers_protected_whose_pages_it_has_passed() {
+    let guaranteed = Limits {
+        guarantee: per_s(40),
+        ..Limits::plain(per_s(50), tokens(50))
+    };
+    let rows = vec![
+        contract("gold", Tier::One, &[guaranteed]),
+        contract(
+            "bronze",
+            Tier::One,
+            &[Limits::plain(per_s(1_000), tokens(1_000))],
+        ),
+    ];
+    let mut gateway = Gateway::new(policy(&[Some(100)], rows), 1, &[1]);
+    let conditions = gateway.conditions();
+    let pages = gateway.ledger.state().layout.pages(Region::Policy);
+    let step = |gateway: &mut Gateway| {
+        let Gateway {
+            scan, ledger, data, ..
+        } = gateway;
+        scan.step(ledger, data, &conditions, pages).unwrap()
+    };
+    assert!(
+        !step(&mut gateway),
+        "the pages of strangers are still to come"
+    );
+    let list = [1, 0, 0].iter().enumerate();
+    let list = list.map(|(number, index)| {
+        PolicyCustomer::plain(customer(number as u64), ContractIndex(*index))
+    });
+    gateway.install(list.collect());
+    assert!(!step(&mut gateway), "the lap was of no use");
+    assert_eq!(
+        gateway.pools().pools.at(FIRST).credit.bucket.level,
+        tokens(20)
+    );
+    gateway.scan_all();
+    assert_eq!(
+        gateway.pools().pools.at(FIRST).credit.bucket.level,
+        tokens(20)
+    );
+}
+
+#[test]
 fn an_entry_that_gave_everything_back_is_not_taken_for_a_new_one() {
     let mut gateway = granted(5, 50);
     let with = |rate, cap, granted_cum| Grant {

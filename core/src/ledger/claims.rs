@@ -9,7 +9,7 @@ use super::shared_data::SharedData;
 use crate::amount::{Micro, Rate};
 use crate::draw::Conditions;
 use crate::error::CoreError;
-use crate::pool::ClaimSum;
+use crate::pool::{ClaimSum, Pools};
 use crate::resource::PerResource;
 
 /// What some customers protect, by resource.
@@ -68,19 +68,36 @@ impl Claims {
         }
     }
 
-    /// Puts these in the place of the sums on the pools.
+    /// What the sums on the pools could be at most. Draws change the sums; only newcomers and a scan change this.
+    pub(super) fn bounds(pools: &Pools) -> Claims {
+        let mut bounds = Claims::default();
+        let bound = |sum: &ClaimSum| ClaimSum::new(Micro::ZERO, sum.refill, sum.depth);
+        for (sums, pool) in bounds.0.iter_mut().zip(pools.pools.iter()) {
+            sums.protected = bound(&pool.protected);
+            sums.credit = bound(&pool.credit);
+        }
+        bounds
+    }
+
+    /// Puts these in the place of the sums on the pools, unless those are no longer within the same `bounds`. Returns whether it did.
     pub(super) fn replace(
         &self,
+        bounds: &Claims,
         ledger: &mut Ledger,
         data: &mut impl SharedData,
         conditions: &Conditions<'_>,
-    ) -> Result<(), CoreError> {
+    ) -> Result<bool, CoreError> {
+        let mut replaces = false;
         ledger.edit_pools(data, conditions, |pools| {
-            for (pool, sums) in pools.pools.iter_mut().zip(self.0.iter()) {
-                pool.protected = sums.protected;
-                pool.credit = sums.credit;
+            replaces = Claims::bounds(pools) == *bounds;
+            if replaces {
+                for (pool, sums) in pools.pools.iter_mut().zip(self.0.iter()) {
+                    pool.protected = sums.protected;
+                    pool.credit = sums.credit;
+                }
             }
-        })
+        })?;
+        Ok(replaces)
     }
 
     /// Adds these to the sums on the pools.

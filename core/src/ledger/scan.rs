@@ -1,7 +1,8 @@
 //! Setting right the sums of protected stock on the pools.
 //!
 //! The pools keep running sums of all claims; they drift, since a full claim stops refilling and the sum does not know. One
-//! worker walks all pages, a few per tick, and puts the true sums in place at the end of each lap.
+//! worker walks all pages, a few per tick, and puts the true sums in place at the end of each lap. A lap during which customers were
+//! installed is dropped: it may have passed their pages before, and would take away what they protect.
 
 use super::claims::Claims;
 use super::exchange::Ledger;
@@ -15,6 +16,8 @@ use crate::error::CoreError;
 pub struct ProtectedScan {
     next_page: u32,
     claims: Claims,
+    /// Of the sums on the pools when the lap began.
+    bounds: Claims,
 }
 
 // === impl ProtectedScan ===
@@ -31,6 +34,9 @@ impl ProtectedScan {
         let layout = ledger.state().layout;
         let policy_pages = layout.pages(Region::Policy);
         let all_pages = policy_pages.saturating_add(layout.pages(Region::Other));
+        if self.next_page == 0 {
+            self.bounds = Claims::bounds(&ledger.pools(data, conditions)?);
+        }
         for _ in 0..max_pages.min(all_pages) {
             let (region, page) = match self.next_page.checked_sub(policy_pages) {
                 None => (Region::Policy, self.next_page),
@@ -39,9 +45,8 @@ impl ProtectedScan {
             self.add_page(ledger, data, conditions, region, page)?;
             self.next_page = self.next_page.saturating_add(1);
             if self.next_page >= all_pages {
-                let claims = std::mem::take(self).claims;
-                claims.replace(ledger, data, conditions)?;
-                return Ok(true);
+                let lap = std::mem::take(self);
+                return lap.claims.replace(&lap.bounds, ledger, data, conditions);
             }
         }
         Ok(false)

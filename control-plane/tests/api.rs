@@ -574,10 +574,10 @@ async fn status_and_metrics_tell_what_is_going_on() {
         (&json!("new"), &json!(1))
     );
     assert_eq!(
-        (&status["gateway"]["id"], &status["gateway"]["live"]),
+        (&status["gateways"][0]["id"], &status["gateways"][0]["live"]),
         (&json!("g1"), &json!(true))
     );
-    assert_eq!(status["gateway"]["policy_version"], 1);
+    assert_eq!(status["gateways"][0]["policy_version"], 1);
     let (_, text) = server.request("GET", "/metrics", "", Body::empty()).await;
     let text = String::from_utf8(text).unwrap();
     assert!(text.contains("\nforebay_syncs_total 3\n"), "{text}");

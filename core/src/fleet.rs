@@ -20,8 +20,8 @@
 mod central;
 mod share;
 
-pub use central::{Central, Whole};
-pub use share::{Presence, Reserved, Share};
+pub use central::{Central, CentralRecord, Whole};
+pub use share::{Presence, Reserved, Share, ShareRecord};
 
 use crate::amount::Micro;
 use crate::grant::GrantTerms;

@@ -30,7 +30,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "forebay-control-plane",
-        &["forebay-core", "forebay-wire", "forebay-policy"],
+        &[
+            "forebay-core",
+            "forebay-wire",
+            "forebay-policy",
+            "forebay-sharing",
+        ],
     ),
     (
         "forebay-model-export",

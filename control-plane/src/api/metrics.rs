@@ -4,7 +4,7 @@
 //! open, so that scrapers need no token.
 
 use super::Shared;
-use crate::plane::StatusView;
+use crate::plane::{GatewayView, StatusView};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -15,10 +15,11 @@ enum Kind {
     Gauge,
 }
 
-type Metric = (&'static str, Kind, &'static str, fn(&StatusView) -> f64);
+type Metric<View> = (&'static str, Kind, &'static str, fn(&View) -> f64);
 
+/// Of the whole server.
 #[allow(clippy::cast_precision_loss)] // counts for charts
-const METRICS: [Metric; 17] = [
+const METRICS: [Metric<StatusView>; 10] = [
     (
         "forebay_uptime_seconds",
         Kind::Gauge,
@@ -74,101 +75,102 @@ const METRICS: [Metric; 17] = [
         |view| view.model_epoch as f64,
     ),
     (
+        "forebay_gateways",
+        Kind::Gauge,
+        "Gateways that may spend what they were granted",
+        |view| view.gateways.len() as f64,
+    ),
+];
+
+/// Of each gateway, under its name.
+#[allow(clippy::cast_precision_loss)] // counts for charts
+const GATEWAY_METRICS: [Metric<GatewayView>; 8] = [
+    (
         "forebay_gateway_live",
         Kind::Gauge,
-        "1 while a gateway holds the contract",
-        |view| {
-            f64::from(u8::from(
-                view.gateway.as_ref().is_some_and(|gateway| gateway.live),
-            ))
-        },
+        "1 while the gateway's lease is live, 0 while it works at the fallback rates",
+        |gateway| f64::from(u8::from(gateway.live)),
     ),
     (
         "forebay_gateway_last_sync_seconds",
         Kind::Gauge,
         "Seconds since the gateway's last sync",
-        |view| {
-            view.gateway
-                .as_ref()
-                .map_or(f64::NAN, |gateway| gateway.last_sync_ms_ago as f64 / 1e3)
-        },
+        |gateway| gateway.last_sync_ms_ago as f64 / 1e3,
     ),
     (
         "forebay_gateway_policy_version",
         Kind::Gauge,
         "Policy version in force at the gateway",
-        |view| {
-            view.gateway
-                .as_ref()
-                .map_or(0.0, |gateway| gateway.policy_version as f64)
-        },
+        |gateway| gateway.policy_version as f64,
     ),
     (
         "forebay_gateway_model_epoch",
         Kind::Gauge,
         "Model epoch that runs at the gateway",
-        |view| {
-            view.gateway
-                .as_ref()
-                .map_or(0.0, |gateway| gateway.model_epoch as f64)
-        },
+        |gateway| gateway.model_epoch as f64,
     ),
     (
         "forebay_gateway_series_by_network",
         Kind::Gauge,
         "Series forecast by the network",
-        |view| {
-            view.gateway
-                .as_ref()
-                .map_or(0.0, |gateway| f64::from(gateway.series_by_network))
-        },
+        |gateway| f64::from(gateway.series_by_network),
     ),
     (
         "forebay_gateway_series_by_fallback",
         Kind::Gauge,
         "Series forecast by the fallback",
-        |view| {
-            view.gateway
-                .as_ref()
-                .map_or(0.0, |gateway| f64::from(gateway.series_by_fallback))
-        },
+        |gateway| f64::from(gateway.series_by_fallback),
     ),
     (
         "forebay_gateway_forecast_pinball",
         Kind::Gauge,
         "Mean pinball loss over mean demand",
-        |view| {
-            view.gateway
-                .as_ref()
-                .map_or(f64::NAN, |gateway| gateway.pinball)
-        },
+        |gateway| gateway.pinball,
     ),
     (
         "forebay_gateway_forecast_coverage",
         Kind::Gauge,
         "Share of demand within the upper quantile",
-        |view| {
-            view.gateway
-                .as_ref()
-                .map_or(f64::NAN, |gateway| gateway.coverage)
-        },
+        |gateway| gateway.coverage,
     ),
 ];
 
 pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
     let view = server.plane.status();
     let mut text = String::new();
+    // Writing to a string cannot fail.
     for (name, kind, help, value) in METRICS {
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-        };
-        // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {}\n",
+            "# HELP {name} {help}\n# TYPE {name} {}\n{name} {}\n",
+            kind.name(),
             value(&view)
         );
     }
+    for (name, kind, help, value) in GATEWAY_METRICS {
+        let _ = write!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {}\n",
+            kind.name()
+        );
+        for gateway in &view.gateways {
+            let id = label(&gateway.id);
+            let _ = writeln!(text, "{name}{{gateway=\"{id}\"}} {}", value(gateway));
+        }
+    }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+impl Kind {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// A label's value: the text format escapes backslash, quote and line feed. Names of gateways have no control characters.
+fn label(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"")
 }

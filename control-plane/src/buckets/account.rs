@@ -1,186 +1,73 @@
-//! One account: central buckets, grants of the present tenure, and the last report.
+//! One account: the central bucket of each resource, and what gateways hold of it.
 
-use super::record::{AccountRecord, HoldingRecord};
+use super::counters::Counters;
+use super::division::{Division, reserved, whole};
+use super::part::{Part, PartHolding, SessionNumber, StepDemand};
+use super::roster::Roster;
 use forebay_core::amount::Micro;
-use forebay_core::bucket::Bucket;
+use forebay_core::fleet::{self, Central, Reserved, ShareReport, Target};
 use forebay_core::limits::CHUNK_LIFE_US;
 use forebay_core::policy::Limits;
 use forebay_core::time::TimeUs;
-use forebay_wire::sync::CustomerReport;
-use std::sync::Once;
-
-/// What a counter may grow by in one report: a million million tokens.
-const GROWTH_MOST_MICRO: u64 = 1_000_000_000_000_000_000;
-
-static ABSURD: Once = Once::new();
-
-/// Who holds the tokens that were granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tenure {
-    /// Number of the newest tenure; grows with each incarnation that is let in. 0: none yet.
-    pub generation: u64,
-    /// Set when it has ended: from then on nobody can spend what was granted.
-    pub ended_at: Option<TimeUs>,
-    /// When the tenure before it ended. What that one held refills from here.
-    pub previous_ended_at: TimeUs,
-    /// The first tenure of the incarnation that has this one. One that was away for longer than its lease and fallback begins
-    /// another, but its sums go on.
-    pub incarnation_from: u64,
-}
-
-/// Cumulative counters in micro-tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Tokens asked for.
-    pub demand: u64,
-    /// Tokens admitted.
-    pub admitted: u64,
-    /// Tokens denied.
-    pub denied: u64,
-    /// Demand that the shadow bucket did not foresee.
-    pub deviation: u64,
-}
+use forebay_wire::key::CustomerHash;
+use forebay_wire::sync::{CustomerReport, FLAG_NOT_GRANTED};
 
 /// One resource of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Holding {
     /// The central bucket.
-    pub bucket: Bucket,
-    /// When the central bucket was last brought up to date.
-    pub at: TimeUs,
-    /// Tokens granted in this tenure.
-    pub granted_cum: u64,
-    /// Operator's adjustments in this tenure.
-    pub adjust_cum: i64,
-    /// What of both was moved before the policy last began to list the customer: the gateway may have dropped it since.
-    pub base_cum: u64,
-    /// Last report of this tenure.
-    pub reported: Counters,
-    /// Sum over the tenures before.
+    pub central: Central,
+    /// Counters of sessions that have ended.
     pub past: Counters,
-    /// Tokens that the gateway held at its last report.
-    pub balance: i64,
-    /// Refill of the shadow bucket at the last report. Not kept over a restart: the next report brings it.
-    pub shadow_rate: u64,
-    /// Claims in the shadow bucket and its depth at the last report. Not kept over a restart.
-    pub shadow: (i64, u64),
-    /// `FLAG_*` of the last report. Not kept over a restart.
-    pub flags: u32,
-    /// Step of usage history that the demand below belongs to.
-    pub step: u64,
-    /// Demand of that step so far.
-    pub step_demand: u64,
+    /// What was asked for in the running step of usage history, at all gateways.
+    pub usage: StepDemand,
 }
 
 /// A customer's account (or that of the pools).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Account {
-    /// The tenure in which tokens were last granted or counters reported; 0: never.
-    pub generation: u64,
-    /// True while that tenure's gateway holds the tokens and the rate.
-    pub granted: bool,
     /// By resource, in the order of the policy.
     pub holdings: Vec<Holding>,
+    /// By gateway that holds or has counted anything, in the order of their sessions.
+    pub parts: Vec<Part>,
 }
 
-// === impl Counters ===
-
-impl Counters {
-    /// Field by field.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            demand: self.demand.saturating_add(other.demand),
-            admitted: self.admitted.saturating_add(other.admitted),
-            denied: self.denied.saturating_add(other.denied),
-            deviation: self.deviation.saturating_add(other.deviation),
-        }
-    }
-
-    /// Whether a field has grown by more than traffic can. Taken as they are, such counters would stand still for ever.
-    fn grow_absurdly(self, before: Self) -> bool {
-        [
-            (self.demand, before.demand),
-            (self.admitted, before.admitted),
-            (self.denied, before.denied),
-            (self.deviation, before.deviation),
-        ]
-        .iter()
-        .any(|(now, before)| now.saturating_sub(*before) > GROWTH_MOST_MICRO)
-    }
-
-    /// Field by field the larger one: counters are cumulative, so the larger one is the later one.
-    fn latest(self, other: Self) -> Self {
-        Self {
-            demand: self.demand.max(other.demand),
-            admitted: self.admitted.max(other.admitted),
-            denied: self.denied.max(other.denied),
-            deviation: self.deviation.max(other.deviation),
-        }
-    }
+/// Whose account it is and what it may be: what every change of it needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Contract<'a> {
+    /// The customer, or the pools.
+    pub customer: CustomerHash,
+    /// By resource.
+    pub limits: &'a [Limits],
+    /// What is expected of it in the whole fleet by resource, in tokens per second: the forecast's upper quantile. Shorter where
+    /// nothing is.
+    pub expected_per_s: &'a [f64],
+    /// Who is there.
+    pub roster: &'a Roster,
 }
 
-// === impl Holding ===
+/// What a report brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Demand that is new in it, in micro-tokens.
+    pub demand: u64,
+    /// Whether anything has changed that must survive.
+    pub is_changed: bool,
+    /// Whether the gateway has not applied all that was moved to it.
+    pub is_behind: bool,
+}
 
-impl Holding {
-    fn new(limits: &Limits, now: TimeUs, start: Option<TimeUs>) -> Self {
-        let mut holding = Self {
-            bucket: Bucket::full(limits.burst),
-            at: now,
-            ..Self::default()
-        };
-        if let Some(start) = start {
-            holding.bucket = Bucket::default();
-            holding
-                .bucket
-                .refill(limits.rate, limits.burst, now.since(start));
-        }
-        holding
-    }
-
-    /// All that was ever reported.
-    #[must_use]
-    pub fn totals(&self) -> Counters {
-        self.past.plus(self.reported)
-    }
-
-    /// Takes a report in; returns the demand that is new in it. A repeated or older report brings nothing, an absurd one neither.
-    pub fn report(&mut self, report: &CustomerReport) -> u64 {
-        let counters = Counters {
-            demand: report.demand_micro,
-            admitted: report.admitted_micro,
-            denied: report.denied_micro,
-            deviation: report.deviation_micro,
-        };
-        let new_demand = if counters.grow_absurdly(self.reported) {
-            // One line per process: a gateway may send thousands of these, several times a second.
-            ABSURD.call_once(|| {
-                tracing::warn!(?counters, before = ?self.reported, "a gateway reports counters that no traffic explains: such ones are ignored");
-            });
-            0
-        } else {
-            let new_demand = counters.demand.saturating_sub(self.reported.demand);
-            self.reported = self.reported.latest(counters);
-            new_demand
-        };
-        self.balance = report.balance_micro;
-        self.shadow_rate = report.shadow_rate_micro_per_s;
-        self.shadow = (report.shadow_balance_micro, report.shadow_depth_micro);
-        self.flags = report.flags;
-        new_demand
-    }
-
-    /// Everything that was moved to the gateway in this tenure, as the gateway sums it up.
-    #[must_use]
-    pub fn moved_cum(&self) -> u64 {
-        self.granted_cum.wrapping_add_signed(self.adjust_cum)
-    }
-
-    fn refill(&mut self, limits: &Limits, now: TimeUs) {
-        self.bucket
-            .refill(limits.rate, limits.burst, now.since(self.at));
-        self.at = self.at.max(now);
-    }
+/// What a grant has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// The gateway's own part: it must be told.
+    pub is_changed: bool,
+    /// The gateway should have more and cannot yet: others must give it back first.
+    pub is_waiting: bool,
+    /// The gateway gives something up, which others can have when it has confirmed that.
+    pub is_giving_up: bool,
+    /// Other sessions whose parts should change.
+    pub others: Vec<SessionNumber>,
 }
 
 // === impl Account ===
@@ -190,232 +77,449 @@ impl Account {
     /// been forgotten.
     #[must_use]
     pub fn new(limits: &[Limits], now: TimeUs, start: Option<TimeUs>) -> Self {
+        let central = |limits: &Limits| {
+            let Some(start) = start else {
+                return Central::new(whole(limits), limits.burst, now);
+            };
+            let mut central = Central::new(whole(limits), Micro::ZERO, start);
+            central.advance(now);
+            central
+        };
         Self {
             holdings: limits
                 .iter()
-                .map(|limits| Holding::new(limits, now, start))
+                .map(|limits| Holding {
+                    central: central(limits),
+                    ..Holding::default()
+                })
                 .collect(),
-            ..Self::default()
+            parts: Vec::new(),
         }
     }
 
-    /// Takes back what a tenure that has ended held: it counts as spent, and has refilled since the end.
-    pub fn settle(&mut self, tenure: Tenure) {
-        let ended_at = if self.generation == tenure.generation {
-            tenure.ended_at
-        } else {
-            Some(tenure.previous_ended_at)
-        };
-        let Some(ended_at) = ended_at else { return };
-        if self.granted {
-            self.granted = false;
-            for holding in &mut self.holdings {
-                holding.bucket = Bucket::default();
-                holding.at = holding.at.max(ended_at);
+    /// All that was ever reported of a resource.
+    #[must_use]
+    pub fn totals(&self, resource: usize) -> Counters {
+        let past = self.holdings.get(resource).map(|holding| holding.past);
+        self.holdings_of(resource)
+            .fold(past.unwrap_or_default(), |sum, holding| {
+                sum.plus(holding.totals())
+            })
+    }
+
+    /// One resource at each gateway.
+    pub fn holdings_of(&self, resource: usize) -> impl Iterator<Item = &PartHolding> {
+        self.parts
+            .iter()
+            .filter_map(move |part| part.holdings.get(resource))
+    }
+
+    /// Ends the parts of sessions that have ended: what they held counts as spent, and refills here from the end on. Returns whether
+    /// there was one.
+    pub fn settle(&mut self, contract: &Contract<'_>) -> bool {
+        let roster = contract.roster;
+        let mut ended_at = None;
+        let mut is_changed = false;
+        for part in &mut self.parts {
+            if roster.presence(part.session).is_some() {
+                continue;
+            }
+            if part.forget() {
+                ended_at = ended_at.max(Some(roster.ended_at(part.session)));
+            }
+            if !roster.may_return(part.session) {
+                is_changed = true;
+                for (holding, ended) in self.holdings.iter_mut().zip(&part.holdings) {
+                    holding.past = holding.past.plus(ended.totals());
+                }
             }
         }
+        self.parts.retain(|part| roster.may_return(part.session));
+        let Some(ended_at) = ended_at else {
+            return is_changed;
+        };
+        for (resource, limits) in contract.limits.iter().enumerate() {
+            let shares = self.reserved(resource, roster);
+            if let Some(holding) = self.holdings.get_mut(resource) {
+                holding.central.advance(ended_at);
+                holding.central.keep(whole(limits), shares);
+            }
+        }
+        true
     }
 
-    /// Puts the account into the present tenure.
-    pub fn enter(&mut self, tenure: Tenure) {
-        self.settle(tenure);
-        if self.generation == tenure.generation {
-            return;
+    /// Takes in a report of a gateway about a resource, which has synced last at `since`. A customer outside the policy
+    /// (`is_listed` is false) has a bucket of the gateway's own, of which nothing is here.
+    pub fn report(
+        &mut self,
+        contract: &Contract<'_>,
+        session: SessionNumber,
+        report: &CustomerReport,
+        since: TimeUs,
+        is_listed: bool,
+    ) -> News {
+        let resource = report.resource as usize;
+        let Some(limits) = contract.limits.get(resource) else {
+            return News::default();
+        };
+        let now = contract.roster.now();
+        let mut is_changed = self.settle(contract);
+        let arrived_cum = report
+            .granted_seen_micro
+            .wrapping_add_signed(report.adjust_seen_micro);
+        let is_granted = is_listed && report.flags & FLAG_NOT_GRANTED == 0;
+        let share_report = ShareReport {
+            applied: report.reply_applied,
+            balance: Micro::new(report.balance_micro),
+            seen_cum: arrived_cum,
+        };
+        let index = self.part_of(session, true);
+        let Some(part) = self
+            .parts
+            .get_mut(index)
+            .and_then(|part| part.holdings.get_mut(resource))
+        else {
+            return News::default();
+        };
+        let before = *part;
+        let demand = part.count(report, since, now);
+        if std::mem::take(&mut part.is_unknown) && is_granted {
+            part.share = fleet::Share::adopt(&share_report);
+        } else if is_listed && !is_granted {
+            part.share.hold(share_report.balance);
         }
-        let goes_on = self.generation != 0 && self.generation >= tenure.incarnation_from;
-        self.generation = tenure.generation;
-        if goes_on {
-            return;
+        let mut share = part.share;
+        if is_listed && let Some(holding) = self.holdings.get(resource) {
+            let others = self.reserved_but(resource, index, contract.roster);
+            let mut central = holding.central;
+            if is_granted {
+                fleet::report(
+                    &mut central,
+                    whole(limits),
+                    others,
+                    &mut share,
+                    &share_report,
+                    now,
+                );
+            } else {
+                central.advance(now);
+                let own = share.reserved(fleet::Presence::Live);
+                central.keep(whole(limits), others.plus(own));
+            }
+            if let Some(holding) = self.holdings.get_mut(resource) {
+                holding.central = central;
+            }
         }
-        for holding in &mut self.holdings {
-            *holding = Holding {
-                bucket: holding.bucket,
-                at: holding.at,
-                past: holding.totals(),
-                step: holding.step,
-                step_demand: holding.step_demand,
-                ..Holding::default()
+        let mut is_behind = false;
+        if let Some(part) = self
+            .parts
+            .get_mut(index)
+            .and_then(|part| part.holdings.get_mut(resource))
+        {
+            part.share = share;
+            is_changed |= before != *part;
+            is_behind = is_granted && share.moved_cum() != arrived_cum;
+        }
+        News {
+            demand,
+            is_changed,
+            is_behind,
+        }
+    }
+
+    /// Notes that a session's customers have asked for `micro` of a resource since `since`, if that is more than what it drew.
+    pub fn asked(
+        &mut self,
+        session: SessionNumber,
+        resource: usize,
+        micro: u64,
+        since: TimeUs,
+        now: TimeUs,
+    ) {
+        let part = self.parts.iter_mut().find(|part| part.session == session);
+        if let Some(holding) = part.and_then(|part| part.holdings.get_mut(resource)) {
+            holding.pace.asked_at_least(micro, since, now);
+        }
+    }
+
+    /// Counts demand at a gateway into the running step of usage history.
+    pub fn count(&mut self, session: SessionNumber, resource: usize, step: u64, demand: u64) {
+        if let Some(holding) = self.holdings.get_mut(resource) {
+            holding.usage.count(step, demand);
+        }
+        let part = self.parts.iter_mut().find(|part| part.session == session);
+        if let Some(holding) = part.and_then(|part| part.holdings.get_mut(resource)) {
+            holding.usage.count(step, demand);
+        }
+    }
+
+    /// Brings the part of a session as near to its target as the others allow, for the reply of this `sequence`.
+    pub fn grant(
+        &mut self,
+        contract: &Contract<'_>,
+        session: SessionNumber,
+        sequence: u64,
+    ) -> Granted {
+        self.settle(contract);
+        let roster = contract.roster;
+        let own = self.part_of(session, false);
+        let mut granted = Granted::default();
+        for (resource, limits) in contract.limits.iter().enumerate() {
+            let division = Division::new(contract, resource, &self.parts);
+            let others = division.others(own);
+            let target = division.targets.get(own).copied().flatten();
+            let (Some(target), Some(holding), Some(part)) = (
+                target,
+                self.holdings.get_mut(resource),
+                self.parts
+                    .get_mut(own)
+                    .and_then(|part| part.holdings.get_mut(resource)),
+            ) else {
+                continue;
             };
+            let before = part.share.terms();
+            granted.is_changed |= fleet::grant(
+                &mut holding.central,
+                whole(limits),
+                others,
+                &mut part.share,
+                &target,
+                sequence,
+                roster.now(),
+            );
+            let after = part.share.terms();
+            granted.is_giving_up |= after.rate < before.rate || after.cap < before.cap;
+            granted.is_waiting |= is_short(&part.share, &target);
+            let free = Free::of(limits, &holding.central, others, part);
+            for (other, target) in self.parts.iter().zip(&division.targets) {
+                if other.session != session
+                    && let (Some(target), Some(holding)) = (target, other.holdings.get(resource))
+                    && free.is_for(&holding.share, target)
+                    && !granted.others.contains(&other.session)
+                {
+                    granted.others.push(other.session);
+                }
+            }
         }
+        granted
     }
 
-    /// The policy begins to list the customer. The gateway makes a new entry for it, unless it has not heard yet that the
-    /// customer was gone; in either case what was moved up to here does not come a second time. Returns whether anything was.
-    pub fn begin_life(&mut self) -> bool {
-        let mut has_begun = false;
-        for holding in &mut self.holdings {
-            let moved_cum = holding.moved_cum();
-            has_begun |= moved_cum != std::mem::replace(&mut holding.base_cum, moved_cum);
+    /// Notes that the part of a session is told with the reply of this `sequence`.
+    pub fn told(&mut self, session: SessionNumber, sequence: u64) {
+        self.change(session, |share| share.told(sequence));
+    }
+
+    /// Notes that a reply that told a session of its part was lost.
+    pub fn lost(&mut self, session: SessionNumber) {
+        self.change(session, fleet::Share::lost);
+    }
+
+    /// The gateway of a session is back after its lease had ended. Returns whether it has a part.
+    pub fn lapse(&mut self, session: SessionNumber) -> bool {
+        self.change(session, fleet::Share::lapse)
+    }
+
+    /// The policy begins to list the customer. Where a gateway makes a new entry for it, what was moved to the old one does not come
+    /// a second time. While it was a stranger it may have had buckets of the gateways' own (`had_buckets`): then there is nothing here
+    /// yet. Returns whether anything changed.
+    pub fn begin_life(&mut self, had_buckets: bool, now: TimeUs) -> bool {
+        let mut has_begun = had_buckets;
+        for holding in self.parts.iter_mut().flat_map(|part| &mut part.holdings) {
+            has_begun |= holding.share.begin_life();
+        }
+        if had_buckets {
+            for holding in &mut self.holdings {
+                holding.central.advance(now);
+                holding.central.empty();
+            }
         }
         has_begun
     }
 
-    /// The gateway says that it has dropped the customer: what it held is lost, and the central buckets refill from when it
-    /// can hold nothing of it any more. Returns false if it held nothing that was granted.
-    pub fn take_back(&mut self, now: TimeUs) -> bool {
-        // A stranger's bucket is the gateway's own and goes on there.
-        let was_moved = self.holdings.iter().any(|holding| holding.moved_cum() != 0);
-        if !self.granted || !was_moved {
-            return false;
-        }
-        self.granted = false;
-        for holding in &mut self.holdings {
-            holding.bucket = Bucket::default();
-            // Chunks that workers drew before may still be spent for so long.
-            holding.at = now.plus_us(CHUNK_LIFE_US);
-        }
-        true
-    }
-
-    /// Moves what the central buckets hold, and their rate, to the gateway of the present tenure. Returns false if it has them
-    /// already. Call [`Self::enter`] first.
-    pub fn grant(&mut self, limits: &[Limits], now: TimeUs) -> bool {
-        if self.granted {
-            return false;
-        }
-        self.granted = true;
-        for (holding, limits) in self.holdings.iter_mut().zip(limits) {
-            holding.refill(limits, now);
-            let tokens = holding.bucket.level.at_least_zero();
-            holding.bucket.take(tokens);
-            holding.granted_cum = holding
-                .granted_cum
-                .saturating_add(tokens.get().unsigned_abs());
-        }
-        true
-    }
-
-    /// An operator gives (or takes) tokens of one resource. Where a gateway holds the contract they go to the gateway.
-    pub fn adjust(
+    /// A gateway says that it has dropped the customer: what it held is lost, and refills here from when it can hold nothing of it any
+    /// more. Returns whether it held anything.
+    pub fn take_back(
         &mut self,
+        limits: &[Limits],
+        session: SessionNumber,
+        roster: &Roster,
+    ) -> bool {
+        let now = roster.now();
+        let Some(part) = self.parts.iter_mut().find(|part| part.session == session) else {
+            return false;
+        };
+        if !part.was_moved() {
+            return false;
+        }
+        for holding in &mut part.holdings {
+            holding.share.clear();
+            // The counters of a new entry begin at 0.
+            holding.balance = 0;
+        }
+        for resource in 0..self.holdings.len() {
+            let shares = self.reserved(resource, roster);
+            let limits = limits.get(resource).copied().unwrap_or_default();
+            if let Some(holding) = self.holdings.get_mut(resource) {
+                holding.central.advance(now);
+                holding.central.keep(whole(&limits), shares);
+                // Chunks that workers drew before may still be spent for so long.
+                holding.central.pause_until(now.plus_us(CHUNK_LIFE_US));
+            }
+        }
+        true
+    }
+
+    /// An operator gives (or takes) tokens of one resource: where a gateway has most of the bucket they go to the gateway, otherwise
+    /// they stay here. Returns whose part has changed.
+    pub fn credit(
+        &mut self,
+        contract: &Contract<'_>,
         resource: usize,
         amount: Micro,
-        limits: &Limits,
-        tenure: Tenure,
-        now: TimeUs,
-    ) {
-        self.settle(tenure);
-        let granted = self.granted;
-        let Some(holding) = self.holdings.get_mut(resource) else {
-            return;
+    ) -> Option<SessionNumber> {
+        self.settle(contract);
+        let roster = contract.roster;
+        let cap = |part: &Part| {
+            let holding = part.holdings.get(resource)?;
+            Some(holding.share.terms().cap)
         };
-        if granted {
-            holding.adjust_cum = holding.adjust_cum.saturating_add(amount.get());
-        } else {
-            holding.refill(limits, now);
-            holding.bucket.put(amount, limits.burst);
+        let largest = self
+            .parts
+            .iter_mut()
+            .filter(|part| roster.presence(part.session) == Some(fleet::Presence::Live))
+            .max_by_key(|part| cap(part));
+        let limits = contract.limits.get(resource)?;
+        let holding = self.holdings.get_mut(resource)?;
+        if let Some(part) = largest
+            && let Some(share) = part.holdings.get_mut(resource).map(|own| &mut own.share)
+            && share.terms().cap >= limits.burst.share(1, 2)
+            && share.terms().cap > Micro::ZERO
+        {
+            share.adjust(amount);
+            return Some(part.session);
         }
+        holding.central.advance(roster.now());
+        holding.central.put(amount);
+        None
     }
 
-    /// Level of a central bucket at `now`, for the operator's eyes.
-    #[must_use]
-    pub fn central_level(
-        &self,
-        resource: usize,
-        limits: &Limits,
-        tenure: Tenure,
-        now: TimeUs,
-    ) -> Micro {
-        let mut copy = self.clone();
-        copy.settle(tenure);
-        match copy.holdings.get_mut(resource) {
-            Some(holding) if !copy.granted => {
-                holding.refill(limits, now);
-                holding.bucket.level
+    /// An operator fills all buckets of a resource and forgives debts. Returns whose parts have changed.
+    pub fn refill(&mut self, contract: &Contract<'_>, resource: usize) -> Vec<SessionNumber> {
+        self.settle(contract);
+        let (Some(limits), Some(holding)) = (
+            contract.limits.get(resource),
+            self.holdings.get_mut(resource),
+        ) else {
+            return Vec::new();
+        };
+        holding.central.advance(contract.roster.now());
+        holding.central.put(limits.burst);
+        let mut changed = Vec::new();
+        for part in &mut self.parts {
+            let Some(own) = part.holdings.get_mut(resource) else {
+                continue;
+            };
+            let cap = own.share.terms().cap;
+            if cap > Micro::ZERO {
+                // More than is missing: the bucket stops at its depth, wherever it stands by then.
+                let debt = Micro::ZERO.minus(own.held()).at_least_zero();
+                own.share.adjust(cap.plus(debt).plus(limits.debt_limit));
+                changed.push(part.session);
             }
-            _ => Micro::ZERO,
+        }
+        changed
+    }
+
+    /// Level of a central bucket, for the operator's eyes.
+    #[must_use]
+    pub fn central_level(&self, contract: &Contract<'_>, resource: usize) -> Micro {
+        let mut copy = self.clone();
+        copy.settle(contract);
+        copy.holdings
+            .get_mut(resource)
+            .map_or(Micro::ZERO, |holding| {
+                holding.central.advance(contract.roster.now());
+                holding.central.level()
+            })
+    }
+
+    /// The part of a session.
+    #[must_use]
+    pub fn part(&self, session: SessionNumber) -> Option<&Part> {
+        self.parts.iter().find(|part| part.session == session)
+    }
+
+    /// Where the part of a session is, made if need be.
+    fn part_of(&mut self, session: SessionNumber, is_unknown: bool) -> usize {
+        match self
+            .parts
+            .binary_search_by_key(&session, |part| part.session)
+        {
+            Ok(index) => index,
+            Err(index) => {
+                let part = Part::new(session, self.holdings.len(), is_unknown);
+                self.parts.insert(index, part);
+                index
+            }
         }
     }
 
-    /// The form for the store.
-    #[must_use]
-    pub fn to_record(&self) -> AccountRecord {
-        let holdings = self.holdings.iter().map(|holding| HoldingRecord {
-            level_micro: holding.bucket.level.get(),
-            granted_cum_micro: holding.granted_cum,
-            adjust_cum_micro: holding.adjust_cum,
-            base_cum_micro: holding.base_cum,
-            demand_micro: holding.reported.demand,
-            admitted_micro: holding.reported.admitted,
-            denied_micro: holding.reported.denied,
-            deviation_micro: holding.reported.deviation,
-            balance_micro: holding.balance,
-            past_demand_micro: holding.past.demand,
-            past_admitted_micro: holding.past.admitted,
-            past_denied_micro: holding.past.denied,
-            past_deviation_micro: holding.past.deviation,
-            step: holding.step,
-            step_demand_micro: holding.step_demand,
-        });
-        AccountRecord {
-            generation: self.generation,
-            holdings: holdings.collect(),
-            granted: self.granted,
+    fn change(&mut self, session: SessionNumber, change: impl Fn(&mut fleet::Share)) -> bool {
+        let part = self.parts.iter_mut().find(|part| part.session == session);
+        let is_there = part.is_some();
+        for holding in part.into_iter().flat_map(|part| &mut part.holdings) {
+            change(&mut holding.share);
         }
+        is_there
     }
 
-    /// The account of a record, at a start that was clean or not: after an unclean one, central balances count as 0.
-    #[must_use]
-    pub fn from_record(record: &AccountRecord, now: TimeUs, clean: bool) -> Self {
-        let holdings = record.holdings.iter().map(|record| Holding {
-            bucket: Bucket {
-                level: Micro::new(if clean {
-                    record.level_micro
-                } else {
-                    record.level_micro.min(0)
-                }),
-                carry: 0,
-            },
-            at: now,
-            granted_cum: record.granted_cum_micro,
-            adjust_cum: record.adjust_cum_micro,
-            base_cum: record.base_cum_micro,
-            reported: Counters {
-                demand: record.demand_micro,
-                admitted: record.admitted_micro,
-                denied: record.denied_micro,
-                deviation: record.deviation_micro,
-            },
-            past: Counters {
-                demand: record.past_demand_micro,
-                admitted: record.past_admitted_micro,
-                denied: record.past_denied_micro,
-                deviation: record.past_deviation_micro,
-            },
-            balance: record.balance_micro,
-            shadow_rate: 0,
-            shadow: (0, 0),
-            flags: 0,
-            step: record.step,
-            step_demand: record.step_demand_micro,
-        });
-        Self {
-            generation: record.generation,
-            granted: record.granted,
-            holdings: holdings.collect(),
-        }
+    fn reserved(&self, resource: usize, roster: &Roster) -> Reserved {
+        self.reserved_but(resource, usize::MAX, roster)
+    }
+
+    fn reserved_but(&self, resource: usize, but: usize, roster: &Roster) -> Reserved {
+        let others = self.parts.iter().enumerate();
+        others
+            .filter(|(index, _)| *index != but)
+            .fold(Reserved::default(), |sum, (_, part)| {
+                sum.plus(reserved(part, resource, roster))
+            })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What of an account is free for other gateways after a grant.
+struct Free {
+    reserved: Reserved,
+    level: Micro,
+}
 
-    #[test]
-    fn counters_that_no_traffic_explains_are_ignored_and_later_ones_count() {
-        let report = |demand_micro, denied_micro| CustomerReport {
-            demand_micro,
-            denied_micro,
-            ..CustomerReport::default()
-        };
-        let mut holding = Holding::default();
-        assert_eq!(holding.report(&report(1_000, 0)), 1_000);
-        assert_eq!(holding.report(&report(u64::MAX, 0)), 0);
-        assert_eq!(holding.report(&report(1_200, u64::MAX)), 0);
-        assert_eq!(holding.report(&report(1_500, 20)), 500);
-        assert_eq!(
-            (holding.reported.demand, holding.reported.denied),
-            (1_500, 20)
-        );
+// === impl Free ===
+
+impl Free {
+    fn of(limits: &Limits, central: &Central, others: Reserved, own: &PartHolding) -> Self {
+        let taken = others.plus(own.share.reserved(fleet::Presence::Live));
+        Self {
+            reserved: Reserved {
+                rate: limits.rate.minus(taken.rate),
+                cap: limits.burst.minus(taken.cap).at_least_zero(),
+            },
+            level: central.level(),
+        }
     }
+
+    /// Whether a share should be told something: to give up a part of it, or that there is more for it.
+    fn is_for(&self, share: &fleet::Share, target: &Target) -> bool {
+        let (has, should) = (share.terms(), target.terms);
+        let gives_up = should.rate < has.rate || should.cap < has.cap;
+        let is_rate = should.rate > has.rate && self.reserved.rate > forebay_core::Rate::ZERO;
+        let is_room = should.cap > has.cap && self.reserved.cap > Micro::ZERO;
+        let is_tokens = self.level > Micro::ZERO && share.content() < has.cap.min(should.cap);
+        gives_up || is_rate || is_room || is_tokens
+    }
+}
+
+/// Whether a share lacks a noticeable part of what it should have.
+fn is_short(share: &fleet::Share, target: &Target) -> bool {
+    let (has, should) = (share.terms(), target.terms);
+    has.rate < should.rate.share(9, 10) || has.cap < should.cap.share(9, 10)
 }

@@ -1,15 +1,23 @@
-//! The central truth about tokens: what each customer (and each pool) has, and what a gateway holds of it.
+//! The central truth about tokens: what each customer (and each pool) has, and what gateways hold of it.
 //!
-//! A token is in exactly one place: in the central bucket, or with the gateway that it was granted to. While a gateway holds
-//! the whole contract, the central bucket is empty and refills nothing, because the rate is granted as well. When the gateway's
-//! tenure ends, whatever it held counts as spent, and the central bucket refills from the moment at which it could no longer
-//! spend. Nothing here creates a token, whatever is lost, repeated or restarted.
+//! A token is in exactly one place: in the central bucket of its account, or in the part of the gateway that it was granted to. The
+//! accounting is `forebay_core::fleet`'s; how much should go where is a law's ([`forebay_sharing`]). When a gateway's session
+//! ends, whatever it held counts as spent, and refills here from the moment at which it could no longer spend. Nothing here
+//! creates a token, whatever is lost, repeated or restarted.
 
 mod account;
+mod counters;
+mod division;
+mod pace;
+mod part;
 mod record;
+mod roster;
 
-pub use account::{Account, Counters, Holding, Tenure};
+pub use account::{Account, Contract, Granted, Holding, News};
+pub use counters::Counters;
+pub use part::{Part, PartHolding, SessionNumber, StepDemand};
 pub use record::AccountRecord;
+pub use roster::{Roster, Seat, Standing};
 
 use forebay_wire::key::CustomerHash;
 

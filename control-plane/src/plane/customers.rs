@@ -4,11 +4,10 @@ use super::directory::Override;
 use super::state::State;
 use super::view::{CustomerView, view};
 use super::{Now, Plane};
-use crate::buckets::Account;
+use crate::buckets::{Account, Contract, Roster};
 use crate::error::ApiError;
 use crate::store::{Batch, StoreError, Table};
 use forebay_core::amount::Micro;
-use forebay_core::policy::Limits;
 use forebay_wire::key::{CustomerHash, MAX_KEY_BYTES};
 use forebay_wire::sync::BAN_FOREVER;
 use std::collections::BTreeSet;
@@ -66,7 +65,8 @@ impl Plane {
     /// When nothing is known of it.
     pub fn customer(&self, customer: CustomerHash) -> Result<CustomerView, ApiError> {
         let now = self.now();
-        view(&self.lock(), customer, now)
+        let state = self.lock();
+        view(&state, &self.roster(&state, now), customer, now)
     }
 
     /// Customers by hash, starting behind `after`: those of the policy and those that were ever seen.
@@ -90,9 +90,10 @@ impl Plane {
             .map(|(hash, _)| hash)
             .chain(strangers);
         let behind = hashes.filter(|hash| after.is_none_or(|after| *hash > after));
+        let roster = self.roster(&state, now);
         smallest(behind, limit)
             .into_iter()
-            .filter_map(|hash| view(&state, hash, now).ok())
+            .filter_map(|hash| view(&state, &roster, hash, now).ok())
             .collect()
     }
 
@@ -106,42 +107,91 @@ impl Plane {
         change: CustomerChange,
     ) -> Result<CustomerView, ApiError> {
         self.change(|state, batch, now| {
-            view(state, customer, now)?;
+            view(state, &self.roster(state, now), customer, now)?;
             match change {
                 CustomerChange::Credit { resource, micro } => {
                     let resource = resource_index(state, resource.as_deref())?;
-                    adjust(state, batch, customer, now, |position, _, _| {
-                        Micro::new(if position == resource { micro } else { 0 })
+                    self.adjust(state, batch, customer, now, |account, contract| {
+                        account.credit(contract, resource, Micro::new(micro));
                     })?;
                 }
                 CustomerChange::Reset => {
-                    // More than is missing: the bucket stops at its depth, wherever it stands by then.
-                    adjust(state, batch, customer, now, |_, limits, balance| {
-                        limits
-                            .burst
-                            .plus(Micro::ZERO.minus(balance).at_least_zero())
-                            .plus(limits.debt_limit)
+                    self.adjust(state, batch, customer, now, |account, contract| {
+                        for resource in 0..contract.limits.len() {
+                            account.refill(contract, resource);
+                        }
                     })?;
                 }
                 CustomerChange::Ban { until_unix_ms } => {
                     let until = Some(until_unix_ms.unwrap_or(BAN_FOREVER));
-                    say(state, batch, customer, |said| {
+                    say(state, batch, customer, now, |said| {
                         said.ban_until_unix_ms = until
                     })?;
                 }
-                CustomerChange::Unban => say(state, batch, customer, |said| {
+                CustomerChange::Unban => say(state, batch, customer, now, |said| {
                     said.ban_until_unix_ms = Some(0)
                 })?,
                 CustomerChange::Freeze => {
-                    say(state, batch, customer, |said| said.frozen = Some(true))?
+                    say(state, batch, customer, now, |said| said.frozen = Some(true))?
                 }
-                CustomerChange::Thaw => {
-                    say(state, batch, customer, |said| said.frozen = Some(false))?
-                }
+                CustomerChange::Thaw => say(state, batch, customer, now, |said| {
+                    said.frozen = Some(false)
+                })?,
             }
-            view(state, customer, now)
+            view(state, &self.roster(state, now), customer, now)
         })
         .await
+    }
+}
+
+impl Plane {
+    pub(super) fn roster(&self, state: &State, now: Now) -> Roster {
+        state.fleet.roster(self.settings.terms(), now.mono)
+    }
+
+    /// Changes the buckets of an account, and tells gateways about it.
+    fn adjust(
+        &self,
+        state: &mut State,
+        batch: &mut Batch,
+        customer: CustomerHash,
+        now: Now,
+        change: impl FnOnce(&mut Account, &Contract<'_>),
+    ) -> Result<(), ApiError> {
+        let unknown = || {
+            ApiError::not_found(
+                "no_such_customer",
+                "the customer has no contract",
+                "list it in the policy",
+            )
+            .at("key")
+        };
+        let limits = state.limits_of(customer).ok_or_else(unknown)?;
+        if state.is_stranger(customer) {
+            let message = "the customer is not in the policy: its bucket is the gateway's own and cannot be adjusted from here";
+            return Err(ApiError::conflict(
+                "not_in_policy",
+                message,
+                "list it in the policy first",
+            )
+            .at("key"));
+        }
+        let roster = self.roster(state, now);
+        let contract = Contract {
+            customer,
+            limits: &limits,
+            expected_per_s: &[],
+            roster: &roster,
+        };
+        let account = state
+            .account(customer, &limits, now.mono, 0)
+            .ok_or_else(unknown)?;
+        change(account, &contract);
+        for session in state.fleet.sessions_mut() {
+            session.pending.insert(customer);
+        }
+        state.save_account(batch, customer);
+        Ok(())
     }
 }
 
@@ -202,60 +252,11 @@ pub(super) fn resource_index(state: &State, name: Option<&str>) -> Result<usize,
     }
 }
 
-/// Adjusts each resource of an account by what `amount` says of (position, limits, balance at the gateway).
-fn adjust(
-    state: &mut State,
-    batch: &mut Batch,
-    customer: CustomerHash,
-    now: Now,
-    amount: impl Fn(usize, &Limits, Micro) -> Micro,
-) -> Result<(), ApiError> {
-    let unknown = || {
-        ApiError::not_found(
-            "no_such_customer",
-            "the customer has no contract",
-            "list it in the policy",
-        )
-        .at("key")
-    };
-    let limits = state.limits_of(customer).ok_or_else(unknown)?;
-    let tenure = state.tenure;
-    let is_other = state.directory.get(customer).is_none();
-    if is_other {
-        let message = "the customer is not in the policy: its bucket is the gateway's own and cannot be adjusted from here";
-        return Err(
-            ApiError::conflict("not_in_policy", message, "list it in the policy first").at("key"),
-        );
-    }
-    let newcomers_since = state.newcomers_since;
-    let account = state
-        .accounts
-        .entry(customer)
-        .or_insert_with(|| Account::new(&limits, now.mono, newcomers_since));
-    for (position, limits) in limits.iter().enumerate() {
-        let balance = account
-            .holdings
-            .get(position)
-            .map_or(Micro::ZERO, |holding| Micro::new(holding.balance));
-        account.adjust(
-            position,
-            amount(position, limits, balance),
-            limits,
-            tenure,
-            now.mono,
-        );
-    }
-    if let Some(session) = &mut state.session {
-        session.pending.insert(customer);
-    }
-    state.save_account(batch, customer);
-    Ok(())
-}
-
 fn say(
     state: &mut State,
     batch: &mut Batch,
     customer: CustomerHash,
+    now: Now,
     change: impl FnOnce(&mut Override),
 ) -> Result<(), ApiError> {
     let mut said = state.directory.override_of(customer);
@@ -272,7 +273,7 @@ fn say(
     })?;
     batch.put(Table::Overrides, customer.0, value);
     if state.directory.set_override(customer, said, unknown) {
-        state.begin_lives(batch, &[customer]);
+        state.begin_lives(batch, &[customer], now.mono);
     }
     Ok(())
 }

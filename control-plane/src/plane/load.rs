@@ -3,12 +3,13 @@
 use super::StartError;
 use super::clock::Now;
 use super::directory::{Directory, Override};
+use super::fleet::{Fleet, GatewayRecord};
 use super::models::ModelBook;
 use super::policies::{Policies, VersionInfo, VersionRecord};
-use super::session::{Session, SessionRecord};
-use super::state::{META_COVERAGE, META_SESSION, META_STEP_MS, Settings, State};
+use super::state::{META_COVERAGE, META_SESSIONS, META_STEP_MS, Settings, State};
 use super::sync::reports::is_set_back;
-use crate::buckets::{Account, AccountRecord, POOL_ACCOUNT, Tenure};
+use super::sync::usage::Finished;
+use crate::buckets::{Account, AccountRecord, POOL_ACCOUNT};
 use crate::history::{Coverage, Ring, step_at};
 use crate::keys::Keys;
 use crate::store::{Batch, Start, Store, StoreError, Table, open_epoch};
@@ -28,7 +29,7 @@ pub(super) fn load(
     let start = open_epoch(store)?;
     check_step_length(store, settings)?;
     let is_clean = !matches!(start, Start::Unclean { .. });
-    let (session, tenure) = load_session(store, now)?;
+    let fleet = load_fleet(store, now)?;
     let accounts = load_accounts(store, now, is_clean)?;
     let mut directory = Directory::new(now.unix_ms);
     store.visit(Table::Overrides, &mut |key, value| {
@@ -53,18 +54,15 @@ pub(super) fn load(
         accounts,
         others,
         others_dropped: 0,
-        session,
-        tenure,
+        fleet,
         newcomers_since: (!is_clean).then_some(now.mono),
         ring: Ring::new(settings.history_steps),
         coverage,
         step_now,
         active,
+        finished: Finished::default(),
         models: ModelBook::load(store)?,
         forecasts: HashMap::new(),
-        model_status: None,
-        gateway_version: String::new(),
-        policy_epoch_applied: 0,
         syncs: 0,
         syncs_refused: 0,
     };
@@ -101,34 +99,22 @@ fn check_step_length(store: &dyn Store, settings: &Settings) -> Result<(), Start
     }
 }
 
-/// A gateway of the last run may have been answered just before the end, so its times to live run from now.
-fn load_session(store: &dyn Store, now: Now) -> Result<(Option<Session>, Tenure), StoreError> {
-    let none = Tenure {
-        generation: 0,
-        ended_at: None,
-        previous_ended_at: now.mono,
-        incarnation_from: 0,
+fn load_fleet(store: &dyn Store, now: Now) -> Result<Fleet, StoreError> {
+    let newest = match store.get(Table::Meta, META_SESSIONS)? {
+        Some(bytes) => {
+            let bytes = bytes.as_slice().try_into();
+            u64::from_le_bytes(bytes.map_err(|error| damaged("number of sessions", &error))?)
+        }
+        None => 0,
     };
-    let Some(bytes) = store.get(Table::Meta, META_SESSION)? else {
-        return Ok((None, none));
-    };
-    let record =
-        SessionRecord::decode(bytes.as_slice()).map_err(|error| damaged("session", &error))?;
-    let tenure = Tenure {
-        generation: record.generation,
-        ended_at: record.ended.then_some(now.mono),
-        incarnation_from: record.incarnation_from,
-        ..none
-    };
-    let session = Session {
-        gateway_id: record.gateway_id,
-        incarnation: record.incarnation,
-        sequence: record.sequence,
-        retired: record.retired,
-        last_reply_at: now.mono,
-        ..Session::default()
-    };
-    Ok((Some(session), tenure))
+    let mut fleet = Fleet::from_number(newest);
+    store.visit(Table::Gateways, &mut |key, value| {
+        let id = std::str::from_utf8(key).map_err(|error| damaged("gateway", &error))?;
+        let record = GatewayRecord::decode(value).map_err(|error| damaged("gateway", &error))?;
+        fleet.restore(id.to_owned(), &record, now.mono);
+        Ok(())
+    })?;
+    Ok(fleet)
 }
 
 fn load_accounts(
@@ -198,7 +184,7 @@ fn open_step(
         account
             .holdings
             .iter()
-            .map(|holding| holding.step)
+            .map(|holding| holding.usage.step)
             .filter(|step| !is_set_back(*step, step_of_clock))
             .max()
             .unwrap_or(0)

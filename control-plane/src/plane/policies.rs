@@ -279,7 +279,8 @@ fn install(
         policy.unknown_contract(),
         keys,
     );
-    state.begin_lives(batch, &listed);
+    state.begin_lives(batch, &listed, now.mono);
+    state.count_others();
     state.policies.put_in_force(policy);
     state.policies.remember(info.clone());
     while state.policies.versions.len() > MAX_VERSIONS

@@ -1,22 +1,24 @@
 //! Everything that the control plane knows, and how it finds the limits of an account.
 
 use super::directory::Directory;
+use super::fleet::Fleet;
 use super::models::ModelBook;
 use super::policies::Policies;
-use super::session::Session;
-use crate::buckets::{Account, POOL_ACCOUNT, Tenure};
+use super::session::Terms;
+use super::sync::usage::Finished;
+use crate::buckets::{Account, POOL_ACCOUNT};
 use crate::history::{Coverage, Ring, Series};
 use crate::store::{Batch, Table};
 use forebay_core::amount::Rate;
 use forebay_core::policy::{ContractIndex, Limits};
 use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
-use forebay_wire::sync::{CustomerForecast, ModelStatus};
+use forebay_wire::sync::CustomerForecast;
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 
 /// Keys of single values in the store.
-pub(super) const META_SESSION: &[u8] = b"session";
+pub(super) const META_SESSIONS: &[u8] = b"sessions";
 pub(super) const META_COVERAGE: &[u8] = b"coverage";
 pub(super) const META_STEP_MS: &[u8] = b"step_ms";
 
@@ -50,10 +52,8 @@ pub struct State {
     pub others: usize,
     /// Reports that were dropped because there were too many such accounts.
     pub others_dropped: u64,
-    /// The gateway that was let in last.
-    pub session: Option<Session>,
-    /// Whether it still holds what it was granted.
-    pub tenure: Tenure,
+    /// The gateways.
+    pub fleet: Fleet,
     /// Since when an account that was never seen has been refilling; `None`: since ever, it starts full.
     pub newcomers_since: Option<TimeUs>,
     /// Usage history being written.
@@ -64,16 +64,12 @@ pub struct State {
     pub step_now: u64,
     /// Customers with demand in the running step.
     pub active: HashSet<CustomerHash>,
+    /// The step before, by gateway.
+    pub finished: Finished,
     /// Models and releases.
     pub models: ModelBook,
-    /// The newest forecast of each series, as the gateway made it.
+    /// The newest forecast of each series, whichever gateway made it.
     pub forecasts: HashMap<Series, CustomerForecast>,
-    /// What the gateway's forecaster said last.
-    pub model_status: Option<ModelStatus>,
-    /// Version of the gateway's plugin.
-    pub gateway_version: String,
-    /// Policy that is in force at the gateway.
-    pub policy_epoch_applied: u64,
     /// Syncs answered and refused since the start.
     pub syncs: u64,
     /// Syncs refused since the start.
@@ -81,12 +77,13 @@ pub struct State {
 }
 
 impl Settings {
-    /// How long a gateway may spend after our reply, in microseconds.
+    /// How long a gateway may work with what a reply granted.
     #[must_use]
-    pub fn hold_us(&self) -> u64 {
-        u64::from(self.lease_ttl_ms)
-            .saturating_add(u64::from(self.fallback_ttl_ms))
-            .saturating_mul(1_000)
+    pub fn terms(&self) -> Terms {
+        Terms {
+            lease_us: u64::from(self.lease_ttl_ms).saturating_mul(1_000),
+            fallback_us: u64::from(self.fallback_ttl_ms).saturating_mul(1_000),
+        }
     }
 }
 
@@ -97,9 +94,10 @@ impl State {
         let policy = self.policies.compiled()?;
         if customer == POOL_ACCOUNT {
             let pool = |resource: &forebay_core::policy::Resource| {
-                let rule = resource.pool.map(|pool| (pool.capacity, pool.depth));
-                rule.map_or(Limits::default(), |(capacity, depth)| {
-                    Limits::plain(capacity, depth)
+                resource.pool.map_or(Limits::default(), |pool| Limits {
+                    // A gateway that is cut off goes on with its part of the capacity.
+                    guarantee: pool.capacity,
+                    ..Limits::plain(pool.capacity, pool.depth)
                 })
             };
             return Some(policy.resources.iter().map(pool).collect());
@@ -115,16 +113,19 @@ impl State {
     fn limits_of_contract(&self, contract: ContractIndex) -> Option<Vec<Limits>> {
         let policy = self.policies.compiled()?;
         let row = policy.contract(contract)?;
-        Some(
-            row.limits
-                .iter()
-                .take(policy.resources.len())
-                .copied()
-                .collect(),
-        )
+        let limits = policy.resources.iter().zip(row.limits.iter());
+        let limits = limits.map(|(resource, limits)| Limits {
+            // Where there is no pool to compete for, all of the rate is as good as guaranteed.
+            guarantee: match resource.pool {
+                Some(_) => limits.guarantee,
+                None => limits.rate,
+            },
+            ..*limits
+        });
+        Some(limits.collect())
     }
 
-    /// The account of a customer in the present tenure, made if need be. `None` when it has no limits, or there are too many.
+    /// The account of a customer, made if need be. `None` when it is a stranger, and there are too many.
     pub fn account(
         &mut self,
         customer: CustomerHash,
@@ -132,7 +133,6 @@ impl State {
         now: TimeUs,
         max_other: usize,
     ) -> Option<&mut Account> {
-        let tenure = self.tenure;
         if !self.accounts.contains_key(&customer) {
             let is_other = customer != POOL_ACCOUNT && self.directory.get(customer).is_none();
             if is_other && self.others >= max_other {
@@ -149,19 +149,45 @@ impl State {
             self.accounts
                 .insert(customer, Account::new(limits, now, since));
         }
-        let account = self.accounts.get_mut(&customer)?;
-        account.enter(tenure);
-        Some(account)
+        self.accounts.get_mut(&customer)
     }
 
-    /// Customers whom the policy begins to list: what was moved to the gateway for them before does not come again.
-    pub fn begin_lives(&mut self, batch: &mut Batch, customers: &[CustomerHash]) {
+    /// What is expected of a customer in the whole fleet in the running step, by resource, in tokens per second: the forecast's upper
+    /// quantile, 0 where there is none.
+    #[must_use]
+    pub fn expected_per_s(&self, customer: CustomerHash, resources: usize) -> Vec<f64> {
+        let resources = (0..=u8::MAX).take(resources);
+        let expected = resources.map(|resource| {
+            let forecast = self.forecasts.get(&Series::new(customer, resource));
+            forecast.map_or(0.0, |forecast| f64::from(forecast.high_per_s))
+        });
+        expected.collect()
+    }
+
+    /// Whether the customer's buckets are the gateways' own, and nothing of them is here.
+    #[must_use]
+    pub fn is_stranger(&self, customer: CustomerHash) -> bool {
+        customer != POOL_ACCOUNT && self.directory.get(customer).is_none()
+    }
+
+    /// Customers whom the policy begins to list: what was moved to gateways for them before does not come again.
+    pub fn begin_lives(&mut self, batch: &mut Batch, customers: &[CustomerHash], now: TimeUs) {
+        let had_buckets = self
+            .policies
+            .compiled()
+            .is_some_and(|policy| policy.unknown_contract().is_some());
         for customer in customers {
             let account = self.accounts.get_mut(customer);
-            if account.is_some_and(Account::begin_life) {
+            if account.is_some_and(|account| account.begin_life(had_buckets, now)) {
                 self.save_account(batch, *customer);
             }
         }
+    }
+
+    /// Counts the accounts of strangers again: a policy has made some of them customers, or customers strangers.
+    pub fn count_others(&mut self) {
+        let others = self.accounts.keys().filter(|hash| self.is_stranger(**hash));
+        self.others = others.count();
     }
 
     /// Adds an account to a batch.
@@ -180,18 +206,23 @@ impl State {
         for customer in self.accounts.keys() {
             self.save_account(batch, *customer);
         }
-        self.save_session(batch);
+        let ids: Vec<String> = self.fleet.sessions().map(|(id, _)| id.to_owned()).collect();
+        for id in ids {
+            self.save_gateway(batch, &id);
+        }
     }
 
-    /// Adds session and tenure to a batch.
-    pub fn save_session(&self, batch: &mut Batch) {
-        if let Some(session) = &self.session {
-            batch.put(
-                Table::Meta,
-                META_SESSION,
-                session.to_record(self.tenure).encode_to_vec(),
-            );
+    /// Adds a gateway to a batch.
+    pub fn save_gateway(&self, batch: &mut Batch, id: &str) {
+        match self.fleet.to_record(id) {
+            Some(record) => batch.put(Table::Gateways, id.as_bytes(), record.encode_to_vec()),
+            None => batch.delete(Table::Gateways, id.as_bytes()),
         }
+        batch.put(
+            Table::Meta,
+            META_SESSIONS,
+            self.fleet.newest().to_le_bytes(),
+        );
     }
 
     /// Sum of the rates of all policy customers on a resource.

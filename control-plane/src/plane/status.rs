@@ -1,9 +1,11 @@
 //! What an operator sees at a glance.
 
-use super::Plane;
-use super::session::retire;
+use super::session::Session;
+use super::{Now, Plane};
+use crate::buckets::Standing;
 use crate::error::ApiError;
 use crate::store::Start;
+use forebay_core::fleet::Presence;
 use serde::{Deserialize, Serialize};
 
 /// The control plane at a glance.
@@ -35,9 +37,9 @@ pub struct StatusView {
     pub model_digest: String,
     /// True while customer keys are hashed under the development secret.
     pub development_key_secret: bool,
-    /// The gateway that was let in last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<GatewayView>,
+    /// The gateways that may spend what they were granted, by name.
+    #[serde(default)]
+    pub gateways: Vec<GatewayView>,
 }
 
 /// A gateway at a glance.
@@ -47,7 +49,7 @@ pub struct GatewayView {
     pub id: String,
     /// Its incarnation.
     pub incarnation: u64,
-    /// True while it may spend what it was granted.
+    /// True while its lease is live; then it works at the granted rates, otherwise at the fallback rates.
     pub live: bool,
     /// Milliseconds since its last sync, or since the server started.
     pub last_sync_ms_ago: u64,
@@ -77,23 +79,14 @@ impl Plane {
     pub fn status(&self) -> StatusView {
         let now = self.now();
         let state = self.lock();
-        let model = state.model_status.clone().unwrap_or_default();
-        let gateway = state.session.as_ref().map(|session| GatewayView {
-            id: session.gateway_id.clone(),
-            incarnation: session.incarnation,
-            live: state.tenure.ended_at.is_none()
-                && session.may_spend_until(self.settings.hold_us()) > now.mono,
-            last_sync_ms_ago: now.mono.since(session.last_reply_at) / 1_000,
-            version: state.gateway_version.clone(),
-            policy_version: state.policy_epoch_applied,
-            model_epoch: model.epoch,
-            model_state: format!("{:?}", model.state()).to_lowercase(),
-            model_message: model.message.chars().take(1_000).collect(),
-            series_by_network: model.series_by_network,
-            series_by_fallback: model.series_by_fallback,
-            pinball: u32::try_from(model.pinball_ppm).map_or(f64::INFINITY, f64::from) / 1e6,
-            coverage: f64::from(model.coverage_ppm) / 1e6,
+        let terms = self.settings.terms();
+        let gateways = state.fleet.sessions().filter_map(|(id, session)| {
+            match session.standing(terms, now.mono) {
+                Standing::Present(presence) => Some(gateway_view(id, session, presence, now)),
+                Standing::Ended(_) | Standing::Gone(_) => None,
+            }
         });
+        let gateways = gateways.collect();
         let release = state.models.active();
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -114,7 +107,7 @@ impl Plane {
             model_epoch: release.map_or(0, |release| release.epoch),
             model_digest: release.map_or(String::new(), |release| release.digest.clone()),
             development_key_secret: self.keys.is_development(),
-            gateway,
+            gateways,
         }
     }
 
@@ -124,24 +117,33 @@ impl Plane {
     /// When that gateway does not hold anything.
     pub async fn retire_gateway(&self, id: &str) -> Result<(), ApiError> {
         self.change(|state, batch, now| {
-            let tenure = &mut state.tenure;
-            let session = state
-                .session
-                .as_mut()
-                .filter(|session| session.gateway_id == id)
-                .ok_or_else(|| {
-                    let message = format!("gateway `{id}` holds nothing here");
-                    ApiError::not_found(
-                        "no_such_gateway",
-                        message,
-                        "`forebay status` shows the gateway that does",
-                    )
-                    .at("gateway_id")
-                })?;
-            retire(session, tenure, now.mono);
-            state.save_session(batch);
+            if !state.fleet.retire(id, now.mono) {
+                let message = format!("gateway `{id}` holds nothing here");
+                let hint = "`forebay status` shows the gateways that do";
+                return Err(ApiError::not_found("no_such_gateway", message, hint).at("gateway_id"));
+            }
+            state.save_gateway(batch, id);
             Ok(())
         })
         .await
+    }
+}
+
+fn gateway_view(id: &str, session: &Session, presence: Presence, now: Now) -> GatewayView {
+    let model = &session.model_status;
+    GatewayView {
+        id: id.to_owned(),
+        incarnation: session.incarnation,
+        live: presence == Presence::Live,
+        last_sync_ms_ago: now.mono.since(session.last_reply_at) / 1_000,
+        version: session.version.clone(),
+        policy_version: session.policy_epoch_applied,
+        model_epoch: model.epoch,
+        model_state: format!("{:?}", model.state()).to_lowercase(),
+        model_message: model.message.chars().take(1_000).collect(),
+        series_by_network: model.series_by_network,
+        series_by_fallback: model.series_by_fallback,
+        pinball: u32::try_from(model.pinball_ppm).map_or(f64::INFINITY, f64::from) / 1e6,
+        coverage: f64::from(model.coverage_ppm) / 1e6,
     }
 }

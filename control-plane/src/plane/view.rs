@@ -2,10 +2,9 @@
 
 use super::Now;
 use super::state::State;
-use crate::buckets::Account;
+use crate::buckets::{Account, Contract, Part, Roster};
 use crate::error::ApiError;
 use crate::history::Series;
-use forebay_core::policy::Limits;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::policy::Decimal;
 use forebay_wire::sync::FLAG_CONTENDED;
@@ -44,13 +43,13 @@ pub struct ResourceView {
     pub burst: f64,
     /// Tokens here.
     pub central_tokens: f64,
-    /// Tokens at the gateway when it last reported.
+    /// Tokens at the gateways when they last reported.
     pub gateway_tokens: f64,
-    /// Refill of its shadow bucket when the gateway last reported.
+    /// Refill of its shadow buckets when the gateways last reported.
     pub shadow_rate_per_s: f64,
-    /// Claims in its shadow bucket when the gateway last reported.
+    /// Claims in its shadow buckets when the gateways last reported.
     pub shadow_tokens: f64,
-    /// Depth of its shadow bucket when the gateway last reported.
+    /// Depth of its shadow buckets when the gateways last reported.
     pub shadow_depth: f64,
     /// Forecast of the gateway for the coming step: lower quantile. Absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,6 +77,7 @@ pub struct ResourceView {
 
 pub(super) fn view(
     state: &State,
+    roster: &Roster,
     customer: CustomerHash,
     now: Now,
 ) -> Result<CustomerView, ApiError> {
@@ -106,6 +106,12 @@ pub(super) fn view(
         state.directory.in_force(customer, member)
     });
     let resources = policy.resources.iter().zip(&limits).enumerate();
+    let contract_of = Contract {
+        customer,
+        limits: &limits,
+        expected_per_s: &[],
+        roster,
+    };
     Ok(CustomerView {
         hash: customer.to_string(),
         in_policy: member.is_some_and(|member| member.in_policy),
@@ -116,13 +122,14 @@ pub(super) fn view(
         frozen,
         exempt: member.is_some_and(|member| member.exempt),
         held_by_gateway: account.is_some_and(|account| {
-            account.granted
-                && account.generation == state.tenure.generation
-                && state.tenure.ended_at.is_none()
+            let parts = account.parts.iter();
+            parts
+                .filter(|part| roster.presence(part.session).is_some())
+                .any(Part::was_moved)
         }),
         resources: resources
-            .map(|(position, (resource, limits))| {
-                resource_view(state, customer, position, &resource.name, limits, now)
+            .map(|(position, (resource, _))| {
+                resource_view(state, &contract_of, position, &resource.name, now)
             })
             .collect(),
     })
@@ -130,24 +137,23 @@ pub(super) fn view(
 
 fn resource_view(
     state: &State,
-    customer: CustomerHash,
+    contract: &Contract<'_>,
     position: usize,
     name: &str,
-    limits: &Limits,
     now: Now,
 ) -> ResourceView {
+    let customer = contract.customer;
+    let limits = contract.limits.get(position).copied().unwrap_or_default();
     let fresh;
     let account = match state.accounts.get(&customer) {
         Some(account) => account,
         None => {
-            let mut every = vec![Limits::default(); position];
-            every.push(*limits);
-            fresh = Account::new(&every, now.mono, state.newcomers_since);
+            fresh = Account::new(contract.limits, now.mono, state.newcomers_since);
             &fresh
         }
     };
-    let holding = account.holdings.get(position).copied().unwrap_or_default();
-    let totals = holding.totals();
+    let held = Held::of(account, position, contract.roster);
+    let totals = account.totals(position);
     let forecast = u8::try_from(position)
         .ok()
         .and_then(|index| state.forecasts.get(&Series::new(customer, index)));
@@ -155,24 +161,49 @@ fn resource_view(
         resource: name.to_owned(),
         rate_per_s: unsigned(limits.rate.get()),
         burst: signed(limits.burst.get()),
-        central_tokens: signed(
-            account
-                .central_level(position, limits, state.tenure, now.mono)
-                .get(),
-        ),
-        gateway_tokens: signed(holding.balance),
-        shadow_rate_per_s: unsigned(holding.shadow_rate),
-        shadow_tokens: signed(holding.shadow.0),
-        shadow_depth: unsigned(holding.shadow.1),
+        central_tokens: signed(account.central_level(contract, position).get()),
+        gateway_tokens: signed(held.balance),
+        shadow_rate_per_s: unsigned(held.shadow_rate),
+        shadow_tokens: signed(held.shadow),
+        shadow_depth: unsigned(held.shadow_depth),
         forecast_low_per_s: forecast.map(|forecast| forecast.low_per_s),
         forecast_median_per_s: forecast.map(|forecast| forecast.median_per_s),
         forecast_high_per_s: forecast.map(|forecast| forecast.high_per_s),
         forecast_by_network: forecast.map(|forecast| forecast.by_network),
-        contended: holding.flags & FLAG_CONTENDED != 0,
+        contended: held.is_contended,
         demand: unsigned(totals.demand),
         admitted: unsigned(totals.admitted),
         denied: unsigned(totals.denied),
         deviation: unsigned(totals.deviation),
+    }
+}
+
+/// The sums over the gateways that are present.
+#[derive(Default)]
+struct Held {
+    balance: i64,
+    shadow_rate: u64,
+    shadow: i64,
+    shadow_depth: u64,
+    is_contended: bool,
+}
+
+// === impl Held ===
+
+impl Held {
+    fn of(account: &Account, resource: usize, roster: &Roster) -> Self {
+        let present = account
+            .parts
+            .iter()
+            .filter(|part| roster.presence(part.session).is_some());
+        let holdings = present.filter_map(|part| part.holdings.get(resource));
+        holdings.fold(Self::default(), |sum, holding| Self {
+            balance: sum.balance.saturating_add(holding.balance),
+            shadow_rate: sum.shadow_rate.saturating_add(holding.shadow_rate),
+            shadow: sum.shadow.saturating_add(holding.shadow.0),
+            shadow_depth: sum.shadow_depth.saturating_add(holding.shadow.1),
+            is_contended: sum.is_contended || holding.flags & FLAG_CONTENDED != 0,
+        })
     }
 }
 

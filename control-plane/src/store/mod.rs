@@ -18,12 +18,12 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// Version of the tables' layout and encodings.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// The tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
-    /// Single values: layout version, clean mark, counters, the session.
+    /// Single values: layout version, clean mark, counters.
     Meta,
     /// Policy version -> document.
     Policies,
@@ -39,6 +39,8 @@ pub enum Table {
     Models,
     /// Model epoch -> signed release.
     Releases,
+    /// Gateway's name -> its session, and the incarnations that may not come back.
+    Gateways,
 }
 
 /// Changes that become durable together or not at all.
@@ -143,7 +145,7 @@ pub enum StoreError {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Meta,
         Self::Policies,
         Self::Overrides,
@@ -152,6 +154,7 @@ impl Table {
         Self::ModelFiles,
         Self::Models,
         Self::Releases,
+        Self::Gateways,
     ];
 
     /// The name in the store.
@@ -166,6 +169,7 @@ impl Table {
             Self::ModelFiles => "model_files",
             Self::Models => "models",
             Self::Releases => "releases",
+            Self::Gateways => "gateways",
         }
     }
 }

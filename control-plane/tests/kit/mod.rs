@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod ledger_gateway;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -13,7 +15,9 @@ use forebay_control_plane::models::{Sandbox, SandboxLimits, SigningKeyFile};
 use forebay_control_plane::plane::{Clock, Plane, Settings};
 use forebay_control_plane::store::{MemoryStore, Store};
 use forebay_wire::key::{CustomerHash, KeySecret};
-use forebay_wire::sync::{CustomerReport, Grant, PROTOCOL, SyncReply, SyncRequest, WindowWish};
+use forebay_wire::sync::{
+    CustomerReport, FLAG_NOT_GRANTED, Grant, PROTOCOL, SyncReply, SyncRequest, WindowWish,
+};
 use http_body_util::BodyExt;
 use prost::Message;
 use serde_json::{Value, json};
@@ -222,6 +226,14 @@ impl Gateway {
         let customers = self.demand.iter().map(|(customer, demand)| {
             let (hash_high, hash_low) = customer.parts();
             let grant = self.grants.get(customer).copied().unwrap_or_default();
+            let moved = grant
+                .granted_cum_micro
+                .wrapping_add_signed(grant.adjust_cum_micro);
+            let flags = if self.grants.contains_key(customer) {
+                0
+            } else {
+                FLAG_NOT_GRANTED
+            };
             CustomerReport {
                 hash_high,
                 hash_low,
@@ -229,6 +241,9 @@ impl Gateway {
                 admitted_micro: *demand,
                 granted_seen_micro: grant.granted_cum_micro,
                 adjust_seen_micro: grant.adjust_cum_micro,
+                balance_micro: i64::try_from(moved.saturating_sub(*demand)).unwrap(),
+                reply_applied: self.reply_applied,
+                flags,
                 ..CustomerReport::default()
             }
         });

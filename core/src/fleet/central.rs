@@ -24,6 +24,17 @@ pub struct Central {
     depth: Micro,
 }
 
+/// A central bucket as it is kept on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CentralRecord {
+    /// Tokens in it; negative is debt.
+    pub level: Micro,
+    /// Refill.
+    pub rate: Rate,
+    /// Depth.
+    pub depth: Micro,
+}
+
 // === impl Central ===
 
 impl Central {
@@ -35,6 +46,27 @@ impl Central {
             at: now,
             rate: whole.rate,
             depth: whole.depth,
+        }
+    }
+
+    /// The form to be kept on disk.
+    #[must_use]
+    pub const fn to_record(&self) -> CentralRecord {
+        CentralRecord {
+            level: self.bucket.level,
+            rate: self.rate,
+            depth: self.depth,
+        }
+    }
+
+    /// The bucket of a record, which refills from `now` on.
+    #[must_use]
+    pub const fn from_record(record: &CentralRecord, now: TimeUs) -> Central {
+        Central {
+            bucket: Bucket::full(record.level),
+            at: now,
+            rate: record.rate,
+            depth: record.depth,
         }
     }
 
@@ -50,6 +82,16 @@ impl Central {
     pub fn keep(&mut self, whole: Whole, shares: Reserved) {
         self.rate = whole.rate.minus(shares.rate);
         self.depth = whole.depth.minus(shares.cap).at_least_zero();
+    }
+
+    /// Nothing flows in before `at`, which may lie ahead: for so long what a share held may still be spent.
+    pub fn pause_until(&mut self, at: TimeUs) {
+        self.at = self.at.max(at);
+    }
+
+    /// Takes all tokens out.
+    pub fn empty(&mut self) {
+        self.bucket.level = self.bucket.level.min(Micro::ZERO);
     }
 
     /// Puts tokens in, as far as there is room.

@@ -46,6 +46,25 @@ pub struct Share {
     seen_cum: u64,
 }
 
+/// A share as it is kept on disk. Whether the last change has arrived is not kept: it is told again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShareRecord {
+    /// What was offered last.
+    pub terms: GrantTerms,
+    /// The most that the gateway may be working with until that arrives.
+    pub earlier: GrantTerms,
+    /// Tokens moved to the gateway, less those that it returned.
+    pub granted_cum: u64,
+    /// Sum of the operator's adjustments.
+    pub adjust_cum: i64,
+    /// What of both went to earlier lives of the customer's entry.
+    pub base_cum: u64,
+    /// Tokens that the gateway held at its last report.
+    pub balance: Micro,
+    /// Tokens moved that it had seen by then.
+    pub seen_cum: u64,
+}
+
 // === impl Reserved ===
 
 impl Reserved {
@@ -113,6 +132,65 @@ impl Share {
             balance: report.balance,
             ..Share::default()
         }
+    }
+
+    /// Notes what the gateway holds beside anything that was granted: a bucket of its own, from before the customer was listed.
+    pub fn hold(&mut self, balance: Micro) {
+        self.balance = balance;
+    }
+
+    /// The customer is listed. The gateway may have dropped its entry since the last time and make a new one, or it may have heard
+    /// of neither change: what was moved up to here does not come a second time. Returns whether anything was.
+    pub fn begin_life(&mut self) -> bool {
+        let moved_cum = self.moved_cum();
+        moved_cum != std::mem::replace(&mut self.base_cum, moved_cum)
+    }
+
+    /// The gateway has dropped the customer, and all that it held with it. Only the sums go on.
+    pub fn clear(&mut self) {
+        let moved_cum = self.moved_cum();
+        *self = Share {
+            granted_cum: self.granted_cum,
+            adjust_cum: self.adjust_cum,
+            base_cum: moved_cum,
+            seen_cum: moved_cum,
+            ..Share::default()
+        };
+    }
+
+    /// The form to be kept on disk.
+    #[must_use]
+    pub const fn to_record(&self) -> ShareRecord {
+        ShareRecord {
+            terms: self.terms,
+            earlier: self.earlier,
+            granted_cum: self.granted_cum,
+            adjust_cum: self.adjust_cum,
+            base_cum: self.base_cum,
+            balance: self.balance,
+            seen_cum: self.seen_cum,
+        }
+    }
+
+    /// The share of a record; it must be told again.
+    #[must_use]
+    pub const fn from_record(record: &ShareRecord) -> Share {
+        Share {
+            terms: record.terms,
+            earlier: record.earlier,
+            offered_in: UNSENT,
+            granted_cum: record.granted_cum,
+            adjust_cum: record.adjust_cum,
+            base_cum: record.base_cum,
+            balance: record.balance,
+            seen_cum: record.seen_cum,
+        }
+    }
+
+    /// What was offered last.
+    #[must_use]
+    pub const fn terms(&self) -> GrantTerms {
+        self.terms
     }
 
     /// Takes in a report. Returns the tokens that the gateway gave back.

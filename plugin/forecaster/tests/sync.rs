@@ -205,8 +205,8 @@ fn a_refusal_is_logged_with_its_reason_and_backed_off() {
     let sent = next_sync(&world, &mut forecaster);
     let (_, mut reply) = reply_to(&sent);
     reply.error = Some(SyncError {
-        code: SyncErrorCode::AnotherGatewayLive.into(),
-        message: "gateway gw-0 holds the contract".to_owned(),
+        code: SyncErrorCode::TooManyGateways.into(),
+        message: "1024 gateways are present".to_owned(),
     });
     forecaster.on_http_response(
         sent.call,
@@ -219,7 +219,7 @@ fn a_refusal_is_logged_with_its_reason_and_backed_off() {
         world
             .log()
             .iter()
-            .any(|line| line.contains("gw-0 holds the contract")),
+            .any(|line| line.contains("1024 gateways are present")),
         "{:?}",
         world.log()
     );

@@ -81,8 +81,8 @@ pub enum SyncErrorCode {
     None = 0,
     /// The message cannot be understood.
     Malformed = 1,
-    /// Another gateway id is live and holds the whole contract.
-    AnotherGatewayLive = 2,
+    /// There are more gateways than the server serves.
+    TooManyGateways = 2,
     /// A newer incarnation of this gateway has reported: this one must stop.
     StaleIncarnation = 3,
     /// An older batch than one already counted.
@@ -95,8 +95,6 @@ pub enum SyncErrorCode {
     StoreUnavailable = 7,
     /// The version of the protocol is not spoken here.
     ProtocolVersion = 8,
-    /// There are more gateways than the server serves.
-    TooManyGateways = 9,
 }
 
 /// One part of a policy on its way to a gateway.

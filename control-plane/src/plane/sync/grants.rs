@@ -1,109 +1,201 @@
-//! What a reply grants: everything that is free here, to the one gateway there is.
+//! What a reply grants: its part of each account that was touched, and of the pools.
 //!
-//! A grant is told until the gateway is known to have it: `pending` holds who is to be told, `inflight` who was told in the
-//! newest reply.
+//! A grant is told until the gateway is known to have it: `pending` holds who is to be told, `inflight` who was told in the newest
+//! reply. An account is divided when a gateway reports about it or is to be told; for gateways whose parts should change then
+//! it is `due` at their next sync.
 
 use super::super::Plane;
-use super::super::clock::Now;
 use super::super::state::State;
-use crate::buckets::{Account, POOL_ACCOUNT};
-use crate::keys::Dialect;
+use super::Caller;
+use crate::buckets::{Contract, Granted, POOL_ACCOUNT, Part};
 use forebay_core::policy::Limits;
 use forebay_wire::key::CustomerHash;
-use forebay_wire::sync::{Grant, PoolGrant, SyncReply, SyncRequest};
+use forebay_wire::sync::{Grant, PoolGrant, SyncReply};
 use std::collections::BTreeSet;
 
 /// Grants in one reply: about 250 kB on the wire.
 const MAX_GRANTS: usize = 4_096;
 
+/// When a gateway should sync again that has to confirm what it gives up, or waits for what others give up.
+const SOON_MS: u32 = 50;
+
 impl Plane {
-    /// Grants make sense to a gateway only when it has the policy that their indexes mean.
+    /// Grants make sense to a gateway only when it has the policy that their indexes mean. `touched` are those whom it has
+    /// reported about.
     pub(super) fn add_grants(
         &self,
         state: &mut State,
-        request: &SyncRequest,
-        dialect: Dialect,
-        now: Now,
+        caller: &Caller<'_>,
+        touched: BTreeSet<CustomerHash>,
         reply: &mut SyncReply,
         changed: &mut BTreeSet<CustomerHash>,
     ) {
         let epoch = state.policies.active_epoch();
-        if request.policy_epoch_applied != epoch {
-            return;
-        }
-        let Some(session) = &mut state.session else {
+        let id = caller.request.gateway_id.as_str();
+        let Some(session) = state.fleet.session_mut(id) else {
             return;
         };
-        if session.granted_epoch != epoch {
-            session.granted_epoch = epoch;
-            session
-                .pending
-                .extend(state.directory.iter().map(|(hash, _)| hash));
+        if caller.request.policy_epoch_applied != epoch {
+            // Without grants it cannot be told what it may do.
+            if session.lapsed.is_some() {
+                reply.lease_ttl_ms = 0;
+            }
+            return;
+        }
+        let is_new_epoch = session.granted_epoch != epoch;
+        session.granted_epoch = epoch;
+        reply.report_all = session.report_all_until.is_some();
+        if is_new_epoch {
+            {
+                let State {
+                    directory, fleet, ..
+                } = state;
+                if let Some(session) = fleet.session_mut(id) {
+                    session
+                        .pending
+                        .extend(directory.iter().map(|(hash, _)| hash));
+                }
+            }
             // The gateway has installed the whole list, so it has dropped whoever is not on it.
-            changed.extend(take_back_from_dropped(state, now));
+            changed.extend(take_back_from_dropped(state, caller));
         }
-        let Some(session) = &mut state.session else {
-            return;
+        let mut is_soon = false;
+        let (mut pending, mut due) = match state.fleet.session_mut(id) {
+            Some(session) => (
+                std::mem::take(&mut session.pending),
+                std::mem::take(&mut session.due),
+            ),
+            None => return,
         };
+        due.extend(touched);
         let mut told = Vec::new();
         while told.len() < MAX_GRANTS
-            && let Some(customer) = session.pending.pop_first()
+            && let Some(customer) = pending.pop_first()
         {
-            told.push(customer);
+            due.remove(&customer);
+            is_soon |= self.grant_to(state, caller, customer, true, reply, changed, &mut told);
         }
-        for customer in &told {
-            // It left the policy while it waited: the gateway has no entry that could take a grant.
-            if state.directory.get(*customer).is_none() {
-                continue;
-            }
-            let Some(limits) = state.limits_of(*customer) else {
-                continue;
-            };
-            let (hash_high, hash_low) = state.directory.spoken(*customer, dialect).parts();
-            let Some(account) = state.account(
-                *customer,
-                &limits,
-                now.mono,
-                self.settings.max_other_customers,
-            ) else {
-                continue;
-            };
-            if account.grant(&limits, now.mono) {
-                changed.insert(*customer);
-            }
-            reply
-                .grants
-                .extend(grants_of(account, &limits).map(|grant| Grant {
-                    hash_high,
-                    hash_low,
-                    ..grant
-                }));
+        while told.len() < MAX_GRANTS
+            && let Some(customer) = due.pop_first()
+        {
+            is_soon |= self.grant_to(state, caller, customer, false, reply, changed, &mut told);
         }
-        if let Some(session) = &mut state.session {
+        is_soon |= !pending.is_empty() || !due.is_empty();
+        if let Some(session) = state.fleet.session_mut(id) {
+            session.pending.append(&mut pending);
+            session.due.append(&mut due);
             session.inflight = told;
         }
-        self.grant_pools(state, now, reply, changed);
+        is_soon |= self.grant_pools(state, caller, reply, changed);
+        if let Some(session) = state.fleet.session_mut(id)
+            && !session.may_lease()
+        {
+            reply.lease_ttl_ms = 0;
+        }
+        if is_soon {
+            reply.sync_interval_ms = reply.sync_interval_ms.min(SOON_MS);
+        }
+    }
+
+    /// Divides the account of a customer and grants the caller its part. Returns whether the caller should sync again soon.
+    fn grant_to(
+        &self,
+        state: &mut State,
+        caller: &Caller<'_>,
+        customer: CustomerHash,
+        must_tell: bool,
+        reply: &mut SyncReply,
+        changed: &mut BTreeSet<CustomerHash>,
+        told: &mut Vec<CustomerHash>,
+    ) -> bool {
+        // It left the policy while it waited: the gateway has no entry that could take a grant.
+        if state.is_stranger(customer) {
+            return false;
+        }
+        let Some(limits) = state.limits_of(customer) else {
+            return false;
+        };
+        let is_adopted = state
+            .fleet
+            .numbered(caller.session)
+            .is_some_and(|session| session.is_adopted);
+        let expected_per_s = state.expected_per_s(customer, limits.len());
+        let (hash_high, hash_low) = state.directory.spoken(customer, caller.dialect).parts();
+        let Some(account) = state.account(
+            customer,
+            &limits,
+            caller.now.mono,
+            self.settings.max_other_customers,
+        ) else {
+            return false;
+        };
+        // What it was moved is not known before it has reported it.
+        if is_adopted && account.part(caller.session).is_none_or(Part::is_unknown) {
+            return false;
+        }
+        let contract = Contract {
+            customer,
+            limits: &limits,
+            expected_per_s: &expected_per_s,
+            roster: caller.roster,
+        };
+        let granted = account.grant(&contract, caller.session, caller.request.sequence);
+        let is_told = must_tell || granted.is_changed;
+        if is_told {
+            account.told(caller.session, caller.request.sequence);
+            told.push(customer);
+            changed.insert(customer);
+            let grants = account.part(caller.session).into_iter().flat_map(grants_of);
+            reply.grants.extend(grants.map(|grant| Grant {
+                hash_high,
+                hash_low,
+                ..grant
+            }));
+        }
+        tell_others(state, customer, &granted);
+        granted.is_waiting || granted.is_giving_up
     }
 
     fn grant_pools(
         &self,
         state: &mut State,
-        now: Now,
+        caller: &Caller<'_>,
         reply: &mut SyncReply,
         changed: &mut BTreeSet<CustomerHash>,
-    ) {
+    ) -> bool {
         let Some(limits) = state.limits_of(POOL_ACCOUNT) else {
-            return;
+            return false;
         };
-        let Some(account) = state.account(POOL_ACCOUNT, &limits, now.mono, 0) else {
-            return;
+        let is_adopted = state
+            .fleet
+            .numbered(caller.session)
+            .is_some_and(|session| session.is_adopted);
+        let Some(account) = state.account(POOL_ACCOUNT, &limits, caller.now.mono, 0) else {
+            return false;
         };
-        if account.grant(&limits, now.mono) {
+        if is_adopted && account.part(caller.session).is_none_or(Part::is_unknown) {
+            return false;
+        }
+        let contract = Contract {
+            customer: POOL_ACCOUNT,
+            limits: &limits,
+            expected_per_s: &[],
+            roster: caller.roster,
+        };
+        let granted = account.grant(&contract, caller.session, caller.request.sequence);
+        // Pools are told with each reply.
+        account.told(caller.session, caller.request.sequence);
+        if granted.is_changed {
             changed.insert(POOL_ACCOUNT);
         }
+        let grants = account.part(caller.session).into_iter().flat_map(grants_of);
         // A resource without a pool has no capacity and gets no grant.
-        let grants = grants_of(account, &limits).filter(|grant| grant.local_cap_micro > 0);
+        let has_pool = |grant: &Grant| {
+            let limits = limits.get(grant.resource as usize);
+            limits.is_some_and(|limits| *limits != Limits::default())
+        };
         reply.pools = grants
+            .filter(has_pool)
             .map(|grant| PoolGrant {
                 resource: grant.resource,
                 granted_cum_micro: grant.granted_cum_micro,
@@ -112,47 +204,57 @@ impl Plane {
                 fallback_rate_micro_per_s: grant.fallback_rate_micro_per_s,
             })
             .collect();
+        granted.is_waiting || granted.is_giving_up
     }
 }
 
-fn take_back_from_dropped(state: &mut State, now: Now) -> Vec<CustomerHash> {
-    let State {
-        accounts,
-        directory,
-        tenure,
-        ..
-    } = state;
-    let dropped = accounts
-        .iter_mut()
-        .filter(|(customer, account)| {
-            **customer != POOL_ACCOUNT
-                && account.generation == tenure.generation
-                && directory.get(**customer).is_none()
-        })
-        .filter_map(|(customer, account)| account.take_back(now.mono).then_some(*customer));
-    dropped.collect()
+/// For those whose parts should change the account is due with their next sync.
+fn tell_others(state: &mut State, customer: CustomerHash, granted: &Granted) {
+    for other in &granted.others {
+        if let Some(session) = state.fleet.numbered(*other) {
+            session.due.insert(customer);
+        }
+    }
 }
 
-/// The standing grants of an account: the whole contract, and the same as fallback, because nobody else can be given any of it
-/// before the fallback has ended.
-fn grants_of<'a>(
-    account: &'a Account,
-    limits: &'a [Limits],
-) -> impl Iterator<Item = Grant> + use<'a> {
-    account
-        .holdings
+fn take_back_from_dropped(state: &mut State, caller: &Caller<'_>) -> Vec<CustomerHash> {
+    let dropped: Vec<CustomerHash> = state
+        .accounts
         .iter()
-        .zip(limits)
+        .filter(|(customer, account)| {
+            state.is_stranger(**customer) && account.part(caller.session).is_some()
+        })
+        .map(|(customer, _)| *customer)
+        .collect();
+    dropped
+        .into_iter()
+        .filter(|customer| {
+            let limits = state.limits_of(*customer).unwrap_or_default();
+            state
+                .accounts
+                .get_mut(customer)
+                .is_some_and(|account| account.take_back(&limits, caller.session, caller.roster))
+        })
+        .collect()
+}
+
+/// The standing grants of a part.
+fn grants_of(part: &Part) -> impl Iterator<Item = Grant> {
+    part.holdings
+        .iter()
         .zip(0_u32..)
-        .map(|((holding, limits), resource)| Grant {
-            hash_high: 0,
-            hash_low: 0,
-            resource,
-            granted_cum_micro: holding.granted_cum,
-            adjust_cum_micro: holding.adjust_cum,
-            base_cum_micro: holding.base_cum,
-            rate_micro_per_s: limits.rate.get(),
-            local_cap_micro: limits.burst.get().unsigned_abs(),
-            fallback_rate_micro_per_s: limits.rate.get(),
+        .map(|(holding, resource)| {
+            let grant = holding.share.to_grant();
+            Grant {
+                hash_high: 0,
+                hash_low: 0,
+                resource,
+                granted_cum_micro: grant.granted_cum,
+                adjust_cum_micro: grant.adjust_cum,
+                base_cum_micro: grant.base_cum,
+                rate_micro_per_s: grant.terms.rate.get(),
+                local_cap_micro: grant.terms.cap.get().unsigned_abs(),
+                fallback_rate_micro_per_s: grant.terms.fallback_rate.get(),
+            }
         })
 }

@@ -5,17 +5,23 @@
 
 mod grants;
 pub(super) mod reports;
+pub(super) mod usage;
 mod windows;
 
 use super::Plane;
 use super::clock::Now;
-use super::session::{self, Admission, Refusal};
+use super::fleet::{Admission, Refusal};
 use super::state::State;
+use crate::buckets::{POOL_ACCOUNT, Roster, SessionNumber};
 use crate::error::ApiError;
 use crate::keys::Dialect;
 use crate::store::{Batch, StoreError};
+use forebay_core::time::TimeUs;
+use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{PROTOCOL, SyncError, SyncErrorCode, SyncReply, SyncRequest};
 use reports::{is_lump, take_forecasts, take_reports};
+
+use std::collections::BTreeSet;
 
 /// A reply, and the HTTP status that goes with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +30,23 @@ pub struct SyncAnswer {
     pub status: u16,
     /// The reply; its `error` is set if the request was refused.
     pub reply: SyncReply,
+}
+
+/// Who is being answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller<'a> {
+    /// The request.
+    pub request: &'a SyncRequest,
+    /// How it names customers.
+    pub dialect: Dialect,
+    /// The session that it belongs to.
+    pub session: SessionNumber,
+    /// When that session synced before.
+    pub synced_at: TimeUs,
+    /// Who is there.
+    pub roster: &'a Roster,
+    /// The present.
+    pub now: Now,
 }
 
 impl Plane {
@@ -85,39 +108,66 @@ impl Plane {
                 error,
             });
         }
-        let hold_us = self.settings.hold_us();
-        let admission = session::admit(
-            &mut state.session,
-            &mut state.tenure,
-            request,
-            hold_us,
-            now.mono,
-        )?;
-        if admission == Admission::Begins {
-            tracing::info!(gateway = %request.gateway_id, incarnation = request.incarnation, "a gateway begins to hold the contract");
+        let id = request.gateway_id.as_str();
+        let terms = self.settings.terms();
+        for ended in state.fleet.expire(terms, now.mono) {
+            tracing::info!(gateway = %ended, "a gateway was silent for so long that what it held is taken back");
+            state.save_gateway(batch, &ended);
         }
+        let admission = state.fleet.admit(request, terms, now.mono)?;
         state.syncs = state.syncs.saturating_add(1);
-        state.policy_epoch_applied = request.policy_epoch_applied;
-        state.gateway_version = request.version.chars().take(64).collect();
-        if let Some(status) = &request.model_status {
-            state.model_status = Some(status.clone());
+        if admission == Admission::Begins {
+            tracing::info!(gateway = %id, incarnation = request.incarnation, "a gateway begins to take part");
         }
+        let (number, synced_at, lost) = {
+            let Some(session) = state.fleet.session_mut(id) else {
+                return Err(unavailable(StoreError::Stopped));
+            };
+            session.policy_epoch_applied = request.policy_epoch_applied;
+            session.version = request.version.chars().take(64).collect();
+            if let Some(status) = &request.model_status {
+                session.model_status = status.clone();
+            }
+            let lost = session.hear(request.reply_applied);
+            session.sequence = request.sequence;
+            (session.number, session.last_reply_at, lost)
+        };
         take_forecasts(state, request, dialect);
         state
             .advance_history(&*self.store, batch, &self.settings, now)
             .map_err(unavailable)?;
         let in_history = !is_lump(state, request, admission, &self.settings, now);
-        let mut changed = take_reports(state, request, dialect, &self.settings, now, in_history);
-        let mut reply = self.reply(state, request, dialect, now);
-        self.add_grants(state, request, dialect, now, &mut reply, &mut changed);
-        for customer in changed {
-            state.save_account(batch, customer);
+        let mut changed = BTreeSet::new();
+        for customer in lost {
+            if let Some(account) = state.accounts.get_mut(&customer) {
+                account.lost(number);
+            }
         }
-        if let Some(session) = &mut state.session {
+        if admission == Admission::Lapsed {
+            changed.extend(lower(state, number));
+        }
+        // From here on its lease counts as live again: what it may be working with has been lowered to what it has in any case.
+        if let Some(session) = state.fleet.session_mut(id) {
             session.last_reply_at = now.mono;
             session.syncs = session.syncs.saturating_add(1);
         }
-        state.save_session(batch);
+        let roster = state.fleet.roster(terms, now.mono);
+        let caller = Caller {
+            request,
+            dialect,
+            session: number,
+            synced_at,
+            roster: &roster,
+            now,
+        };
+        let touched = take_reports(state, &caller, &self.settings, in_history, &mut changed);
+        let mut reply = self.reply(state, request, dialect, now);
+        self.add_grants(state, &caller, touched, &mut reply, &mut changed);
+        usage::add_step_usage(state, &caller, &mut reply);
+        for customer in changed {
+            state.save_account(batch, customer);
+        }
+        state.save_gateway(batch, id);
         Ok((reply, dialect))
     }
 
@@ -175,6 +225,21 @@ impl Plane {
             ..SyncReply::default()
         }
     }
+}
+
+/// A gateway is back after its lease: all of its rates go down to the fallback rates, and it must be told so.
+fn lower(state: &mut State, number: SessionNumber) -> Vec<CustomerHash> {
+    let lowered: Vec<CustomerHash> = state
+        .accounts
+        .iter_mut()
+        .filter_map(|(customer, account)| account.lapse(number).then_some(*customer))
+        .collect();
+    if let Some(session) = state.fleet.numbered(number) {
+        // Pools are told with each reply.
+        let customers = lowered.iter().filter(|hash| **hash != POOL_ACCOUNT);
+        session.pending.extend(customers.copied());
+    }
+    lowered
 }
 
 fn unavailable(error: StoreError) -> Refusal {

@@ -1,9 +1,12 @@
 //! What a request reports: counters into accounts, demand into the running step of the usage history.
 
 use super::super::clock::Now;
-use super::super::session::{Admission, Session};
+use super::super::fleet::Admission;
+use super::super::session::Session;
 use super::super::state::{META_COVERAGE, Settings, State};
-use crate::buckets::{Holding, POOL_ACCOUNT};
+use super::Caller;
+use super::usage::{Finished, FinishedUsage};
+use crate::buckets::{Contract, POOL_ACCOUNT};
 use crate::history::{Series, step_at};
 use crate::keys::Dialect;
 use crate::store::{Batch, Store, StoreError, Table};
@@ -32,31 +35,39 @@ pub(super) fn is_lump(
     let is_late =
         |session: &Session| session.syncs == 0 || now.mono.since(session.last_reply_at) > step_us;
     match admission {
-        Admission::Continues => state.session.as_ref().is_some_and(is_late),
+        Admission::Continues | Admission::Lapsed => state
+            .fleet
+            .session(&request.gateway_id)
+            .is_some_and(is_late),
         // It has counted since its first sync, which somebody else answered, or we before its session ended.
         Admission::Begins => request.sequence > 1,
     }
 }
 
-/// Takes the reports in; returns whose accounts changed.
+/// Takes the reports in; returns who is reported about. Those whose accounts changed are added to `changed`.
 pub(super) fn take_reports(
     state: &mut State,
-    request: &SyncRequest,
-    dialect: Dialect,
+    caller: &Caller<'_>,
     settings: &Settings,
-    now: Now,
     in_history: bool,
+    changed: &mut BTreeSet<CustomerHash>,
 ) -> BTreeSet<CustomerHash> {
-    let mut changed = BTreeSet::new();
+    let request = caller.request;
+    let mut touched = BTreeSet::new();
+    let mut asked = Vec::new();
     for report in &request.customers {
         let customer = state.directory.filed(
             CustomerHash::from_parts(report.hash_high, report.hash_low),
-            dialect,
+            caller.dialect,
         );
-        if customer != POOL_ACCOUNT
-            && take_report(state, customer, report, settings, now, in_history)
-        {
-            changed.insert(customer);
+        if customer == POOL_ACCOUNT {
+            continue;
+        }
+        if let Some(new_demand) = take_report(
+            state, customer, report, caller, settings, in_history, changed,
+        ) {
+            touched.insert(customer);
+            add(&mut asked, report.resource, new_demand);
         }
     }
     for pool in &request.pools {
@@ -65,13 +76,43 @@ pub(super) fn take_reports(
             demand_micro: pool.drawn_micro,
             admitted_micro: pool.drawn_micro,
             balance_micro: pool.balance_micro,
+            granted_seen_micro: pool.granted_seen_micro,
+            reply_applied: pool.reply_applied,
             ..CustomerReport::default()
         };
-        if take_report(state, POOL_ACCOUNT, &report, settings, now, false) {
-            changed.insert(POOL_ACCOUNT);
+        take_report(
+            state,
+            POOL_ACCOUNT,
+            &report,
+            caller,
+            settings,
+            false,
+            changed,
+        );
+    }
+    // Requests that the pool denied draw nothing from it: what it is asked for is what its customers ask for.
+    if let Some(account) = state.accounts.get_mut(&POOL_ACCOUNT) {
+        for (resource, asked) in asked.iter().enumerate() {
+            account.asked(
+                caller.session,
+                resource,
+                *asked,
+                caller.synced_at,
+                caller.now.mono,
+            );
         }
     }
-    changed
+    touched
+}
+
+fn add(asked: &mut Vec<u64>, resource: u32, demand: u64) {
+    let resource = resource as usize;
+    if asked.len() <= resource {
+        asked.resize(resource.saturating_add(1), 0);
+    }
+    if let Some(sum) = asked.get_mut(resource) {
+        *sum = sum.saturating_add(demand);
+    }
 }
 
 /// Forecasts are kept for customers that have an account, so their number is bounded as well.
@@ -93,57 +134,58 @@ pub(super) fn take_forecasts(state: &mut State, request: &SyncRequest, dialect: 
     }
 }
 
+/// Takes in a report. Returns what it adds to the demand on the pool, in micro-tokens; `None` if nothing is known of such a customer.
 fn take_report(
     state: &mut State,
     customer: CustomerHash,
     report: &CustomerReport,
+    caller: &Caller<'_>,
     settings: &Settings,
-    now: Now,
     in_history: bool,
-) -> bool {
-    let Some(limits) = state.limits_of(customer) else {
-        return false;
-    };
+    changed: &mut BTreeSet<CustomerHash>,
+) -> Option<u64> {
+    let limits = state.limits_of(customer)?;
+    let rate = limits.get(report.resource as usize)?.rate;
     let step_now = state.step_now;
-    let is_other = customer != POOL_ACCOUNT && state.directory.get(customer).is_none();
-    let Some(account) = state.account(customer, &limits, now.mono, settings.max_other_customers)
-    else {
-        return false;
+    let is_listed = !state.is_stranger(customer);
+    let account = state.account(
+        customer,
+        &limits,
+        caller.now.mono,
+        settings.max_other_customers,
+    )?;
+    let contract = Contract {
+        customer,
+        limits: &limits,
+        expected_per_s: &[],
+        roster: caller.roster,
     };
-    // The bucket of a customer outside the policy is the gateway's own: nothing of it is here, even if the policy lists it later.
-    account.granted |= is_other;
-    let Some(holding) = account.holdings.get_mut(report.resource as usize) else {
-        return false;
-    };
-    let before = *holding;
-    let demand = holding.report(report);
-    let demand = if in_history { demand } else { 0 };
-    if demand > 0 {
-        holding.step_demand = if holding.step == step_now {
-            holding.step_demand.saturating_add(demand)
-        } else {
-            demand
-        };
-        holding.step = step_now;
-    }
-    // A ledger may keep one sum of grants and adjustments, so only the sums are compared.
-    let behind = holding.moved_cum()
-        != report
-            .granted_seen_micro
-            .wrapping_add_signed(report.adjust_seen_micro);
-    let is_changed = before != *holding;
-    if demand > 0 {
+    let news = account.report(
+        &contract,
+        caller.session,
+        report,
+        caller.synced_at,
+        is_listed,
+    );
+    if in_history && news.demand > 0 {
+        let resource = report.resource as usize;
+        account.count(caller.session, resource, step_now, news.demand);
         state.active.insert(customer);
     }
     // The gateway has not applied what it was sent: send it again.
-    if behind
-        && !is_other
+    if news.is_behind
         && customer != POOL_ACCOUNT
-        && let Some(session) = &mut state.session
+        && let Some(session) = state.fleet.numbered(caller.session)
     {
         session.pending.insert(customer);
     }
-    is_changed
+    if news.is_changed {
+        changed.insert(customer);
+    }
+    // More than its contract a customer is not admitted, however much it asks for.
+    let window_us = caller.now.mono.since(caller.synced_at);
+    let (most, _) = rate.over(window_us, 0);
+    Some(news.demand.min(most.get().unsigned_abs()))
 }
 
 impl State {
@@ -162,17 +204,31 @@ impl State {
         let step = step_at(now.unix_ms, settings.step_ms);
         if step > self.step_now {
             let finished = self.step_now;
+            self.finished = Finished {
+                step: finished,
+                usage: Vec::new(),
+            };
             for customer in std::mem::take(&mut self.active) {
                 let Some(account) = self.accounts.get(&customer) else {
                     continue;
                 };
                 for (resource, holding) in account.holdings.iter().enumerate() {
-                    if holding.step == finished && holding.step_demand > 0 {
-                        let series =
-                            Series::new(customer, u8::try_from(resource).unwrap_or(u8::MAX));
-                        self.ring
-                            .set(store, batch, series, finished, tokens(holding))?;
+                    let demand = holding.usage.of(finished);
+                    if demand == 0 {
+                        continue;
                     }
+                    let series = Series::new(customer, u8::try_from(resource).unwrap_or(u8::MAX));
+                    self.ring
+                        .set(store, batch, series, finished, tokens(demand))?;
+                    let by_session = account.parts.iter().filter_map(|part| {
+                        let demand = part.holdings.get(resource)?.usage.of(finished);
+                        (demand > 0).then_some((part.session, demand))
+                    });
+                    self.finished.usage.push(FinishedUsage {
+                        customer,
+                        resource,
+                        by_session: by_session.collect(),
+                    });
                 }
             }
             self.step_now = step;
@@ -196,6 +252,6 @@ impl State {
 }
 
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // a forecast needs no more than a float has
-fn tokens(holding: &Holding) -> f32 {
-    (holding.step_demand as f64 / 1e6) as f32
+pub(super) fn tokens(micro: u64) -> f32 {
+    (micro as f64 / 1e6) as f32
 }

@@ -154,7 +154,7 @@ fn status_error(status: u16) -> ReplyError {
     let hint = match status {
         401 | 403 => ": FOREBAY_GATEWAY_TOKEN is not what the control plane expects",
         404 => ": the cluster does not lead to a control plane",
-        409 => ": another gateway holds the contract",
+        409 => ": something between here and the control plane refused it",
         _ => "",
     };
     ReplyError::Status { status, hint }

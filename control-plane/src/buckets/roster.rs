@@ -1,0 +1,173 @@
+//! Which sessions may be working with what they were granted: all that an account has to know of the fleet.
+
+use super::part::SessionNumber;
+use forebay_core::fleet::Presence;
+use forebay_core::time::TimeUs;
+use forebay_wire::key::CustomerHash;
+
+/// How a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may spend.
+    Present(Presence),
+    /// It can spend nothing any more, since then, but its gateway may come back with the sums that it has.
+    Ended(TimeUs),
+    /// The same, and it cannot come back.
+    Gone(TimeUs),
+}
+
+/// A session in the roster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Its number.
+    pub session: SessionNumber,
+    /// How it stands.
+    pub standing: Standing,
+    /// When it synced last.
+    pub synced_at: TimeUs,
+    /// A number made of the gateway's name.
+    pub name_hash: u64,
+}
+
+/// All sessions that are present, may come back, or have gone lately, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    seats: Vec<Seat>,
+    live: usize,
+    now: TimeUs,
+}
+
+// === impl Roster ===
+
+impl Roster {
+    /// A roster of the sessions at `now`.
+    #[must_use]
+    pub fn new(mut seats: Vec<Seat>, now: TimeUs) -> Self {
+        seats.sort_unstable_by_key(|seat| seat.session);
+        let live = seats.iter().filter(|seat| seat.is_live()).count();
+        Self { seats, live, now }
+    }
+
+    /// The moment.
+    #[must_use]
+    pub const fn now(&self) -> TimeUs {
+        self.now
+    }
+
+    /// How many leases are live.
+    #[must_use]
+    pub const fn live(&self) -> usize {
+        self.live
+    }
+
+    /// One that the roster has no seat of has gone long ago.
+    #[must_use]
+    pub fn seat(&self, session: SessionNumber) -> Option<&Seat> {
+        let found = self
+            .seats
+            .binary_search_by_key(&session, |seat| seat.session);
+        found.ok().and_then(|index| self.seats.get(index))
+    }
+
+    /// Whether the session may be working with what it was granted, and with how much of it.
+    #[must_use]
+    pub fn presence(&self, session: SessionNumber) -> Option<Presence> {
+        match self.seat(session)?.standing {
+            Standing::Present(presence) => Some(presence),
+            Standing::Ended(_) | Standing::Gone(_) => None,
+        }
+    }
+
+    /// Since when the session can spend nothing: not before now, for all that is known, if the roster has forgotten it.
+    #[must_use]
+    pub fn ended_at(&self, session: SessionNumber) -> TimeUs {
+        match self.seat(session).map(|seat| seat.standing) {
+            Some(Standing::Ended(at) | Standing::Gone(at)) => at,
+            Some(Standing::Present(_)) | None => self.now,
+        }
+    }
+
+    /// Whether the session's gateway may come back with the sums that it has.
+    #[must_use]
+    pub fn may_return(&self, session: SessionNumber) -> bool {
+        let seat = self.seat(session);
+        seat.is_some_and(|seat| !matches!(seat.standing, Standing::Gone(_)))
+    }
+
+    /// Whether a session is among the `homes` live ones that a customer is at home with: highest random weight (Thaler and Ravishankar,
+    /// 1998), so that a gateway that comes or goes changes nothing between the others.
+    #[must_use]
+    pub fn is_home(&self, customer: CustomerHash, session: SessionNumber, homes: usize) -> bool {
+        if homes >= self.live {
+            return true;
+        }
+        let weight = |seat: &Seat| mix(seat.name_hash ^ customer.parts().1);
+        let Some(own) = self.seat(session).map(|seat| (weight(seat), seat.session)) else {
+            return false;
+        };
+        let heavier = self
+            .seats
+            .iter()
+            .filter(|seat| seat.is_live() && (weight(seat), seat.session) > own);
+        heavier.count() < homes
+    }
+}
+
+// === impl Seat ===
+
+impl Seat {
+    fn is_live(&self) -> bool {
+        self.standing == Standing::Present(Presence::Live)
+    }
+}
+
+/// The finalizer of `SplitMix64`: each bit of the result depends on each bit of `value`.
+const fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roster(numbers: impl Iterator<Item = u64>) -> Roster {
+        let seats = numbers.map(|session| Seat {
+            session,
+            standing: Standing::Present(Presence::Live),
+            synced_at: TimeUs(0),
+            name_hash: mix(session),
+        });
+        Roster::new(seats.collect(), TimeUs(1))
+    }
+
+    fn homes(roster: &Roster, customer: CustomerHash) -> Vec<u64> {
+        let seats = roster.seats.iter().map(|seat| seat.session);
+        seats
+            .filter(|session| roster.is_home(customer, *session, 2))
+            .collect()
+    }
+
+    #[test]
+    fn a_customer_has_as_many_homes_as_it_should_and_they_stay_when_another_gateway_goes() {
+        let all = roster(1..=10);
+        let without_ten = roster(1..=9);
+        let mut used = [0_u32; 11];
+        for low in 0..1_000 {
+            let customer = CustomerHash::from_parts(7, low);
+            let before = homes(&all, customer);
+            assert_eq!(before.len(), 2);
+            for session in &before {
+                used[usize::try_from(*session).unwrap()] += 1;
+            }
+            if !before.contains(&10) {
+                assert_eq!(homes(&without_ten, customer), before);
+            }
+        }
+        assert!(
+            used[1..].iter().all(|count| (120..280).contains(count)),
+            "{used:?}"
+        );
+    }
+}

@@ -209,6 +209,16 @@ fn an_evicted_customer_never_comes_back_to_a_free_refill() {
     gateway.advance(3_000_000);
     let again = admitted(&mut gateway, 0, 0);
     assert!((2..=3).contains(&again), "3 s at 1/s, not {again}");
+    gateway.give_back_all();
+    let entry = gateway.entry(0);
+    assert_eq!(
+        (
+            entry.counted_since,
+            entry.holdings.at(FIRST).admitted_cum / 1_000_000
+        ),
+        (gateway.now, again as u64),
+        "a reader sees that the counters began anew"
+    );
 }
 
 #[test]

@@ -17,8 +17,8 @@ use forebay_core::resource::ResourceIndex;
 use crate::accuracy::Accuracy;
 use crate::host::{Cas, Host, Metric};
 use crate::inference::Inference;
-use crate::ledger::Ledger;
-use crate::series::{Series, SeriesKey, SeriesTable, SlotId};
+use crate::ledger::{Ledger, PageNumber};
+use crate::series::{Counters, Series, SeriesKey, SeriesTable, SlotId};
 use crate::shadow::ShadowWriter;
 use crate::sync::{Outbox, Windows};
 
@@ -174,6 +174,13 @@ impl Scan {
         ) else {
             return false;
         };
+        let is_of_others = ledger
+            .state()
+            .is_some_and(|state| PageNumber::at(&state.layout, place).region == Region::Other);
+        if is_of_others {
+            self.entries
+                .retain(|entry| !ledger.is_listed(host, &entry.customer));
+        }
         if seen != Some(look.cas) {
             finds.outbox.mark(place);
             if let Some(number) = self.seen.get_mut(index) {
@@ -219,11 +226,23 @@ fn observe(
                 None
             }
         });
-        let Some(series) = slot.and_then(|slot| finds.table.get_mut(slot)) else {
+        let Some(slot) = slot else { continue };
+        let is_moved = finds.table.refile(slot, place);
+        let Some(series) = finds.table.get_mut(slot) else {
             continue;
         };
         series.contract = entry.contract;
-        let grown_micro = series.observe(demand_cum, holding.deviation_cum);
+        let observed = series.observe(&Counters {
+            since_us: entry.counted_since.0,
+            demand_cum,
+            deviation_cum: holding.deviation_cum,
+        });
+        if is_moved || observed.is_other_entry {
+            // The claim that was written is in an entry that nobody draws from any more.
+            series.claim.written = false;
+            finds.writer.mark(place);
+        }
+        let grown_micro = observed.deviation_grown;
         // Only a forecast can be deviated from; without one every request is unforeseen.
         if grown_micro >= DEVIATION_MICRO_LEAST
             && series.forecast().is_some()

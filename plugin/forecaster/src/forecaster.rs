@@ -449,7 +449,7 @@ impl<H: Host> Forecaster<H> {
                     {
                         self.host.increment(Metric::ForecastsNetwork, 1);
                     }
-                    if self.control_plane.is_some() && fresh.len() < table.len() {
+                    if self.control_plane.is_some() {
                         fresh.push(slot);
                     }
                 }

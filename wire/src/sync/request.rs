@@ -54,7 +54,8 @@ pub struct SyncRequest {
     /// `SyncReply.sequence` of the newest reply that was applied; 0 before the first. Grants of a reply that was lost are sent again.
     #[prost(uint64, tag = "17")]
     pub reply_applied: u64,
-    /// Forecasts made since the last answered sync, as many as fit. For the operator's eyes: no grant depends on them.
+    /// Forecasts that were not shown yet, those that have waited longest, as many as fit. For the operator's eyes: no grant depends on
+    /// them.
     #[prost(message, repeated, tag = "18")]
     pub forecasts: Vec<CustomerForecast>,
 }

@@ -90,10 +90,12 @@ fn entry(seed: u64) -> Entry {
     let mut entry = Entry {
         customer: CustomerHash(core::array::from_fn(|_| number() as u8)),
         at: TimeUs(number()),
+        counted_since: TimeUs(number()),
         contract: ContractIndex(number() as u16),
         flags: EntryFlags {
             in_policy: seed.is_multiple_of(2),
             predicted: seed.is_multiple_of(3),
+            granted: seed as u8 % 16,
             ..EntryFlags::default()
         },
         deviations: Deviations(number() as u8),

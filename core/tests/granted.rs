@@ -1,5 +1,4 @@
-//! What was granted is somewhere: in the bucket, in a worker's chunk, spent, or given back. Nothing refills here, so that the sum of
-//! what was moved must agree with the rest at any time.
+//! What was granted, and nothing else, is in the bucket, in a worker's chunk, spent, or given back.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -10,16 +9,19 @@
 
 mod gateway;
 
+use forebay_core::draw::Conditions;
 use forebay_core::grant::{Grant, GrantTerms};
 use forebay_core::lease::Lease;
+use forebay_core::ledger::Mode;
 use forebay_core::policy::{Limits, Tier};
-use forebay_core::{Micro, Rate, TimeUs};
-use gateway::{FIRST, Gateway, Rival, contract, cost, policy, tokens};
+use forebay_core::{Micro, Policy, Rate, TimeUs, Verdict};
+use gateway::{FIRST, Gateway, Rival, admitted, contract, cost, per_s, policy, tokens};
 use proptest::prelude::*;
 
 const WORKERS: usize = 2;
 const DEPTH: i64 = 60;
 
+/// What happens to a customer and a pool without any refill, so that the sum of what was moved must agree with the rest at any time.
 #[derive(Clone, Debug)]
 enum Step {
     /// The sum of all grants changes by so much, and the depth becomes `cap`.
@@ -55,10 +57,10 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let worker = 0..WORKERS;
-    let grant = || (-10..30_i64, 0..DEPTH);
+    let change = || (-10..30_i64, 0..DEPTH);
     prop_oneof![
-        3 => grant().prop_map(|(change, cap)| Step::Grant { change, cap }),
-        2 => grant().prop_map(|(change, cap)| Step::GrantPool { change, cap }),
+        3 => change().prop_map(|(change, cap)| Step::Grant { change, cap }),
+        2 => change().prop_map(|(change, cap)| Step::GrantPool { change, cap }),
         5 => (worker.clone(), 0..6_i64, prop::collection::vec(prop::option::of(1..4_i64), 0..3))
             .prop_map(|(worker, tokens, rivals)| Step::Request { worker, tokens, rivals }),
         5 => (worker.clone(), 1..40_u32, 0..2_000_u64)
@@ -105,7 +107,7 @@ impl Run {
         match *step {
             Step::Grant { change, cap } => {
                 self.granted = self.granted.wrapping_add_signed(change * 1_000_000);
-                let grant = grant(self.granted, cap);
+                let grant = sum(self.granted, cap);
                 let (policy, now) = (gateway.policy.clone(), gateway.now);
                 let lease = gateway.ledger.state().lease;
                 gateway.edit(0, |entry| {
@@ -114,7 +116,7 @@ impl Run {
             }
             Step::GrantPool { change, cap } => {
                 self.granted_pool = self.granted_pool.wrapping_add_signed(change * 1_000_000);
-                let grant = grant(self.granted_pool, cap);
+                let grant = sum(self.granted_pool, cap);
                 let conditions = gateway.conditions();
                 gateway
                     .ledger
@@ -190,7 +192,7 @@ impl Run {
     }
 }
 
-fn grant(granted_cum: u64, cap: i64) -> Grant {
+fn sum(granted_cum: u64, cap: i64) -> Grant {
     Grant {
         terms: GrantTerms {
             cap: tokens(cap),
@@ -212,4 +214,226 @@ proptest! {
             run.check();
         }
     }
+}
+
+fn plain(rate: u64, burst: i64) -> Policy {
+    policy(
+        &[None],
+        vec![contract(
+            "gold",
+            Tier::One,
+            &[Limits::plain(per_s(rate), tokens(burst))],
+        )],
+    )
+}
+
+fn granted(rate: u64, burst: i64) -> Gateway {
+    let mut gateway = Gateway::new(plain(rate, burst), 1, &[0]);
+    let (now, until) = (gateway.now, gateway.now.plus_us(5_000_000));
+    let lease = Lease::Granted {
+        from: now,
+        until,
+        fallback_until: until.plus_us(10_000_000),
+        void_before: TimeUs(0),
+    };
+    gateway
+        .ledger
+        .edit_state(&mut gateway.data, |state| state.lease = lease)
+        .unwrap();
+    gateway
+}
+
+fn grant(gateway: &mut Gateway, grant: Grant) {
+    let (policy, now, lease) = (
+        gateway.policy.clone(),
+        gateway.now,
+        gateway.ledger.state().lease,
+    );
+    gateway.edit(0, |entry| {
+        entry.apply_grant(FIRST, &grant, &policy, &lease, now)
+    });
+}
+
+#[test]
+fn with_a_control_plane_a_customer_holds_what_was_granted_and_nothing_else() {
+    let mut gateway = granted(10, 50);
+    assert_eq!(gateway.ledger.state().mode(), Mode::Granted);
+    assert_eq!(admitted(&mut gateway, 0, 0), 0);
+    let terms = GrantTerms {
+        rate: per_s(5),
+        cap: tokens(20),
+        fallback_rate: per_s(1),
+    };
+    let first = Grant {
+        terms,
+        granted_cum: 8_000_000,
+        ..Grant::default()
+    };
+    grant(&mut gateway, first);
+    grant(&mut gateway, first);
+    gateway.restart(0);
+    assert_eq!(
+        admitted(&mut gateway, 0, 0),
+        8,
+        "the repeated grant moved nothing"
+    );
+    gateway.advance(1_000_000);
+    assert_eq!(admitted(&mut gateway, 0, 0), 5);
+    // 4 s of the lease are left, then the fallback rate flows for 10 s, then nothing.
+    gateway.advance(4_000_000);
+    assert_eq!(admitted(&mut gateway, 0, 0), 20);
+    gateway.advance(9_000_000);
+    assert_eq!(admitted(&mut gateway, 0, 0), 9);
+    // What is left when the fallback ends has been counted as spent by the control plane.
+    gateway.advance(1_000_000);
+    assert_eq!(admitted(&mut gateway, 0, 0), 0);
+    let verdict = gateway.request(0, 0, &cost(1)).unwrap();
+    assert!(
+        matches!(verdict, Verdict::Denied(denial) if denial.retry_at == TimeUs::NEVER),
+        "{verdict:?}"
+    );
+}
+
+#[test]
+fn an_operators_credit_moves_once_and_never_above_the_cap() {
+    let mut gateway = granted(10, 50);
+    let terms = GrantTerms {
+        rate: Rate::ZERO,
+        cap: tokens(20),
+        fallback_rate: Rate::ZERO,
+    };
+    grant(
+        &mut gateway,
+        Grant {
+            terms,
+            granted_cum: 5_000_000,
+            ..Grant::default()
+        },
+    );
+    let credited = Grant {
+        terms,
+        granted_cum: 5_000_000,
+        adjust_cum: 100_000_000,
+        ..Grant::default()
+    };
+    for _ in 0..3 {
+        grant(&mut gateway, credited);
+    }
+    assert_eq!(
+        gateway.entry(0).holdings.at(FIRST).moved_cum,
+        20_000_000,
+        "what did not fit has gone back"
+    );
+    assert_eq!(admitted(&mut gateway, 0, 0), 20);
+    // Long enough for the spent chunk to be forgotten.
+    gateway.advance(4_500_000);
+    let taken_back = Grant {
+        granted_cum: 5_000_000_u64.wrapping_sub(85_000_000),
+        ..credited
+    };
+    grant(&mut gateway, taken_back);
+    assert_eq!(
+        admitted(&mut gateway, 0, 0),
+        0,
+        "what the control plane has taken back is not here too"
+    );
+}
+
+#[test]
+fn what_a_lowered_depth_has_no_room_for_goes_back_and_chunks_stay_out() {
+    let mut gateway = granted(0, 50);
+    let sum = Grant {
+        terms: GrantTerms {
+            cap: tokens(50),
+            ..GrantTerms::default()
+        },
+        granted_cum: 40_000_000,
+        ..Grant::default()
+    };
+    grant(&mut gateway, sum);
+    gateway.edit(0, |entry| {
+        let holding = entry.holdings.at_mut(FIRST);
+        holding.contract.take(tokens(16));
+        holding.outstanding.lend(tokens(16));
+    });
+    let lower = Grant {
+        terms: GrantTerms {
+            cap: tokens(10),
+            ..GrantTerms::default()
+        },
+        ..sum
+    };
+    grant(&mut gateway, lower);
+    let holding = *gateway.entry(0).holdings.at(FIRST);
+    assert_eq!(
+        (holding.contract.level, holding.moved_cum),
+        (Micro::ZERO, 16_000_000),
+        "the chunk fills the depth and more, and what lay beside it has gone back"
+    );
+}
+
+#[test]
+fn an_entry_that_gave_everything_back_is_not_taken_for_a_new_one() {
+    let mut gateway = granted(5, 50);
+    let with = |rate, cap, granted_cum| Grant {
+        terms: GrantTerms {
+            rate: per_s(rate),
+            cap: tokens(cap),
+            fallback_rate: Rate::ZERO,
+        },
+        granted_cum,
+        base_cum: 5_000_000,
+        ..Grant::default()
+    };
+    grant(&mut gateway, with(5, 50, 5_000_000));
+    gateway.advance(1_000_000);
+    grant(&mut gateway, with(0, 0, 5_000_000));
+    assert_eq!(
+        gateway.entry(0).holdings.at(FIRST).moved_cum,
+        0,
+        "what has flowed goes back like what was moved"
+    );
+    grant(&mut gateway, with(0, 50, 3_000_000));
+    assert_eq!(
+        gateway.entry(0).holdings.at(FIRST).contract.level,
+        tokens(3)
+    );
+}
+
+#[test]
+fn a_pool_of_the_gateways_own_has_nothing_to_give_back() {
+    let limits = Limits::plain(per_s(10), tokens(50));
+    let rows = vec![contract("gold", Tier::One, &[limits])];
+    let mut gateway = Gateway::new(policy(&[Some(100)], rows), 1, &[0]);
+    let conditions = Conditions {
+        lease: Lease::Granted {
+            from: gateway.now,
+            until: gateway.now.plus_us(5_000_000),
+            fallback_until: gateway.now.plus_us(5_000_000),
+            void_before: TimeUs(0),
+        },
+        ..gateway.conditions()
+    };
+    let mut pools = gateway.pools();
+    assert_eq!(pools.pools.at(FIRST).bucket.level, tokens(100));
+    let grant = Grant {
+        terms: GrantTerms {
+            cap: tokens(40),
+            ..GrantTerms::default()
+        },
+        granted_cum: 30_000_000,
+        ..Grant::default()
+    };
+    pools.apply_grant(
+        FIRST,
+        &grant,
+        conditions.policy,
+        &conditions.lease,
+        gateway.now,
+    );
+    let pool = pools.pools.at(FIRST);
+    assert_eq!(
+        (pool.bucket.level, pool.moved_cum),
+        (tokens(30), 30_000_000)
+    );
 }

@@ -10,15 +10,16 @@
 mod gateway;
 
 use forebay_core::draw::Conditions;
-use forebay_core::grant::{Grant, GrantTerms};
 use forebay_core::lease::Lease;
-use forebay_core::ledger::{LedgerSize, Mode, PolicyCustomer, Region, STATE_KEY};
+use forebay_core::ledger::{LedgerSize, PolicyCustomer, Region, STATE_KEY};
 use forebay_core::limits::{CHUNK_LIFE_US, MAX_OTHER_PAGE_ENTRIES};
 use forebay_core::policy::{ContractIndex, Limits, Tier, Unknown};
 use forebay_core::{
     Chunk, CoreError, Ledger, Micro, PerResource, Policy, Rate, Reason, TimeUs, Verdict,
 };
-use gateway::{FIRST, Gateway, Rival, START, contract, cost, customer, per_s, policy, tokens};
+use gateway::{
+    FIRST, Gateway, Rival, START, admitted, contract, cost, customer, per_s, policy, tokens,
+};
 
 fn plain(rate: u64, burst: i64) -> Policy {
     policy(
@@ -36,19 +37,6 @@ fn open_to_strangers(rate: u64, burst: i64) -> Policy {
         unknown: Unknown::DefaultContract(ContractIndex(0)),
         ..plain(rate, burst)
     }
-}
-
-/// Requests of one token until the first denial.
-fn admitted(gateway: &mut Gateway, worker: usize, number: u64) -> i64 {
-    let mut count = 0;
-    while gateway
-        .request(worker, number, &cost(1))
-        .unwrap()
-        .is_admitted()
-    {
-        count += 1;
-    }
-    count
 }
 
 fn denial(verdict: Verdict) -> forebay_core::Denial {
@@ -209,6 +197,16 @@ fn an_evicted_customer_never_comes_back_to_a_free_refill() {
     gateway.advance(3_000_000);
     let again = admitted(&mut gateway, 0, 0);
     assert!((2..=3).contains(&again), "3 s at 1/s, not {again}");
+    gateway.give_back_all();
+    let entry = gateway.entry(0);
+    assert_eq!(
+        (
+            entry.counted_since,
+            entry.holdings.at(FIRST).admitted_cum / 1_000_000
+        ),
+        (gateway.now, again as u64),
+        "a reader sees that the counters began anew"
+    );
 }
 
 #[test]
@@ -504,150 +502,6 @@ fn too_many_rivals_are_an_error_and_not_an_endless_loop() {
     ));
 }
 
-fn granted(rate: u64, burst: i64) -> Gateway {
-    let mut gateway = Gateway::new(plain(rate, burst), 1, &[0]);
-    let (now, until) = (gateway.now, gateway.now.plus_us(5_000_000));
-    let lease = Lease::Granted {
-        from: now,
-        until,
-        fallback_until: until.plus_us(10_000_000),
-        void_before: TimeUs(0),
-    };
-    gateway
-        .ledger
-        .edit_state(&mut gateway.data, |state| state.lease = lease)
-        .unwrap();
-    gateway
-}
-
-fn grant(gateway: &mut Gateway, grant: Grant) {
-    let (policy, now, lease) = (
-        gateway.policy.clone(),
-        gateway.now,
-        gateway.ledger.state().lease,
-    );
-    gateway.edit(0, |entry| {
-        entry.apply_grant(FIRST, &grant, &policy, &lease, now)
-    });
-}
-
-#[test]
-fn with_a_control_plane_a_customer_holds_what_was_granted_and_nothing_else() {
-    let mut gateway = granted(10, 50);
-    assert_eq!(gateway.ledger.state().mode(), Mode::Granted);
-    assert_eq!(admitted(&mut gateway, 0, 0), 0);
-    let terms = GrantTerms {
-        rate: per_s(5),
-        cap: tokens(20),
-        fallback_rate: per_s(1),
-    };
-    let first = Grant {
-        terms,
-        granted_cum: 8_000_000,
-        ..Grant::default()
-    };
-    grant(&mut gateway, first);
-    grant(&mut gateway, first);
-    gateway.restart(0);
-    assert_eq!(
-        admitted(&mut gateway, 0, 0),
-        8,
-        "the repeated grant moved nothing"
-    );
-    gateway.advance(1_000_000);
-    assert_eq!(admitted(&mut gateway, 0, 0), 5);
-    // 4 s of the lease are left, then the fallback rate flows for 10 s, then nothing.
-    gateway.advance(4_000_000);
-    assert_eq!(admitted(&mut gateway, 0, 0), 20);
-    gateway.advance(9_000_000);
-    assert_eq!(admitted(&mut gateway, 0, 0), 9);
-    // What is left when the fallback ends has been counted as spent by the control plane.
-    gateway.advance(1_000_000);
-    assert_eq!(admitted(&mut gateway, 0, 0), 0);
-    assert_eq!(
-        denial(gateway.request(0, 0, &cost(1)).unwrap()).retry_at,
-        TimeUs::NEVER
-    );
-}
-
-#[test]
-fn an_operators_credit_moves_once_and_never_above_the_cap() {
-    let mut gateway = granted(10, 50);
-    let terms = GrantTerms {
-        rate: Rate::ZERO,
-        cap: tokens(20),
-        fallback_rate: Rate::ZERO,
-    };
-    grant(
-        &mut gateway,
-        Grant {
-            terms,
-            granted_cum: 5_000_000,
-            ..Grant::default()
-        },
-    );
-    let credited = Grant {
-        terms,
-        granted_cum: 5_000_000,
-        adjust_cum: 100_000_000,
-        ..Grant::default()
-    };
-    for _ in 0..3 {
-        grant(&mut gateway, credited);
-    }
-    assert_eq!(
-        gateway.entry(0).holdings.at(FIRST).moved_cum,
-        20_000_000,
-        "what did not fit has gone back"
-    );
-    assert_eq!(admitted(&mut gateway, 0, 0), 20);
-    // Long enough for the spent chunk to be forgotten.
-    gateway.advance(4_500_000);
-    let taken_back = Grant {
-        granted_cum: 5_000_000_u64.wrapping_sub(85_000_000),
-        ..credited
-    };
-    grant(&mut gateway, taken_back);
-    assert_eq!(
-        admitted(&mut gateway, 0, 0),
-        0,
-        "what the control plane has taken back is not here too"
-    );
-}
-
-#[test]
-fn what_a_lowered_depth_has_no_room_for_goes_back_and_chunks_stay_out() {
-    let mut gateway = granted(0, 50);
-    let sum = Grant {
-        terms: GrantTerms {
-            cap: tokens(50),
-            ..GrantTerms::default()
-        },
-        granted_cum: 40_000_000,
-        ..Grant::default()
-    };
-    grant(&mut gateway, sum);
-    gateway.edit(0, |entry| {
-        let holding = entry.holdings.at_mut(FIRST);
-        holding.contract.take(tokens(16));
-        holding.outstanding.lend(tokens(16));
-    });
-    let lower = Grant {
-        terms: GrantTerms {
-            cap: tokens(10),
-            ..GrantTerms::default()
-        },
-        ..sum
-    };
-    grant(&mut gateway, lower);
-    let holding = *gateway.entry(0).holdings.at(FIRST);
-    assert_eq!(
-        (holding.contract.level, holding.moved_cum),
-        (Micro::ZERO, 16_000_000),
-        "the chunk fills the depth and more, and what lay beside it has gone back"
-    );
-}
-
 #[test]
 fn a_lap_of_the_scan_leaves_newcomers_protected_whose_pages_it_has_passed() {
     let guaranteed = Limits {
@@ -689,72 +543,6 @@ fn a_lap_of_the_scan_leaves_newcomers_protected_whose_pages_it_has_passed() {
     assert_eq!(
         gateway.pools().pools.at(FIRST).credit.bucket.level,
         tokens(20)
-    );
-}
-
-#[test]
-fn an_entry_that_gave_everything_back_is_not_taken_for_a_new_one() {
-    let mut gateway = granted(5, 50);
-    let with = |rate, cap, granted_cum| Grant {
-        terms: GrantTerms {
-            rate: per_s(rate),
-            cap: tokens(cap),
-            fallback_rate: Rate::ZERO,
-        },
-        granted_cum,
-        base_cum: 5_000_000,
-        ..Grant::default()
-    };
-    grant(&mut gateway, with(5, 50, 5_000_000));
-    gateway.advance(1_000_000);
-    grant(&mut gateway, with(0, 0, 5_000_000));
-    assert_eq!(
-        gateway.entry(0).holdings.at(FIRST).moved_cum,
-        0,
-        "what has flowed goes back like what was moved"
-    );
-    grant(&mut gateway, with(0, 50, 3_000_000));
-    assert_eq!(
-        gateway.entry(0).holdings.at(FIRST).contract.level,
-        tokens(3)
-    );
-}
-
-#[test]
-fn a_pool_of_the_gateways_own_has_nothing_to_give_back() {
-    let limits = Limits::plain(per_s(10), tokens(50));
-    let rows = vec![contract("gold", Tier::One, &[limits])];
-    let mut gateway = Gateway::new(policy(&[Some(100)], rows), 1, &[0]);
-    let conditions = Conditions {
-        lease: Lease::Granted {
-            from: gateway.now,
-            until: gateway.now.plus_us(5_000_000),
-            fallback_until: gateway.now.plus_us(5_000_000),
-            void_before: TimeUs(0),
-        },
-        ..gateway.conditions()
-    };
-    let mut pools = gateway.pools();
-    assert_eq!(pools.pools.at(FIRST).bucket.level, tokens(100));
-    let grant = Grant {
-        terms: GrantTerms {
-            cap: tokens(40),
-            ..GrantTerms::default()
-        },
-        granted_cum: 30_000_000,
-        ..Grant::default()
-    };
-    pools.apply_grant(
-        FIRST,
-        &grant,
-        conditions.policy,
-        &conditions.lease,
-        gateway.now,
-    );
-    let pool = pools.pools.at(FIRST);
-    assert_eq!(
-        (pool.bucket.level, pool.moved_cum),
-        (tokens(30), 30_000_000)
     );
 }
 

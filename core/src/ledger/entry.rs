@@ -42,6 +42,9 @@ pub struct Entry {
     pub customer: CustomerHash,
     /// When the entry was last brought up to date.
     pub at: TimeUs,
+    /// When the entry was made and its counters began at zero. An entry that was dropped and is made anew has a later one, which is how
+    /// a reader tells a new life from counters that fell.
+    pub counted_since: TimeUs,
     /// Row of the contract table.
     pub contract: ContractIndex,
     /// What is special.
@@ -83,7 +86,7 @@ pub struct Holding {
     pub outstanding: Outstanding,
 }
 
-const HEADER_BYTES: usize = 32;
+const HEADER_BYTES: usize = 40;
 const HOLDING_BYTES: usize = 128;
 
 // === impl CustomerHash ===
@@ -347,6 +350,7 @@ impl Entry {
         let mut entry = Entry {
             customer: CustomerHash(reader.array()?),
             at: TimeUs(reader.u64()?),
+            counted_since: TimeUs(reader.u64()?),
             contract: ContractIndex(reader.u16()?),
             flags: EntryFlags::from_byte(reader.u8()?),
             deviations: Deviations(reader.u8()?),
@@ -365,6 +369,7 @@ impl Entry {
         let mut writer = Writer::new(bytes);
         writer.bytes(&self.customer.0);
         writer.u64(self.at.0);
+        writer.u64(self.counted_since.0);
         writer.u16(self.contract.0);
         writer.u8(self.flags.to_byte());
         writer.u8(self.deviations.0);

@@ -248,10 +248,12 @@ impl<'a> Page<'a> {
         policy: &Policy,
         now: TimeUs,
     ) -> Entry {
-        match self.last_eviction {
+        let mut entry = match self.last_eviction {
             None => Entry::full(*customer, contract, policy, now),
             Some(since) => Entry::absent_since(*customer, contract, since),
-        }
+        };
+        entry.counted_since = now;
+        entry
     }
 
     /// Whether a region's page can take no further entry.

@@ -88,6 +88,19 @@ pub fn policy(capacities: &[Option<u64>], contracts: Vec<Contract>) -> Policy {
     }
 }
 
+/// Requests of one token until the first denial.
+pub fn admitted(gateway: &mut Gateway, worker: usize, number: u64) -> i64 {
+    let mut count = 0;
+    while gateway
+        .request(worker, number, &cost(1))
+        .unwrap()
+        .is_admitted()
+    {
+        count += 1;
+    }
+    count
+}
+
 /// What a rival worker does just before another worker's write.
 #[derive(Clone, Copy, Debug)]
 pub struct Rival {

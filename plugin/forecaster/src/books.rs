@@ -5,10 +5,11 @@ use forebay_wire::forecaster_config::ForecasterConfig;
 use forebay_wire::sync::ModelStatus;
 
 use crate::accuracy::Accuracy;
+use crate::fresh::Fresh;
 use crate::inference::Inference;
 use crate::model::ModelRefresh;
 use crate::scan::Scan;
-use crate::series::{SeriesTable, SlotId};
+use crate::series::SeriesTable;
 use crate::shadow::ShadowWriter;
 use crate::sync::{Outbox, Windows};
 
@@ -28,8 +29,7 @@ pub(crate) struct Books {
     pub(crate) windows: Windows,
     pub(crate) writer: ShadowWriter,
     pub(crate) accuracy: Accuracy,
-    /// Series whose newest forecast the control plane has not seen.
-    pub(crate) fresh: Vec<SlotId>,
+    pub(crate) fresh: Fresh,
     /// Calendar seconds per step.
     pub(crate) step_s: u32,
     /// Real seconds per step.
@@ -61,7 +61,7 @@ impl Books {
             windows: Windows::default(),
             writer: ShadowWriter::new(pages),
             accuracy: Accuracy::new(QUANTILE_FIRST),
-            fresh: Vec::new(),
+            fresh: Fresh::default(),
             step_s,
             step_real_s: 1.0,
             generation,

@@ -414,10 +414,9 @@ fn pool_reports(
         .collect()
 }
 
-/// The newest forecasts, as many as fit.
+/// Forecasts that have not been shown yet, as many as fit.
 fn forecasts(books: &mut Books) -> Vec<CustomerForecast> {
-    let keep = books.fresh.len().saturating_sub(FORECASTS_MOST);
-    let fresh = books.fresh.split_off(keep);
+    let fresh = books.fresh.take(FORECASTS_MOST);
     let per_s = 1.0 / books.step_real_s;
     fresh
         .into_iter()

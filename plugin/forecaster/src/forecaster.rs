@@ -347,7 +347,10 @@ impl<H: Host> Forecaster<H> {
         let part = budget.at_most(&self.host, self.config.tick.budget_us / CHORE_PART);
         let mut deviated = false;
         while part.allows(&self.host, UNIT_US)
-            && self.books.scan.start_if_due(&self.books.outbox, &present)
+            && self
+                .books
+                .scan
+                .start_if_due(&self.ledger, &self.books.outbox, &present)
         {
             let Books {
                 table,
@@ -446,7 +449,7 @@ impl<H: Host> Forecaster<H> {
                     {
                         self.host.increment(Metric::ForecastsNetwork, 1);
                     }
-                    if self.control_plane.is_some() && fresh.len() < table.len() {
+                    if self.control_plane.is_some() {
                         fresh.push(slot);
                     }
                 }

@@ -6,7 +6,8 @@
 use forebay_core::draw::Conditions;
 use forebay_core::error::CoreError;
 use forebay_core::ledger::{
-    Entry, Layout, Ledger as CoreLedger, PageView, Region, SetError, SharedData, State,
+    CustomerHash, Entry, Layout, Ledger as CoreLedger, PageView, Region, SetError, SharedData,
+    State,
 };
 use forebay_core::policy::Policy;
 use forebay_core::time::TimeUs;
@@ -214,6 +215,19 @@ impl Ledger {
             into.extend(view.entries().flatten());
         }
         Some(Look { cas, changed: true })
+    }
+
+    /// Whether the policy lists a customer. Then nobody draws from an entry that it still has among the others, and what that counts has
+    /// ended.
+    pub fn is_listed(&self, host: &impl Host, customer: &CustomerHash) -> bool {
+        let Some(state) = self.state() else {
+            return false;
+        };
+        let page = state.layout.page_of(Region::Policy, customer);
+        let key = state.layout.key(Region::Policy, page);
+        host.shared_data(key.as_str()).is_some_and(|(bytes, _)| {
+            PageView::open(&bytes, state.resources).is_ok_and(|view| view.find(customer).is_some())
+        })
     }
 }
 

@@ -22,6 +22,7 @@ mod check;
 mod clock;
 mod control_plane;
 mod forecaster;
+mod fresh;
 pub mod host;
 pub mod identity;
 pub mod inference;

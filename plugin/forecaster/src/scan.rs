@@ -17,8 +17,8 @@ use forebay_core::resource::ResourceIndex;
 use crate::accuracy::Accuracy;
 use crate::host::{Cas, Host, Metric};
 use crate::inference::Inference;
-use crate::ledger::Ledger;
-use crate::series::{Series, SeriesKey, SeriesTable, SlotId};
+use crate::ledger::{Ledger, PageNumber};
+use crate::series::{Counters, Series, SeriesKey, SeriesTable, SlotId};
 use crate::shadow::ShadowWriter;
 use crate::sync::{Outbox, Windows};
 
@@ -32,7 +32,12 @@ const DEVIATION_MICRO_LEAST: u64 = 1_000_000;
 #[derive(Debug)]
 pub struct Scan {
     pages: u32,
-    next: Option<u32>,
+    /// The page that the walk visits next, round and round.
+    next: u32,
+    /// Pages that the walk under way has still to visit; 0 when none is under way.
+    left: u32,
+    /// The first page of this walk that there was no room for in the batch.
+    turned_away: Option<u32>,
     /// Pages to be visited ahead of the walk, as soon as there is room for their reports.
     soon: VecDeque<u32>,
     /// The last page visited was one of those.
@@ -84,7 +89,9 @@ impl Scan {
     pub fn new(pages: u32) -> Self {
         Self {
             pages,
-            next: None,
+            next: 0,
+            left: 0,
+            turned_away: None,
             soon: VecDeque::new(),
             was_ahead: false,
             is_hurried: false,
@@ -107,12 +114,19 @@ impl Scan {
     }
 
     /// Starts a walk if one is due. Returns whether there is a page to visit.
-    pub fn start_if_due(&mut self, outbox: &Outbox, present: &Present<'_>) -> bool {
-        if self.next.is_none() {
+    pub fn start_if_due(
+        &mut self,
+        ledger: &Ledger,
+        outbox: &Outbox,
+        present: &Present<'_>,
+    ) -> bool {
+        if self.left == 0 {
             let elapsed_us = present.now_us.saturating_sub(self.started_us);
             let is_due = elapsed_us >= PERIOD_US || present.step != self.started_step;
             if std::mem::take(&mut self.is_hurried) || is_due {
-                self.next = Some(0);
+                self.left = self.pages_in_use(ledger);
+                // Otherwise the first pages would fill every batch, and the last ones were never reported.
+                self.next = self.turned_away.take().unwrap_or(self.next);
                 self.started_us = present.now_us;
                 self.started_step = present.step;
             }
@@ -125,27 +139,34 @@ impl Scan {
         {
             self.soon.pop_front();
         }
-        self.next.is_some() || !self.soon.is_empty() && !outbox.is_full()
+        self.left > 0 || !self.soon.is_empty() && !outbox.is_full()
     }
 
     /// The page to visit next. A batch that fills with granted pages alone would keep all others waiting: so every other one is the walk's.
-    fn take_next(&mut self, ledger: &Ledger, policy: &Policy, outbox: &Outbox) -> Option<u32> {
-        let is_walks_turn = self.was_ahead && self.next.is_some();
+    fn take_next(&mut self, ledger: &Ledger, outbox: &Outbox) -> Option<u32> {
+        let is_walks_turn = self.was_ahead && self.left > 0;
         self.was_ahead = !is_walks_turn && !outbox.is_full();
         if self.was_ahead
             && let Some(place) = self.soon.pop_front()
         {
             return Some(place);
         }
-        let place = self.next?;
-        let following = place.saturating_add(1);
-        // Where strangers are denied, their pages stay empty.
-        let pages = match (policy.unknown_contract(), ledger.state()) {
-            (None, Some(state)) => state.layout.pages(Region::Policy),
-            _ => self.pages,
-        };
-        self.next = (following < pages).then_some(following);
+        self.left = self.left.checked_sub(1)?;
+        let pages = self.pages_in_use(ledger);
+        let place = if self.next < pages { self.next } else { 0 };
+        self.next = place.saturating_add(1);
         Some(place)
+    }
+
+    fn pages_in_use(&self, ledger: &Ledger) -> u32 {
+        // Where strangers are denied, their pages stay empty.
+        match (
+            ledger.policy().map(Policy::unknown_contract),
+            ledger.state(),
+        ) {
+            (Some(None), Some(state)) => state.layout.pages(Region::Policy),
+            _ => self.pages,
+        }
     }
 
     /// Looks at the next page. Returns true when a customer deviated enough to synchronise early.
@@ -159,7 +180,7 @@ impl Scan {
         let Some(policy) = ledger.policy() else {
             return false;
         };
-        let Some(place) = self.take_next(ledger, policy, finds.outbox) else {
+        let Some(place) = self.take_next(ledger, finds.outbox) else {
             return false;
         };
         self.entries.clear();
@@ -174,6 +195,13 @@ impl Scan {
         ) else {
             return false;
         };
+        let is_of_others = ledger
+            .state()
+            .is_some_and(|state| PageNumber::at(&state.layout, place).region == Region::Other);
+        if is_of_others {
+            self.entries
+                .retain(|entry| !ledger.is_listed(host, &entry.customer));
+        }
         if seen != Some(look.cas) {
             finds.outbox.mark(place);
             if let Some(number) = self.seen.get_mut(index) {
@@ -188,6 +216,8 @@ impl Scan {
             finds
                 .outbox
                 .add_page(place, self.entries.iter(), policy, present.reply_applied);
+        } else if finds.outbox.is_due(place) && self.turned_away.is_none() {
+            self.turned_away = Some(place);
         }
         roll(place, finds, present);
         deviated
@@ -219,11 +249,23 @@ fn observe(
                 None
             }
         });
-        let Some(series) = slot.and_then(|slot| finds.table.get_mut(slot)) else {
+        let Some(slot) = slot else { continue };
+        let is_moved = finds.table.refile(slot, place);
+        let Some(series) = finds.table.get_mut(slot) else {
             continue;
         };
         series.contract = entry.contract;
-        let grown_micro = series.observe(demand_cum, holding.deviation_cum);
+        let observed = series.observe(&Counters {
+            since_us: entry.counted_since.0,
+            demand_cum,
+            deviation_cum: holding.deviation_cum,
+        });
+        if is_moved || observed.is_other_entry {
+            // The claim that was written is in an entry that nobody draws from any more.
+            series.claim.written = false;
+            finds.writer.mark(place);
+        }
+        let grown_micro = observed.deviation_grown;
         // Only a forecast can be deviated from; without one every request is unforeseen.
         if grown_micro >= DEVIATION_MICRO_LEAST
             && series.forecast().is_some()

@@ -15,8 +15,8 @@ use forebay_wire::key;
 use forebay_wire::sync::{CustomerReport, FLAG_NOT_GRANTED, PoolGrant, SyncReply, SyncRequest};
 
 use world::plane::{
-    answer, grant, granted, level, next_sync, policy_delta, reply_to, start, take_tokens, ticks,
-    use_tokens,
+    CONFIG, answer, environment, grant, granted, level, next_sync, policy_delta, reply_to, start,
+    take_tokens, ticks, use_tokens,
 };
 use world::{Sent, World};
 
@@ -165,6 +165,34 @@ fn a_control_plane_that_has_forgotten_is_told_everything_again() {
     }
     assert_eq!(seen.len(), 20);
     when_quiet(&world, &mut forecaster);
+}
+
+#[test]
+fn customers_on_the_last_pages_have_their_turn_when_batches_are_small() {
+    const CUSTOMERS: u8 = 40;
+    let world = World::new();
+    let config = CONFIG.replace(
+        r#""gateway_id": "gw-1""#,
+        r#""gateway_id": "gw-1", "batch_customers": 16"#,
+    );
+    let mut forecaster =
+        Forecaster::configure(world.clone(), config.as_bytes(), &environment()).unwrap();
+    let sent = next_sync(&world, &mut forecaster);
+    let (_, mut reply) = reply_to(&sent);
+    reply.policy = Some(policy_delta(CUSTOMERS));
+    forecaster.on_http_response(sent.call, answer(&reply));
+    ticks(&world, &mut forecaster, 3);
+    let mut seen = BTreeMap::new();
+    for _ in 0..6 {
+        // Everybody asks again and again, so that every page has always changed.
+        (0..CUSTOMERS).for_each(|number| use_tokens(&world, number, 1, 0));
+        ticks(&world, &mut forecaster, 11);
+        let sent = next_sync(&world, &mut forecaster);
+        let (request, reply) = reply_to(&sent);
+        seen.extend(reports(&request));
+        forecaster.on_http_response(sent.call, answer(&reply));
+    }
+    assert_eq!(seen.len(), usize::from(CUSTOMERS), "{:?}", seen.keys());
 }
 
 #[test]

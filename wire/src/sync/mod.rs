@@ -6,7 +6,8 @@
 //! two together.
 //!
 //! Rules that make every batch safe to repeat, merge, skip or reorder:
-//! - All counters are cumulative since the gateway's incarnation began. A report replaces the last one; it never adds.
+//! - All counters are cumulative. A report replaces the last one; it never adds. Counters of a customer begin anew when its entry is made
+//!   anew, and the report says since when they count.
 //! - Grants are cumulative too: the gateway applies `granted_cum_micro` minus what it has already applied.
 //! - A report says which reply had been applied when it was read. A balance is one after a grant only if that grant's reply was.
 //! - `sequence` grows with each request of an incarnation; a reply to an older request is ignored.

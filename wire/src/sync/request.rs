@@ -54,12 +54,13 @@ pub struct SyncRequest {
     /// `SyncReply.sequence` of the newest reply that was applied; 0 before the first. Grants of a reply that was lost are sent again.
     #[prost(uint64, tag = "17")]
     pub reply_applied: u64,
-    /// Forecasts made since the last answered sync, as many as fit. For the operator's eyes: no grant depends on them.
+    /// Forecasts that were not shown yet, those that have waited longest, as many as fit. For the operator's eyes: no grant depends on
+    /// them.
     #[prost(message, repeated, tag = "18")]
     pub forecasts: Vec<CustomerForecast>,
 }
 
-/// Cumulative counters of one customer and resource, in micro-tokens since the incarnation began.
+/// Cumulative counters of one customer and resource, in micro-tokens since `counted_since_us`.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct CustomerReport {
     /// High half of the customer hash.
@@ -114,6 +115,11 @@ pub struct CustomerReport {
     /// The request's own `reply_applied` may be newer: reports are collected over several ticks.
     #[prost(uint64, tag = "17")]
     pub reply_applied: u64,
+    /// When the entry was made and its counters began at zero, on the gateway's monotonic clock. A later time than in the report before is
+    /// a new life of the entry: all that it counts is new. An earlier one is an older entry that counts again: nothing of it is new, and
+    /// it is counted on from there.
+    #[prost(uint64, tag = "18")]
+    pub counted_since_us: u64,
 }
 
 /// Cumulative counters of one pool.

@@ -3,5 +3,5 @@
 mod one;
 mod table;
 
-pub use one::{Forecast, Series};
+pub use one::{Counters, Forecast, Observed, Series};
 pub use table::{SeriesKey, SeriesTable, SlotId};

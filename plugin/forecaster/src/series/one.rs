@@ -25,16 +25,48 @@ pub struct Series {
     track: Track,
     generation: u32,
     counted: Option<Counted>,
-    /// The ledger's cumulative demand as last seen, in micro-tokens.
+    /// Cumulative demand as last seen, over all lives of the ledger's entry, in micro-tokens.
     demand_cum: u64,
-    /// The ledger's cumulative deviation as last seen, in micro-tokens.
+    /// Cumulative deviation as last seen, over all lives, in micro-tokens.
     deviation_cum: u64,
+    life: Option<Life>,
     forecast: Option<Forecast>,
     idle_steps: u32,
     own_usage: f32,
     other_usage: f32,
     /// Usage of the newest step on this gateway alone.
     newest_own: Option<(i64, f32)>,
+}
+
+/// One life of the ledger's entry: its counters begin at zero with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Life {
+    /// When it began.
+    since_us: u64,
+    /// Demand of the lives before, in micro-tokens.
+    demand_before: u64,
+    /// Deviation of the lives before, in micro-tokens.
+    deviation_before: u64,
+}
+
+/// What the ledger's entry counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Monotonic time since when.
+    pub since_us: u64,
+    /// Demand in micro-tokens.
+    pub demand_cum: u64,
+    /// Demand that the shadow bucket did not foresee, in micro-tokens.
+    pub deviation_cum: u64,
+}
+
+/// What a look at the counters brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Growth of the deviation since the last look, in micro-tokens.
+    pub deviation_grown: u64,
+    /// The entry is not the one of the last look: it has no claim yet.
+    pub is_other_entry: bool,
 }
 
 /// What the counter said when a step began.
@@ -80,6 +112,7 @@ impl Series {
             counted: None,
             demand_cum: 0,
             deviation_cum: 0,
+            life: None,
             forecast: None,
             idle_steps: 0,
             own_usage: 0.0,
@@ -88,14 +121,35 @@ impl Series {
         }
     }
 
-    /// Takes over the counters that the ledger shows now. Returns the growth of the deviation since the last look.
-    pub fn observe(&mut self, demand_cum: u64, deviation_cum: u64) -> u64 {
+    /// Takes over the counters that the ledger shows now.
+    pub fn observe(&mut self, counters: &Counters) -> Observed {
+        let before = self.life;
+        let is_same = |life: &Life| life.since_us == counters.since_us;
+        let life = before.filter(is_same).unwrap_or_else(|| {
+            // All that a new entry counts is new. An older one is an entry that was out of use and counts again: nothing of it is.
+            let is_older = before.is_some_and(|life| counters.since_us < life.since_us);
+            let (demand, deviation) = if is_older {
+                (counters.demand_cum, counters.deviation_cum)
+            } else {
+                (0, 0)
+            };
+            Life {
+                since_us: counters.since_us,
+                demand_before: self.demand_cum.wrapping_sub(demand),
+                deviation_before: self.deviation_cum.wrapping_sub(deviation),
+            }
+        });
+        self.life = Some(life);
+        let deviation_cum = life.deviation_before.wrapping_add(counters.deviation_cum);
         let grown = deviation_cum.saturating_sub(self.deviation_cum);
         // The first look at a ledger that outlived us is no news.
         let first = self.counted.is_none() && self.deviation_cum == 0;
-        self.demand_cum = demand_cum;
+        self.demand_cum = life.demand_before.wrapping_add(counters.demand_cum);
         self.deviation_cum = deviation_cum;
-        if first { 0 } else { grown }
+        Observed {
+            deviation_grown: if first { 0 } else { grown },
+            is_other_entry: before.is_some_and(|life| !is_same(&life)),
+        }
     }
 
     /// Step `step` has begun: the one before is finished. Returns its usage in tokens when it is known.
@@ -121,7 +175,8 @@ impl Series {
         if elapsed_us == 0 {
             return None;
         }
-        let grown = growth(before.demand_cum, now.demand_cum);
+        // A step in which settlements gave back more than it took used nothing.
+        let grown = now.demand_cum.saturating_sub(before.demand_cum);
         let per_step = grown as f64 * step_us as f64 / elapsed_us as f64;
         let usage = (per_step / 1e6) as f32;
         let gaps = u64::try_from(steps.saturating_sub(1))
@@ -256,13 +311,6 @@ impl Series {
     }
 }
 
-/// How much a cumulative counter has grown. It falls a little when settlements give back more than a step took, which is no usage;
-/// and it starts at zero again when the entry was evicted and came back. Of the two, the second leaves less than half.
-fn growth(before: u64, now: u64) -> u64 {
-    now.checked_sub(before)
-        .unwrap_or(if now < before / 2 { now } else { 0 })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,16 +325,23 @@ mod tests {
         Series::new(32, blender.settings(), 1)
     }
 
+    fn counted(demand_cum: u64) -> Counters {
+        Counters {
+            demand_cum,
+            ..Counters::default()
+        }
+    }
+
     #[test]
     fn usage_is_the_growth_of_the_counter_scaled_to_a_step() {
         let mut blender = blender();
         let mut series = series(&blender);
-        series.observe(7_000_000, 0);
+        series.observe(&counted(7_000_000));
         assert_eq!(series.roll(100, 0, STEP_US, &mut blender), None);
-        series.observe(27_000_000, 0);
+        series.observe(&counted(27_000_000));
         assert_eq!(series.roll(101, STEP_US, STEP_US, &mut blender), Some(20.0));
         // This tick came a quarter late and counted a quarter more.
-        series.observe(52_000_000, 0);
+        series.observe(&counted(52_000_000));
         assert_eq!(
             series.roll(102, 2_250_000, STEP_US, &mut blender),
             Some(20.0)
@@ -299,7 +354,7 @@ mod tests {
         let mut blender = blender();
         let mut series = series(&blender);
         series.roll(100, 0, STEP_US, &mut blender);
-        series.observe(40_000_000, 0);
+        series.observe(&counted(40_000_000));
         assert_eq!(
             series.roll(104, 4 * STEP_US, STEP_US, &mut blender),
             Some(10.0)
@@ -309,12 +364,43 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_seeded_anew_is_not_taken_for_negative_usage() {
+    fn an_entry_that_is_made_anew_goes_on_from_where_the_one_before_was() {
         let mut blender = blender();
         let mut series = series(&blender);
-        series.observe(90_000_000, 0);
+        series.observe(&counted(4_000_000));
         series.roll(1, 0, STEP_US, &mut blender);
-        series.observe(3_000_000, 0);
+        series.observe(&counted(6_000_000));
+        // More than the one before ever counted, and all of it is new.
+        let anew = Counters {
+            since_us: 7,
+            demand_cum: 9_000_000,
+            deviation_cum: 5,
+        };
+        assert_eq!(
+            series.observe(&anew),
+            Observed {
+                deviation_grown: 5,
+                is_other_entry: true
+            }
+        );
+        assert_eq!(series.observe(&anew), Observed::default());
+        assert_eq!(series.roll(2, STEP_US, STEP_US, &mut blender), Some(11.0));
+    }
+
+    #[test]
+    fn an_older_entry_that_counts_again_brings_nothing_a_second_time() {
+        let mut blender = blender();
+        let mut series = series(&blender);
+        series.observe(&counted(4_000_000));
+        series.roll(1, 0, STEP_US, &mut blender);
+        let listed = Counters {
+            since_us: 7,
+            demand_cum: 1_000_000,
+            ..Counters::default()
+        };
+        series.observe(&listed);
+        series.observe(&counted(4_000_000));
+        series.observe(&counted(6_000_000));
         assert_eq!(series.roll(2, STEP_US, STEP_US, &mut blender), Some(3.0));
     }
 
@@ -322,12 +408,12 @@ mod tests {
     fn a_step_that_only_gave_tokens_back_used_none() {
         let mut blender = blender();
         let mut series = series(&blender);
-        series.observe(90_000_000, 0);
+        series.observe(&counted(90_000_000));
         series.roll(1, 0, STEP_US, &mut blender);
         // Settlements gave back a part of estimates that were charged in earlier steps.
-        series.observe(81_000_000, 0);
+        series.observe(&counted(81_000_000));
         assert_eq!(series.roll(2, STEP_US, STEP_US, &mut blender), Some(0.0));
-        series.observe(84_000_000, 0);
+        series.observe(&counted(84_000_000));
         assert_eq!(
             series.roll(3, 2 * STEP_US, STEP_US, &mut blender),
             Some(3.0)
@@ -339,7 +425,7 @@ mod tests {
         let mut blender = blender();
         let mut series = series(&blender);
         series.roll(10, 0, STEP_US, &mut blender);
-        series.observe(3_000_000, 0);
+        series.observe(&counted(3_000_000));
         assert_eq!(series.roll(5, STEP_US, STEP_US, &mut blender), None);
         assert!(series.window().is_empty());
     }
@@ -349,7 +435,7 @@ mod tests {
         let mut blender = blender();
         let mut series = series(&blender);
         series.roll(100, 0, STEP_US, &mut blender);
-        series.observe(5_000_000, 0);
+        series.observe(&counted(5_000_000));
         series.roll(101, STEP_US, STEP_US, &mut blender);
         series.load(100, [Some(1.0), None, Some(3.0), Some(99.0)].into_iter());
         let seen: Vec<_> = (0..4).map(|back| series.window().back(back)).collect();
@@ -363,7 +449,7 @@ mod tests {
         series.roll(0, 0, STEP_US, &mut blender);
         assert_eq!(series.own_share(), 1.0);
         for step in 1..40_u64 {
-            series.observe(step * 10_000_000, 0);
+            series.observe(&counted(step * 10_000_000));
             series.roll(
                 i64::try_from(step).unwrap(),
                 step * STEP_US,
@@ -384,9 +470,17 @@ mod tests {
     fn only_growth_of_the_deviation_is_news() {
         let blender = blender();
         let mut series = series(&blender);
-        assert_eq!(series.observe(0, 0), 0);
-        assert_eq!(series.observe(50, 20), 0, "the first look at an old ledger");
-        assert_eq!(series.observe(60, 25), 5);
-        assert_eq!(series.observe(60, 25), 0);
+        let mut look = |demand_cum, deviation_cum| {
+            let counters = Counters {
+                demand_cum,
+                deviation_cum,
+                ..Counters::default()
+            };
+            series.observe(&counters).deviation_grown
+        };
+        assert_eq!(look(0, 0), 0);
+        assert_eq!(look(50, 20), 0, "the first look at an old ledger");
+        assert_eq!(look(60, 25), 5);
+        assert_eq!(look(60, 25), 0);
     }
 }

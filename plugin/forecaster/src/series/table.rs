@@ -120,6 +120,23 @@ impl SeriesTable {
         self.slot(slot).map(|slot| slot.page)
     }
 
+    /// Files a series under the page on which its customer's entry is now. Returns whether it was filed elsewhere.
+    pub fn refile(&mut self, slot: SlotId, page: u32) -> bool {
+        let Some(filed) = usize::try_from(slot)
+            .ok()
+            .and_then(|index| self.slots.get_mut(index))
+        else {
+            return false;
+        };
+        let before = std::mem::replace(&mut filed.page, page);
+        if before == page {
+            return false;
+        }
+        self.unlink(before, slot);
+        self.link(page, slot);
+        true
+    }
+
     /// Adds a series while there is room.
     pub fn insert(&mut self, key: SeriesKey, page: u32, series: Series) -> Option<SlotId> {
         if self.is_full() || self.by_key.contains_key(&key) {
@@ -127,7 +144,8 @@ impl SeriesTable {
         }
         let slot = SlotId::try_from(self.slots.len()).ok()?;
         self.slots.push(Slot { key, page, series });
-        self.link(key, page, slot);
+        self.by_key.insert(key, slot);
+        self.link(page, slot);
         Some(slot)
     }
 
@@ -144,13 +162,9 @@ impl SeriesTable {
         let place = self.slots.get_mut(index)?;
         let old = std::mem::replace(place, Slot { key, page, series });
         self.by_key.remove(&old.key);
-        if let Some(members) = usize::try_from(old.page)
-            .ok()
-            .and_then(|page| self.by_page.get_mut(page))
-        {
-            members.retain(|member| *member != slot);
-        }
-        self.link(key, page, slot);
+        self.unlink(old.page, slot);
+        self.by_key.insert(key, slot);
+        self.link(page, slot);
         Some((
             slot,
             Evicted {
@@ -183,14 +197,20 @@ impl SeriesTable {
         None
     }
 
-    fn link(&mut self, key: SeriesKey, page: u32, slot: SlotId) {
-        self.by_key.insert(key, slot);
-        if let Some(members) = usize::try_from(page)
-            .ok()
-            .and_then(|page| self.by_page.get_mut(page))
-        {
+    fn link(&mut self, page: u32, slot: SlotId) {
+        if let Some(members) = self.members(page) {
             members.push(slot);
         }
+    }
+
+    fn unlink(&mut self, page: u32, slot: SlotId) {
+        if let Some(members) = self.members(page) {
+            members.retain(|member| *member != slot);
+        }
+    }
+
+    fn members(&mut self, page: u32) -> Option<&mut Vec<SlotId>> {
+        self.by_page.get_mut(usize::try_from(page).ok()?)
     }
 
     fn slot(&self, slot: SlotId) -> Option<&Slot> {

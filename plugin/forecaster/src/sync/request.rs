@@ -203,5 +203,6 @@ fn report(
         shadow_balance_micro: holding.shadow.level.get(),
         shadow_depth_micro: holding.shadow_depth().get().unsigned_abs(),
         reply_applied,
+        counted_since_us: entry.counted_since.0,
     })
 }

@@ -566,21 +566,38 @@ async fn a_policy_that_no_gateway_could_take_is_refused() {
 async fn status_and_metrics_tell_what_is_going_on() {
     let (server, mut gateway) = server_and_gateway().await;
     gateway.sync(&server).await;
-    let mut second = Gateway::new("g2", 1);
+    let mut second = Gateway::new("g\"2", 1);
     server.sync(&second.request()).await;
+    let mut nameless = Gateway::new("", 2);
+    server.sync(&nameless.request()).await;
     let status = server.ok("GET", "/v1/status", NONE).await;
     assert_eq!(
         (&status["start"], &status["syncs_refused"]),
         (&json!("new"), &json!(1))
     );
+    let gateways = status["gateways"].as_array().unwrap();
+    let seen = gateways
+        .iter()
+        .map(|gateway| (&gateway["id"], &gateway["live"], &gateway["policy_version"]));
     assert_eq!(
-        (&status["gateways"][0]["id"], &status["gateways"][0]["live"]),
-        (&json!("g1"), &json!(true))
+        seen.collect::<Vec<_>>(),
+        [
+            (&json!("g\"2"), &json!(true), &json!(0)),
+            (&json!("g1"), &json!(true), &json!(1))
+        ]
     );
-    assert_eq!(status["gateways"][0]["policy_version"], 1);
     let (_, text) = server.request("GET", "/metrics", "", Body::empty()).await;
     let text = String::from_utf8(text).unwrap();
-    assert!(text.contains("\nforebay_syncs_total 3\n"), "{text}");
+    assert!(text.contains("\nforebay_syncs_total 4\n"), "{text}");
+    assert!(text.contains("\nforebay_gateways 2\n"), "{text}");
+    assert!(
+        text.contains("\nforebay_gateway_policy_version{gateway=\"g1\"} 1\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nforebay_gateway_live{gateway=\"g\\\"2\"} 1\n"),
+        "{text}"
+    );
     assert!(!text.contains("acme"));
     let server = server.killed();
     assert_eq!(

@@ -224,6 +224,7 @@ async fn a_gateway_that_was_given_up_is_served_again_when_it_returns() {
         world.round().await;
     }
     world.traffic("acme", 0, 100, 1_000).await;
+    world.sync(0).await;
     let settings = settings();
     let gone_ms = u64::from(settings.lease_ttl_ms) + u64::from(settings.fallback_ttl_ms) + 4_000;
     for _ in 0..gone_ms / 1_000 {

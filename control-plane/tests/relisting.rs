@@ -20,7 +20,9 @@ use forebay_core::ledger::{CustomerHash as CoreHash, Entry};
 use forebay_core::policy::{ContractIndex, Policy};
 use forebay_core::resource::ResourceIndex;
 use forebay_core::time::TimeUs;
-use forebay_wire::sync::{CustomerReport, Grant, PolicyDelta, SyncReply, SyncRequest};
+use forebay_wire::sync::{
+    CustomerReport, FLAG_NOT_GRANTED, Grant, PolicyDelta, SyncReply, SyncRequest,
+};
 use kit::{Gateway, TestServer, hash};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -107,7 +109,9 @@ impl Life {
 
     fn request(&mut self) -> SyncRequest {
         let mut request = self.talk.request();
-        request.customers = self.entry.iter().map(report).collect();
+        let applied = self.talk.reply_applied;
+        let entries = self.entry.iter();
+        request.customers = entries.map(|entry| report(entry, applied)).collect();
         request
     }
 
@@ -189,7 +193,7 @@ impl Life {
     }
 }
 
-fn report(entry: &Entry) -> CustomerReport {
+fn report(entry: &Entry, reply_applied: u64) -> CustomerReport {
     let (hash_high, hash_low) = hash("acme").parts();
     let holding = entry.holdings.at(ResourceIndex::FIRST);
     CustomerReport {
@@ -199,6 +203,12 @@ fn report(entry: &Entry) -> CustomerReport {
         admitted_micro: holding.admitted_cum,
         balance_micro: holding.contract.level.get(),
         granted_seen_micro: holding.moved_cum,
+        reply_applied,
+        flags: if entry.is_granted(ResourceIndex::FIRST) {
+            0
+        } else {
+            FLAG_NOT_GRANTED
+        },
         ..CustomerReport::default()
     }
 }

@@ -5,7 +5,7 @@ use super::division::{Division, reserved, whole};
 use super::part::{Part, PartHolding, SessionNumber, StepDemand};
 use super::roster::Roster;
 use forebay_core::amount::Micro;
-use forebay_core::fleet::{self, Central, Reserved, ShareReport, Target};
+use forebay_core::fleet::{self, Central, Reserved, ShareReport, Target, Whole};
 use forebay_core::limits::CHUNK_LIFE_US;
 use forebay_core::policy::Limits;
 use forebay_core::time::TimeUs;
@@ -135,17 +135,36 @@ impl Account {
             }
         }
         self.parts.retain(|part| roster.may_return(part.session));
-        let Some(ended_at) = ended_at else {
-            return is_changed;
-        };
+        if let Some(ended_at) = ended_at {
+            self.release(contract, ended_at);
+        }
+        is_changed || ended_at.is_some()
+    }
+
+    /// Ends the part of a session that has ended at `ended_at` and is back. Returns whether there was one.
+    pub fn forget(
+        &mut self,
+        contract: &Contract<'_>,
+        session: SessionNumber,
+        ended_at: TimeUs,
+    ) -> bool {
+        let part = self.parts.iter_mut().find(|part| part.session == session);
+        let was_any = part.is_some_and(Part::forget);
+        if was_any {
+            self.release(contract, ended_at);
+        }
+        was_any
+    }
+
+    /// What no part reserves any more refills here from `at` on.
+    fn release(&mut self, contract: &Contract<'_>, at: TimeUs) {
         for (resource, limits) in contract.limits.iter().enumerate() {
-            let shares = self.reserved(resource, roster);
+            let shares = self.reserved(resource, contract.roster);
             if let Some(holding) = self.holdings.get_mut(resource) {
-                holding.central.advance(ended_at);
+                holding.central.advance(at);
                 holding.central.keep(whole(limits), shares);
             }
         }
-        true
     }
 
     /// Takes in a report of a gateway about a resource, which has synced last at `since`. A customer outside the policy
@@ -320,14 +339,15 @@ impl Account {
     }
 
     /// The policy begins to list the customer. Where a gateway makes a new entry for it, what was moved to the old one does not come
-    /// a second time. While it was a stranger it may have had buckets of the gateways' own (`had_buckets`): then there is nothing here
-    /// yet. Returns whether anything changed.
+    /// a second time. If it was never listed before it may have had buckets of the gateways' own (`had_buckets`): then there is nothing
+    /// here yet. Returns whether anything changed.
     pub fn begin_life(&mut self, had_buckets: bool, now: TimeUs) -> bool {
-        let mut has_begun = had_buckets;
+        let is_new = had_buckets && !self.parts.iter().any(Part::was_moved);
+        let mut has_begun = is_new;
         for holding in self.parts.iter_mut().flat_map(|part| &mut part.holdings) {
             has_begun |= holding.share.begin_life();
         }
-        if had_buckets {
+        if is_new {
             for holding in &mut self.holdings {
                 holding.central.advance(now);
                 holding.central.empty();
@@ -338,13 +358,15 @@ impl Account {
 
     /// A gateway says that it has dropped the customer: what it held is lost, and refills here from when it can hold nothing of it any
     /// more. Returns whether it held anything.
-    pub fn take_back(
-        &mut self,
-        limits: &[Limits],
-        session: SessionNumber,
-        roster: &Roster,
-    ) -> bool {
+    pub fn take_back(&mut self, session: SessionNumber, roster: &Roster) -> bool {
         let now = roster.now();
+        let of = |account: &Self| -> Vec<Reserved> {
+            let resources = 0..account.holdings.len();
+            resources
+                .map(|resource| account.reserved(resource, roster))
+                .collect()
+        };
+        let before = of(self);
         let Some(part) = self.parts.iter_mut().find(|part| part.session == session) else {
             return false;
         };
@@ -353,18 +375,20 @@ impl Account {
         }
         for holding in &mut part.holdings {
             holding.share.clear();
-            // The counters of a new entry begin at 0.
             holding.balance = 0;
         }
-        for resource in 0..self.holdings.len() {
-            let shares = self.reserved(resource, roster);
-            let limits = limits.get(resource).copied().unwrap_or_default();
-            if let Some(holding) = self.holdings.get_mut(resource) {
-                holding.central.advance(now);
-                holding.central.keep(whole(&limits), shares);
-                // Chunks that workers drew before may still be spent for so long.
-                holding.central.pause_until(now.plus_us(CHUNK_LIFE_US));
-            }
+        let after = of(self);
+        for (holding, (before, after)) in self.holdings.iter_mut().zip(before.iter().zip(&after)) {
+            holding.central.advance(now);
+            // The policy may say no limits of it any more: the bucket goes on under those that it has had.
+            let central = holding.central.to_record();
+            let whole = Whole {
+                rate: central.rate.plus(before.rate),
+                depth: central.depth.plus(before.cap),
+            };
+            holding.central.keep(whole, *after);
+            // Chunks that workers drew before may still be spent for so long.
+            holding.central.pause_until(now.plus_us(CHUNK_LIFE_US));
         }
         true
     }

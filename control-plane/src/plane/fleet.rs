@@ -46,6 +46,11 @@ pub enum Admission {
     Continues,
     /// The session goes on, but its lease had ended.
     Lapsed,
+    /// The session had ended, and goes on from the sums that the gateway has.
+    Returns {
+        /// When it had ended.
+        ended_at: TimeUs,
+    },
     /// A session begins.
     Begins,
 }
@@ -123,8 +128,9 @@ impl Fleet {
                         Admission::Lapsed
                     }
                     Standing::Ended(_) | Standing::Gone(_) => {
+                        let ended_at = session.ended_at.unwrap_or(now);
                         session.revive(request, now);
-                        Admission::Begins
+                        Admission::Returns { ended_at }
                     }
                 });
             }

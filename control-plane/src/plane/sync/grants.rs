@@ -229,11 +229,8 @@ fn take_back_from_dropped(state: &mut State, caller: &Caller<'_>) -> Vec<Custome
     dropped
         .into_iter()
         .filter(|customer| {
-            let limits = state.limits_of(*customer).unwrap_or_default();
-            state
-                .accounts
-                .get_mut(customer)
-                .is_some_and(|account| account.take_back(&limits, caller.session, caller.roster))
+            let account = state.accounts.get_mut(customer);
+            account.is_some_and(|account| account.take_back(caller.session, caller.roster))
         })
         .collect()
 }

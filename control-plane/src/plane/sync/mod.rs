@@ -12,7 +12,7 @@ use super::Plane;
 use super::clock::Now;
 use super::fleet::{Admission, Refusal};
 use super::state::State;
-use crate::buckets::{POOL_ACCOUNT, Roster, SessionNumber};
+use crate::buckets::{Contract, POOL_ACCOUNT, Roster, SessionNumber};
 use crate::error::ApiError;
 use crate::keys::Dialect;
 use crate::store::{Batch, StoreError};
@@ -116,8 +116,14 @@ impl Plane {
         }
         let admission = state.fleet.admit(request, terms, now.mono)?;
         state.syncs = state.syncs.saturating_add(1);
-        if admission == Admission::Begins {
-            tracing::info!(gateway = %id, incarnation = request.incarnation, "a gateway begins to take part");
+        match admission {
+            Admission::Begins => {
+                tracing::info!(gateway = %id, incarnation = request.incarnation, "a gateway begins to take part");
+            }
+            Admission::Returns { .. } => {
+                tracing::info!(gateway = %id, "a gateway that was given up is back")
+            }
+            Admission::Continues | Admission::Lapsed => {}
         }
         let (number, synced_at, lost) = {
             let Some(session) = state.fleet.session_mut(id) else {
@@ -152,6 +158,9 @@ impl Plane {
             session.syncs = session.syncs.saturating_add(1);
         }
         let roster = state.fleet.roster(terms, now.mono);
+        if let Admission::Returns { ended_at } = admission {
+            changed.extend(forget(state, number, ended_at, &roster));
+        }
         let caller = Caller {
             request,
             dialect,
@@ -240,6 +249,34 @@ fn lower(state: &mut State, number: SessionNumber) -> Vec<CustomerHash> {
         session.pending.extend(customers.copied());
     }
     lowered
+}
+
+/// A gateway is back after its session had ended: what it held has refilled here since then.
+fn forget(
+    state: &mut State,
+    number: SessionNumber,
+    ended_at: TimeUs,
+    roster: &Roster,
+) -> Vec<CustomerHash> {
+    let with_part = state.accounts.iter();
+    let customers: Vec<CustomerHash> = with_part
+        .filter(|(_, account)| account.part(number).is_some())
+        .map(|(customer, _)| *customer)
+        .collect();
+    let forgotten = customers.into_iter().filter(|customer| {
+        let limits = state.limits_of(*customer).unwrap_or_default();
+        let contract = Contract {
+            customer: *customer,
+            limits: &limits,
+            expected_per_s: &[],
+            roster,
+        };
+        state
+            .accounts
+            .get_mut(customer)
+            .is_some_and(|account| account.forget(&contract, number, ended_at))
+    });
+    forgotten.collect()
 }
 
 fn unavailable(error: StoreError) -> Refusal {

@@ -40,7 +40,7 @@ pub(super) fn is_lump(
             .session(&request.gateway_id)
             .is_some_and(is_late),
         // It has counted since its first sync, which somebody else answered, or we before its session ended.
-        Admission::Begins => request.sequence > 1,
+        Admission::Begins | Admission::Returns { .. } => request.sequence > 1,
     }
 }
 

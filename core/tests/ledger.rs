@@ -379,7 +379,7 @@ fn damaged_values_are_errors_that_name_the_blob() {
         CoreError::WrongVersion {
             what: "ledger state",
             found: 7,
-            known: 2
+            known: 3
         }
     );
     let key = gateway.ledger.state().layout.key(Region::Policy, 0);
@@ -507,12 +507,7 @@ fn too_many_rivals_are_an_error_and_not_an_endless_loop() {
 fn granted(rate: u64, burst: i64) -> Gateway {
     let mut gateway = Gateway::new(plain(rate, burst), 1, &[0]);
     let (now, until) = (gateway.now, gateway.now.plus_us(5_000_000));
-    let lease = Lease::Granted {
-        from: now,
-        until,
-        fallback_until: until.plus_us(10_000_000),
-        void_before: TimeUs(0),
-    };
+    let lease = Lease::Waiting.renewed(now, until, until.plus_us(10_000_000));
     gateway
         .ledger
         .edit_state(&mut gateway.data, |state| state.lease = lease)
@@ -568,6 +563,35 @@ fn with_a_control_plane_a_customer_holds_what_was_granted_and_nothing_else() {
         denial(gateway.request(0, 0, &cost(1)).unwrap()).retry_at,
         TimeUs::NEVER
     );
+}
+
+#[test]
+fn a_lease_that_is_renewed_late_takes_nothing_from_customers_that_were_idle() {
+    let mut gateway = granted(10, 50);
+    let first = Grant {
+        terms: GrantTerms {
+            rate: per_s(10),
+            cap: tokens(50),
+            fallback_rate: per_s(1),
+        },
+        ..Grant::default()
+    };
+    grant(&mut gateway, first);
+    // Idle for 3 of the 5 s of the lease, for 2 s of its fallback and for half a second of the next lease.
+    gateway.advance(2_000_000);
+    assert_eq!(admitted(&mut gateway, 0, 0), 20);
+    gateway.advance(5_000_000);
+    let now = gateway.now;
+    gateway
+        .ledger
+        .edit_state(&mut gateway.data, |state| {
+            state.lease = state
+                .lease
+                .renewed(now, now.plus_us(5_000_000), now.plus_us(15_000_000));
+        })
+        .unwrap();
+    gateway.advance(500_000);
+    assert_eq!(admitted(&mut gateway, 0, 0), 30 + 2 + 5);
 }
 
 #[test]

@@ -228,20 +228,22 @@ impl Pools {
 // === impl Pool ===
 
 impl Pool {
-    /// Rate, depth and fallback rate: the grant's if there is one (never more than the capacity), otherwise the capacity.
+    /// Rate, depth and fallback rate: where there is a control plane the grant's (never more than the capacity; nothing before
+    /// the first one), otherwise the capacity.
     #[must_use]
     pub fn terms(&self, rule: &PoolRule, lease: &Lease) -> GrantTerms {
-        match self.granted {
-            Some(granted) if *lease != Lease::StandAlone => GrantTerms {
-                rate: granted.rate.min(rule.capacity),
-                cap: granted.cap.min(rule.depth),
-                fallback_rate: granted.fallback_rate.min(rule.capacity),
-            },
-            _ => GrantTerms {
+        if *lease == Lease::StandAlone {
+            return GrantTerms {
                 rate: rule.capacity,
                 cap: rule.depth,
                 fallback_rate: rule.capacity,
-            },
+            };
+        }
+        let granted = self.granted.unwrap_or_default();
+        GrantTerms {
+            rate: granted.rate.min(rule.capacity),
+            cap: granted.cap.min(rule.depth),
+            fallback_rate: granted.fallback_rate.min(rule.capacity),
         }
     }
 
@@ -280,7 +282,7 @@ impl Pool {
     /// What was held under a lease that is over can no longer be spent, and its rate refills under no other lease. Debts stay.
     fn void(&mut self) {
         self.bucket.level = self.bucket.level.min(Micro::ZERO);
-        self.granted = Some(GrantTerms::default());
+        self.granted = None;
     }
 
     fn apply(&mut self, change: &PoolChange, rule: &PoolRule, lease: &Lease, now: TimeUs) {

@@ -12,7 +12,7 @@ mod gateway;
 use forebay_core::draw::Conditions;
 use forebay_core::grant::{Grant, GrantTerms};
 use forebay_core::lease::Lease;
-use forebay_core::ledger::{LedgerSize, Mode, PolicyCustomer, Region, STATE_KEY};
+use forebay_core::ledger::{LedgerSize, MemoryData, Mode, PolicyCustomer, Region, STATE_KEY};
 use forebay_core::limits::{CHUNK_LIFE_US, MAX_OTHER_PAGE_ENTRIES};
 use forebay_core::policy::{ContractIndex, Limits, Tier, Unknown};
 use forebay_core::{
@@ -563,6 +563,71 @@ fn with_a_control_plane_a_customer_holds_what_was_granted_and_nothing_else() {
         denial(gateway.request(0, 0, &cost(1)).unwrap()).retry_at,
         TimeUs::NEVER
     );
+}
+
+#[test]
+fn with_a_control_plane_the_pool_holds_what_was_granted_and_nothing_else() {
+    let gold = contract(
+        "gold",
+        Tier::One,
+        &[Limits::plain(per_s(10), tokens(1_000))],
+    );
+    let mut gateway = Gateway::new(policy(&[Some(100)], vec![gold]), 1, &[]);
+    gateway.data.inner = MemoryData::default();
+    let size = LedgerSize {
+        max_policy_customers: 32,
+        max_other_customers: 4,
+    };
+    gateway.ledger = Ledger::seed(
+        &mut gateway.data,
+        size,
+        &gateway.policy,
+        Lease::Waiting,
+        gateway.now,
+    )
+    .unwrap();
+    let level = |gateway: &mut Gateway| gateway.pools().pools.at(FIRST).bucket.level;
+    // As a stand-alone gateway sees it, where no missing grant hides what is there.
+    let conditions = Conditions {
+        lease: Lease::StandAlone,
+        ..gateway.conditions()
+    };
+    let seeded = gateway
+        .ledger
+        .pools(&mut gateway.data, &conditions)
+        .unwrap();
+    assert_eq!(seeded.pools.at(FIRST).bucket.level, Micro::ZERO);
+    let until = gateway.now.plus_us(5_000_000);
+    gateway
+        .ledger
+        .edit_state(&mut gateway.data, |state| {
+            state.lease = state.lease.renewed(gateway.now, until, until);
+        })
+        .unwrap();
+    gateway.now = gateway.now.plus_us(200_000);
+    assert_eq!(level(&mut gateway), Micro::ZERO, "the lease brings no rate");
+    let grant = Grant {
+        terms: GrantTerms {
+            rate: per_s(40),
+            cap: tokens(60),
+            fallback_rate: per_s(0),
+        },
+        granted_cum: 30_000_000,
+        ..Grant::default()
+    };
+    let conditions = gateway.conditions();
+    let (policy, lease, now) = (conditions.policy, conditions.lease, conditions.now);
+    gateway
+        .ledger
+        .edit_pools(&mut gateway.data, &conditions, |pools| {
+            pools.apply_grant(FIRST, &grant, policy, &lease, now);
+        })
+        .unwrap();
+    assert_eq!(level(&mut gateway), tokens(30));
+    gateway.now = gateway.now.plus_us(500_000);
+    assert_eq!(level(&mut gateway), tokens(50));
+    gateway.now = gateway.now.plus_us(500_000);
+    assert_eq!(level(&mut gateway), tokens(60));
 }
 
 #[test]

@@ -539,7 +539,7 @@ impl Ledger {
             }
         }
         if !is_new || data.get(POOL_KEY, &mut self.page)?.is_none() {
-            let pools = if is_new {
+            let pools = if starts_full {
                 Pools::full(policy, now)
             } else {
                 Pools {

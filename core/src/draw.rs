@@ -189,18 +189,18 @@ fn admit(
         if word != Verdict::Shadow && entry.flags.predicted {
             entry.deviations.mark();
         }
-        let taken = match tests.at(resource) {
-            Some(_) => charge.plus(filled.drawn),
-            None => pools.take_of_exempt(resource, charge, conditions.policy),
-        };
-        *paid.at_mut(resource) = PoolChange {
-            taken,
+        let change = paid.at_mut(resource);
+        *change = PoolChange {
+            taken: charge.plus(filled.drawn),
             protected_paid: before.protected().minus(holding.protected()),
             credit_paid: before.credit.level.minus(holding.credit.level),
             lent: filled.drawn,
             spent: charge,
             ..PoolChange::default()
         };
+        if tests.at(resource).is_none() {
+            pools.take_of_exempt(resource, charge, conditions.policy, change);
+        }
         verdict = Some(verdict.map_or(word, |verdict| verdict.and(word)));
     }
     pools.apply(&paid, conditions.policy, &conditions.lease);

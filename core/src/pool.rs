@@ -17,10 +17,10 @@ use crate::resource::{PerResource, ResourceIndex};
 use crate::time::TimeUs;
 
 const MARK: [u8; 3] = *b"FBQ";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const WHAT: &str = "ledger pool";
 const HEADER_BYTES: usize = 16;
-const POOL_BYTES: usize = 128;
+const POOL_BYTES: usize = 136;
 
 /// The pools of all resources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,9 @@ pub struct Pool {
     pub moved_cum: u64,
     /// Rate and depth granted, if any were.
     pub granted: Option<GrantTerms>,
+    /// Tokens that exempt customers used and the pool did not pay, because it owed its depth. What exempt customers give back is
+    /// of these first: they cannot come back to a pool that has never paid them.
+    pub unpaid: Micro,
 }
 
 /// A sum of claims, kept as a bucket.
@@ -78,6 +81,8 @@ pub struct PoolChange {
     pub settled_drawn_at: TimeUs,
     /// Tokens spent; negative if a settlement gave tokens back.
     pub spent: Micro,
+    /// What of them the pool did not pay; negative if a settlement gave such tokens back.
+    pub unpaid: Micro,
 }
 
 // === impl Pools ===
@@ -131,21 +136,25 @@ impl Pools {
         pool.bucket.put(news, depth);
     }
 
-    /// What of `amount` an exempt customer takes: the pool may owe its depth at most, or a flood of exempt requests would
-    /// starve everyone else long after it has ended.
-    #[must_use]
-    pub fn take_of_exempt(&self, resource: ResourceIndex, amount: Micro, policy: &Policy) -> Micro {
-        let Some(rule) = policy.pool(resource) else {
-            return amount;
-        };
-        amount.min(
-            self.pools
-                .at(resource)
-                .bucket
-                .level
-                .plus(rule.depth)
-                .at_least_zero(),
-        )
+    /// Sets what of `amount`, which an exempt customer uses or (negative) gives back, the pool pays. It may owe its depth at most, or a
+    /// flood of exempt requests would starve everyone else long after it has ended.
+    pub fn take_of_exempt(
+        &self,
+        resource: ResourceIndex,
+        amount: Micro,
+        policy: &Policy,
+        change: &mut PoolChange,
+    ) {
+        change.taken = amount;
+        if let Some(rule) = policy.pool(resource) {
+            let pool = self.pools.at(resource);
+            change.taken = if amount > Micro::ZERO {
+                amount.min(pool.bucket.level.plus(rule.depth).at_least_zero())
+            } else {
+                amount.plus(pool.unpaid).min(Micro::ZERO)
+            };
+        }
+        change.unpaid = amount.minus(change.taken);
     }
 
     /// Makes the changes of an exchange.
@@ -295,6 +304,7 @@ impl Pool {
         self.protected.pay(change.protected_paid);
         self.credit.pay(change.credit_paid);
         self.spent_cum = self.spent_cum.wrapping_add_signed(change.spent.get());
+        self.unpaid = self.unpaid.plus(change.unpaid);
     }
 
     fn undo(
@@ -316,6 +326,7 @@ impl Pool {
         self.spent_cum = self
             .spent_cum
             .wrapping_sub(change.spent.get().cast_unsigned());
+        self.unpaid = self.unpaid.minus(change.unpaid);
     }
 
     fn write(&self, writer: &mut Writer<'_>) {
@@ -336,6 +347,7 @@ impl Pool {
         writer.u64(granted.rate.get());
         writer.i64(granted.cap.get());
         writer.u64(granted.fallback_rate.get());
+        writer.i64(self.unpaid.get());
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Pool, CoreError> {
@@ -366,6 +378,7 @@ impl Pool {
             fallback_rate: Rate::new(reader.u64()?),
         };
         let granted = is_granted.then_some(terms);
+        let unpaid = Micro::new(reader.i64()?);
         Ok(Pool {
             bucket,
             outstanding,
@@ -374,6 +387,7 @@ impl Pool {
             spent_cum,
             moved_cum,
             granted,
+            unpaid,
         })
     }
 }
@@ -435,6 +449,7 @@ impl PoolChange {
             settled: self.settled,
             settled_drawn_at: self.settled_drawn_at,
             spent: self.spent.plus(next.spent),
+            unpaid: self.unpaid.plus(next.unpaid),
         }
     }
 

@@ -33,17 +33,17 @@ pub fn fold(
     let is_late = Outstanding::has_forgotten(drawn_at, now);
     for resource in conditions.policy.resource_indexes() {
         let back = chunk.holdings.at(resource);
-        let mut taken = Micro::ZERO.minus(returned(back, is_late));
-        if chunk.exempt {
-            taken = pools.take_of_exempt(resource, taken, conditions.policy);
-        }
-        *changes.at_mut(resource) = PoolChange {
-            taken,
+        let change = changes.at_mut(resource);
+        *change = PoolChange {
+            taken: Micro::ZERO.minus(returned(back, is_late)),
             settled: back.drawn,
             settled_drawn_at: drawn_at,
             spent: back.spent,
             ..PoolChange::default()
         };
+        if chunk.exempt {
+            pools.take_of_exempt(resource, change.taken, conditions.policy, change);
+        }
     }
     if let Some(entry) = entry {
         fold_entry(conditions, entry, chunk, drawn_at, is_late, &mut changes);
@@ -66,7 +66,9 @@ pub fn charge(
         change.taken = difference;
         change.spent = difference;
         // An exempt customer pays nothing, so it gets nothing back either.
-        if !entry.flags.exempt {
+        if entry.flags.exempt {
+            pools.take_of_exempt(resource, difference, conditions.policy, change);
+        } else {
             put_contract(conditions, entry, resource, Micro::ZERO.minus(difference));
         }
         entry

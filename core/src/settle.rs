@@ -6,7 +6,7 @@
 //! a customer could have more than its burst at once.
 
 use crate::amount::Micro;
-use crate::chunk::{Amounts, Chunk, ChunkHolding};
+use crate::chunk::{Amounts, Chunk, ChunkHolding, Payer};
 use crate::draw::Conditions;
 use crate::ledger::Entry;
 use crate::outstanding::Outstanding;
@@ -52,12 +52,14 @@ pub fn fold(
     changes
 }
 
-/// Charges a difference that no chunk could pay; negative amounts are given back. Entry and pools must be up to date.
+/// Charges a difference that no chunk could pay; negative amounts are given back to whoever has paid. Entry and pools must be up to
+/// date.
 pub fn charge(
     conditions: &Conditions<'_>,
     pools: &mut Pools,
     entry: &mut Entry,
     difference: &Amounts,
+    payer: Payer,
 ) -> PerResource<PoolChange> {
     let mut changes = PerResource::<PoolChange>::default();
     for resource in conditions.policy.resource_indexes() {
@@ -69,7 +71,14 @@ pub fn charge(
         if entry.flags.exempt {
             pools.take_of_exempt(resource, difference, conditions.policy, change);
         } else {
-            put_contract(conditions, entry, resource, Micro::ZERO.minus(difference));
+            // A debt is the contract's: an allowance in debt would be out of sight of everything that looks at debts.
+            let payer = if difference > Micro::ZERO {
+                Payer::Contract
+            } else {
+                payer
+            };
+            let amount = Micro::ZERO.minus(difference);
+            put(conditions, entry, resource, amount, payer);
         }
         entry
             .holdings
@@ -105,7 +114,8 @@ fn fold_entry(
         changes.at_mut(resource).protected_paid = before.minus(holding.protected());
         // Whether the customer paid for the chunk was settled when it was drawn, not by what the policy says of it now.
         if !chunk.exempt {
-            put_contract(conditions, entry, resource, returned(back, is_late));
+            let amount = returned(back, is_late);
+            put(conditions, entry, resource, amount, Payer::Contract);
         }
     }
 }
@@ -120,17 +130,27 @@ fn returned(back: &ChunkHolding, is_late: bool) -> Micro {
     tokens.plus(back.refund)
 }
 
-fn put_contract(
+fn put(
     conditions: &Conditions<'_>,
     entry: &mut Entry,
     resource: ResourceIndex,
     amount: Micro,
+    payer: Payer,
 ) {
     let Some(contract) = conditions.policy.contract(entry.contract) else {
         return;
     };
-    let terms = entry.terms(resource, contract.limits.at(resource), &conditions.lease);
+    let limits = contract.limits.at(resource);
+    let terms = entry.terms(resource, limits, &conditions.lease);
     let holding = entry.holdings.at_mut(resource);
-    let depth = holding.contract_depth(&terms);
-    holding.contract.put(amount, depth);
+    match payer {
+        Payer::Contract => {
+            let depth = holding.contract_depth(&terms);
+            holding.contract.put(amount, depth);
+        }
+        Payer::Allowance => {
+            let depth = limits.part(&terms).borrow_limit;
+            holding.borrow.put(amount, depth);
+        }
+    }
 }

@@ -9,10 +9,11 @@
 
 mod gateway;
 
+use forebay_core::chunk::{Amounts, Payer};
 use forebay_core::ledger::PolicyCustomer;
 use forebay_core::limits::CHUNK_LIFE_US;
 use forebay_core::policy::{ContractIndex, Limits, PoolRule, Tier};
-use forebay_core::{Micro, Policy, Rate};
+use forebay_core::{Micro, Policy, Rate, ResourceIndex};
 use gateway::{FIRST, Gateway, Rival, contract, cost, customer, per_s, policy, tokens};
 use proptest::prelude::*;
 
@@ -194,7 +195,7 @@ proptest! {
                 }
                 Step::Settle { pick, actual } if !in_flight.is_empty() => {
                     let (worker, number, estimate) = in_flight.swap_remove(pick.index(in_flight.len()));
-                    gateway.settle(worker, number, FIRST, tokens(actual - estimate));
+                    gateway.settle(worker, number, FIRST, tokens(actual - estimate), Payer::Contract);
                     used[number as usize] += actual - estimate;
                     charged += (actual - estimate).max(0);
                 }
@@ -211,7 +212,7 @@ proptest! {
             gateway.workers.iter_mut().for_each(|worker| worker.chunks.clear());
         }
         for (worker, number, estimate) in in_flight {
-            gateway.settle(worker, number, FIRST, tokens(-estimate));
+            gateway.settle(worker, number, FIRST, tokens(-estimate), Payer::Contract);
             used[number as usize] -= estimate;
         }
         gateway.give_back_all();
@@ -220,6 +221,54 @@ proptest! {
         prop_assert!(pool.unpaid >= Micro::ZERO && pool.unpaid <= tokens(used[0]), "{:?}", pool);
         prop_assert!(charged > 2 * POOL || pool.unpaid == Micro::ZERO, "{:?}", pool);
         prop_assert_eq!(pool.bucket.level, tokens(POOL - used[0] - used[1]).plus(pool.unpaid));
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_was_borrowed_comes_back_to_the_allowance(
+        steps in prop::collection::vec((0..2_usize, prop::array::uniform2(0..6_i64), prop::option::of((any::<prop::sample::Index>(), 0..6_i64))), 1..40),
+    ) {
+        let limits = Limits { borrow_limit: tokens(15), ..Limits::plain(Rate::ZERO, tokens(20)) };
+        let mut gateway = Gateway::new(policy(&[None, None], vec![contract("gold", Tier::One, &[limits; 2])]), 2, &[0]);
+        let resources = || ResourceIndex::first(2);
+        // Tokens by resource, paid by contract and allowance.
+        let (mut contract, mut allowance) = ([0; 2], [0; 2]);
+        let mut last_payers = [[Payer::Contract; 2]; 2];
+        let mut in_flight = Vec::new();
+        for (worker, costs, settles) in steps {
+            let mut amounts = Amounts::default();
+            for (resource, cost) in resources().zip(costs) {
+                *amounts.at_mut(resource) = tokens(cost);
+            }
+            let is_admitted = gateway.request(worker, 0, &amounts).unwrap().is_admitted();
+            for (resource, cost) in resources().zip(costs) {
+                let payer = gateway.payer(worker, 0, resource);
+                let last = &mut last_payers[worker][resource.position()];
+                if !is_admitted || cost == 0 {
+                    prop_assert_eq!(payer, *last, "what paid for an earlier request is forgotten");
+                    continue;
+                }
+                *last = payer;
+                let paid = if payer == Payer::Allowance { &mut allowance } else { &mut contract };
+                paid[resource.position()] += cost;
+                in_flight.push((worker, resource, cost, payer));
+            }
+            let Some((pick, actual)) = settles.filter(|_| !in_flight.is_empty()) else {
+                continue;
+            };
+            let (worker, resource, estimate, payer) = in_flight.swap_remove(pick.index(in_flight.len()));
+            let difference = actual.min(estimate) - estimate;
+            gateway.settle(worker, 0, resource, tokens(difference), payer);
+            let paid = if payer == Payer::Allowance { &mut allowance } else { &mut contract };
+            paid[resource.position()] += difference;
+        }
+        gateway.give_back_all();
+        for resource in resources() {
+            let holding = *gateway.entry(0).holdings.at(resource);
+            prop_assert_eq!(holding.contract.level, tokens(20 - contract[resource.position()]));
+            prop_assert_eq!(holding.borrow.level, tokens(15 - allowance[resource.position()]));
+        }
     }
 }
 

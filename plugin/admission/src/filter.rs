@@ -77,6 +77,10 @@ pub(crate) struct TickState {
     pub(crate) worker: WorkerId,
     pub(crate) is_leader: bool,
     pub(crate) ticks: u64,
+    /// When the last one was.
+    pub(crate) at: TimeUs,
+    /// Requests since the clock was last looked at.
+    pub(crate) requests: u32,
     pub(crate) scan: ProtectedScan,
     /// A policy that could not be read is reported once.
     pub(crate) refused_epoch: Option<u64>,
@@ -142,6 +146,8 @@ impl Filter {
                 worker: WorkerId(parts.worker),
                 is_leader: false,
                 ticks: 0,
+                at: host.now(),
+                requests: 0,
                 scan: ProtectedScan::default(),
                 refused_epoch: None,
                 refused_ledger: None,
@@ -155,6 +161,7 @@ impl Filter {
 
     /// Decides a request.
     pub fn on_request_headers<H: Host>(&mut self, host: &mut H, stream: u32) -> Action {
+        self.make_up_for_tick(host);
         self.reader.begin();
         self.accounts.clear();
         if let Collected::Nobody { rule } = self.collect(host) {

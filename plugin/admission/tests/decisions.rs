@@ -44,6 +44,17 @@ fn a_request_that_the_chunk_can_pay_makes_one_host_call() {
     let before = gateway.world.calls;
     assert!(gateway.send(0, &acme).admitted());
     assert_eq!(gateway.world.calls - before, 1);
+    // And one for the clock now and then.
+    gateway.advance_ms(1_000);
+    gateway.tick(0);
+    for _ in 0..3 {
+        assert!(gateway.send(0, &acme).admitted());
+    }
+    let before = gateway.world.calls;
+    for _ in 0..100 {
+        assert!(gateway.send(0, &acme).admitted());
+    }
+    assert!((101..=104).contains(&(gateway.world.calls - before)));
 }
 
 #[test]

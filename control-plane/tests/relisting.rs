@@ -99,12 +99,8 @@ impl Life {
 
     fn lease() -> Lease {
         // Long enough for any schedule: leases have tests of their own.
-        Lease::Granted {
-            from: TimeUs(0),
-            until: TimeUs(u64::MAX / 2),
-            fallback_until: TimeUs(u64::MAX / 2),
-            void_before: TimeUs(0),
-        }
+        let end = TimeUs(u64::MAX / 2);
+        Lease::Waiting.renewed(TimeUs(0), end, end)
     }
 
     fn request(&mut self) -> SyncRequest {

@@ -36,6 +36,8 @@ pub struct Chunk {
     pub holdings: PerResource<ChunkHolding>,
     /// When the chunk was drawn; `None` before the first draw.
     pub drawn_at: Option<TimeUs>,
+    /// Who paid for what was charged last.
+    pub payers: PerResource<Payer>,
     denial: Option<RememberedDenial>,
 }
 
@@ -59,6 +61,16 @@ pub struct ChunkHolding {
     pub refund: Micro,
     /// The customer's standard bucket after the last draw.
     pub balance: Micro,
+}
+
+/// Which of a customer's buckets paid, and gets back what turns out to be too much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Payer {
+    /// The standard bucket, by way of a chunk or not.
+    #[default]
+    Contract,
+    /// The borrow allowance. It pays for requests and never fills a chunk.
+    Allowance,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,9 +137,13 @@ impl Chunk {
         Some(remembered.denial)
     }
 
-    /// Settles a request that was charged an estimate: `difference` is actual cost less estimate. Returns what the chunk
-    /// cannot pay, which must be charged to the ledger at once, so that a debt binds all workers.
-    pub fn settle(&mut self, resource: ResourceIndex, difference: Micro) -> Micro {
+    /// Settles a request that `payer` was charged an estimate for: `difference` is actual cost less estimate. Returns what the chunk
+    /// cannot pay or take, which must be charged to the ledger at once: a debt, so that it binds all workers; and what was borrowed,
+    /// because what lies in a chunk goes back to the standard bucket.
+    pub fn settle(&mut self, resource: ResourceIndex, difference: Micro, payer: Payer) -> Micro {
+        if difference < Micro::ZERO && payer == Payer::Allowance {
+            return difference;
+        }
         let exempt = self.exempt;
         let holding = self.holdings.at_mut(resource);
         if difference > Micro::ZERO {

@@ -4,7 +4,7 @@
 //! so a request is admitted by all of them or by none, and a denial changes nothing but its count.
 
 use crate::amount::Micro;
-use crate::chunk::{Amounts, Chunk, ChunkHolding};
+use crate::chunk::{Amounts, Chunk, ChunkHolding, Payer};
 use crate::lease::Lease;
 use crate::ledger::{Entry, Holding};
 use crate::limits::{CHUNK_HORIZON_US, DENIAL_MEMORY_US, POOLED_CHUNK_HORIZON_US};
@@ -37,6 +37,8 @@ pub struct Drawn {
     pub verdict: Verdict,
     /// Contents of the worker's chunk from now on.
     pub holdings: PerResource<ChunkHolding>,
+    /// Who paid for what the customer was charged last.
+    pub payers: PerResource<Payer>,
     /// What changed in the pools; already applied to them.
     pub changes: PerResource<PoolChange>,
 }
@@ -55,6 +57,7 @@ pub fn draw(
     let mut drawn = Drawn {
         verdict: Verdict::Standard,
         holdings: PerResource::default(),
+        payers: chunk.payers,
         changes: fold(conditions, pools, Some(&mut *entry), chunk),
     };
     let Some(contract) = conditions.policy.contract(entry.contract) else {
@@ -163,10 +166,13 @@ fn admit(
         };
         standing.pool.level = standing.pool.level.minus(charge);
         let filled = drawn.holdings.at_mut(resource);
-        if tests
-            .at(resource)
-            .is_some_and(|test| test != Test::Borrowed)
-        {
+        let payer = drawn.payers.at_mut(resource);
+        *payer = if *tests.at(resource) == Some(Test::Borrowed) {
+            Payer::Allowance
+        } else {
+            Payer::Contract
+        };
+        if *payer == Payer::Contract && tests.at(resource).is_some() {
             let wish = chunk
                 .wish(
                     resource,
@@ -189,18 +195,18 @@ fn admit(
         if word != Verdict::Shadow && entry.flags.predicted {
             entry.deviations.mark();
         }
-        let taken = match tests.at(resource) {
-            Some(_) => charge.plus(filled.drawn),
-            None => pools.take_of_exempt(resource, charge, conditions.policy),
-        };
-        *paid.at_mut(resource) = PoolChange {
-            taken,
+        let change = paid.at_mut(resource);
+        *change = PoolChange {
+            taken: charge.plus(filled.drawn),
             protected_paid: before.protected().minus(holding.protected()),
             credit_paid: before.credit.level.minus(holding.credit.level),
             lent: filled.drawn,
             spent: charge,
             ..PoolChange::default()
         };
+        if tests.at(resource).is_none() {
+            pools.take_of_exempt(resource, charge, conditions.policy, change);
+        }
         verdict = Some(verdict.map_or(word, |verdict| verdict.and(word)));
     }
     pools.apply(&paid, conditions.policy, &conditions.lease);

@@ -30,7 +30,6 @@ pub mod pool;
 pub mod resource;
 mod retry;
 pub mod settle;
-pub mod shadow;
 pub mod standing;
 pub mod time;
 pub mod verdict;

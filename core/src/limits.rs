@@ -72,5 +72,9 @@ pub const CHUNK_IDLE_TICKS: u8 = 5;
 /// Longest time, in microseconds, that a worker remembers a denial without asking the ledger again.
 pub const DENIAL_MEMORY_US: u64 = 100_000;
 
+/// Late renewals that a lease remembers ([`crate::lease::Lease`]). A customer that was idle over more of them loses what flowed to
+/// it before the oldest one that is known.
+pub const LEASE_GAPS: usize = 4;
+
 /// Compare-and-swap attempts before an exchange with the ledger is given up.
 pub const MAX_CAS_ATTEMPTS: u32 = 16;

@@ -17,10 +17,10 @@ use crate::resource::{PerResource, ResourceIndex};
 use crate::time::TimeUs;
 
 const MARK: [u8; 3] = *b"FBQ";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const WHAT: &str = "ledger pool";
 const HEADER_BYTES: usize = 16;
-const POOL_BYTES: usize = 128;
+const POOL_BYTES: usize = 136;
 
 /// The pools of all resources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,9 @@ pub struct Pool {
     pub moved_cum: u64,
     /// Rate and depth granted, if any were.
     pub granted: Option<GrantTerms>,
+    /// Tokens that exempt customers used and the pool did not pay, because it owed its depth. What exempt customers give back is
+    /// of these first: they cannot come back to a pool that has never paid them.
+    pub unpaid: Micro,
 }
 
 /// A sum of claims, kept as a bucket.
@@ -78,6 +81,8 @@ pub struct PoolChange {
     pub settled_drawn_at: TimeUs,
     /// Tokens spent; negative if a settlement gave tokens back.
     pub spent: Micro,
+    /// What of them the pool did not pay; negative if a settlement gave such tokens back.
+    pub unpaid: Micro,
 }
 
 // === impl Pools ===
@@ -133,21 +138,25 @@ impl Pools {
         pool.put(news, rule, lease);
     }
 
-    /// What of `amount` an exempt customer takes: the pool may owe its depth at most, or a flood of exempt requests would
-    /// starve everyone else long after it has ended.
-    #[must_use]
-    pub fn take_of_exempt(&self, resource: ResourceIndex, amount: Micro, policy: &Policy) -> Micro {
-        let Some(rule) = policy.pool(resource) else {
-            return amount;
-        };
-        amount.min(
-            self.pools
-                .at(resource)
-                .bucket
-                .level
-                .plus(rule.depth)
-                .at_least_zero(),
-        )
+    /// Sets what of `amount`, which an exempt customer uses or (negative) gives back, the pool pays. It may owe its depth at most, or a
+    /// flood of exempt requests would starve everyone else long after it has ended.
+    pub fn take_of_exempt(
+        &self,
+        resource: ResourceIndex,
+        amount: Micro,
+        policy: &Policy,
+        change: &mut PoolChange,
+    ) {
+        change.taken = amount;
+        if let Some(rule) = policy.pool(resource) {
+            let pool = self.pools.at(resource);
+            change.taken = if amount > Micro::ZERO {
+                amount.min(pool.bucket.level.plus(rule.depth).at_least_zero())
+            } else {
+                amount.plus(pool.unpaid).min(Micro::ZERO)
+            };
+        }
+        change.unpaid = amount.minus(change.taken);
     }
 
     /// Makes the changes of an exchange.
@@ -230,20 +239,22 @@ impl Pools {
 // === impl Pool ===
 
 impl Pool {
-    /// Rate, depth and fallback rate: the grant's if there is one (never more than the capacity), otherwise the capacity.
+    /// Rate, depth and fallback rate: where there is a control plane the grant's (never more than the capacity; nothing before
+    /// the first one), otherwise the capacity.
     #[must_use]
     pub fn terms(&self, rule: &PoolRule, lease: &Lease) -> GrantTerms {
-        match self.granted {
-            Some(granted) if *lease != Lease::StandAlone => GrantTerms {
-                rate: granted.rate.min(rule.capacity),
-                cap: granted.cap.min(rule.depth),
-                fallback_rate: granted.fallback_rate.min(rule.capacity),
-            },
-            _ => GrantTerms {
+        if *lease == Lease::StandAlone {
+            return GrantTerms {
                 rate: rule.capacity,
                 cap: rule.depth,
                 fallback_rate: rule.capacity,
-            },
+            };
+        }
+        let granted = self.granted.unwrap_or_default();
+        GrantTerms {
+            rate: granted.rate.min(rule.capacity),
+            cap: granted.cap.min(rule.depth),
+            fallback_rate: granted.fallback_rate.min(rule.capacity),
         }
     }
 
@@ -292,7 +303,7 @@ impl Pool {
     /// What was held under a lease that is over can no longer be spent, and its rate refills under no other lease. Debts stay.
     fn void(&mut self) {
         self.bucket.level = self.bucket.level.min(Micro::ZERO);
-        self.granted = Some(GrantTerms::default());
+        self.granted = None;
     }
 
     fn apply(&mut self, change: &PoolChange, rule: &PoolRule, lease: &Lease, now: TimeUs) {
@@ -304,6 +315,7 @@ impl Pool {
         self.protected.pay(change.protected_paid);
         self.credit.pay(change.credit_paid);
         self.spent_cum = self.spent_cum.wrapping_add_signed(change.spent.get());
+        self.unpaid = self.unpaid.plus(change.unpaid);
     }
 
     fn undo(
@@ -324,6 +336,7 @@ impl Pool {
         self.spent_cum = self
             .spent_cum
             .wrapping_sub(change.spent.get().cast_unsigned());
+        self.unpaid = self.unpaid.minus(change.unpaid);
     }
 
     fn write(&self, writer: &mut Writer<'_>) {
@@ -344,6 +357,7 @@ impl Pool {
         writer.u64(granted.rate.get());
         writer.i64(granted.cap.get());
         writer.u64(granted.fallback_rate.get());
+        writer.i64(self.unpaid.get());
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Pool, CoreError> {
@@ -374,6 +388,7 @@ impl Pool {
             fallback_rate: Rate::new(reader.u64()?),
         };
         let granted = is_granted.then_some(terms);
+        let unpaid = Micro::new(reader.i64()?);
         Ok(Pool {
             bucket,
             outstanding,
@@ -382,6 +397,7 @@ impl Pool {
             spent_cum,
             moved_cum,
             granted,
+            unpaid,
         })
     }
 }
@@ -443,6 +459,7 @@ impl PoolChange {
             settled: self.settled,
             settled_drawn_at: self.settled_drawn_at,
             spent: self.spent.plus(next.spent),
+            unpaid: self.unpaid.plus(next.unpaid),
         }
     }
 

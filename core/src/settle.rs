@@ -6,12 +6,13 @@
 //! a customer could have more than its burst at once.
 
 use crate::amount::Micro;
-use crate::chunk::{Amounts, Chunk, ChunkHolding};
+use crate::chunk::{Amounts, Chunk, ChunkHolding, Payer};
 use crate::draw::Conditions;
 use crate::ledger::Entry;
 use crate::outstanding::Outstanding;
 use crate::pool::{PoolChange, Pools};
 use crate::resource::PerResource;
+use crate::resource::ResourceIndex;
 use crate::time::TimeUs;
 
 /// Returns a chunk. Entry and pools must be up to date. Without an entry (it was removed) the contract tokens and the
@@ -33,17 +34,17 @@ pub fn fold(
     let is_late = Outstanding::has_forgotten(drawn_at, now);
     for resource in conditions.policy.resource_indexes() {
         let back = chunk.holdings.at(resource);
-        let mut taken = Micro::ZERO.minus(returned(back, is_late));
-        if chunk.exempt {
-            taken = pools.take_of_exempt(resource, taken, conditions.policy);
-        }
-        *changes.at_mut(resource) = PoolChange {
-            taken,
+        let change = changes.at_mut(resource);
+        *change = PoolChange {
+            taken: Micro::ZERO.minus(returned(back, is_late)),
             settled: back.drawn,
             settled_drawn_at: drawn_at,
             spent: back.spent,
             ..PoolChange::default()
         };
+        if chunk.exempt {
+            pools.take_of_exempt(resource, change.taken, conditions.policy, change);
+        }
     }
     if let Some(entry) = entry {
         fold_entry(conditions, entry, chunk, drawn_at, is_late, &mut changes);
@@ -52,12 +53,14 @@ pub fn fold(
     changes
 }
 
-/// Charges a difference that no chunk could pay; negative amounts are given back. Entry and pools must be up to date.
+/// Charges a difference that no chunk could pay; negative amounts are given back to whoever has paid. Entry and pools must be up to
+/// date.
 pub fn charge(
     conditions: &Conditions<'_>,
     pools: &mut Pools,
     entry: &mut Entry,
     difference: &Amounts,
+    payer: Payer,
 ) -> PerResource<PoolChange> {
     let mut changes = PerResource::<PoolChange>::default();
     for resource in conditions.policy.resource_indexes() {
@@ -66,9 +69,17 @@ pub fn charge(
         change.taken = difference;
         change.spent = difference;
         // An exempt customer pays nothing, so it gets nothing back either.
-        if !entry.flags.exempt {
-            let given_back = Micro::ZERO.minus(difference);
-            entry.put(resource, given_back, conditions.policy, &conditions.lease);
+        if entry.flags.exempt {
+            pools.take_of_exempt(resource, difference, conditions.policy, change);
+        } else {
+            // A debt is the contract's: an allowance in debt would be out of sight of everything that looks at debts.
+            let payer = if difference > Micro::ZERO {
+                Payer::Contract
+            } else {
+                payer
+            };
+            let amount = Micro::ZERO.minus(difference);
+            put(conditions, entry, resource, amount, payer);
         }
         entry
             .holdings
@@ -104,8 +115,8 @@ fn fold_entry(
         changes.at_mut(resource).protected_paid = before.minus(holding.protected());
         // Whether the customer paid for the chunk was settled when it was drawn, not by what the policy says of it now.
         if !chunk.exempt {
-            let tokens = returned(back, is_late);
-            entry.put(resource, tokens, conditions.policy, &conditions.lease);
+            let amount = returned(back, is_late);
+            put(conditions, entry, resource, amount, Payer::Contract);
         }
     }
 }
@@ -118,4 +129,28 @@ fn returned(back: &ChunkHolding, is_late: bool) -> Micro {
         back.tokens()
     };
     tokens.plus(back.refund)
+}
+
+fn put(
+    conditions: &Conditions<'_>,
+    entry: &mut Entry,
+    resource: ResourceIndex,
+    amount: Micro,
+    payer: Payer,
+) {
+    match payer {
+        Payer::Contract => entry.put(resource, amount, conditions.policy, &conditions.lease),
+        Payer::Allowance => {
+            let Some(contract) = conditions.policy.contract(entry.contract) else {
+                return;
+            };
+            let part = entry.part(resource, contract.limits.at(resource), &conditions.lease);
+            // What there is no room for is an allowance that would have overflowed.
+            let _ = entry
+                .holdings
+                .at_mut(resource)
+                .borrow
+                .put(amount, part.borrow_limit);
+        }
+    }
 }

@@ -10,7 +10,7 @@
 mod gateway;
 
 use forebay_core::deviation::Deviations;
-use forebay_core::lease::Lease;
+use forebay_core::lease::{Gap, Lease};
 use forebay_core::ledger::{Entry, EntryFlags, Layout, Page, PageView, State, WorkerId, Workers};
 use forebay_core::policy::{ContractIndex, Limits, Policy, PoolRule, Tier, Unknown};
 use forebay_core::pool::Pools;
@@ -253,7 +253,13 @@ proptest! {
         for lease in [
             Lease::StandAlone,
             Lease::Waiting,
-            Lease::Granted { from: TimeUs(1), until: TimeUs(2), fallback_until: TimeUs(3), void_before: TimeUs(4) },
+            Lease::Granted {
+                from: TimeUs(1),
+                gaps: core::array::from_fn(|gap| Gap { from: TimeUs(10 + gap as u64), until: TimeUs(20 + gap as u64) }),
+                until: TimeUs(2),
+                fallback_until: TimeUs(3),
+                void_before: TimeUs(4),
+            },
         ] {
             let state = State {
                 layout: Layout { policy_pages_log2: 3, other_pages_log2: 20 },

@@ -9,10 +9,11 @@
 
 mod gateway;
 
+use forebay_core::chunk::Payer;
 use forebay_core::draw::Conditions;
 use forebay_core::grant::{Grant, GrantTerms};
 use forebay_core::lease::Lease;
-use forebay_core::ledger::Mode;
+use forebay_core::ledger::{Ledger, LedgerSize, MemoryData, Mode};
 use forebay_core::policy::{Limits, Tier};
 use forebay_core::{Micro, Policy, Rate, TimeUs, Verdict};
 use gateway::{FIRST, Gateway, Rival, admitted, contract, cost, per_s, policy, tokens};
@@ -82,12 +83,7 @@ impl Run {
         let limits = Limits::plain(Rate::ZERO, tokens(DEPTH));
         let rows = vec![contract("gold", Tier::One, &[limits])];
         let mut gateway = Gateway::new(policy(&[Some(DEPTH as u64)], rows), WORKERS, &[0]);
-        let lease = Lease::Granted {
-            from: gateway.now,
-            until: TimeUs(u64::MAX / 2),
-            fallback_until: TimeUs(u64::MAX / 2),
-            void_before: TimeUs(0),
-        };
+        let lease = Lease::Waiting.renewed(gateway.now, TimeUs(u64::MAX / 2), TimeUs(u64::MAX / 2));
         gateway
             .ledger
             .edit_state(&mut gateway.data, |state| state.lease = lease)
@@ -152,7 +148,7 @@ impl Run {
                 }
             }
             Step::Settle { worker, difference } => {
-                gateway.settle(worker, 0, FIRST, tokens(difference));
+                gateway.settle(worker, 0, FIRST, tokens(difference), Payer::Contract);
             }
             Step::Advance { us } => gateway.advance(us),
             Step::GiveBack { worker } => gateway.give_back(worker, 0),
@@ -230,12 +226,7 @@ fn plain(rate: u64, burst: i64) -> Policy {
 fn granted(rate: u64, burst: i64) -> Gateway {
     let mut gateway = Gateway::new(plain(rate, burst), 1, &[0]);
     let (now, until) = (gateway.now, gateway.now.plus_us(5_000_000));
-    let lease = Lease::Granted {
-        from: now,
-        until,
-        fallback_until: until.plus_us(10_000_000),
-        void_before: TimeUs(0),
-    };
+    let lease = Lease::Waiting.renewed(now, until, until.plus_us(10_000_000));
     gateway
         .ledger
         .edit_state(&mut gateway.data, |state| state.lease = lease)
@@ -406,12 +397,11 @@ fn a_pool_of_the_gateways_own_has_nothing_to_give_back() {
     let rows = vec![contract("gold", Tier::One, &[limits])];
     let mut gateway = Gateway::new(policy(&[Some(100)], rows), 1, &[0]);
     let conditions = Conditions {
-        lease: Lease::Granted {
-            from: gateway.now,
-            until: gateway.now.plus_us(5_000_000),
-            fallback_until: gateway.now.plus_us(5_000_000),
-            void_before: TimeUs(0),
-        },
+        lease: Lease::Waiting.renewed(
+            gateway.now,
+            gateway.now.plus_us(5_000_000),
+            gateway.now.plus_us(5_000_000),
+        ),
         ..gateway.conditions()
     };
     let mut pools = gateway.pools();
@@ -436,4 +426,98 @@ fn a_pool_of_the_gateways_own_has_nothing_to_give_back() {
         (pool.bucket.level, pool.moved_cum),
         (tokens(30), 30_000_000)
     );
+}
+
+#[test]
+fn with_a_control_plane_the_pool_holds_what_was_granted_and_nothing_else() {
+    let gold = contract(
+        "gold",
+        Tier::One,
+        &[Limits::plain(per_s(10), tokens(1_000))],
+    );
+    let mut gateway = Gateway::new(policy(&[Some(100)], vec![gold]), 1, &[]);
+    gateway.data.inner = MemoryData::default();
+    let size = LedgerSize {
+        max_policy_customers: 32,
+        max_other_customers: 4,
+    };
+    gateway.ledger = Ledger::seed(
+        &mut gateway.data,
+        size,
+        &gateway.policy,
+        Lease::Waiting,
+        gateway.now,
+    )
+    .unwrap();
+    let level = |gateway: &mut Gateway| gateway.pools().pools.at(FIRST).bucket.level;
+    // As a stand-alone gateway sees it, where no missing grant hides what is there.
+    let conditions = Conditions {
+        lease: Lease::StandAlone,
+        ..gateway.conditions()
+    };
+    let seeded = gateway
+        .ledger
+        .pools(&mut gateway.data, &conditions)
+        .unwrap();
+    assert_eq!(seeded.pools.at(FIRST).bucket.level, Micro::ZERO);
+    let until = gateway.now.plus_us(5_000_000);
+    gateway
+        .ledger
+        .edit_state(&mut gateway.data, |state| {
+            state.lease = state.lease.renewed(gateway.now, until, until);
+        })
+        .unwrap();
+    gateway.now = gateway.now.plus_us(200_000);
+    assert_eq!(level(&mut gateway), Micro::ZERO, "the lease brings no rate");
+    let grant = Grant {
+        terms: GrantTerms {
+            rate: per_s(40),
+            cap: tokens(60),
+            fallback_rate: per_s(0),
+        },
+        granted_cum: 30_000_000,
+        ..Grant::default()
+    };
+    let conditions = gateway.conditions();
+    let (policy, lease, now) = (conditions.policy, conditions.lease, conditions.now);
+    gateway
+        .ledger
+        .edit_pools(&mut gateway.data, &conditions, |pools| {
+            pools.apply_grant(FIRST, &grant, policy, &lease, now);
+        })
+        .unwrap();
+    assert_eq!(level(&mut gateway), tokens(30));
+    gateway.now = gateway.now.plus_us(500_000);
+    assert_eq!(level(&mut gateway), tokens(50));
+    gateway.now = gateway.now.plus_us(500_000);
+    assert_eq!(level(&mut gateway), tokens(60));
+}
+
+#[test]
+fn a_lease_that_is_renewed_late_takes_nothing_from_customers_that_were_idle() {
+    let mut gateway = granted(10, 50);
+    let first = Grant {
+        terms: GrantTerms {
+            rate: per_s(10),
+            cap: tokens(50),
+            fallback_rate: per_s(1),
+        },
+        ..Grant::default()
+    };
+    grant(&mut gateway, first);
+    // Idle for 3 of the 5 s of the lease, for 2 s of its fallback and for half a second of the next lease.
+    gateway.advance(2_000_000);
+    assert_eq!(admitted(&mut gateway, 0, 0), 20);
+    gateway.advance(5_000_000);
+    let now = gateway.now;
+    gateway
+        .ledger
+        .edit_state(&mut gateway.data, |state| {
+            state.lease = state
+                .lease
+                .renewed(now, now.plus_us(5_000_000), now.plus_us(15_000_000));
+        })
+        .unwrap();
+    gateway.advance(500_000);
+    assert_eq!(admitted(&mut gateway, 0, 0), 30 + 2 + 5);
 }

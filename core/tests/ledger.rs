@@ -9,6 +9,7 @@
 
 mod gateway;
 
+use forebay_core::chunk::Payer;
 use forebay_core::draw::Conditions;
 use forebay_core::lease::Lease;
 use forebay_core::ledger::{LedgerSize, PolicyCustomer, Region, STATE_KEY};
@@ -213,7 +214,7 @@ fn an_evicted_customer_never_comes_back_to_a_free_refill() {
 fn debts_bans_and_chunks_keep_an_entry_from_being_evicted() {
     let mut gateway = Gateway::new(open_to_strangers(1, 10), 1, &[]);
     assert!(gateway.request(0, 0, &cost(1)).unwrap().is_admitted());
-    gateway.settle(0, 0, FIRST, tokens(30));
+    gateway.settle(0, 0, FIRST, tokens(30), Payer::Contract);
     for number in 1..=40 {
         gateway.advance(1_000);
         gateway.request(0, number, &cost(1)).unwrap();
@@ -227,7 +228,7 @@ fn a_page_full_of_debtors_turns_strangers_away_without_an_error() {
     let mut gateway = Gateway::new(open_to_strangers(1, 10), 1, &[]);
     for number in 0..u64::from(MAX_OTHER_PAGE_ENTRIES) {
         assert!(gateway.request(0, number, &cost(1)).unwrap().is_admitted());
-        gateway.settle(0, number, FIRST, tokens(30));
+        gateway.settle(0, number, FIRST, tokens(30), Payer::Contract);
     }
     assert_eq!(
         denial(gateway.request(0, 99, &cost(1)).unwrap()).reason,
@@ -377,7 +378,7 @@ fn damaged_values_are_errors_that_name_the_blob() {
         CoreError::WrongVersion {
             what: "ledger state",
             found: 7,
-            known: 2
+            known: 3
         }
     );
     let key = gateway.ledger.state().layout.key(Region::Policy, 0);
@@ -403,7 +404,7 @@ fn damaged_values_are_errors_that_name_the_blob() {
 fn a_settlement_is_charged_into_debt_and_admission_stops_until_it_is_repaid() {
     let mut gateway = Gateway::new(plain(10, 10), 2, &[0]);
     assert!(gateway.request(0, 0, &cost(1)).unwrap().is_admitted());
-    gateway.settle(0, 0, FIRST, tokens(29));
+    gateway.settle(0, 0, FIRST, tokens(29), Payer::Contract);
     assert_eq!(
         gateway.entry(0).holdings.at(FIRST).contract.level,
         tokens(-20)
@@ -423,14 +424,14 @@ fn a_give_back_restores_contract_and_pool_but_only_up_to_their_depth() {
         &[0],
     );
     assert!(gateway.request(0, 0, &cost(8)).unwrap().is_admitted());
-    gateway.settle(0, 0, FIRST, tokens(-6));
+    gateway.settle(0, 0, FIRST, tokens(-6), Payer::Contract);
     gateway.give_back_all();
     assert_eq!(
         gateway.entry(0).holdings.at(FIRST).contract.level,
         tokens(8)
     );
     assert_eq!(gateway.pools().pools.at(FIRST).bucket.level, tokens(18));
-    gateway.settle(0, 0, FIRST, tokens(-1_000));
+    gateway.settle(0, 0, FIRST, tokens(-1_000), Payer::Contract);
     gateway.give_back_all();
     assert_eq!(
         gateway.entry(0).holdings.at(FIRST).contract.level,

@@ -9,11 +9,13 @@
 
 mod gateway;
 
+use forebay_core::chunk::{Amounts, Payer};
 use forebay_core::ledger::PolicyCustomer;
 use forebay_core::limits::CHUNK_LIFE_US;
 use forebay_core::policy::{ContractIndex, Limits, PoolRule, Tier};
-use forebay_core::{Micro, Policy, Rate};
+use forebay_core::{Micro, Policy, Rate, ResourceIndex};
 use gateway::{FIRST, Gateway, Rival, contract, cost, customer, per_s, policy, tokens};
+use proptest::prelude::*;
 
 fn pooled(limits: Limits, capacity: u64) -> Policy {
     policy(
@@ -122,6 +124,152 @@ fn what_an_exempt_customer_used_is_no_debt_when_the_exemption_ends() {
         tokens(900),
         "the pool was used"
     );
+}
+
+/// What happens to a pool of [`POOL`] tokens that never refills. Customer 0 is exempt, customer 1 is not.
+#[derive(Clone, Debug)]
+enum Step {
+    Request {
+        worker: usize,
+        number: u64,
+        tokens: i64,
+        /// Another worker draws for the customer between the two halves of the exchange.
+        has_rival: bool,
+    },
+    /// The actual cost of a request becomes known.
+    Settle {
+        pick: prop::sample::Index,
+        actual: i64,
+    },
+    GiveBack {
+        worker: usize,
+        number: u64,
+    },
+    /// The chunk makes room for another customer's.
+    Evict {
+        worker: usize,
+        number: u64,
+    },
+}
+
+const POOL: i64 = 20;
+
+fn step() -> impl Strategy<Value = Step> {
+    let (worker, number) = (0..2_usize, 0..2_u64);
+    prop_oneof![
+        6 => (worker.clone(), number.clone(), 1..30_i64, any::<bool>())
+            .prop_map(|(worker, number, tokens, has_rival)| Step::Request { worker, number, tokens, has_rival }),
+        4 => (any::<prop::sample::Index>(), 0..40_i64).prop_map(|(pick, actual)| Step::Settle { pick, actual }),
+        1 => (worker.clone(), number.clone()).prop_map(|(worker, number)| Step::GiveBack { worker, number }),
+        2 => (worker, number).prop_map(|(worker, number)| Step::Evict { worker, number }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_more_comes_back_to_a_pool_than_it_has_paid(steps in prop::collection::vec(step(), 1..40), evicts in any::<bool>()) {
+        let mut policy = pooled(Limits::plain(Rate::ZERO, tokens(1_000)), 0);
+        policy.resources[0].pool = Some(PoolRule { capacity: Rate::ZERO, depth: tokens(POOL) });
+        let mut gateway = Gateway::new(policy, 2, &[0, 0]);
+        let mut customers = [0, 1].map(|number| PolicyCustomer::plain(customer(number), ContractIndex(0)));
+        customers[0].exempt = true;
+        gateway.install(customers.to_vec());
+        let (mut used, mut charged) = ([0, 0], 0);
+        let mut in_flight = Vec::new();
+        for step in &steps {
+            match *step {
+                Step::Request { worker, number, tokens, has_rival } => {
+                    gateway.data.rules = Some((gateway.policy.clone(), gateway.now));
+                    let rival = has_rival.then_some(Rival { customer: number, cost: cost(1) });
+                    gateway.data.rivals = [None, rival].into();
+                    if gateway.request(worker, number, &cost(tokens)).unwrap().is_admitted() {
+                        in_flight.push((worker, number, tokens));
+                        used[number as usize] += tokens;
+                        charged += tokens;
+                    }
+                    gateway.data.rivals.clear();
+                    for _ in gateway.data.admitted_by_rivals.drain(..) {
+                        used[number as usize] += 1;
+                        charged += 1;
+                    }
+                }
+                Step::Settle { pick, actual } if !in_flight.is_empty() => {
+                    let (worker, number, estimate) = in_flight.swap_remove(pick.index(in_flight.len()));
+                    gateway.settle(worker, number, FIRST, tokens(actual - estimate), Payer::Contract);
+                    used[number as usize] += actual - estimate;
+                    charged += (actual - estimate).max(0);
+                }
+                Step::Settle { .. } => {}
+                Step::GiveBack { worker, number } => gateway.give_back(worker, number),
+                Step::Evict { worker, number } => {
+                    gateway.give_back(worker, number);
+                    gateway.workers[worker].chunks.remove(&number);
+                }
+            }
+        }
+        gateway.give_back_all();
+        if evicts {
+            gateway.workers.iter_mut().for_each(|worker| worker.chunks.clear());
+        }
+        for (worker, number, estimate) in in_flight {
+            gateway.settle(worker, number, FIRST, tokens(-estimate), Payer::Contract);
+            used[number as usize] -= estimate;
+        }
+        gateway.give_back_all();
+        let pool = *gateway.pools().pools.at(FIRST);
+        // The pool pays until it owes its depth, and for the exempt customer alone it pays no less than nothing.
+        prop_assert!(pool.unpaid >= Micro::ZERO && pool.unpaid <= tokens(used[0]), "{:?}", pool);
+        prop_assert!(charged > 2 * POOL || pool.unpaid == Micro::ZERO, "{:?}", pool);
+        prop_assert_eq!(pool.bucket.level, tokens(POOL - used[0] - used[1]).plus(pool.unpaid));
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_was_borrowed_comes_back_to_the_allowance(
+        steps in prop::collection::vec((0..2_usize, prop::array::uniform2(0..6_i64), prop::option::of((any::<prop::sample::Index>(), 0..6_i64))), 1..40),
+    ) {
+        let limits = Limits { borrow_limit: tokens(15), ..Limits::plain(Rate::ZERO, tokens(20)) };
+        let mut gateway = Gateway::new(policy(&[None, None], vec![contract("gold", Tier::One, &[limits; 2])]), 2, &[0]);
+        let resources = || ResourceIndex::first(2);
+        // Tokens by resource, paid by contract and allowance.
+        let (mut contract, mut allowance) = ([0; 2], [0; 2]);
+        let mut last_payers = [[Payer::Contract; 2]; 2];
+        let mut in_flight = Vec::new();
+        for (worker, costs, settles) in steps {
+            let mut amounts = Amounts::default();
+            for (resource, cost) in resources().zip(costs) {
+                *amounts.at_mut(resource) = tokens(cost);
+            }
+            let is_admitted = gateway.request(worker, 0, &amounts).unwrap().is_admitted();
+            for (resource, cost) in resources().zip(costs) {
+                let payer = gateway.payer(worker, 0, resource);
+                let last = &mut last_payers[worker][resource.position()];
+                if !is_admitted || cost == 0 {
+                    prop_assert_eq!(payer, *last, "what paid for an earlier request is forgotten");
+                    continue;
+                }
+                *last = payer;
+                let paid = if payer == Payer::Allowance { &mut allowance } else { &mut contract };
+                paid[resource.position()] += cost;
+                in_flight.push((worker, resource, cost, payer));
+            }
+            let Some((pick, actual)) = settles.filter(|_| !in_flight.is_empty()) else {
+                continue;
+            };
+            let (worker, resource, estimate, payer) = in_flight.swap_remove(pick.index(in_flight.len()));
+            let difference = actual.min(estimate) - estimate;
+            gateway.settle(worker, 0, resource, tokens(difference), payer);
+            let paid = if payer == Payer::Allowance { &mut allowance } else { &mut contract };
+            paid[resource.position()] += difference;
+        }
+        gateway.give_back_all();
+        for resource in resources() {
+            let holding = *gateway.entry(0).holdings.at(resource);
+            prop_assert_eq!(holding.contract.level, tokens(20 - contract[resource.position()]));
+            prop_assert_eq!(holding.borrow.level, tokens(15 - allowance[resource.position()]));
+        }
+    }
 }
 
 #[test]

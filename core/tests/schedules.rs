@@ -9,7 +9,7 @@
 
 mod gateway;
 
-use forebay_core::chunk::Amounts;
+use forebay_core::chunk::{Amounts, Payer};
 use forebay_core::policy::{Limits, PoolRule, Tier};
 use forebay_core::{Micro, PerResource, Policy, Rate, ResourceIndex};
 use gateway::{Gateway, Rival, contract, per_s, policy, tokens};
@@ -131,6 +131,7 @@ struct InFlight {
     customer: u64,
     resource: ResourceIndex,
     estimate: i64,
+    payer: Payer,
 }
 
 /// Runs a schedule and returns what everyone was charged, and the most requests of a customer that were in flight at once.
@@ -260,6 +261,7 @@ impl Run {
                 customer,
                 resource,
                 estimate: *cost,
+                payer: self.gateway.payer(worker, customer, resource),
             });
         }
         self.most_in_flight = self.most_in_flight.max(self.in_flight.len() as i64);
@@ -276,6 +278,7 @@ impl Run {
             request.customer,
             request.resource,
             Micro::new(difference),
+            request.payer,
         );
         self.charge(request.customer, request.resource, difference);
     }

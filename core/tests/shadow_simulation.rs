@@ -12,13 +12,13 @@
 
 mod gateway;
 
-use forebay_core::policy::{Limits, PoolRule, Tier};
-use forebay_core::shadow::{Claim, scale_claims};
-use forebay_core::{Micro, Policy, Rate, Reason, Verdict};
+use forebay_core::policy::{Limits, Tier};
+use forebay_core::{Policy, Rate, Reason, Verdict};
 use gateway::{FIRST, Gateway, contract, cost, per_s, policy, splitmix, tokens};
 
 const STEADY: usize = 5;
 const SPIKER: usize = 5;
+const CAPACITY: u64 = 1_000;
 const SECONDS: u64 = 40;
 /// What happens before everyone has settled in is not counted.
 const WARM_UP_S: u64 = 5;
@@ -76,53 +76,48 @@ fn the_policy(enabled: bool) -> Policy {
         contract("steady", Tier::One, &[steady]),
         contract("spiker", Tier::One, &[spiker]),
     ];
-    let mut policy = policy(&[Some(1000)], contracts);
+    let mut policy = policy(&[Some(CAPACITY)], contracts);
     policy.shadow.enabled = enabled;
     policy
 }
 
-/// Writes the forecasts as the forecaster does: all claims scaled together, then each to its entry.
+/// Writes the forecasts as the forecaster does for contracts of one tier, priority and weight: all depths scaled alike, so that
+/// together they stay within half of the pool.
 fn forecast(gateway: &mut Gateway, scene: &Scene) {
-    let mut claims: Vec<Claim> = (0..STEADY + 1 + scene.idle_claimants)
-        .map(|number| Claim {
-            contract: forebay_core::policy::ContractIndex(u16::from(number == SPIKER)),
-            rate: per_s(if number == SPIKER {
+    let rates: Vec<Rate> = (0..STEADY + 1 + scene.idle_claimants)
+        .map(|number| {
+            per_s(if number == SPIKER {
                 scene.spiker_forecast_per_s
             } else {
                 scene.forecast_per_s
-            }),
-            span_us: 0,
+            })
         })
         .collect();
-    let mut rules = gateway.policy.clone();
-    match scene.protection {
-        Protection::None => {}
-        Protection::Shadow | Protection::LumpPerWindow => scale_claims(&rules, FIRST, &mut claims),
-        Protection::NoHalfDepthRule => {
-            rules.shadow.protected_permille = 1_000;
-            rules.resources[0].pool = Some(PoolRule {
-                capacity: per_s(1000),
-                depth: tokens(1_000_000),
-            });
-            scale_claims(&rules, FIRST, &mut claims);
+    let full_us = gateway.policy.shadow_span_us();
+    let span_us = match scene.protection {
+        Protection::None | Protection::NoHalfDepthRule => full_us,
+        Protection::Shadow | Protection::LumpPerWindow => {
+            let sum = rates.iter().fold(Rate::ZERO, |sum, rate| sum.plus(*rate));
+            let half = CAPACITY * 1_000_000 / 2 * 1_000_000 / sum.get();
+            full_us.min(half as u32)
         }
-    }
+    };
     let (policy, now, lease) = (
         gateway.policy.clone(),
         gateway.now,
         gateway.ledger.state().lease,
     );
-    for (number, claim) in claims.iter().enumerate() {
+    for (number, rate) in rates.into_iter().enumerate() {
         gateway.edit(number as u64, |entry| {
             entry.refill(&policy, &lease, now);
             match scene.protection {
                 Protection::None => {}
                 Protection::Shadow | Protection::NoHalfDepthRule => {
-                    entry.set_shadow(FIRST, claim.rate, claim.span_us)
+                    entry.set_shadow(FIRST, rate, span_us)
                 }
                 Protection::LumpPerWindow => {
                     // The same depth, there at the start of the window; over the longest span it hardly refills.
-                    let depth = claim.rate.amount_in(u64::from(claim.span_us));
+                    let depth = rate.amount_in(u64::from(span_us));
                     let holding = entry.holdings.at_mut(FIRST);
                     holding.shadow_rate = Rate::new(depth.get().unsigned_abs() / 60);
                     holding.shadow_span_us = 60_000_000;
@@ -317,27 +312,4 @@ fn idle_claims_cost_others_nothing_unless_the_half_depth_rule_is_missing() {
         hard.spiker_admitted_per_s <= none.spiker_admitted_per_s * 0.75,
         "{hard:?} against {none:?}"
     );
-}
-
-#[test]
-fn all_claims_together_stay_within_half_of_the_pool() {
-    let rules = the_policy(true);
-    for customers in [1, 3, 6, 50] {
-        let mut claims = vec![
-            Claim {
-                rate: per_s(333),
-                ..Claim::default()
-            };
-            customers
-        ];
-        scale_claims(&rules, FIRST, &mut claims);
-        let sum = claims.iter().fold(Micro::ZERO, |sum, claim| {
-            sum.plus(claim.rate.amount_in(u64::from(claim.span_us)))
-        });
-        assert!(sum <= tokens(500), "{customers} customers claim {sum:?}");
-        assert!(
-            sum >= tokens(499).min(Micro::new(333 * 500_000 * customers as i64)),
-            "{customers} customers claim only {sum:?}"
-        );
-    }
 }

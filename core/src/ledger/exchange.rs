@@ -15,7 +15,7 @@ use super::shared_data::{SetError, SharedData};
 use super::state::State;
 use super::workers::{WorkerId, Workers};
 use crate::amount::Micro;
-use crate::chunk::{Amounts, Chunk};
+use crate::chunk::{Amounts, Chunk, Payer};
 use crate::draw::{Conditions, draw};
 use crate::error::CoreError;
 use crate::lease::Lease;
@@ -151,6 +151,7 @@ impl Ledger {
             Ok(Some((drawn, entry))) => {
                 chunk.contract = entry.contract;
                 chunk.exempt = entry.flags.exempt;
+                chunk.payers = drawn.payers;
                 chunk.contended = entry.is_contended(conditions.policy);
                 chunk.refilled(drawn.holdings, self.state.resources, conditions.now);
                 if let Verdict::Denied(denial) = drawn.verdict {
@@ -203,18 +204,19 @@ impl Ledger {
         Ok(())
     }
 
-    /// Charges a settlement's difference that the worker's chunk could not pay, even into debt.
+    /// Charges a settlement's difference that the worker's chunk could not pay or take, even into debt.
     pub fn charge(
         &mut self,
         data: &mut impl SharedData,
         conditions: &Conditions<'_>,
         customer: &CustomerHash,
         difference: &Amounts,
+        payer: Payer,
     ) -> Result<(), CoreError> {
         self.exchange(data, conditions, customer, |pools, entry| {
             pools.refill(conditions.policy, &conditions.lease, conditions.now);
             entry.refill(conditions.policy, &conditions.lease, conditions.now);
-            ((), charge(conditions, pools, entry, difference))
+            ((), charge(conditions, pools, entry, difference, payer))
         })
         .map(|_| ())
         .map_err(Failure::into_error)
@@ -539,7 +541,7 @@ impl Ledger {
             }
         }
         if !is_new || data.get(POOL_KEY, &mut self.page)?.is_none() {
-            let pools = if is_new {
+            let pools = if starts_full {
                 Pools::full(policy, now)
             } else {
                 Pools {

@@ -3,14 +3,14 @@
 use super::layout::Layout;
 use crate::bytes::{Reader, Writer};
 use crate::error::CoreError;
-use crate::lease::Lease;
-use crate::limits::{MAX_PAGES_LOG2, MAX_RESOURCES};
+use crate::lease::{Gap, Lease};
+use crate::limits::{LEASE_GAPS, MAX_PAGES_LOG2, MAX_RESOURCES};
 use crate::time::TimeUs;
 
 const MARK: [u8; 3] = *b"FBS";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const WHAT: &str = "ledger state";
-const BYTES: usize = 64;
+const BYTES: usize = 64 + 16 * LEASE_GAPS;
 
 /// Who says what may be admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,27 +74,33 @@ impl State {
         writer.u8(self.layout.policy_pages_log2);
         writer.u8(self.layout.other_pages_log2);
         writer.u8(self.resources);
-        let (mode, from, until, fallback_until, void_before) = match self.lease {
-            Lease::StandAlone => (0, 0, 0, 0, 0),
-            Lease::Waiting => (1, 0, 0, 0, 0),
+        let no_gaps = [Gap::default(); LEASE_GAPS];
+        let (mode, [from, until, fallback_until, void_before], gaps) = match self.lease {
+            Lease::StandAlone => (0, [TimeUs(0); 4], no_gaps),
+            Lease::Waiting => (1, [TimeUs(0); 4], no_gaps),
             Lease::Granted {
                 from,
+                gaps,
                 until,
                 fallback_until,
                 void_before,
-            } => (2, from.0, until.0, fallback_until.0, void_before.0),
+            } => (2, [from, until, fallback_until, void_before], gaps),
         };
         writer.u8(mode);
         for field in [
             self.resources_mark,
             self.policy_epoch,
             self.seeded_at.0,
-            from,
-            until,
-            fallback_until,
-            void_before,
+            from.0,
+            until.0,
+            fallback_until.0,
+            void_before.0,
         ] {
             writer.u64(field);
+        }
+        for gap in gaps {
+            writer.u64(gap.from.0);
+            writer.u64(gap.until.0);
         }
         bytes
     }
@@ -116,19 +122,24 @@ impl State {
             return Err(out_of_bounds("resources", resources, "1 to 4"));
         }
         let mode = reader.u8()?;
-        let resources_mark = reader.u64()?;
-        let policy_epoch = reader.u64()?;
-        let seeded_at = TimeUs(reader.u64()?);
-        let from = TimeUs(reader.u64()?);
-        let until = TimeUs(reader.u64()?);
-        let fallback_until = TimeUs(reader.u64()?);
-        let void_before = TimeUs(reader.u64()?);
+        let mut words = [0; 7];
+        for word in &mut words {
+            *word = reader.u64()?;
+        }
+        let [resources_mark, policy_epoch, seeded_at, ends @ ..] = words;
+        let [from, until, fallback_until, void_before] = ends.map(TimeUs);
+        let mut gaps = [Gap::default(); LEASE_GAPS];
+        for gap in &mut gaps {
+            gap.from = TimeUs(reader.u64()?);
+            gap.until = TimeUs(reader.u64()?);
+        }
         reader.end()?;
         let lease = match mode {
             0 => Lease::StandAlone,
             1 => Lease::Waiting,
             2 => Lease::Granted {
                 from,
+                gaps,
                 until,
                 fallback_until,
                 void_before,
@@ -147,7 +158,7 @@ impl State {
             resources_mark,
             policy_epoch,
             lease,
-            seeded_at,
+            seeded_at: TimeUs(seeded_at),
         })
     }
 }

@@ -5,7 +5,7 @@
     reason = "each test file uses its part of the gateway"
 )]
 
-use forebay_core::chunk::Amounts;
+use forebay_core::chunk::{Amounts, Payer};
 use forebay_core::draw::Conditions;
 use forebay_core::lease::Lease;
 use forebay_core::ledger::{
@@ -267,6 +267,12 @@ impl Gateway {
         ledger.draw(data, &conditions, &customer(number), cost, chunk)
     }
 
+    /// Who paid for the customer's last request to this worker.
+    pub fn payer(&self, worker: usize, number: u64, resource: ResourceIndex) -> Payer {
+        let chunk = self.workers[worker].chunks.get(&number);
+        chunk.map_or(Payer::Contract, |chunk| *chunk.payers.at(resource))
+    }
+
     /// Settles a difference as a worker does: from the chunk if it can pay, else in the ledger.
     pub fn settle(
         &mut self,
@@ -274,6 +280,7 @@ impl Gateway {
         number: u64,
         resource: ResourceIndex,
         difference: Micro,
+        payer: Payer,
     ) {
         let Gateway {
             policy,
@@ -290,14 +297,14 @@ impl Gateway {
             workers: workers.len() as u32,
         };
         let unpaid = match workers[worker].chunks.get_mut(&number) {
-            Some(chunk) => chunk.settle(resource, difference),
+            Some(chunk) => chunk.settle(resource, difference, payer),
             None => difference,
         };
         if unpaid != Micro::ZERO {
             let mut amounts = Amounts::default();
             *amounts.at_mut(resource) = unpaid;
             ledger
-                .charge(data, &conditions, &customer(number), &amounts)
+                .charge(data, &conditions, &customer(number), &amounts, payer)
                 .unwrap();
         }
     }

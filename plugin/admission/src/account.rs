@@ -1,7 +1,7 @@
 //! Whom the present request is charged, and what: the result of the rules, the input of the decision.
 
 use forebay_core::amount::Micro;
-use forebay_core::chunk::Amounts;
+use forebay_core::chunk::{Amounts, Payer};
 use forebay_core::limits::MAX_RESOURCES;
 use forebay_core::resource::{PerResource, ResourceIndex};
 use forebay_core::verdict::Verdict;
@@ -21,6 +21,8 @@ pub(crate) struct Account {
     pub(crate) verdict: Verdict,
     /// Whether the customer's contract was charged, so that there is an estimate to settle.
     pub(crate) is_charged: bool,
+    /// Who paid, once somebody has.
+    pub(crate) payers: PerResource<Payer>,
 }
 
 /// The accounts of a request. Each resource is charged once, so there are at most as many accounts as resources.
@@ -42,6 +44,7 @@ impl Default for Account {
             rule: 0,
             verdict: Verdict::Standard,
             is_charged: false,
+            payers: PerResource::default(),
         }
     }
 }
@@ -87,6 +90,7 @@ impl Accounts {
         account.cost = Amounts::default();
         account.charges = PerResource::default();
         account.is_charged = false;
+        account.payers = PerResource::default();
         Some(account)
     }
 

@@ -23,6 +23,7 @@ use crate::metrics::{Event, Input, Metrics, Tokens};
 use crate::pending::PendingTable;
 use crate::rate_headers::RateHeaders;
 use crate::request::RequestReader;
+use crate::response::settle;
 use crate::rule::{self, Rule};
 use crate::settings::Settings;
 use crate::source_address::{self, PrefixLengths};
@@ -76,6 +77,10 @@ pub(crate) struct TickState {
     pub(crate) worker: WorkerId,
     pub(crate) is_leader: bool,
     pub(crate) ticks: u64,
+    /// When the last one was.
+    pub(crate) at: TimeUs,
+    /// Requests since the clock was last looked at.
+    pub(crate) requests: u32,
     pub(crate) scan: ProtectedScan,
     /// A policy that could not be read is reported once.
     pub(crate) refused_epoch: Option<u64>,
@@ -141,6 +146,8 @@ impl Filter {
                 worker: WorkerId(parts.worker),
                 is_leader: false,
                 ticks: 0,
+                at: host.now(),
+                requests: 0,
                 scan: ProtectedScan::default(),
                 refused_epoch: None,
                 refused_ledger: None,
@@ -154,6 +161,7 @@ impl Filter {
 
     /// Decides a request.
     pub fn on_request_headers<H: Host>(&mut self, host: &mut H, stream: u32) -> Action {
+        self.make_up_for_tick(host);
         self.reader.begin();
         self.accounts.clear();
         if let Collected::Nobody { rule } = self.collect(host) {
@@ -173,7 +181,7 @@ impl Filter {
             account.verdict = decision.verdict;
             account.is_charged = charges_contracts && decision.verdict.is_admitted();
             if let Verdict::Denied(denial) = decision.verdict {
-                self.give_back_before(position);
+                self.give_back_before(host, position);
                 let action = self.deny(host, position, denial, decision.now);
                 if action == Action::Continue {
                     self.leave_for_response(stream);
@@ -273,18 +281,21 @@ impl Filter {
 
     /// Gives back what the accounts before this one have paid: a request is admitted by all of them or by none. In a dry run too:
     /// what it counts is what would have been.
-    fn give_back_before(&mut self, position: usize) {
+    fn give_back_before<H: Host>(&mut self, host: &mut H, position: usize) {
         for account in self.accounts.iter_mut().take(position) {
             if !core::mem::take(&mut account.is_charged) {
                 continue;
             }
-            if let Some(slot) = self.desk.cache.get_mut(&account.key) {
-                for resource in self.desk.policy.resource_indexes() {
-                    let cost = *account.cost.at(resource);
-                    if cost > Micro::ZERO {
-                        let _ = slot.chunk.settle(resource, Micro::ZERO.minus(cost));
-                    }
-                }
+            for resource in self.desk.policy.resource_indexes() {
+                settle(
+                    host,
+                    &mut self.desk,
+                    &mut self.metrics,
+                    &account.key,
+                    resource,
+                    Micro::ZERO.minus(*account.cost.at(resource)),
+                    *account.payers.at(resource),
+                );
             }
         }
     }
@@ -397,13 +408,15 @@ impl Desk {
         if let Some(denial) = slot.chunk.deny_again(&account.cost, now) {
             return Ok(Verdict::Denied(denial));
         }
-        ledger.draw(
+        let verdict = ledger.draw(
             host,
             &conditions,
             &slot.customer,
             &account.cost,
             &mut slot.chunk,
-        )
+        );
+        account.payers = slot.chunk.payers;
+        verdict
     }
 
     /// The conditions of an exchange, the ledger to exchange with, and the chunks.

@@ -6,6 +6,7 @@
 //! beyond it the older of two loses its settlement (the estimate stays charged), which is counted.
 
 use forebay_core::amount::Micro;
+use forebay_core::chunk::Payer;
 use forebay_core::limits::MAX_RESOURCES;
 
 use crate::rate_headers::BucketView;
@@ -37,6 +38,7 @@ pub(crate) struct Settlement {
     /// Whether the estimate was charged. If not, the response's header is removed all the same.
     pub(crate) is_charged: bool,
     pub(crate) estimate: Micro,
+    pub(crate) payer: Payer,
     /// Where its key ends in [`Pending::keys`].
     pub(crate) key_end: usize,
 }
@@ -159,6 +161,7 @@ mod tests {
             charge: 0,
             is_charged: true,
             estimate: Micro::new(estimate),
+            payer: Payer::Contract,
             key_end: 0,
         }
     }

@@ -3,7 +3,7 @@
 //! All of it is optional, and a configuration without it leaves nothing behind, so its responses are over after one comparison.
 
 use forebay_core::amount::Micro;
-use forebay_core::chunk::Amounts;
+use forebay_core::chunk::{Amounts, Payer};
 use forebay_core::ledger::CustomerHash;
 use forebay_core::resource::{PerResource, ResourceIndex};
 use forebay_core::verdict::{Reason, Verdict};
@@ -120,6 +120,7 @@ impl Filter {
                     pending.key(position),
                     *resource,
                     difference,
+                    settlement.payer,
                 );
                 let metric = *token_metrics.at(*resource);
                 count_difference(metrics, metric, difference);
@@ -168,6 +169,7 @@ fn settlements<'a>(
                 charge: position,
                 is_charged: account.is_charged,
                 estimate: *account.cost.at(resource),
+                payer: *account.payers.at(resource),
                 key_end: 0,
             })
         })
@@ -210,20 +212,24 @@ fn collect_buckets(
     }
 }
 
-/// Charges the difference to an estimate, or gives it back.
-fn settle<H: Host>(
+/// Charges the difference to an estimate, or gives it back to whoever has paid.
+pub(crate) fn settle<H: Host>(
     host: &mut H,
     desk: &mut Desk,
     metrics: &mut Metrics,
     key: &[u8],
     resource: ResourceIndex,
     difference: Micro,
+    payer: Payer,
 ) {
     if difference == Micro::ZERO {
         return;
     }
     let (customer, unpaid) = match desk.cache.get_mut(key) {
-        Some(slot) => (slot.customer, slot.chunk.settle(resource, difference)),
+        Some(slot) => (
+            slot.customer,
+            slot.chunk.settle(resource, difference, payer),
+        ),
         // Its chunk has made room for another customer's; the ledger takes the difference itself.
         None => (CustomerHash(desk.secret.hash(key).0), difference),
     };
@@ -234,7 +240,7 @@ fn settle<H: Host>(
     *amounts.at_mut(resource) = unpaid;
     let (conditions, ledger, _) = desk.parts(host.now());
     if ledger
-        .charge(host, &conditions, &customer, &amounts)
+        .charge(host, &conditions, &customer, &amounts, payer)
         .is_err()
     {
         metrics.count_event(Event::DrawFailed);

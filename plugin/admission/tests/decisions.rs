@@ -44,6 +44,17 @@ fn a_request_that_the_chunk_can_pay_makes_one_host_call() {
     let before = gateway.world.calls;
     assert!(gateway.send(0, &acme).admitted());
     assert_eq!(gateway.world.calls - before, 1);
+    // And one for the clock now and then.
+    gateway.advance_ms(1_000);
+    gateway.tick(0);
+    for _ in 0..3 {
+        assert!(gateway.send(0, &acme).admitted());
+    }
+    let before = gateway.world.calls;
+    for _ in 0..100 {
+        assert!(gateway.send(0, &acme).admitted());
+    }
+    assert!((101..=104).contains(&(gateway.world.calls - before)));
 }
 
 #[test]
@@ -405,6 +416,67 @@ fn two_customers_of_one_request_pay_both_or_none() {
             .send(0, &Request::of("acme").header("x-tenant", "t5"))
             .admitted()
     );
+}
+
+#[test]
+fn what_was_borrowed_for_an_estimate_does_not_come_back_as_contract_tokens() {
+    let policy = TEN_PER_S.replace(
+        "10, \"burst\": 5",
+        "0, \"burst\": 64, \"ceiling_per_s\": 0.001, \"borrow_limit\": 4",
+    );
+    let mut gateway = Gateway::new(&config(SETTLING, ACCESS_LOG, &policy), 1);
+    let mut verdict = |key, used| {
+        let answer = gateway.send(0, &Request::of(key).response("x-used", used));
+        gateway.advance_ms(1);
+        answer.state["forebay.verdict"].clone()
+    };
+    for _ in 0..32 {
+        assert_eq!(verdict("acme", "2"), "standard");
+    }
+    for _ in 0..10 {
+        assert_eq!(verdict("acme", "0"), "borrowed");
+        for _ in 0..10 {
+            assert_eq!(verdict("globex", "0"), "standard");
+        }
+    }
+    // What the contract has paid is with the contract.
+    for _ in 0..32 {
+        assert_eq!(verdict("globex", "2"), "standard");
+    }
+    for expected in ["borrowed", "borrowed", "denied:contract"] {
+        assert_eq!(verdict("acme", "2"), expected);
+    }
+}
+
+#[test]
+fn what_was_borrowed_for_a_request_that_another_customer_refused_comes_back_to_the_allowance() {
+    let by_tenant = BY_KEY
+        .replace("api", "tenant")
+        .replace("x-key", "x-tenant")
+        .replace("requests", "units");
+    let rules = format!("{BY_KEY},{by_tenant}");
+    let policy = TWO_RESOURCES
+        .replace(
+            "\"burst\": 10",
+            "\"burst\": 1, \"ceiling_per_s\": 0.001, \"borrow_limit\": 2",
+        )
+        .replace("\"burst\": 3", "\"burst\": 1");
+    let mut gateway = Gateway::new(&config(&rules, ACCESS_LOG, &policy), 1);
+    let request = |tenant| Request::of("acme").header("x-tenant", tenant);
+    assert!(gateway.send(0, &request("t1")).admitted());
+    for _ in 0..20 {
+        assert!(!gateway.send(0, &request("t1")).admitted());
+    }
+    for (tenant, verdict) in [
+        ("t2", "borrowed"),
+        ("t3", "borrowed"),
+        ("t4", "denied:contract"),
+    ] {
+        gateway.advance_ms(3_000);
+        gateway.tick_all();
+        let answer = gateway.send(0, &request(tenant));
+        assert_eq!(answer.state["forebay.verdict"], verdict, "{tenant}");
+    }
 }
 
 #[test]

@@ -236,6 +236,36 @@ fn a_chunk_that_cannot_go_back_is_not_spent_after_the_ledger_has_forgotten_it() 
 }
 
 #[test]
+fn a_worker_that_stood_still_spends_hardly_anything_that_the_ledger_has_forgotten() {
+    let policy = STILL
+        .replace(r#""rate_per_s": 0"#, r#""rate_per_s": 1000"#)
+        .replace(r#""burst": 100"#, r#""burst": 1000"#);
+    let mut gateway = Gateway::new(&config(BY_KEY, "", &policy), 2);
+    gateway.send(0, &Request::of("acme"));
+    // Until the worker has just drawn a large chunk.
+    loop {
+        let before = level(&mut gateway, "acme", 0);
+        assert!(gateway.send(0, &Request::of("acme")).admitted());
+        if before.minus(level(&mut gateway, "acme", 0)) > Micro::from_tokens(100) {
+            break;
+        }
+        gateway.advance_ms(1);
+    }
+    // Its timers come after the requests that have queued up meanwhile.
+    gateway.advance_ms(6_000);
+    let admitted = |gateway: &mut Gateway, worker| {
+        (0..1_500)
+            .filter(|_| gateway.send(worker, &Request::of("acme")).admitted())
+            .count()
+    };
+    let all = admitted(&mut gateway, 1) + admitted(&mut gateway, 0);
+    assert!(
+        (1_000..1_000 + 32).contains(&all),
+        "{all} of a burst of 1000"
+    );
+}
+
+#[test]
 fn a_customer_that_makes_room_in_a_worker_gets_its_chunk_back_into_the_ledger() {
     let mut gateway = Gateway::new(&config(BY_KEY, "", STILL), 1);
     hold_a_chunk(&mut gateway, "acme");

@@ -197,12 +197,7 @@ fn the_policy_of_the_control_plane_is_in_force_one_tick_after_it_arrived() {
     let until = from.plus_us(3_600 * gateway::SECOND_US);
     ledger
         .edit_state(&mut gateway.world.data, |state| {
-            state.lease = Lease::Granted {
-                from,
-                until,
-                fallback_until: until,
-                void_before: forebay_core::TimeUs(0),
-            }
+            state.lease = Lease::Waiting.renewed(from, until, until)
         })
         .unwrap();
     gateway.tick_all();

@@ -4,8 +4,8 @@
 //! customer keeps its priority up to its predicted rate and only loses reserve for a burst within the second. A tier is served in
 //! full before the next one gets anything; within a tier the higher priority; within a priority weights share.
 //!
-//! It is the order of `forebay_core::shadow`, over sums per contract instead of customer by customer: that one sorts all claims, which
-//! for ten thousand customers is more than a tick may cost, and this one does not depend on their number.
+//! It works on sums per contract: to sort the claims of ten thousand customers is more than a tick may cost, and this does not depend on
+//! their number.
 
 /// All customers of one contract, for one resource.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -169,7 +169,7 @@ impl Scan {
         }
     }
 
-    /// Looks at the next page. Returns true when a customer deviated enough to synchronise early.
+    /// Looks at the next page. Returns true when a customer deviated enough to synchronise early, or was denied what may lie elsewhere.
     pub fn visit_next(
         &mut self,
         host: &impl Host,
@@ -259,7 +259,9 @@ fn observe(
             since_us: entry.counted_since.0,
             demand_cum,
             deviation_cum: holding.deviation_cum,
+            denied_cum: holding.denied_cum,
         });
+        deviated |= observed.is_denied && lies_elsewhere(entry, resource, policy);
         if is_moved || observed.is_other_entry {
             // The claim that was written is in an entry that nobody draws from any more.
             series.claim.written = false;
@@ -284,6 +286,16 @@ fn observe(
         }
     }
     deviated
+}
+
+/// Whether a part of the customer's rate is not here: with the control plane, or at other gateways. A sync may bring more of it. The depth
+/// says nothing, since there are always starters of it elsewhere.
+fn lies_elsewhere(entry: &Entry, resource: ResourceIndex, policy: &Policy) -> bool {
+    let Some(contract) = policy.contract(entry.contract) else {
+        return false;
+    };
+    let granted = entry.holdings.at(resource).terms.rate;
+    entry.is_granted(resource) && granted < contract.limits.at(resource).rate
 }
 
 /// A place in the table for a series seen for the first time.

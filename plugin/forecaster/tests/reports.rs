@@ -10,13 +10,16 @@ mod world;
 
 use std::collections::BTreeMap;
 
+use forebay_core::ResourceIndex;
 use forebay_forecaster::Forecaster;
 use forebay_wire::key;
-use forebay_wire::sync::{CustomerReport, FLAG_NOT_GRANTED, PoolGrant, SyncReply, SyncRequest};
+use forebay_wire::sync::{
+    CustomerReport, FLAG_NOT_GRANTED, Grant, PoolGrant, SyncReply, SyncRequest,
+};
 
 use world::plane::{
-    CONFIG, answer, environment, grant, granted, level, next_sync, policy_delta, reply_to, start,
-    take_tokens, ticks, use_tokens,
+    CONFIG, answer, deny_tokens, environment, grant, granted, level, next_sync, policy,
+    policy_delta, reply_to, start, take_tokens, ticks, use_tokens,
 };
 use world::{Sent, World};
 
@@ -272,4 +275,36 @@ fn a_pool_says_which_reply_had_been_applied_too_and_none_before_it_is_there() {
         ),
         (200 * TOKEN, 200_000_000, reply.sequence)
     );
+}
+
+#[test]
+fn a_denial_asks_early_where_a_part_of_the_contract_lies_elsewhere_and_only_there() {
+    for (is_whole, is_early) in [(false, true), (true, false)] {
+        let world = World::new();
+        let mut forecaster = granted(&world, 3, 30);
+        when_quiet(&world, &mut forecaster);
+        world.advance_ms(4_000);
+        let sent = next_sync(&world, &mut forecaster);
+        let (_, mut reply) = reply_to(&sent);
+        let limits = *policy().contracts[0].limits.at(ResourceIndex::FIRST);
+        reply.grants = vec![Grant {
+            rate_micro_per_s: if is_whole { limits.rate.get() } else { 0 },
+            local_cap_micro: limits.burst.get().unsigned_abs(),
+            ..grant(1, 30)
+        }];
+        forecaster.on_http_response(sent.call, answer(&reply));
+        // The sync that confirms the grant, and a look at the page after it.
+        let sent = next_sync(&world, &mut forecaster);
+        let (_, reply) = reply_to(&sent);
+        forecaster.on_http_response(sent.call, answer(&reply));
+        let sent_at_us = world.now_us();
+        deny_tokens(&world, 1, 1);
+        next_sync(&world, &mut forecaster);
+        let after_ms = (world.now_us() - sent_at_us) / 1_000;
+        assert_eq!(
+            after_ms < 240,
+            is_early,
+            "{after_ms} ms after the one before"
+        );
+    }
 }

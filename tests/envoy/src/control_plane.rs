@@ -98,11 +98,11 @@ impl ControlPlane {
         .await
     }
 
-    /// The bootstrap extension with the forecaster, which shares the ledger of `vm_id`.
-    pub fn forecaster(&self, vm_id: &str) -> Result<Value> {
+    /// The bootstrap extension with the forecaster of a gateway, which shares the ledger of `vm_id`.
+    pub fn forecaster(&self, vm_id: &str, gateway_id: &str) -> Result<Value> {
         let config = json!({
             "version": 1,
-            "control_plane": { "cluster": "control_plane", "gateway_id": "gateway-1", "sync_interval_ms": 100 },
+            "control_plane": { "cluster": "control_plane", "gateway_id": gateway_id, "sync_interval_ms": 100 },
             "model": { "public_keys": [self.model_key] },
         });
         Ok(json!({

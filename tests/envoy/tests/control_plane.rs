@@ -189,7 +189,7 @@ async fn gateway_by(plane: &ControlPlane, cluster: Value) -> Envoy {
     bootstrap.clusters.push(cluster);
     bootstrap
         .extensions
-        .push(plane.forecaster("gateway").unwrap());
+        .push(plane.forecaster("gateway", "gateway-1").unwrap());
     let options = Options {
         concurrency: 2,
         hop_port: None,

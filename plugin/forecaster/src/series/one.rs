@@ -29,6 +29,7 @@ pub struct Series {
     demand_cum: u64,
     /// Cumulative deviation as last seen, over all lives, in micro-tokens.
     deviation_cum: u64,
+    denied_cum: u64,
     life: Option<Life>,
     forecast: Option<Forecast>,
     idle_steps: u32,
@@ -58,6 +59,8 @@ pub struct Counters {
     pub demand_cum: u64,
     /// Demand that the shadow bucket did not foresee, in micro-tokens.
     pub deviation_cum: u64,
+    /// Demand that was denied, in micro-tokens.
+    pub denied_cum: u64,
 }
 
 /// What a look at the counters brought.
@@ -65,6 +68,8 @@ pub struct Counters {
 pub struct Observed {
     /// Growth of the deviation since the last look, in micro-tokens.
     pub deviation_grown: u64,
+    /// Whether anything was denied since the last look.
+    pub is_denied: bool,
     /// The entry is not the one of the last look: it has no claim yet.
     pub is_other_entry: bool,
 }
@@ -112,6 +117,7 @@ impl Series {
             counted: None,
             demand_cum: 0,
             deviation_cum: 0,
+            denied_cum: 0,
             life: None,
             forecast: None,
             idle_steps: 0,
@@ -124,6 +130,7 @@ impl Series {
     /// Takes over the counters that the ledger shows now.
     pub fn observe(&mut self, counters: &Counters) -> Observed {
         let before = self.life;
+        let denied_before = std::mem::replace(&mut self.denied_cum, counters.denied_cum);
         let is_same = |life: &Life| life.since_us == counters.since_us;
         let life = before.filter(is_same).unwrap_or_else(|| {
             // All that a new entry counts is new. An older one is an entry that was out of use and counts again: nothing of it is.
@@ -148,6 +155,7 @@ impl Series {
         self.deviation_cum = deviation_cum;
         Observed {
             deviation_grown: if first { 0 } else { grown },
+            is_denied: before == self.life && counters.denied_cum > denied_before,
             is_other_entry: before.is_some_and(|life| !is_same(&life)),
         }
     }
@@ -380,6 +388,7 @@ mod tests {
             series.observe(&anew),
             Observed {
                 deviation_grown: 5,
+                is_denied: false,
                 is_other_entry: true
             }
         );

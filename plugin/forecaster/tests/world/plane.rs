@@ -198,6 +198,13 @@ pub fn use_tokens(world: &World, number: u8, tokens: u64, unforeseen: u64) {
     });
 }
 
+/// Counts a denial of so many tokens on the customer's entry.
+pub fn deny_tokens(world: &World, number: u8, tokens: u64) {
+    edit(world, number, |holding| {
+        holding.denied_cum += tokens * 1_000_000;
+    });
+}
+
 /// Takes tokens out of the customer's standard bucket.
 pub fn take_tokens(world: &World, number: u8, tokens: i64) {
     edit(world, number, |holding| {

@@ -1,0 +1,188 @@
+//! Three real gateways and one contract: it follows the traffic, survives deaths, and is never exceeded.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use forebay_envoy_tests::{
+    Admission, Bootstrap, ControlPlane, Envoy, Listener, Options, Protocol, until,
+};
+use hyper::Method;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+const RATE_PER_S: u64 = 100;
+const BURST: u64 = 50;
+const PATIENCE: Duration = Duration::from_secs(90);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_contract_follows_its_traffic_and_is_never_exceeded_whoever_dies() {
+    let mut plane = ControlPlane::start().await.unwrap();
+    let policy = json!({
+        "version": 1,
+        "resources": { "requests": { "capacity_per_s": 1_000 } },
+        "contracts": { "standard": { "limits": { "requests": {
+            "rate_per_s": RATE_PER_S, "burst": BURST, "guarantee_per_s": 30,
+        } } } },
+        "customers": [{ "key": "acme", "contract": "standard" }],
+    });
+    let (status, answer) = plane
+        .admin(Method::POST, "/v1/policies", &policy)
+        .await
+        .unwrap();
+    assert!(status < 300, "{status} {answer}");
+    let started = Instant::now();
+    let mut fleet = Vec::new();
+    for number in 0..3 {
+        fleet.push(Member::start(&plane, number).await);
+    }
+    let total = || fleet.iter().map(Member::admitted).sum::<u64>();
+    for member in &fleet {
+        member
+            .until_served("its starter", 1, Duration::from_secs(1))
+            .await;
+    }
+    // Nearly all of the rate within a second can only be where nearly all of it was granted.
+    let full = RATE_PER_S * 9 / 10;
+    for member in &fleet {
+        member
+            .until_served("the contract", full, Duration::from_secs(1))
+            .await;
+    }
+    plane.kill().unwrap();
+    fleet[2]
+        .until_served(
+            "the contract without a control plane",
+            full,
+            Duration::from_secs(1),
+        )
+        .await;
+    plane.restart().await.unwrap();
+    fleet[0]
+        .until_served("the contract after a restart", full, Duration::from_secs(1))
+        .await;
+
+    let before = total();
+    let allowed_before = allowed(started);
+    let dead = fleet.remove(0);
+    let admitted_by_dead = dead.admitted();
+    drop(dead);
+    // All but a third of the guarantee follows when the lease of the dead one has ended.
+    fleet[0]
+        .until_served(
+            "most of the contract after a death",
+            RATE_PER_S * 8 / 10,
+            Duration::from_secs(1),
+        )
+        .await;
+    let admitted = admitted_by_dead + fleet.iter().map(Member::admitted).sum::<u64>();
+    let allowed = allowed(started);
+    println!(
+        "{admitted} admitted, {allowed:.0} allowed; {before} and {allowed_before:.0} before a gateway died"
+    );
+    assert!(
+        admitted as f64 <= allowed,
+        "{admitted} admitted, {allowed} allowed"
+    );
+    assert!(
+        before as f64 <= allowed_before,
+        "{before} admitted, {allowed_before} allowed"
+    );
+}
+
+fn allowed(started: Instant) -> f64 {
+    BURST as f64 + RATE_PER_S as f64 * started.elapsed().as_secs_f64()
+}
+
+/// A gateway with clients that ask for about three times the contract while they are switched on.
+struct Member {
+    _envoy: Envoy,
+    is_on: Arc<AtomicBool>,
+    admitted: Arc<AtomicU64>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+// === impl Member ===
+
+impl Member {
+    async fn start(plane: &ControlPlane, number: u32) -> Self {
+        let config = json!({
+            "version": 1,
+            "rules": [{
+                "name": "all",
+                "key": { "header": { "name": "x-customer", "trusted": true } },
+                "charges": [{ "resource": "requests" }],
+            }],
+            "control_plane": { "cold_start": "deny" },
+        });
+        let mut filter = Admission::new("gateway", config).filter().unwrap();
+        filter.host_env_keys = ControlPlane::environment_names();
+        let mut bootstrap = Bootstrap::with(vec![Listener::direct("front", Some(filter))]);
+        bootstrap.clusters.push(plane.cluster());
+        let forecaster = plane.forecaster("gateway", &format!("gateway-{number}"));
+        bootstrap.extensions.push(forecaster.unwrap());
+        let options = Options {
+            concurrency: 1,
+            hop_port: None,
+            environment: ControlPlane::environment(),
+        };
+        let envoy = Envoy::start_with(&bootstrap, &options).await.unwrap();
+        let is_on = Arc::new(AtomicBool::new(false));
+        let admitted = Arc::new(AtomicU64::new(0));
+        let mut clients = Vec::new();
+        for _ in 0..6 {
+            let mut client = envoy.connect("front", Protocol::Http1).await.unwrap();
+            let (is_on, admitted) = (Arc::clone(&is_on), Arc::clone(&admitted));
+            clients.push(tokio::spawn(async move {
+                let mut ticks = tokio::time::interval(Duration::from_millis(20));
+                loop {
+                    ticks.tick().await;
+                    if !is_on.load(Ordering::Relaxed) {
+                        continue;
+                    }
+                    let reply = client.get("/", &[("x-customer", "acme")]).await.unwrap();
+                    assert!(matches!(reply.status, 200 | 429), "{reply:?}");
+                    if reply.status == 200 {
+                        admitted.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }));
+        }
+        Self {
+            _envoy: envoy,
+            is_on,
+            admitted,
+            clients,
+        }
+    }
+
+    fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Sends it traffic until so much was admitted within a span of time.
+    async fn until_served(&self, what: &str, requests: u64, span: Duration) {
+        self.is_on.store(true, Ordering::Relaxed);
+        until(format!("a gateway is served {what}"), PATIENCE, || async {
+            assert!(
+                self.clients.iter().all(|client| !client.is_finished()),
+                "a client failed"
+            );
+            let before = self.admitted();
+            tokio::time::sleep(span).await;
+            (self.admitted() - before >= requests).then_some(())
+        })
+        .await;
+        self.is_on.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        for client in &self.clients {
+            client.abort();
+        }
+    }
+}

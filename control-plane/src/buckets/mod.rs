@@ -17,7 +17,7 @@ pub use account::{Account, Contract, Granted, Holding, News};
 pub use counters::Counters;
 pub use part::{Part, PartHolding, SessionNumber, StepDemand};
 pub use record::AccountRecord;
-pub use roster::{Roster, Seat, Standing};
+pub use roster::{Gone, Roster, Seat, Standing};
 
 use forebay_wire::key::CustomerHash;
 

@@ -4,16 +4,19 @@ use super::part::SessionNumber;
 use forebay_core::fleet::Presence;
 use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Sessions that cannot come back, and when they ended.
+pub type Gone = BTreeMap<SessionNumber, TimeUs>;
 
 /// How a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It may spend.
     Present(Presence),
-    /// It can spend nothing any more, since then, but its gateway may come back with the sums that it has.
+    /// It can spend nothing any more, since then. Its gateway may come back with the sums that it has.
     Ended(TimeUs),
-    /// The same, and it cannot come back.
-    Gone(TimeUs),
 }
 
 /// A session in the roster.
@@ -29,10 +32,11 @@ pub struct Seat {
     pub name_hash: u64,
 }
 
-/// All sessions that are present, may come back, or have gone lately, at one moment.
+/// All sessions that are present or may come back, and those that have gone lately, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
     seats: Vec<Seat>,
+    gone: Arc<Gone>,
     live: usize,
     now: TimeUs,
 }
@@ -42,10 +46,15 @@ pub struct Roster {
 impl Roster {
     /// A roster of the sessions at `now`.
     #[must_use]
-    pub fn new(mut seats: Vec<Seat>, now: TimeUs) -> Self {
+    pub fn new(mut seats: Vec<Seat>, gone: Arc<Gone>, now: TimeUs) -> Self {
         seats.sort_unstable_by_key(|seat| seat.session);
         let live = seats.iter().filter(|seat| seat.is_live()).count();
-        Self { seats, live, now }
+        Self {
+            seats,
+            gone,
+            live,
+            now,
+        }
     }
 
     /// The moment.
@@ -60,7 +69,7 @@ impl Roster {
         self.live
     }
 
-    /// One that the roster has no seat of has gone long ago.
+    /// One that the roster has no seat of cannot come back.
     #[must_use]
     pub fn seat(&self, session: SessionNumber) -> Option<&Seat> {
         let found = self
@@ -74,7 +83,7 @@ impl Roster {
     pub fn presence(&self, session: SessionNumber) -> Option<Presence> {
         match self.seat(session)?.standing {
             Standing::Present(presence) => Some(presence),
-            Standing::Ended(_) | Standing::Gone(_) => None,
+            Standing::Ended(_) => None,
         }
     }
 
@@ -82,16 +91,16 @@ impl Roster {
     #[must_use]
     pub fn ended_at(&self, session: SessionNumber) -> TimeUs {
         match self.seat(session).map(|seat| seat.standing) {
-            Some(Standing::Ended(at) | Standing::Gone(at)) => at,
-            Some(Standing::Present(_)) | None => self.now,
+            Some(Standing::Ended(at)) => at,
+            Some(Standing::Present(_)) => self.now,
+            None => self.gone.get(&session).copied().unwrap_or(self.now),
         }
     }
 
     /// Whether the session's gateway may come back with the sums that it has.
     #[must_use]
     pub fn may_return(&self, session: SessionNumber) -> bool {
-        let seat = self.seat(session);
-        seat.is_some_and(|seat| !matches!(seat.standing, Standing::Gone(_)))
+        self.seat(session).is_some()
     }
 
     /// Whether a session is among the `homes` live ones that a customer is at home with: highest random weight (Thaler and Ravishankar,
@@ -139,7 +148,7 @@ mod tests {
             synced_at: TimeUs(0),
             name_hash: mix(session),
         });
-        Roster::new(seats.collect(), TimeUs(1))
+        Roster::new(seats.collect(), Arc::default(), TimeUs(1))
     }
 
     fn homes(roster: &Roster, customer: CustomerHash) -> Vec<u64> {

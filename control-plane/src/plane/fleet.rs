@@ -1,13 +1,14 @@
 //! All gateways: who is let in, who is refused, and whose session has ended.
 
 use super::session::{Lapse, Session, Terms};
-use crate::buckets::{Roster, Seat, SessionNumber, Standing};
+use crate::buckets::{Gone, Roster, SessionNumber, Standing};
 use crate::error::ApiError;
 use forebay_core::fleet::Presence;
 use forebay_core::time::TimeUs;
 use forebay_wire::sync::{SyncErrorCode, SyncRequest};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// Gateways that may be present at one time, and names that are remembered.
 const MAX_GATEWAYS: usize = 1_024;
@@ -34,7 +35,7 @@ pub struct Fleet {
     gateways: BTreeMap<String, Gateway>,
     ids: HashMap<SessionNumber, String>,
     /// When sessions ended that cannot come back.
-    gone: BTreeMap<SessionNumber, TimeUs>,
+    gone: Arc<Gone>,
     /// The newest number that was given out.
     newest: SessionNumber,
 }
@@ -127,7 +128,7 @@ impl Fleet {
                         session.lapsed = Some(Lapse::Telling);
                         Admission::Lapsed
                     }
-                    Standing::Ended(_) | Standing::Gone(_) => {
+                    Standing::Ended(_) => {
                         let ended_at = session.ended_at.unwrap_or(now);
                         session.revive(request, now);
                         Admission::Returns { ended_at }
@@ -171,20 +172,14 @@ impl Fleet {
         is_there
     }
 
-    /// All sessions that are present, may come back, or have gone lately.
+    /// All sessions that are present or may come back, and those that have gone lately.
     #[must_use]
     pub fn roster(&self, terms: Terms, now: TimeUs) -> Roster {
         let present = self.gateways.values().filter_map(|gateway| {
             let session = gateway.session.as_ref()?;
             Some(session.seat(gateway.name_hash, terms, now))
         });
-        let gone = self.gone.iter().map(|(number, at)| Seat {
-            session: *number,
-            standing: Standing::Gone(*at),
-            synced_at: TimeUs(0),
-            name_hash: 0,
-        });
-        Roster::new(present.chain(gone).collect(), now)
+        Roster::new(present.collect(), Arc::clone(&self.gone), now)
     }
 
     /// The session of a gateway.
@@ -288,10 +283,10 @@ impl Fleet {
     /// A session cannot come back.
     fn forget(&mut self, session: &Session, now: TimeUs) {
         self.ids.remove(&session.number);
-        self.gone
-            .insert(session.number, session.ended_at.unwrap_or(now));
-        if self.gone.len() > MAX_GONE {
-            self.gone.pop_first();
+        let gone = Arc::make_mut(&mut self.gone);
+        gone.insert(session.number, session.ended_at.unwrap_or(now));
+        if gone.len() > MAX_GONE {
+            gone.pop_first();
         }
     }
 

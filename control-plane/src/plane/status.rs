@@ -83,7 +83,7 @@ impl Plane {
         let gateways = state.fleet.sessions().filter_map(|(id, session)| {
             match session.standing(terms, now.mono) {
                 Standing::Present(presence) => Some(gateway_view(id, session, presence, now)),
-                Standing::Ended(_) | Standing::Gone(_) => None,
+                Standing::Ended(_) => None,
             }
         });
         let gateways = gateways.collect();

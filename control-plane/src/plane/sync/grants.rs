@@ -19,6 +19,15 @@ const MAX_GRANTS: usize = 4_096;
 /// When a gateway should sync again that has to confirm what it gives up, or waits for what others give up.
 const SOON_MS: u32 = 50;
 
+/// What is being answered.
+struct Outgoing<'a> {
+    reply: &'a mut SyncReply,
+    /// Whose accounts have changed.
+    changed: &'a mut BTreeSet<CustomerHash>,
+    /// Whose grants the reply tells.
+    told: Vec<CustomerHash>,
+}
+
 impl Plane {
     /// Grants make sense to a gateway only when it has the policy that their indexes mean. `touched` are those whom it has
     /// reported about.
@@ -68,23 +77,27 @@ impl Plane {
             None => return,
         };
         due.extend(touched);
-        let mut told = Vec::new();
-        while told.len() < MAX_GRANTS
+        let mut outgoing = Outgoing {
+            reply,
+            changed,
+            told: Vec::new(),
+        };
+        while outgoing.told.len() < MAX_GRANTS
             && let Some(customer) = pending.pop_first()
         {
             due.remove(&customer);
-            is_soon |= self.grant_to(state, caller, customer, true, reply, changed, &mut told);
+            is_soon |= self.grant_to(state, caller, customer, true, &mut outgoing);
         }
-        while told.len() < MAX_GRANTS
+        while outgoing.told.len() < MAX_GRANTS
             && let Some(customer) = due.pop_first()
         {
-            is_soon |= self.grant_to(state, caller, customer, false, reply, changed, &mut told);
+            is_soon |= self.grant_to(state, caller, customer, false, &mut outgoing);
         }
         is_soon |= !pending.is_empty() || !due.is_empty();
         if let Some(session) = state.fleet.session_mut(id) {
             session.pending.append(&mut pending);
             session.due.append(&mut due);
-            session.inflight = told;
+            session.inflight = outgoing.told;
         }
         is_soon |= self.grant_pools(state, caller, reply, changed);
         if let Some(session) = state.fleet.session_mut(id)
@@ -104,9 +117,7 @@ impl Plane {
         caller: &Caller<'_>,
         customer: CustomerHash,
         must_tell: bool,
-        reply: &mut SyncReply,
-        changed: &mut BTreeSet<CustomerHash>,
-        told: &mut Vec<CustomerHash>,
+        outgoing: &mut Outgoing<'_>,
     ) -> bool {
         // It left the policy while it waited: the gateway has no entry that could take a grant.
         if state.is_stranger(customer) {
@@ -143,10 +154,10 @@ impl Plane {
         let is_told = must_tell || granted.is_changed;
         if is_told {
             account.told(caller.session, caller.request.sequence);
-            told.push(customer);
-            changed.insert(customer);
+            outgoing.told.push(customer);
+            outgoing.changed.insert(customer);
             let grants = account.part(caller.session).into_iter().flat_map(grants_of);
-            reply.grants.extend(grants.map(|grant| Grant {
+            outgoing.reply.grants.extend(grants.map(|grant| Grant {
                 hash_high,
                 hash_low,
                 ..grant

@@ -7,6 +7,8 @@
 mod align;
 mod codec;
 
+use std::collections::BTreeMap;
+
 use crate::amount::{Micro, Rate};
 use crate::deviation::ContentionRule;
 use crate::error::CoreError;
@@ -475,28 +477,20 @@ fn check_micro(what: &'static str, field: &'static str, amount: Micro) -> Result
 
 fn check_names<'a>(
     what: &'static str,
-    names: impl Iterator<Item = &'a str> + Clone,
+    names: impl Iterator<Item = &'a str>,
 ) -> Result<(), CoreError> {
-    let mut sorted = Vec::with_capacity(names.size_hint().0);
+    // A map from names to rows, as in `align` and for the customers of a document: the plugin then has one way to order names.
+    let mut rows = BTreeMap::new();
     for (row, name) in names.enumerate() {
         if name.is_empty() || name.len() > MAX_NAME_BYTES {
             return Err(CoreError::BadName { what, row });
         }
-        // With its row, as in `align`: the plugin then has one sorting function for both.
-        sorted.push((name, row));
-    }
-    sorted.sort_unstable();
-    match sorted.windows(2).find_map(|pair| {
-        if let [(a, _), (b, _)] = pair {
-            (a == b).then_some(*a)
-        } else {
-            None
+        if rows.insert(name, row).is_some() {
+            return Err(CoreError::DuplicateName {
+                what,
+                name: name.to_owned(),
+            });
         }
-    }) {
-        Some(name) => Err(CoreError::DuplicateName {
-            what,
-            name: name.to_owned(),
-        }),
-        None => Ok(()),
     }
+    Ok(())
 }

@@ -4,6 +4,8 @@
 //! policy shuffled the table, customers would be judged by each other's contracts in between. So a contract keeps the
 //! row that its name had, and a name that has gone leaves its row in place until no entry can point to it any more.
 
+use std::collections::BTreeMap;
+
 use super::{Contract, ContractIndex, Policy, Unknown};
 
 impl Policy {
@@ -25,16 +27,11 @@ impl Policy {
         let mut rows: Vec<Option<Contract>> = previous.contracts.iter().map(|_| None).collect();
         let incoming = core::mem::take(&mut self.contracts);
         let mut moved = vec![ContractIndex(0); incoming.len()];
-        let by_name = sorted_rows(previous);
+        let by_name = rows_by_name(previous);
         let mut newcomers = Vec::new();
         for (row, contract) in incoming.into_iter().enumerate() {
-            let kept = by_name
-                .binary_search_by(|(name, _)| (*name).cmp(contract.name.as_str()))
-                .ok();
-            let slot = kept
-                .and_then(|found| by_name.get(found))
-                .map(|(_, old_row)| *old_row);
-            match slot.and_then(|old_row| rows.get_mut(old_row).map(|place| (old_row, place))) {
+            let kept = by_name.get(contract.name.as_str());
+            match kept.and_then(|old_row| rows.get_mut(*old_row).map(|place| (*old_row, place))) {
                 Some((old_row, place)) => {
                     *place = Some(contract);
                     set(&mut moved, row, old_row);
@@ -73,14 +70,11 @@ impl Policy {
     }
 }
 
-fn sorted_rows(policy: &Policy) -> Vec<(&str, usize)> {
-    let mut rows: Vec<_> = policy
-        .contracts
-        .iter()
-        .enumerate()
-        .map(|(row, contract)| (contract.name.as_str(), row))
-        .collect();
-    rows.sort_unstable();
+fn rows_by_name(policy: &Policy) -> BTreeMap<&str, usize> {
+    let mut rows = BTreeMap::new();
+    for (row, contract) in policy.contracts.iter().enumerate() {
+        rows.insert(contract.name.as_str(), row);
+    }
     rows
 }
 

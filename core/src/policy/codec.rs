@@ -56,10 +56,11 @@ impl Policy {
         }
         let unknown = decode_unknown(&mut reader)?;
         let shadow = decode_shadow(&mut reader)?;
-        let resources = (0..resource_count)
-            .map(|row| decode_resource(&mut reader, row))
-            .collect::<Result<_, _>>()?;
-        // No capacity is reserved up front: the count is the blob's word, the rows are its proof.
+        // No capacity is reserved up front: the counts are the blob's word, the rows are its proof.
+        let mut resources = Vec::new();
+        for row in 0..resource_count {
+            resources.push(decode_resource(&mut reader, row)?);
+        }
         let mut contracts = Vec::new();
         for row in 0..contract_count {
             contracts.push(decode_contract(&mut reader, resource_count, row)?);

@@ -48,24 +48,33 @@ impl<'a> Fields<'a> {
     pub(crate) fn required<T: Read>(&self, name: &str) -> Result<T, ConfigError> {
         match self.optional(name)? {
             Some(value) => Ok(value),
-            None => Err(ConfigError::at(
-                self.place.render(),
-                format!("missing field `{name}`"),
-            )),
+            None => Err(self.missing(name)),
         }
     }
 
     /// A field that can be left out or be null.
     pub(crate) fn optional<T: Read>(&self, name: &str) -> Result<Option<T>, ConfigError> {
-        match self.fields.iter().find(|(field, _)| field == name) {
-            None | Some((_, Json::Null)) => Ok(None),
-            Some((_, json)) => T::read(json, &Place::Field(self.place, name)).map(Some),
+        match self.find(name) {
+            None => Ok(None),
+            Some(json) => T::read(json, &Place::Field(self.place, name)).map(Some),
         }
     }
 
     /// A field with a value to fall back on.
     pub(crate) fn or<T: Read>(&self, name: &str, otherwise: T) -> Result<T, ConfigError> {
         Ok(self.optional(name)?.unwrap_or(otherwise))
+    }
+
+    // Out of line, like `missing`: the readers above are made for each type, and these need not be.
+    #[inline(never)]
+    fn find(&self, name: &str) -> Option<&'a Json> {
+        let (_, json) = self.fields.iter().find(|(field, _)| field == name)?;
+        (!matches!(json, Json::Null)).then_some(json)
+    }
+
+    #[inline(never)]
+    fn missing(&self, name: &str) -> ConfigError {
+        ConfigError::at(self.place.render(), format!("missing field `{name}`"))
     }
 }
 
@@ -159,11 +168,12 @@ impl<T: Read> Read for Vec<T> {
         let Json::List(items) = json else {
             return Err(expected("an array", json, place));
         };
-        items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| T::read(item, &Place::Item(place, index)))
-            .collect()
+        // A loop, because collecting results through the iterator makes the plugin 3 KB larger.
+        let mut values = Self::new();
+        for (index, item) in items.iter().enumerate() {
+            values.push(T::read(item, &Place::Item(place, index))?);
+        }
+        Ok(values)
     }
 }
 

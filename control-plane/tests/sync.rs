@@ -91,6 +91,21 @@ async fn a_new_incarnation_starts_from_nothing_and_the_old_one_is_fenced_off() {
 }
 
 #[tokio::test]
+async fn a_repeated_request_is_refused_because_its_reply_could_be_another_one() {
+    let (server, mut gateway) = server_and_gateway().await;
+    let request = gateway.request();
+    let (status, reply) = server.sync(&request).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, again) = server.sync(&request).await;
+    assert_eq!(
+        (status, code(&again)),
+        (StatusCode::CONFLICT, SyncErrorCode::StaleSequence)
+    );
+    gateway.apply(&reply);
+    gateway.sync(&server).await;
+}
+
+#[tokio::test]
 async fn a_gateway_that_was_away_for_long_is_counted_once_and_owes_nothing() {
     let (server, mut gateway) = server_and_gateway().await;
     gateway.spend("acme", 30);

@@ -63,7 +63,8 @@ pub fn report(
 }
 
 /// Brings one gateway's share as near to `target` as the other shares (which reserve `others`) allow. Returns whether the share has
-/// changed; then the gateway must be told, with the reply of this `sequence`.
+/// changed; then the gateway must be told, with the reply of this `sequence`. No two replies may have one number: a gateway says by the number
+/// which reply it has applied.
 pub fn grant(
     central: &mut Central,
     whole: Whole,

@@ -359,7 +359,8 @@ impl World {
             .map(|session| self.presence(session).unwrap());
         match self.sessions.get_mut(&number) {
             Some(session) if session.incarnation == request.incarnation => {
-                if request.sequence < session.sequence {
+                // Nor again: two replies with one number would be taken for each other.
+                if request.sequence <= session.sequence {
                     return;
                 }
                 if request.applied < session.sequence

@@ -119,7 +119,8 @@ impl Fleet {
             if let Some(session) = &mut gateway.session
                 && session.incarnation == request.incarnation
             {
-                if request.sequence < session.sequence {
+                // Nor again: the second reply of one number could be another one, and its arrival would be taken for the first one's.
+                if request.sequence <= session.sequence {
                     return Err(stale_sequence(request.sequence, session.sequence));
                 }
                 return Ok(match session.standing(terms, now) {
@@ -328,7 +329,7 @@ fn refuse(code: SyncErrorCode, error: ApiError) -> Refusal {
 }
 
 fn stale_sequence(given: u64, counted: u64) -> Refusal {
-    let message = format!("sequence {given} is older than {counted}, which was counted");
+    let message = format!("sequence {given} is not newer than {counted}, which was counted");
     let hint = "nothing is lost: counters are cumulative and the next sync brings everything";
     refuse(
         SyncErrorCode::StaleSequence,

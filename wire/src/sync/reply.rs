@@ -85,7 +85,7 @@ pub enum SyncErrorCode {
     TooManyGateways = 2,
     /// A newer incarnation of this gateway has reported: this one must stop.
     StaleIncarnation = 3,
-    /// An older batch than one already counted.
+    /// A batch that was already counted, or an older one.
     StaleSequence = 4,
     /// Gateway and server hash customer keys under different secrets.
     KeySecretMismatch = 5,

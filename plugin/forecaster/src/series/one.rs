@@ -383,6 +383,7 @@ mod tests {
             since_us: 7,
             demand_cum: 9_000_000,
             deviation_cum: 5,
+            denied_cum: 0,
         };
         assert_eq!(
             series.observe(&anew),

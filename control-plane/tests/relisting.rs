@@ -256,11 +256,12 @@ async fn run(steps: Vec<Step>, unknown: &Value) -> Result<(), String> {
                 if !request_arrives {
                     continue;
                 }
-                let (mut status, mut reply) = server.sync(&request).await;
-                if arrives_twice {
-                    (status, reply) = server.sync(&request).await;
-                }
+                let (status, reply) = server.sync(&request).await;
                 assert_eq!(status, StatusCode::OK, "{reply:?}");
+                if arrives_twice {
+                    let (status, again) = server.sync(&request).await;
+                    assert_eq!(status, StatusCode::CONFLICT, "{again:?}");
+                }
                 if reply_arrives {
                     life.apply(&reply);
                 }

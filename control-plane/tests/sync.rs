@@ -457,8 +457,8 @@ proptest! {
                     Fate::RequestLost => continue,
                     Fate::ReplyLost => drop(server.sync(&request).await),
                     Fate::Repeated => {
-                        server.sync(&request).await;
                         let (_, reply) = server.sync(&request).await;
+                        server.sync(&request).await;
                         gateway.apply(&reply);
                     }
                     Fate::Answered | Fate::ServerKilled | Fate::ServerRestarted => {

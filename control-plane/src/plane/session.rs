@@ -87,8 +87,17 @@ pub enum Lapse {
 
 impl Session {
     pub(super) fn new(number: SessionNumber, request: &SyncRequest, now: TimeUs) -> Self {
-        // It has applied a reply of somebody: what it was granted is not known here.
-        let is_adopted = request.reply_applied > 0;
+        // It has applied a reply of somebody: what it was granted is not known here. A forecaster that was started anew may have forgotten
+        // the reply, but the ledger has not forgotten the tokens.
+        let is_adopted = request.reply_applied > 0
+            || request
+                .customers
+                .iter()
+                .any(|report| report.granted_seen_micro != 0)
+            || request
+                .pools
+                .iter()
+                .any(|report| report.granted_seen_micro != 0);
         Self {
             number,
             incarnation: request.incarnation,

@@ -18,7 +18,7 @@ use forebay_forecaster::Forecaster;
 use forebay_forecaster::host::Host;
 use forebay_forecaster::ledger::Shared;
 use forebay_wire::key;
-use forebay_wire::sync::{CustomerReport, PolicyDelta};
+use forebay_wire::sync::{CustomerReport, PolicyDelta, PoolGrant};
 
 use world::World;
 use world::plane::{
@@ -52,6 +52,12 @@ fn apply(world: &World, forecaster: &mut Forecaster<World>, epoch: u64, customer
     for grant in &mut reply.grants {
         grant.rate_micro_per_s = 100_000_000;
     }
+    reply.pools = vec![PoolGrant {
+        granted_cum_micro: 1_000_000_000,
+        local_cap_micro: 1_000_000_000,
+        rate_micro_per_s: 1_000_000_000,
+        ..PoolGrant::default()
+    }];
     forecaster.on_http_response(sent.call, answer(&reply));
     ticks(world, forecaster, 3);
 }

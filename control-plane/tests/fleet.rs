@@ -108,10 +108,10 @@ impl World {
             .map(|gateway| SYNC_MS * (gateway + 1) / gateways as u64)
             .collect();
         for at_ms in 0..ms {
-            for gateway in 0..gateways {
-                if due_ms[gateway] <= at_ms {
+            for (gateway, due_ms) in due_ms.iter_mut().enumerate() {
+                if *due_ms <= at_ms {
                     self.sync(gateway).await;
-                    due_ms[gateway] = at_ms + u64::from(self.gateways[gateway].interval_ms);
+                    *due_ms = at_ms + u64::from(self.gateways[gateway].interval_ms);
                 }
             }
             self.server.advance_ms(1);

@@ -44,6 +44,7 @@ impl Plane {
         let Some(session) = state.fleet.session_mut(id) else {
             return;
         };
+        reply.report_all = session.report_all_until.is_some();
         if caller.request.policy_epoch_applied != epoch {
             // Without grants it cannot be told what it may do.
             if session.lapsed.is_some() {
@@ -53,7 +54,6 @@ impl Plane {
         }
         let is_new_epoch = session.granted_epoch != epoch;
         session.granted_epoch = epoch;
-        reply.report_all = session.report_all_until.is_some();
         if is_new_epoch {
             {
                 let State {

@@ -13,7 +13,7 @@ use forebay_core::policy::Limits;
 use forebay_core::{Micro, Rate, TimeUs};
 use forebay_wire::sync::SyncRequest;
 use kit::ledger_gateway::{Ideal, LedgerGateway};
-use kit::{TestServer, settings};
+use kit::{STEP_MS, TestServer, settings};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
@@ -243,6 +243,93 @@ async fn a_gateway_that_was_given_up_is_served_again_when_it_returns() {
         200.0,
         "what it asked for is counted once"
     );
+}
+
+#[tokio::test]
+async fn a_restarted_server_renews_no_lease_before_the_gateway_knows_the_rates_that_are_left_to_it()
+{
+    let mut world = World::new(2).await;
+    for _ in 0..4 {
+        world.round().await;
+    }
+    world.traffic("acme", 0, 100, 1_000).await;
+    // The first one is cut off, and when its lease has ended the other one has its rate.
+    let mut cut_off = world.gateways.remove(0);
+    assert!(cut_off.rate_per_s("acme") > 90.0);
+    world.traffic("acme", 0, 100, 14_000).await;
+    assert!(world.gateways[0].rate_per_s("acme") > 80.0);
+    world.server = world.server.killed();
+    // Its policy is behind when it comes back, so that it cannot be told any rates yet.
+    world.server.ok("POST", "/v1/policies", policy()).await;
+    let now = world.now();
+    let behind = cut_off.sync(&world.server, now).await;
+    assert_eq!((behind.lease_ttl_ms, behind.grants.len()), (0, 0));
+    let told = cut_off.sync(&world.server, now).await;
+    assert_eq!(told.grants.len(), CUSTOMERS.len());
+    assert!(told.lease_ttl_ms > 0);
+    assert!(cut_off.rate_per_s("acme") < 20.0);
+}
+
+#[tokio::test]
+async fn a_credit_reaches_a_customer_whose_contract_is_spread_over_gateways() {
+    let mut world = World::new(2).await;
+    for _ in 0..4 {
+        world.round().await;
+    }
+    for _ in 0..4 {
+        for gateway in 0..2 {
+            world.traffic("acme", gateway, 100, 500).await;
+        }
+    }
+    let now = world.now();
+    for gateway in 0..2 {
+        world.gateways[gateway].drain("acme", &mut world.ideal, now);
+    }
+    world.round().await;
+    let levels = |world: &mut World| -> f64 {
+        let now = world.now();
+        let levels = world.gateways.iter_mut();
+        levels.map(|gateway| gateway.level("acme", now)).sum()
+    };
+    let before = levels(&mut world);
+    let credit = json!({"tokens": 10});
+    world
+        .server
+        .ok("POST", "/v1/customers/acme/credit", credit)
+        .await;
+    world.round().await;
+    let gained = levels(&mut world) - before;
+    assert!((9.9..12.0).contains(&gained), "{gained} tokens");
+}
+
+#[tokio::test]
+async fn a_gateway_is_told_once_what_the_others_have_used_in_a_step() {
+    let mut world = World::new(2).await;
+    for _ in 0..4 {
+        world.round().await;
+    }
+    // Into the middle of a step, so that what follows is in one.
+    world.server.advance_ms(u64::from(STEP_MS) * 3 / 2 - 4 - 4);
+    world.round().await;
+    let now = world.now();
+    for _ in 0..40 {
+        world.gateways[0].request("acme", tokens(1), &mut world.ideal, now);
+    }
+    world.round().await;
+    world.server.advance_ms(u64::from(STEP_MS));
+    let now = world.now();
+    let mut told = Vec::new();
+    for gateway in [0, 1, 1] {
+        let reply = world.gateways[gateway].sync(&world.server, now).await;
+        told.push(
+            reply
+                .step_usage
+                .iter()
+                .map(|usage| usage.usage)
+                .sum::<f32>(),
+        );
+    }
+    assert_eq!(told, [0.0, 40.0, 0.0]);
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -393,14 +393,9 @@ impl Account {
         true
     }
 
-    /// An operator gives (or takes) tokens of one resource: where a gateway has most of the bucket they go to the gateway, otherwise
-    /// they stay here. Returns whose part has changed.
-    pub fn credit(
-        &mut self,
-        contract: &Contract<'_>,
-        resource: usize,
-        amount: Micro,
-    ) -> Option<SessionNumber> {
+    /// An operator gives (or takes) tokens of one resource: they go to the gateway that has most of the bucket, or stay here where that is
+    /// more.
+    pub fn credit(&mut self, contract: &Contract<'_>, resource: usize, amount: Micro) {
         self.settle(contract);
         let roster = contract.roster;
         let cap = |part: &Part| {
@@ -412,33 +407,32 @@ impl Account {
             .iter_mut()
             .filter(|part| roster.presence(part.session) == Some(fleet::Presence::Live))
             .max_by_key(|part| cap(part));
-        let limits = contract.limits.get(resource)?;
-        let holding = self.holdings.get_mut(resource)?;
-        if let Some(part) = largest
-            && let Some(share) = part.holdings.get_mut(resource).map(|own| &mut own.share)
-            && share.terms().cap >= limits.burst.share(1, 2)
-            && share.terms().cap > Micro::ZERO
-        {
-            share.adjust(amount);
-            return Some(part.session);
+        let Some(holding) = self.holdings.get_mut(resource) else {
+            return;
+        };
+        let room = holding.central.to_record().depth;
+        match largest.and_then(|part| part.holdings.get_mut(resource)) {
+            Some(own) if own.share.terms().cap >= room.max(Micro::new(1)) => {
+                own.share.adjust(amount);
+            }
+            _ => {
+                holding.central.advance(roster.now());
+                holding.central.put(amount);
+            }
         }
-        holding.central.advance(roster.now());
-        holding.central.put(amount);
-        None
     }
 
-    /// An operator fills all buckets of a resource and forgives debts. Returns whose parts have changed.
-    pub fn refill(&mut self, contract: &Contract<'_>, resource: usize) -> Vec<SessionNumber> {
+    /// An operator fills all buckets of a resource and forgives debts.
+    pub fn refill(&mut self, contract: &Contract<'_>, resource: usize) {
         self.settle(contract);
         let (Some(limits), Some(holding)) = (
             contract.limits.get(resource),
             self.holdings.get_mut(resource),
         ) else {
-            return Vec::new();
+            return;
         };
         holding.central.advance(contract.roster.now());
         holding.central.put(limits.burst);
-        let mut changed = Vec::new();
         for part in &mut self.parts {
             let Some(own) = part.holdings.get_mut(resource) else {
                 continue;
@@ -448,10 +442,8 @@ impl Account {
                 // More than is missing: the bucket stops at its depth, wherever it stands by then.
                 let debt = Micro::ZERO.minus(own.held()).at_least_zero();
                 own.share.adjust(cap.plus(debt).plus(limits.debt_limit));
-                changed.push(part.session);
             }
         }
-        changed
     }
 
     /// Level of a central bucket, for the operator's eyes.

@@ -83,18 +83,15 @@ pub(super) struct GatewayRecord {
     /// Whether its sums had been forgotten.
     #[prost(bool, tag = "5")]
     pub is_adopted: bool,
-    /// Whether its lease has ended, and it may not know of it.
-    #[prost(bool, tag = "6")]
-    pub has_lapsed: bool,
     /// Whether nothing that it was granted can be spent any more.
-    #[prost(bool, tag = "7")]
+    #[prost(bool, tag = "6")]
     pub has_ended: bool,
 }
 
 // === impl Fleet ===
 
 impl Fleet {
-    /// Decides about a sync request; nothing is changed unless it is admitted. Returns the gateways that must be saved.
+    /// Decides about a sync request, which nothing is changed for unless it is admitted. Call [`Self::expire`] first.
     ///
     /// # Errors
     /// When the request must be refused.
@@ -226,7 +223,8 @@ impl Fleet {
         }
     }
 
-    /// Takes in a gateway of the store. It may have been answered just before the last run ended, so its times to live run from now.
+    /// Takes in a gateway of the store. It may have been answered just before the last run ended, so its times to live run from now. Or
+    /// its lease had ended before, and others were granted its rates: so it has no new one before it has been told all of its own.
     pub(super) fn restore(&mut self, id: String, record: &GatewayRecord, now: TimeUs) {
         let session = (record.session != 0).then(|| Session {
             number: record.session,
@@ -235,7 +233,7 @@ impl Fleet {
             last_reply_at: now,
             is_adopted: record.is_adopted,
             report_all_until: record.is_adopted.then_some(record.sequence),
-            lapsed: record.has_lapsed.then_some(Lapse::Telling),
+            lapsed: Some(Lapse::Telling),
             ended_at: record.has_ended.then_some(now),
             ..Session::default()
         });
@@ -261,7 +259,6 @@ impl Fleet {
             incarnation: session.map_or(0, |session| session.incarnation),
             sequence: session.map_or(0, |session| session.sequence),
             is_adopted: session.is_some_and(|session| session.is_adopted),
-            has_lapsed: session.is_some_and(|session| session.lapsed.is_some()),
             has_ended: session.is_some_and(|session| session.ended_at.is_some()),
         })
     }

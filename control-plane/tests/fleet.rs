@@ -11,7 +11,7 @@ mod kit;
 
 use forebay_core::policy::Limits;
 use forebay_core::{Micro, Rate, TimeUs};
-use forebay_wire::sync::SyncRequest;
+use forebay_wire::sync::{SyncErrorCode, SyncRequest};
 use kit::ledger_gateway::{Ideal, LedgerGateway};
 use kit::{STEP_MS, TestServer, settings};
 use proptest::prelude::*;
@@ -330,6 +330,41 @@ async fn a_gateway_is_told_once_what_the_others_have_used_in_a_step() {
         );
     }
     assert_eq!(told, [0.0, 40.0, 0.0]);
+}
+
+#[tokio::test]
+async fn a_request_of_a_process_that_died_does_not_fence_off_its_successor() {
+    let mut world = World::new(1).await;
+    let now = world.now();
+    // It is on its way for so long that the next process is served before it.
+    let delayed = world.gateways[0].next_request(now);
+    world.gateways[0] = world.born(0);
+    world.sync(0).await;
+    world.sync(0).await;
+    assert_eq!(world.gateways[0].rate_per_s("acme"), 100.0);
+    let (status, reply) = world.server.sync(&delayed).await;
+    assert_eq!(status, 409);
+    assert_eq!(reply.error.unwrap().code(), SyncErrorCode::StaleIncarnation);
+    world.sync(0).await;
+    assert_eq!(world.gateways[0].rate_per_s("acme"), 100.0);
+}
+
+#[tokio::test]
+async fn a_gateway_whose_clock_was_set_back_is_served_when_the_one_before_it_is_gone() {
+    let mut world = World::new(1).await;
+    let now = world.now();
+    let mut set_back = world.born(0);
+    world.gateways[0] = world.born(0);
+    world.sync(0).await;
+    let early = set_back.next_request(now);
+    assert_eq!(world.server.sync(&early).await.0, 409);
+    let settings = settings();
+    let gone_ms = u64::from(settings.lease_ttl_ms) + u64::from(settings.fallback_ttl_ms) + 4_000;
+    world.server.advance_ms(gone_ms);
+    let now = world.now();
+    set_back.sync(&world.server, now).await;
+    set_back.sync(&world.server, now).await;
+    assert_eq!(set_back.rate_per_s("acme"), 100.0);
 }
 
 #[derive(Clone, Copy, Debug)]

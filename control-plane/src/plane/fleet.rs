@@ -113,6 +113,14 @@ impl Fleet {
             if gateway.retired.contains(&request.incarnation) {
                 return Err(stale_incarnation(id));
             }
+            // Processes number themselves by their clock when they start. So this is a late message of one that is gone, which must not end its
+            // successor; or the clock was set back in between, and then it is served when nothing of the other one can be spent.
+            if let Some(session) = &gateway.session
+                && request.incarnation < session.incarnation
+                && session.ended_at.is_none()
+            {
+                return Err(stale_incarnation(id));
+            }
             if let Some(session) = &mut gateway.session
                 && session.incarnation == request.incarnation
             {
@@ -338,7 +346,7 @@ fn stale_incarnation(id: &str) -> Refusal {
     let message = format!(
         "this incarnation of gateway `{id}` was replaced by a newer one, or retired by the operator"
     );
-    let hint = "two processes use one gateway id, or an old one did not die: stop it, or give it an id of its own";
+    let hint = "two processes use one gateway id, or an old one did not die: stop it, or give it an id of its own; if the gateway's clock was set back before it started, it is served when the lease and the fallback of the one before it are over";
     refuse(
         SyncErrorCode::StaleIncarnation,
         ApiError::conflict("stale_incarnation", message, hint).at("incarnation"),

@@ -59,14 +59,18 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
-    /// The remainder of a refill is below a million: three bytes hold it.
-    pub(crate) fn u24(&mut self) -> Result<u32, CoreError> {
-        self.array::<3>()
-            .map(|[a, b, c]| u32::from_le_bytes([a, b, c, 0]))
-    }
-
     pub(crate) fn u32(&mut self) -> Result<u32, CoreError> {
         self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u40(&mut self) -> Result<u64, CoreError> {
+        self.array::<5>()
+            .map(|[a, b, c, d, e]| u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]))
+    }
+
+    pub(crate) fn u56(&mut self) -> Result<u64, CoreError> {
+        self.array::<7>()
+            .map(|[a, b, c, d, e, f, g]| u64::from_le_bytes([a, b, c, d, e, f, g, 0]))
     }
 
     pub(crate) fn u64(&mut self) -> Result<u64, CoreError> {
@@ -144,13 +148,20 @@ impl<'a> Writer<'a> {
         self.bytes(&value.to_le_bytes());
     }
 
-    pub(crate) fn u24(&mut self, value: u32) {
-        let [a, b, c, _] = value.to_le_bytes();
-        self.bytes(&[a, b, c]);
-    }
-
     pub(crate) fn u32(&mut self, value: u32) {
         self.bytes(&value.to_le_bytes());
+    }
+
+    /// The largest number that fits, if `value` is larger.
+    pub(crate) fn u40(&mut self, value: u64) {
+        let [a, b, c, d, e, ..] = value.min((1 << 40) - 1).to_le_bytes();
+        self.bytes(&[a, b, c, d, e]);
+    }
+
+    /// The largest number that fits, if `value` is larger.
+    pub(crate) fn u56(&mut self, value: u64) {
+        let [a, b, c, d, e, f, g, _] = value.min((1 << 56) - 1).to_le_bytes();
+        self.bytes(&[a, b, c, d, e, f, g]);
     }
 
     pub(crate) fn u64(&mut self, value: u64) {

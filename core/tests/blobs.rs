@@ -89,8 +89,8 @@ fn entry(seed: u64) -> Entry {
     };
     let mut entry = Entry {
         customer: CustomerHash(core::array::from_fn(|_| number() as u8)),
-        at: TimeUs(number()),
-        counted_since: TimeUs(number()),
+        at: TimeUs(number() >> 8),
+        counted_since: TimeUs(number() >> 20 << 8),
         contract: ContractIndex(number() as u16),
         flags: EntryFlags {
             in_policy: seed.is_multiple_of(2),

@@ -42,7 +42,7 @@ pub struct Entry {
     pub customer: CustomerHash,
     /// When the entry was last brought up to date.
     pub at: TimeUs,
-    /// When the entry was made and its counters began at zero. An entry that was dropped and is made anew has a later one, which is how
+    /// When the entry was made and its counters began at zero, in whole units of 256 us. An entry that was dropped and is made anew has a later one, which is how
     /// a reader tells a new life from counters that fell.
     pub counted_since: TimeUs,
     /// Row of the contract table.
@@ -86,8 +86,14 @@ pub struct Holding {
     pub outstanding: Outstanding,
 }
 
-const HEADER_BYTES: usize = 40;
-const HOLDING_BYTES: usize = 128;
+const HEADER_BYTES: usize = 36;
+const HOLDING_BYTES: usize = 126;
+
+/// Log2 of the unit, in microseconds, in which an entry remembers when its counters began: five bytes hold nine years of it.
+const LIFE_US_LOG2: u32 = 8;
+
+/// The remainder of a refill is below a million: so many bits hold it.
+const CARRY_BITS: u32 = 20;
 
 // === impl CustomerHash ===
 
@@ -208,6 +214,11 @@ impl Entry {
     #[must_use]
     pub fn part(&self, resource: ResourceIndex, limits: &Limits, lease: &Lease) -> Limits {
         limits.part(&self.terms(resource, limits, lease))
+    }
+
+    /// Its counters begin at zero now.
+    pub(crate) const fn begin_counting(&mut self, now: TimeUs) {
+        self.counted_since = TimeUs((now.0 >> LIFE_US_LOG2) << LIFE_US_LOG2);
     }
 
     /// Brings all buckets up to `now`. Time never goes back.
@@ -349,8 +360,8 @@ impl Entry {
         let mut reader = Reader::new("ledger entry", bytes);
         let mut entry = Entry {
             customer: CustomerHash(reader.array()?),
-            at: TimeUs(reader.u64()?),
-            counted_since: TimeUs(reader.u64()?),
+            at: TimeUs(reader.u56()?),
+            counted_since: TimeUs(reader.u40()? << LIFE_US_LOG2),
             contract: ContractIndex(reader.u16()?),
             flags: EntryFlags::from_byte(reader.u8()?),
             deviations: Deviations(reader.u8()?),
@@ -368,8 +379,8 @@ impl Entry {
     pub fn write(&self, bytes: &mut [u8], resources: u8) {
         let mut writer = Writer::new(bytes);
         writer.bytes(&self.customer.0);
-        writer.u64(self.at.0);
-        writer.u64(self.counted_since.0);
+        writer.u56(self.at.0);
+        writer.u40(self.counted_since.0 >> LIFE_US_LOG2);
         writer.u16(self.contract.0);
         writer.u8(self.flags.to_byte());
         writer.u8(self.deviations.0);
@@ -427,17 +438,18 @@ impl Holding {
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Holding, CoreError> {
-        let mut bucket = || -> Result<Bucket, CoreError> {
-            Ok(Bucket {
-                level: Micro::new(reader.i64()?),
-                carry: reader.u24()?,
-            })
-        };
+        let mut level = || reader.i64().map(Micro::new);
+        let levels = [level()?, level()?, level()?, level()?];
+        let carries = carries_from(reader.u64()?, reader.u16()?);
+        let [contract, credit, shadow, borrow] = core::array::from_fn(|bucket| Bucket {
+            level: levels.get(bucket).copied().unwrap_or_default(),
+            carry: carries.get(bucket).copied().unwrap_or_default(),
+        });
         Ok(Holding {
-            contract: bucket()?,
-            credit: bucket()?,
-            shadow: bucket()?,
-            borrow: bucket()?,
+            contract,
+            credit,
+            shadow,
+            borrow,
             shadow_rate: Rate::new(reader.u64()?),
             shadow_span_us: reader.u32()?,
             admitted_cum: reader.u64()?,
@@ -457,10 +469,13 @@ impl Holding {
     }
 
     fn write(&self, writer: &mut Writer<'_>) {
-        for bucket in [&self.contract, &self.credit, &self.shadow, &self.borrow] {
+        let buckets = [&self.contract, &self.credit, &self.shadow, &self.borrow];
+        for bucket in buckets {
             writer.i64(bucket.level.get());
-            writer.u24(bucket.carry);
         }
+        let (low, high) = carries_to(buckets.map(|bucket| bucket.carry));
+        writer.u64(low);
+        writer.u16(high);
         writer.u64(self.shadow_rate.get());
         writer.u32(self.shadow_span_us);
         for counter in [
@@ -477,4 +492,23 @@ impl Holding {
         writer.i64(self.outstanding.current.get());
         writer.i64(self.outstanding.previous.get());
     }
+}
+
+/// The four remainders side by side.
+const fn carries_to([a, b, c, d]: [u32; 4]) -> (u64, u16) {
+    let low = (a as u64) | (b as u64) << CARRY_BITS | (c as u64) << (2 * CARRY_BITS);
+    (
+        low | (d as u64) << (3 * CARRY_BITS),
+        (d >> (64 - 3 * CARRY_BITS)) as u16,
+    )
+}
+
+const fn carries_from(low: u64, high: u16) -> [u32; 4] {
+    const MASK: u64 = (1 << CARRY_BITS) - 1;
+    [
+        (low & MASK) as u32,
+        (low >> CARRY_BITS & MASK) as u32,
+        (low >> (2 * CARRY_BITS) & MASK) as u32,
+        (low >> (3 * CARRY_BITS)) as u32 | (high as u32) << (64 - 3 * CARRY_BITS),
+    ]
 }

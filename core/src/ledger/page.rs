@@ -13,7 +13,7 @@ use crate::policy::{ContractIndex, Policy};
 use crate::time::TimeUs;
 
 const MARK: [u8; 3] = *b"FBL";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const WHAT: &str = "ledger page";
 const HEADER_BYTES: usize = 16;
 const COUNT_AT: usize = 6;
@@ -252,7 +252,7 @@ impl<'a> Page<'a> {
             None => Entry::full(*customer, contract, policy, now),
             Some(since) => Entry::absent_since(*customer, contract, since),
         };
-        entry.counted_since = now;
+        entry.begin_counting(now);
         entry
     }
 

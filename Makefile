@@ -3,7 +3,7 @@ SECONDS ?= 60
 REPORT := target/report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint build wasm test demo bench-filter bench-core bench-forecast bench-size bench-scale evaluate train clean
+.PHONY: help setup lint build wasm test demo bench-filter bench-fleet bench-core bench-forecast bench-size bench-scale evaluate train clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -31,10 +31,15 @@ bench-filter: wasm ## CPU and throughput of the admission filter in Envoy
 	cargo xtask noop
 	cargo run --release -p forebay-bench -- filter
 
+bench-fleet: wasm ## gateways that one core of the control plane holds, and how exact two real ones are
+	cargo build --release -p forebay-control-plane
+	cargo run --release -p forebay-bench -- fleet
+
 bench-core: ## time, allocations and instructions of one decision, native
 	cargo bench -p forebay-core --bench bench_core
 
 bench-forecast: wasm ## time of the forecaster's inference, tick and model swap in Envoy
+	cargo build --release -p forebay-control-plane
 	cargo run --release -p forebay-bench -- forecast
 
 bench-size: wasm ## bytes of the plugins, Envoy's time to ready and memory with them

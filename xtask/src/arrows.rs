@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("forebay-traces", &[]),
     ("forebay-policy", &["forebay-core", "forebay-wire"]),
     ("forebay-sharing", &["forebay-core"]),
+    ("forebay-simulator", &["forebay-core", "forebay-wire"]),
     (
         "forebay-admission",
         &["forebay-core", "forebay-wire", "forebay-policy"],
@@ -58,10 +59,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "forebay-bench",
         &[
             "forebay-envoy-tests",
+            "forebay-core",
+            "forebay-simulator",
             "forebay-wire",
-            "forebay-forecast",
-            "forebay-traces",
-            "forebay-host",
         ],
     ),
     ("forebay-noop", &[]),

@@ -15,21 +15,24 @@ use std::process::ExitCode;
 
 mod call;
 mod filter;
+mod fleet;
 mod forecast;
 mod load;
 mod report;
 mod singleton;
 mod size;
+mod zipf;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let bench = std::env::args().nth(1).unwrap_or_default();
     let outcome = match bench.as_str() {
         "filter" => filter::run().await,
+        "fleet" => fleet::run().await,
         "forecast" => forecast::run().await,
         "size" => size::run().await,
         _ => {
-            eprintln!("usage: forebay-bench filter | forecast | size");
+            eprintln!("usage: forebay-bench filter | fleet | forecast | size");
             return ExitCode::from(2);
         }
     };

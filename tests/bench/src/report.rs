@@ -73,3 +73,11 @@ pub(crate) fn median(values: &[f64]) -> f64 {
         f64::midpoint(sorted[middle - 1], sorted[middle])
     }
 }
+
+/// The value that so large a part of the values does not exceed; 0 of none.
+pub(crate) fn percentile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let index = (sorted.len() as f64 * part).ceil() as usize;
+    sorted.get(index.saturating_sub(1)).copied().unwrap_or(0.0)
+}

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -79,6 +79,28 @@ impl ControlPlane {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leaves it one core of the machine.
+    pub fn pin_to_core(&self, core: u32) -> Result<()> {
+        let status = Command::new("taskset")
+            .args(["--all-tasks", "--pid", "--cpu-list", &core.to_string()])
+            .arg(self.process.id().to_string())
+            .stdout(Stdio::null())
+            .status()
+            .context("taskset (Debian package util-linux) cannot be started")?;
+        ensure!(status.success(), "taskset failed: {status}");
+        Ok(())
+    }
+
+    /// What a gateway authenticates itself with.
+    pub const fn gateway_token() -> &'static str {
+        GATEWAY_TOKEN
+    }
+
+    /// What customer keys are hashed under.
+    pub const fn key_hash_secret() -> &'static str {
+        KEY_HASH_SECRET
     }
 
     /// Calls the admin API; the answer's status and JSON.

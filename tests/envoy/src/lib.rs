@@ -17,6 +17,7 @@ mod bootstrap;
 mod client;
 mod control_plane;
 mod envoy;
+mod gateway;
 mod place;
 mod wait;
 
@@ -25,5 +26,6 @@ pub use bootstrap::{Bootstrap, Listener, Upstream, Wasm};
 pub use client::{Client, Protocol, Reply};
 pub use control_plane::ControlPlane;
 pub use envoy::{Envoy, Options};
+pub use gateway::gateway;
 pub use place::{artefact, binary, tool};
 pub use wait::until;

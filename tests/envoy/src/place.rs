@@ -31,9 +31,14 @@ pub fn tool(name: &str) -> Result<PathBuf> {
     existing(root().join(".tools/bin").join(name), "make setup")
 }
 
-/// A program of this workspace, as `make build` leaves it.
+/// A program of this workspace: as `make build` leaves it for tests, optimised for benches.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    existing(target_dir().join("debug").join(name), "make build")
+    let (profile, made_by) = if cfg!(debug_assertions) {
+        ("debug", "make build")
+    } else {
+        ("release", "cargo build --release --workspace")
+    };
+    existing(target_dir().join(profile).join(name), made_by)
 }
 
 fn existing(path: PathBuf, made_by: &str) -> Result<PathBuf> {

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use forebay_envoy_tests::{
-    Admission, Bootstrap, ControlPlane, Envoy, Listener, Options, Protocol, until,
-};
+use forebay_envoy_tests::{ControlPlane, Envoy, Protocol, gateway, until};
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -33,7 +31,9 @@ async fn a_control_plane_that_is_killed_and_comes_back_never_refills_a_bucket() 
         .unwrap();
     assert!(status < 300, "{status} {answer}");
     let started = Instant::now();
-    let envoy = gateway(&plane).await;
+    let envoy = gateway(&plane, plane.cluster(), "gateway-1", 2)
+        .await
+        .unwrap();
     let load = Load::start(&envoy).await;
     load.until_more_are_admitted(100).await;
 
@@ -91,7 +91,7 @@ async fn replies_that_break_off_do_not_stop_the_forecaster() {
             tokio::spawn(async move { copy_bidirectional(&mut gateway, &mut server).await });
         }
     });
-    let envoy = gateway_by(&plane, cluster).await;
+    let envoy = gateway(&plane, cluster, "gateway-1", 2).await.unwrap();
     let load = Load::start(&envoy).await;
     load.until_more_are_admitted(100).await;
     assert!(broken.load(Ordering::Relaxed) > 3);
@@ -107,7 +107,9 @@ async fn broken_models_are_refused_with_a_reason_and_the_good_one_stays() {
         .await
         .unwrap();
     assert!(status < 300, "{status} {answer}");
-    let envoy = gateway(&plane).await;
+    let envoy = gateway(&plane, plane.cluster(), "gateway-1", 2)
+        .await
+        .unwrap();
     let load = Load::start(&envoy).await;
     let model = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo.onnx"))
         .unwrap();
@@ -167,35 +169,6 @@ fn policy() -> Value {
         } } } },
         "customers": [{ "key": "acme", "contract": "standard" }],
     })
-}
-
-async fn gateway(plane: &ControlPlane) -> Envoy {
-    gateway_by(plane, plane.cluster()).await
-}
-
-async fn gateway_by(plane: &ControlPlane, cluster: Value) -> Envoy {
-    let config = json!({
-        "version": 1,
-        "rules": [{
-            "name": "all",
-            "key": { "header": { "name": "x-customer", "trusted": true } },
-            "charges": [{ "resource": "requests" }],
-        }],
-        "control_plane": { "cold_start": "deny" },
-    });
-    let mut filter = Admission::new("gateway", config).filter().unwrap();
-    filter.host_env_keys = ControlPlane::environment_names();
-    let mut bootstrap = Bootstrap::with(vec![Listener::direct("front", Some(filter))]);
-    bootstrap.clusters.push(cluster);
-    bootstrap
-        .extensions
-        .push(plane.forecaster("gateway", "gateway-1").unwrap());
-    let options = Options {
-        concurrency: 2,
-        hop_port: None,
-        environment: ControlPlane::environment(),
-    };
-    Envoy::start_with(&bootstrap, &options).await.unwrap()
 }
 
 /// About 300 requests a second over six connections, until it is stopped.

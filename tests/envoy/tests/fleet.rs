@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use forebay_envoy_tests::{
-    Admission, Bootstrap, ControlPlane, Envoy, Listener, Options, Protocol, until,
-};
+use forebay_envoy_tests::{ControlPlane, Envoy, Protocol, gateway, until};
 use hyper::Method;
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -108,27 +106,8 @@ struct Member {
 
 impl Member {
     async fn start(plane: &ControlPlane, number: u32) -> Self {
-        let config = json!({
-            "version": 1,
-            "rules": [{
-                "name": "all",
-                "key": { "header": { "name": "x-customer", "trusted": true } },
-                "charges": [{ "resource": "requests" }],
-            }],
-            "control_plane": { "cold_start": "deny" },
-        });
-        let mut filter = Admission::new("gateway", config).filter().unwrap();
-        filter.host_env_keys = ControlPlane::environment_names();
-        let mut bootstrap = Bootstrap::with(vec![Listener::direct("front", Some(filter))]);
-        bootstrap.clusters.push(plane.cluster());
-        let forecaster = plane.forecaster("gateway", &format!("gateway-{number}"));
-        bootstrap.extensions.push(forecaster.unwrap());
-        let options = Options {
-            concurrency: 1,
-            hop_port: None,
-            environment: ControlPlane::environment(),
-        };
-        let envoy = Envoy::start_with(&bootstrap, &options).await.unwrap();
+        let name = format!("gateway-{number}");
+        let envoy = gateway(plane, plane.cluster(), &name, 1).await.unwrap();
         let is_on = Arc::new(AtomicBool::new(false));
         let admitted = Arc::new(AtomicU64::new(0));
         let mut clients = Vec::new();

@@ -1,12 +1,16 @@
 //! One account: the central bucket of each resource, and what gateways hold of it.
+//!
+//! A report or a grant touches one part. What depends on all parts is kept: their sum, and the division among them, which is made anew
+//! when gateways come or go, when limits change, and otherwise the more seldom the more parts there are. To divide with each
+//! report was worse: with two hundred gateways nearly all of the server's time went into divisions that changed nothing.
 
 use super::counters::Counters;
-use super::division::{Division, reserved, whole};
+use super::division::whole;
 use super::part::{Part, PartHolding, SessionNumber, StepDemand};
 use super::roster::Roster;
+use super::sum::Sum;
 use forebay_core::amount::Micro;
-use forebay_core::fleet::{self, Central, Reserved, ShareReport, Target, Whole};
-use forebay_core::limits::CHUNK_LIFE_US;
+use forebay_core::fleet::{self, Central, Presence, Reserved, ShareReport};
 use forebay_core::policy::Limits;
 use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
@@ -21,6 +25,12 @@ pub struct Holding {
     pub past: Counters,
     /// What was asked for in the running step of usage history, at all gateways.
     pub usage: StepDemand,
+    /// What all parts reserve. Not kept over a restart.
+    pub(super) reserved: Sum,
+    /// When it was divided, and what. Not kept over a restart.
+    pub(super) divided: Option<(TimeUs, Limits)>,
+    /// Whether that left a gateway short that is asked for more than it has. Not kept over a restart.
+    pub(super) is_wanting: bool,
 }
 
 /// A customer's account (or that of the pools).
@@ -30,6 +40,12 @@ pub struct Account {
     pub holdings: Vec<Holding>,
     /// By gateway that holds or has counted anything, in the order of their sessions.
     pub parts: Vec<Part>,
+    /// The roster for which sums were reckoned; `None`: they have to be.
+    pub(super) reckoned_for: Option<u64>,
+    /// Parts that have gone since the account was last saved.
+    pub(super) gone: Vec<SessionNumber>,
+    /// Whether it is in the queue of those to be saved.
+    pub is_queued: bool,
 }
 
 /// Whose account it is and what it may be: what every change of it needs.
@@ -57,19 +73,6 @@ pub struct News {
     pub is_behind: bool,
 }
 
-/// What a grant has changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Granted {
-    /// The gateway's own part: it must be told.
-    pub is_changed: bool,
-    /// The gateway should have more and cannot yet: others must give it back first.
-    pub is_waiting: bool,
-    /// The gateway gives something up, which others can have when it has confirmed that.
-    pub is_giving_up: bool,
-    /// Other sessions whose parts should change.
-    pub others: Vec<SessionNumber>,
-}
-
 // === impl Account ===
 
 impl Account {
@@ -93,7 +96,7 @@ impl Account {
                     ..Holding::default()
                 })
                 .collect(),
-            parts: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -114,12 +117,14 @@ impl Account {
             .filter_map(move |part| part.holdings.get(resource))
     }
 
-    /// Ends the parts of sessions that have ended: what they held counts as spent, and refills here from the end on. Returns whether
-    /// there was one.
-    pub fn settle(&mut self, contract: &Contract<'_>) -> bool {
+    /// Brings sums up to date with who is there. Parts of sessions that have ended go: what they held counts as spent, and refills
+    /// here from the end on. Returns whether there was one.
+    pub fn refresh(&mut self, contract: &Contract<'_>) -> bool {
         let roster = contract.roster;
+        if self.reckoned_for == Some(roster.version()) {
+            return false;
+        }
         let mut ended_at = None;
-        let mut is_changed = false;
         for part in &mut self.parts {
             if roster.presence(part.session).is_some() {
                 continue;
@@ -128,41 +133,41 @@ impl Account {
                 ended_at = ended_at.max(Some(roster.ended_at(part.session)));
             }
             if !roster.may_return(part.session) {
-                is_changed = true;
+                self.gone.push(part.session);
                 for (holding, ended) in self.holdings.iter_mut().zip(&part.holdings) {
                     holding.past = holding.past.plus(ended.totals());
                 }
             }
         }
+        let parts = self.parts.len();
         self.parts.retain(|part| roster.may_return(part.session));
+        self.reckon(roster);
         if let Some(ended_at) = ended_at {
             self.release(contract, ended_at);
         }
-        is_changed || ended_at.is_some()
-    }
-
-    /// Ends the part of a session that has ended at `ended_at` and is back. Returns whether there was one.
-    pub fn forget(
-        &mut self,
-        contract: &Contract<'_>,
-        session: SessionNumber,
-        ended_at: TimeUs,
-    ) -> bool {
-        let part = self.parts.iter_mut().find(|part| part.session == session);
-        let was_any = part.is_some_and(Part::forget);
-        if was_any {
-            self.release(contract, ended_at);
-        }
-        was_any
+        self.reckoned_for = Some(roster.version());
+        parts != self.parts.len() || ended_at.is_some()
     }
 
     /// What no part reserves any more refills here from `at` on.
-    fn release(&mut self, contract: &Contract<'_>, at: TimeUs) {
-        for (resource, limits) in contract.limits.iter().enumerate() {
-            let shares = self.reserved(resource, contract.roster);
-            if let Some(holding) = self.holdings.get_mut(resource) {
-                holding.central.advance(at);
-                holding.central.keep(whole(limits), shares);
+    pub(super) fn release(&mut self, contract: &Contract<'_>, at: TimeUs) {
+        for (holding, limits) in self.holdings.iter_mut().zip(contract.limits) {
+            holding.central.advance(at);
+            holding.central.keep(whole(limits), holding.reserved.all());
+        }
+    }
+
+    /// Adds up anew what all parts reserve.
+    pub(super) fn reckon(&mut self, roster: &Roster) {
+        for (resource, holding) in self.holdings.iter_mut().enumerate() {
+            holding.reserved = Sum::default();
+            holding.divided = None;
+            for part in &mut self.parts {
+                let presence = roster.presence(part.session);
+                if let Some(own) = part.holdings.get_mut(resource) {
+                    own.counted = Reserved::default();
+                    own.reckon(&mut holding.reserved, presence);
+                }
             }
         }
     }
@@ -182,7 +187,7 @@ impl Account {
             return News::default();
         };
         let now = contract.roster.now();
-        let mut is_changed = self.settle(contract);
+        let is_changed = self.refresh(contract);
         let arrived_cum = report
             .granted_seen_micro
             .wrapping_add_signed(report.adjust_seen_micro);
@@ -193,56 +198,43 @@ impl Account {
             seen_cum: arrived_cum,
         };
         let index = self.part_of(session, true);
-        let Some(part) = self
-            .parts
-            .get_mut(index)
-            .and_then(|part| part.holdings.get_mut(resource))
+        let (Some(part), Some(holding)) =
+            (self.parts.get_mut(index), self.holdings.get_mut(resource))
         else {
             return News::default();
         };
-        let before = *part;
-        let demand = part.count(report, since, now);
-        if std::mem::take(&mut part.is_unknown) && is_granted {
-            part.share = fleet::Share::adopt(&share_report);
+        part.is_unsaved = true;
+        let Some(own) = part.holdings.get_mut(resource) else {
+            return News::default();
+        };
+        let demand = own.count(report, since, now);
+        if std::mem::take(&mut own.is_unknown) && is_granted {
+            own.share = fleet::Share::adopt(&share_report);
         } else if is_listed && !is_granted {
-            part.share.hold(share_report.balance);
+            own.share.hold(share_report.balance);
         }
-        let mut share = part.share;
-        if is_listed && let Some(holding) = self.holdings.get(resource) {
-            let others = self.reserved_but(resource, index, contract.roster);
-            let mut central = holding.central;
+        if is_listed {
+            let others = holding.reserved.but(own.counted);
             if is_granted {
                 fleet::report(
-                    &mut central,
+                    &mut holding.central,
                     whole(limits),
                     others,
-                    &mut share,
+                    &mut own.share,
                     &share_report,
                     now,
                 );
             } else {
-                central.advance(now);
-                let own = share.reserved(fleet::Presence::Live);
-                central.keep(whole(limits), others.plus(own));
+                holding.central.advance(now);
+                let reserved = own.share.reserved(Presence::Live);
+                holding.central.keep(whole(limits), others.plus(reserved));
             }
-            if let Some(holding) = self.holdings.get_mut(resource) {
-                holding.central = central;
-            }
-        }
-        let mut is_behind = false;
-        if let Some(part) = self
-            .parts
-            .get_mut(index)
-            .and_then(|part| part.holdings.get_mut(resource))
-        {
-            part.share = share;
-            is_changed |= before != *part;
-            is_behind = is_granted && share.moved_cum() != arrived_cum;
+            own.reckon(&mut holding.reserved, Some(Presence::Live));
         }
         News {
             demand,
             is_changed,
-            is_behind,
+            is_behind: is_granted && own.share.moved_cum() != arrived_cum,
         }
     }
 
@@ -255,9 +247,13 @@ impl Account {
         since: TimeUs,
         now: TimeUs,
     ) {
-        let part = self.parts.iter_mut().find(|part| part.session == session);
-        if let Some(holding) = part.and_then(|part| part.holdings.get_mut(resource)) {
-            holding.pace.asked_at_least(micro, since, now);
+        let part = self
+            .index_of(session)
+            .ok()
+            .and_then(|index| self.parts.get_mut(index));
+        if let Some(own) = part.and_then(|part| part.holdings.get_mut(resource)) {
+            own.pace.asked_at_least(micro, since, now);
+            own.is_pressed |= own.is_pressed_by(micro);
         }
     }
 
@@ -266,191 +262,40 @@ impl Account {
         if let Some(holding) = self.holdings.get_mut(resource) {
             holding.usage.count(step, demand);
         }
-        let part = self.parts.iter_mut().find(|part| part.session == session);
+        let part = self
+            .index_of(session)
+            .ok()
+            .and_then(|index| self.parts.get_mut(index));
         if let Some(holding) = part.and_then(|part| part.holdings.get_mut(resource)) {
             holding.usage.count(step, demand);
         }
     }
 
-    /// Brings the part of a session as near to its target as the others allow, for the reply of this `sequence`.
-    pub fn grant(
-        &mut self,
-        contract: &Contract<'_>,
-        session: SessionNumber,
-        sequence: u64,
-    ) -> Granted {
-        self.settle(contract);
-        let roster = contract.roster;
-        let own = self.part_of(session, false);
-        let mut granted = Granted::default();
-        for (resource, limits) in contract.limits.iter().enumerate() {
-            let division = Division::new(contract, resource, &self.parts);
-            let others = division.others(own);
-            let target = division.targets.get(own).copied().flatten();
-            let (Some(target), Some(holding), Some(part)) = (
-                target,
-                self.holdings.get_mut(resource),
-                self.parts
-                    .get_mut(own)
-                    .and_then(|part| part.holdings.get_mut(resource)),
-            ) else {
-                continue;
-            };
-            let before = part.share.terms();
-            granted.is_changed |= fleet::grant(
-                &mut holding.central,
-                whole(limits),
-                others,
-                &mut part.share,
-                &target,
-                sequence,
-                roster.now(),
-            );
-            let after = part.share.terms();
-            granted.is_giving_up |= after.rate < before.rate || after.cap < before.cap;
-            granted.is_waiting |= is_short(&part.share, &target);
-            let free = Free::of(limits, &holding.central, others, part);
-            for (other, target) in self.parts.iter().zip(&division.targets) {
-                if other.session != session
-                    && let (Some(target), Some(holding)) = (target, other.holdings.get(resource))
-                    && free.is_for(&holding.share, target)
-                    && !granted.others.contains(&other.session)
-                {
-                    granted.others.push(other.session);
-                }
-            }
-        }
-        granted
+    /// Takes in a part of the store. Parts come in the order of their sessions.
+    pub fn restore(&mut self, part: Part) {
+        self.parts.push(part);
     }
 
-    /// Notes that the part of a session is told with the reply of this `sequence`.
-    pub fn told(&mut self, session: SessionNumber, sequence: u64) {
-        self.change(session, |share| share.told(sequence));
+    /// Whether anything has changed since it was last saved, but for what flows by itself.
+    #[must_use]
+    pub fn is_unsaved(&self) -> bool {
+        !self.gone.is_empty() || self.parts.iter().any(|part| part.is_unsaved)
     }
 
-    /// Notes that a reply that told a session of its part was lost.
-    pub fn lost(&mut self, session: SessionNumber) {
-        self.change(session, fleet::Share::lost);
-    }
-
-    /// The gateway of a session is back after its lease had ended. Returns whether it has a part.
-    pub fn lapse(&mut self, session: SessionNumber) -> bool {
-        self.change(session, fleet::Share::lapse)
-    }
-
-    /// The policy begins to list the customer. Where a gateway makes a new entry for it, what was moved to the old one does not come
-    /// a second time. If it was never listed before it may have had buckets of the gateways' own (`had_buckets`): then there is nothing
-    /// here yet. Returns whether anything changed.
-    pub fn begin_life(&mut self, had_buckets: bool, now: TimeUs) -> bool {
-        let is_new = had_buckets && !self.parts.iter().any(Part::was_moved);
-        let mut has_begun = is_new;
-        for holding in self.parts.iter_mut().flat_map(|part| &mut part.holdings) {
-            has_begun |= holding.share.begin_life();
-        }
-        if is_new {
-            for holding in &mut self.holdings {
-                holding.central.advance(now);
-                holding.central.empty();
-            }
-        }
-        has_begun
-    }
-
-    /// A gateway says that it has dropped the customer: what it held is lost, and refills here from when it can hold nothing of it any
-    /// more. Returns whether it held anything.
-    pub fn take_back(&mut self, session: SessionNumber, roster: &Roster) -> bool {
-        let now = roster.now();
-        let of = |account: &Self| -> Vec<Reserved> {
-            let resources = 0..account.holdings.len();
-            resources
-                .map(|resource| account.reserved(resource, roster))
-                .collect()
-        };
-        let before = of(self);
-        let Some(part) = self.parts.iter_mut().find(|part| part.session == session) else {
-            return false;
-        };
-        if !part.was_moved() {
-            return false;
-        }
-        for holding in &mut part.holdings {
-            holding.share.clear();
-            holding.balance = 0;
-        }
-        let after = of(self);
-        for (holding, (before, after)) in self.holdings.iter_mut().zip(before.iter().zip(&after)) {
-            holding.central.advance(now);
-            // The policy may say no limits of it any more: the bucket goes on under those that it has had.
-            let central = holding.central.to_record();
-            let whole = Whole {
-                rate: central.rate.plus(before.rate),
-                depth: central.depth.plus(before.cap),
-            };
-            holding.central.keep(whole, *after);
-            // Chunks that workers drew before may still be spent for so long.
-            holding.central.pause_until(now.plus_us(CHUNK_LIFE_US));
-        }
-        true
-    }
-
-    /// An operator gives (or takes) tokens of one resource: they go to the gateway that has most of the bucket, or stay here where that is
-    /// more.
-    pub fn credit(&mut self, contract: &Contract<'_>, resource: usize, amount: Micro) {
-        self.settle(contract);
-        let roster = contract.roster;
-        let cap = |part: &Part| {
-            let holding = part.holdings.get(resource)?;
-            Some(holding.share.terms().cap)
-        };
-        let largest = self
+    /// Parts that have changed since it was last saved, and sessions whose parts have gone. From now on they count as saved.
+    pub fn take_unsaved(&mut self) -> (Vec<&Part>, Vec<SessionNumber>) {
+        let unsaved = self
             .parts
             .iter_mut()
-            .filter(|part| roster.presence(part.session) == Some(fleet::Presence::Live))
-            .max_by_key(|part| cap(part));
-        let Some(holding) = self.holdings.get_mut(resource) else {
-            return;
-        };
-        let room = holding.central.to_record().depth;
-        match largest.and_then(|part| part.holdings.get_mut(resource)) {
-            Some(own) if own.share.terms().cap >= room.max(Micro::new(1)) => {
-                own.share.adjust(amount);
-            }
-            _ => {
-                holding.central.advance(roster.now());
-                holding.central.put(amount);
-            }
-        }
-    }
-
-    /// An operator fills all buckets of a resource and forgives debts.
-    pub fn refill(&mut self, contract: &Contract<'_>, resource: usize) {
-        self.settle(contract);
-        let (Some(limits), Some(holding)) = (
-            contract.limits.get(resource),
-            self.holdings.get_mut(resource),
-        ) else {
-            return;
-        };
-        holding.central.advance(contract.roster.now());
-        holding.central.put(limits.burst);
-        for part in &mut self.parts {
-            let Some(own) = part.holdings.get_mut(resource) else {
-                continue;
-            };
-            let cap = own.share.terms().cap;
-            if cap > Micro::ZERO {
-                // More than is missing: the bucket stops at its depth, wherever it stands by then.
-                let debt = Micro::ZERO.minus(own.held()).at_least_zero();
-                own.share.adjust(cap.plus(debt).plus(limits.debt_limit));
-            }
-        }
+            .filter_map(|part| std::mem::take(&mut part.is_unsaved).then_some(&*part));
+        (unsaved.collect(), std::mem::take(&mut self.gone))
     }
 
     /// Level of a central bucket, for the operator's eyes.
     #[must_use]
     pub fn central_level(&self, contract: &Contract<'_>, resource: usize) -> Micro {
         let mut copy = self.clone();
-        copy.settle(contract);
+        copy.refresh(contract);
         copy.holdings
             .get_mut(resource)
             .map_or(Micro::ZERO, |holding| {
@@ -462,15 +307,17 @@ impl Account {
     /// The part of a session.
     #[must_use]
     pub fn part(&self, session: SessionNumber) -> Option<&Part> {
-        self.parts.iter().find(|part| part.session == session)
+        self.parts.get(self.index_of(session).ok()?)
+    }
+
+    pub(super) fn index_of(&self, session: SessionNumber) -> Result<usize, usize> {
+        self.parts
+            .binary_search_by_key(&session, |part| part.session)
     }
 
     /// Where the part of a session is, made if need be.
-    fn part_of(&mut self, session: SessionNumber, is_unknown: bool) -> usize {
-        match self
-            .parts
-            .binary_search_by_key(&session, |part| part.session)
-        {
+    pub(super) fn part_of(&mut self, session: SessionNumber, is_unknown: bool) -> usize {
+        match self.index_of(session) {
             Ok(index) => index,
             Err(index) => {
                 let part = Part::new(session, self.holdings.len(), is_unknown);
@@ -480,62 +327,21 @@ impl Account {
         }
     }
 
-    fn change(&mut self, session: SessionNumber, change: impl Fn(&mut fleet::Share)) -> bool {
-        let part = self.parts.iter_mut().find(|part| part.session == session);
-        let is_there = part.is_some();
-        for holding in part.into_iter().flat_map(|part| &mut part.holdings) {
-            change(&mut holding.share);
+    pub(super) fn change(
+        &mut self,
+        session: SessionNumber,
+        change: impl Fn(&mut fleet::Share),
+    ) -> bool {
+        let Some(part) = self
+            .index_of(session)
+            .ok()
+            .and_then(|index| self.parts.get_mut(index))
+        else {
+            return false;
+        };
+        for own in &mut part.holdings {
+            change(&mut own.share);
         }
-        is_there
+        true
     }
-
-    fn reserved(&self, resource: usize, roster: &Roster) -> Reserved {
-        self.reserved_but(resource, usize::MAX, roster)
-    }
-
-    fn reserved_but(&self, resource: usize, but: usize, roster: &Roster) -> Reserved {
-        let others = self.parts.iter().enumerate();
-        others
-            .filter(|(index, _)| *index != but)
-            .fold(Reserved::default(), |sum, (_, part)| {
-                sum.plus(reserved(part, resource, roster))
-            })
-    }
-}
-
-/// What of an account is free for other gateways after a grant.
-struct Free {
-    reserved: Reserved,
-    level: Micro,
-}
-
-// === impl Free ===
-
-impl Free {
-    fn of(limits: &Limits, central: &Central, others: Reserved, own: &PartHolding) -> Self {
-        let taken = others.plus(own.share.reserved(fleet::Presence::Live));
-        Self {
-            reserved: Reserved {
-                rate: limits.rate.minus(taken.rate),
-                cap: limits.burst.minus(taken.cap).at_least_zero(),
-            },
-            level: central.level(),
-        }
-    }
-
-    /// Whether a share should be told something: to give up a part of it, or that there is more for it.
-    fn is_for(&self, share: &fleet::Share, target: &Target) -> bool {
-        let (has, should) = (share.terms(), target.terms);
-        let gives_up = should.rate < has.rate || should.cap < has.cap;
-        let is_rate = should.rate > has.rate && self.reserved.rate > forebay_core::Rate::ZERO;
-        let is_room = should.cap > has.cap && self.reserved.cap > Micro::ZERO;
-        let is_tokens = self.level > Micro::ZERO && share.content() < has.cap.min(should.cap);
-        gives_up || is_rate || is_room || is_tokens
-    }
-}
-
-/// Whether a share lacks a noticeable part of what it should have.
-fn is_short(share: &fleet::Share, target: &Target) -> bool {
-    let (has, should) = (share.terms(), target.terms);
-    has.rate < should.rate.share(9, 10) || has.cap < should.cap.share(9, 10)
 }

@@ -5,10 +5,10 @@
 //! What no gateway needs stays here, and refills here.
 
 use super::account::Contract;
-use super::part::Part;
-use super::roster::{Roster, Seat};
+use super::part::{Part, SessionNumber};
+use super::roster::Seat;
 use forebay_core::amount::{Micro, Rate};
-use forebay_core::fleet::{Presence, Reserved, Target, Whole};
+use forebay_core::fleet::{Presence, Reserved, Whole};
 use forebay_core::grant::GrantTerms;
 use forebay_core::policy::Limits;
 use forebay_sharing::{Claim, Forecast, Law, to_amounts, to_per_s, to_rates};
@@ -21,72 +21,51 @@ const STARTERS_OF_DEPTH_MOST: u64 = 2;
 
 const ONE_TOKEN: Micro = Micro::from_tokens(1);
 
-/// What each part of an account should hold of one resource.
-pub(super) struct Division {
-    /// In the order of the parts; `None` where there is nothing to say: the gateway is cut off.
-    pub targets: Vec<Option<Target>>,
-    /// What is reserved by the parts now, in their order.
-    pub reserved: Vec<Reserved>,
+/// How many gateways hold a starter of a customer, and of how much.
+#[derive(Clone, Copy, Debug)]
+struct Starters {
+    each: Micro,
+    homes: usize,
 }
 
-// === impl Division ===
-
-impl Division {
-    pub(super) fn new(contract: &Contract<'_>, resource: usize, parts: &[Part]) -> Self {
-        let roster = contract.roster;
-        let limits = contract.limits.get(resource).copied().unwrap_or_default();
-        let reserved: Vec<Reserved> = parts
-            .iter()
-            .map(|part| reserved(part, resource, roster))
-            .collect();
-        let is_live = |part: &Part| roster.presence(part.session) == Some(Presence::Live);
-        // Those that are cut off have what they have until it ends.
-        let cut_off = parts
-            .iter()
-            .zip(&reserved)
-            .filter(|(part, _)| !is_live(part))
-            .fold(Reserved::default(), |sum, (_, one)| sum.plus(*one));
-        let rate = limits.rate.minus(cut_off.rate);
-        let depth = limits.burst.minus(cut_off.cap).at_least_zero();
-        let terms = if roster.live() == 1 {
-            let all = GrantTerms {
-                rate,
-                cap: depth,
-                fallback_rate: rate,
-            };
-            parts.iter().map(|_| all).collect()
-        } else {
-            divide(contract, resource, parts, rate, depth)
+/// Says for each part what it should be of one resource; for those that are cut off nothing: they have what they have until it ends.
+pub(super) fn divide(contract: &Contract<'_>, resource: usize, parts: &mut [Part]) {
+    let roster = contract.roster;
+    let limits = contract.limits.get(resource).copied().unwrap_or_default();
+    let is_live = |part: &Part| roster.presence(part.session) == Some(Presence::Live);
+    let cut_off = parts
+        .iter()
+        .filter(|part| !is_live(part))
+        .filter_map(|part| part.holdings.get(resource))
+        .fold(Reserved::default(), |sum, own| sum.plus(own.counted));
+    let rate = limits.rate.minus(cut_off.rate);
+    let depth = limits.burst.minus(cut_off.cap).at_least_zero();
+    let terms = if roster.live() == 1 {
+        let all = GrantTerms {
+            rate,
+            cap: depth,
+            fallback_rate: rate,
         };
-        let targets = parts.iter().zip(terms).map(|(part, terms)| {
-            is_live(part).then_some(Target {
-                terms,
-                tokens: Micro::MAX,
-            })
-        });
-        Self {
-            targets: targets.collect(),
-            reserved,
+        vec![all; parts.len()]
+    } else {
+        among_several(contract, resource, parts, rate, depth)
+    };
+    for (part, terms) in parts.iter_mut().zip(terms) {
+        let is_live = is_live(part);
+        if let Some(own) = part.holdings.get_mut(resource) {
+            own.target = is_live.then_some(terms);
         }
     }
-
-    /// What all parts but one reserve. Not the sum less its own: sums stop at the largest rate there is.
-    pub(super) fn others(&self, index: usize) -> Reserved {
-        let others = self.reserved.iter().enumerate();
-        others
-            .filter(|(other, _)| *other != index)
-            .fold(Reserved::default(), |sum, (_, one)| sum.plus(*one))
-    }
 }
 
-/// What a part may be working with of one resource.
-pub(super) fn reserved(part: &Part, resource: usize, roster: &Roster) -> Reserved {
-    let presence = roster.presence(part.session);
-    let holding = part.holdings.get(resource);
-    presence
-        .zip(holding)
-        .map_or_else(Reserved::default, |(presence, holding)| {
-            holding.share.reserved(presence)
+/// Whether a gateway should hold something of a customer that nobody has asked for there.
+pub(super) fn has_starter(contract: &Contract<'_>, session: SessionNumber) -> bool {
+    let roster = contract.roster;
+    roster.live() == 1
+        || contract.limits.iter().any(|limits| {
+            let homes = Starters::of(limits.burst, roster.live()).homes;
+            let homes = roster.homes(contract.customer, homes);
+            roster.seat(session).is_some_and(|seat| homes.has(seat))
         })
 }
 
@@ -98,7 +77,7 @@ pub(super) const fn whole(limits: &Limits) -> Whole {
     }
 }
 
-fn divide(
+fn among_several(
     contract: &Contract<'_>,
     resource: usize,
     parts: &[Part],
@@ -116,7 +95,6 @@ fn divide(
         .get(resource)
         .copied()
         .unwrap_or(0.0);
-    let live = u64::try_from(roster.live()).unwrap_or(u64::MAX).max(1);
     let seats: Vec<Option<&Seat>> = parts
         .iter()
         .map(|part| {
@@ -146,8 +124,15 @@ fn divide(
             } else {
                 0.0
             };
+            // What its tokens cover is not urgent: a few requests more than usual move nothing.
+            let last_per_s = holding.pace.last_per_s(seat.synced_at);
+            let demand_per_s = if holding.is_pressed {
+                last_per_s
+            } else {
+                last_per_s.min(*own_per_s)
+            };
             Claim {
-                demand_per_s: holding.pace.last_per_s(seat.synced_at),
+                demand_per_s,
                 forecast_per_s: Some(own_per_s.max(expected_here_per_s)),
                 held_per_s: to_per_s(holding.share.terms().rate),
                 ..Claim::default()
@@ -158,25 +143,13 @@ fn divide(
     Forecast.divide(to_per_s(rate), &claims, &mut shares);
     let rates = to_rates(&shares, rate);
 
-    let starter = depth
-        .share(1, STARTERS_OF_DEPTH.saturating_mul(live))
-        .max(ONE_TOKEN);
-    let homes = depth
-        .share(1, STARTERS_OF_DEPTH_MOST)
-        .get()
-        .checked_div(starter.get())
-        .and_then(|homes| usize::try_from(homes).ok())
-        .unwrap_or(0)
-        .max(1);
+    let starters = Starters::of(depth, roster.live());
+    let homes = roster.homes(customer, starters.homes);
     let starters: Vec<Micro> = seats
         .iter()
-        .map(|seat| {
-            let is_home = seat.is_some_and(|seat| roster.is_home(customer, seat.session, homes));
-            if is_home {
-                starter.min(depth)
-            } else {
-                Micro::ZERO
-            }
+        .map(|seat| match seat {
+            Some(seat) if homes.has(seat) => starters.each.min(depth),
+            _ => Micro::ZERO,
         })
         .collect();
     let in_starters = starters.iter().fold(Micro::ZERO, |sum, one| sum.plus(*one));
@@ -192,6 +165,7 @@ fn divide(
             }
         })
         .collect();
+    let live = u64::try_from(roster.live()).unwrap_or(u64::MAX).max(1);
     let fallback = guarantee.share(1, live);
     rates
         .into_iter()
@@ -203,6 +177,26 @@ fn divide(
             fallback_rate: fallback.min(rate),
         })
         .collect()
+}
+
+// === impl Starters ===
+
+impl Starters {
+    /// Of a bucket of this depth, in a fleet of so many.
+    fn of(depth: Micro, live: usize) -> Self {
+        let live = u64::try_from(live).unwrap_or(u64::MAX).max(1);
+        let each = depth
+            .share(1, STARTERS_OF_DEPTH.saturating_mul(live))
+            .max(ONE_TOKEN);
+        let homes = depth
+            .share(1, STARTERS_OF_DEPTH_MOST)
+            .get()
+            .checked_div(each.get())
+            .and_then(|homes| usize::try_from(homes).ok())
+            .unwrap_or(0)
+            .max(1);
+        Self { each, homes }
+    }
 }
 
 fn tokens(amount: Micro) -> f64 {

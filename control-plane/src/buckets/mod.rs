@@ -8,15 +8,19 @@
 mod account;
 mod counters;
 mod division;
+mod events;
+mod granting;
 mod pace;
 mod part;
 mod record;
 mod roster;
+mod sum;
 
-pub use account::{Account, Contract, Granted, Holding, News};
+pub use account::{Account, Contract, Holding, News};
 pub use counters::Counters;
+pub use granting::Granted;
 pub use part::{Part, PartHolding, SessionNumber, StepDemand};
-pub use record::AccountRecord;
+pub use record::{AccountRecord, PartRecord};
 pub use roster::{Gone, Roster, Seat, Standing};
 
 use forebay_wire::key::CustomerHash;

@@ -2,14 +2,22 @@
 
 use super::counters::Counters;
 use super::pace::Pace;
+use super::sum::Sum;
 use forebay_core::amount::Micro;
-use forebay_core::fleet::Share;
+use forebay_core::fleet::{Presence, Reserved, Share};
 use forebay_core::grant::GrantTerms;
 use forebay_core::time::TimeUs;
 use forebay_wire::sync::CustomerReport;
 use std::sync::Once;
 
 static ABSURD: Once = Once::new();
+
+/// A gateway is pressed when its tokens do not cover so many times what was asked for since its report before: it would deny something
+/// before the next two.
+const COVERED_REPORTS: i64 = 2;
+
+/// A share that falls short of what it should be by less than this part, in percent, can wait for the next sync.
+const NOTICEABLE_PERCENT: u64 = 10;
 
 /// Number of a session: of one incarnation of one gateway, from its first sync here to its end. Never used again.
 pub type SessionNumber = u64;
@@ -21,6 +29,10 @@ pub struct Part {
     pub session: SessionNumber,
     /// By resource, in the order of the policy.
     pub holdings: Vec<PartHolding>,
+    /// Whether it has changed since it was last saved.
+    pub is_unsaved: bool,
+    /// Whether the gateway has been noted as one to be granted another part. Not kept over a restart.
+    pub is_due: bool,
 }
 
 /// One resource of a part.
@@ -48,6 +60,12 @@ pub struct PartHolding {
     pub shadow: (i64, u64),
     /// `FLAG_*` of the last report. Not kept over a restart.
     pub flags: u32,
+    /// Whether more was asked for lately than its tokens cover for long. Not kept over a restart.
+    pub is_pressed: bool,
+    /// What of it is counted in the sum of all parts. Not kept over a restart.
+    pub(super) counted: Reserved,
+    /// What it should be by the last division; `None` where nobody has said: the gateway is cut off, or new. Not kept over a restart.
+    pub(super) target: Option<GrantTerms>,
 }
 
 /// Demand of a step of usage history.
@@ -92,6 +110,8 @@ impl Part {
         Self {
             session,
             holdings: vec![holding; resources],
+            is_unsaved: true,
+            is_due: false,
         }
     }
 
@@ -110,7 +130,10 @@ impl Part {
             holding.share = Share::default();
             holding.pace = Pace::default();
             holding.balance = 0;
+            holding.is_pressed = false;
+            holding.target = None;
         }
+        self.is_unsaved |= was_any;
         was_any
     }
 
@@ -147,7 +170,31 @@ impl PartHolding {
         self.shadow_rate = report.shadow_rate_micro_per_s;
         self.shadow = (report.shadow_balance_micro, report.shadow_depth_micro);
         self.flags = report.flags;
+        self.is_pressed = self.is_pressed_by(new_demand);
         new_demand
+    }
+
+    /// Whether so much demand since the report before is more than what it holds covers for long.
+    pub(super) fn is_pressed_by(&self, demand: u64) -> bool {
+        let demand = i64::try_from(demand).unwrap_or(i64::MAX);
+        self.balance < demand.saturating_mul(COVERED_REPORTS)
+    }
+
+    /// Whether it lacks a noticeable part of what it should be, and is asked for more than it has.
+    pub(super) fn is_wanting(&self, target: &GrantTerms) -> bool {
+        let has = self.share.terms();
+        let noticeable = 100 - NOTICEABLE_PERCENT;
+        let is_short = has.rate < target.rate.share(noticeable, 100)
+            || has.cap < target.cap.share(noticeable, 100);
+        self.is_pressed && is_short
+    }
+
+    /// Counts what it reserves, as its session stands, in the sum of all parts.
+    pub(super) fn reckon(&mut self, sum: &mut Sum, presence: Option<Presence>) {
+        let reserved =
+            presence.map_or_else(Reserved::default, |presence| self.share.reserved(presence));
+        sum.replace(self.counted, reserved);
+        self.counted = reserved;
     }
 
     /// All that was ever counted there.

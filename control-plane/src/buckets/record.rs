@@ -1,8 +1,10 @@
 //! An account as it lies in the store: protobuf, so that later versions can add fields.
+//!
+//! Parts have rows of their own. A customer that is busy everywhere has hundreds of them, and a grant changes one.
 
 use super::account::{Account, Holding};
 use super::counters::Counters;
-use super::part::{Part, PartHolding, StepDemand};
+use super::part::{Part, PartHolding, SessionNumber, StepDemand};
 use forebay_core::amount::{Micro, Rate};
 use forebay_core::fleet::{Central, CentralRecord, Share, ShareRecord};
 use forebay_core::grant::GrantTerms;
@@ -14,9 +16,6 @@ pub struct AccountRecord {
     /// By resource, in the order of the policy.
     #[prost(message, repeated, tag = "1")]
     pub holdings: Vec<HoldingRecord>,
-    /// By session.
-    #[prost(message, repeated, tag = "2")]
-    pub parts: Vec<PartRecord>,
 }
 
 /// One resource of an account.
@@ -62,9 +61,6 @@ pub struct CountersRecord {
 /// One gateway's part.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PartRecord {
-    /// Number of its session.
-    #[prost(uint64, tag = "1")]
-    pub session: u64,
     /// By resource.
     #[prost(message, repeated, tag = "2")]
     pub holdings: Vec<PartHoldingRecord>,
@@ -128,19 +124,11 @@ pub struct TermsRecord {
 // === impl Account ===
 
 impl Account {
-    /// The form for the store.
+    /// The form for the store, without the parts.
     #[must_use]
     pub fn to_record(&self) -> AccountRecord {
         AccountRecord {
             holdings: self.holdings.iter().map(HoldingRecord::from).collect(),
-            parts: self
-                .parts
-                .iter()
-                .map(|part| PartRecord {
-                    session: part.session,
-                    holdings: part.holdings.iter().map(PartHoldingRecord::from).collect(),
-                })
-                .collect(),
         }
     }
 
@@ -153,14 +141,29 @@ impl Account {
                 .iter()
                 .map(|record| record.to_holding(now, is_clean))
                 .collect(),
-            parts: record
-                .parts
-                .iter()
-                .map(|record| Part {
-                    session: record.session,
-                    holdings: record.holdings.iter().map(PartHolding::from).collect(),
-                })
-                .collect(),
+            ..Self::default()
+        }
+    }
+}
+
+// === impl Part ===
+
+impl Part {
+    /// The form for the store.
+    #[must_use]
+    pub fn to_record(&self) -> PartRecord {
+        PartRecord {
+            holdings: self.holdings.iter().map(PartHoldingRecord::from).collect(),
+        }
+    }
+
+    /// The part of a record.
+    #[must_use]
+    pub fn from_record(session: SessionNumber, record: &PartRecord) -> Self {
+        Self {
+            session,
+            holdings: record.holdings.iter().map(PartHolding::from).collect(),
+            ..Self::default()
         }
     }
 }
@@ -186,6 +189,7 @@ impl HoldingRecord {
                 step: self.step,
                 demand: self.step_demand_micro,
             },
+            ..Holding::default()
         }
     }
 }

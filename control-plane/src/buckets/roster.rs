@@ -38,7 +38,16 @@ pub struct Roster {
     seats: Vec<Seat>,
     gone: Arc<Gone>,
     live: usize,
+    version: u64,
     now: TimeUs,
+}
+
+/// The live sessions that a customer is at home with.
+#[derive(Clone, Copy, Debug)]
+pub struct Homes {
+    customer: u64,
+    /// The lightest of them; `None`: all are.
+    lightest: Option<(u64, SessionNumber)>,
 }
 
 // === impl Roster ===
@@ -49,12 +58,27 @@ impl Roster {
     pub fn new(mut seats: Vec<Seat>, gone: Arc<Gone>, now: TimeUs) -> Self {
         seats.sort_unstable_by_key(|seat| seat.session);
         let live = seats.iter().filter(|seat| seat.is_live()).count();
+        let version = seats.iter().fold(0, |version, seat| {
+            let standing = match seat.standing {
+                Standing::Present(Presence::Live) => 1,
+                Standing::Present(Presence::Lapsed) => 2,
+                Standing::Ended(at) => mix(at.0 ^ 3),
+            };
+            mix(mix(version ^ seat.session) ^ standing)
+        });
         Self {
             seats,
             gone,
             live,
+            version,
             now,
         }
+    }
+
+    /// Another number for each change in who is there and how they stand.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
     }
 
     /// The moment.
@@ -103,22 +127,44 @@ impl Roster {
         self.seat(session).is_some()
     }
 
-    /// Whether a session is among the `homes` live ones that a customer is at home with: highest random weight (Thaler and Ravishankar,
-    /// 1998), so that a gateway that comes or goes changes nothing between the others.
+    /// The `homes` live sessions that a customer is at home with: highest random weight (Thaler and Ravishankar, 1998), so that a gateway
+    /// that comes or goes changes nothing between the others.
     #[must_use]
-    pub fn is_home(&self, customer: CustomerHash, session: SessionNumber, homes: usize) -> bool {
-        if homes >= self.live {
-            return true;
-        }
-        let weight = |seat: &Seat| mix(seat.name_hash ^ customer.parts().1);
-        let Some(own) = self.seat(session).map(|seat| (weight(seat), seat.session)) else {
-            return false;
+    pub fn homes(&self, customer: CustomerHash, homes: usize) -> Homes {
+        let (_, customer) = customer.parts();
+        let all = Homes {
+            customer,
+            lightest: None,
         };
-        let heavier = self
+        let Some(last) = homes.checked_sub(1).filter(|_| homes < self.live) else {
+            return all;
+        };
+        let mut weights: Vec<_> = self
             .seats
             .iter()
-            .filter(|seat| seat.is_live() && (weight(seat), seat.session) > own);
-        heavier.count() < homes
+            .filter(|seat| seat.is_live())
+            .map(|seat| all.weight(seat))
+            .collect();
+        let (_, lightest, _) = weights.select_nth_unstable_by(last, |one, other| other.cmp(one));
+        Homes {
+            lightest: Some(*lightest),
+            ..all
+        }
+    }
+}
+
+// === impl Homes ===
+
+impl Homes {
+    /// Whether a live session is one of them.
+    #[must_use]
+    pub fn has(&self, seat: &Seat) -> bool {
+        self.lightest
+            .is_none_or(|lightest| self.weight(seat) >= lightest)
+    }
+
+    fn weight(&self, seat: &Seat) -> (u64, SessionNumber) {
+        (mix(seat.name_hash ^ self.customer), seat.session)
     }
 }
 
@@ -152,10 +198,9 @@ mod tests {
     }
 
     fn homes(roster: &Roster, customer: CustomerHash) -> Vec<u64> {
-        let seats = roster.seats.iter().map(|seat| seat.session);
-        seats
-            .filter(|session| roster.is_home(customer, *session, 2))
-            .collect()
+        let homes = roster.homes(customer, 2);
+        let at_home = roster.seats.iter().filter(|seat| homes.has(seat));
+        at_home.map(|seat| seat.session).collect()
     }
 
     #[test]

@@ -9,7 +9,9 @@ use super::policies::{Policies, VersionInfo, VersionRecord};
 use super::state::{META_COVERAGE, META_SESSIONS, META_STEP_MS, Settings, State};
 use super::sync::reports::is_set_back;
 use super::sync::usage::Finished;
-use crate::buckets::{Account, AccountRecord, POOL_ACCOUNT};
+use crate::buckets::{
+    Account, AccountRecord, Contract, POOL_ACCOUNT, Part, PartRecord, SessionNumber,
+};
 use crate::history::{Coverage, Ring, step_at};
 use crate::keys::Keys;
 use crate::store::{Batch, Start, Store, StoreError, Table, open_epoch};
@@ -18,7 +20,7 @@ use forebay_policy::compile;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::policy::PolicyDocument;
 use prost::Message;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 pub(super) fn load(
     store: &dyn Store,
@@ -48,7 +50,7 @@ pub(super) fn load(
         None => Coverage::new(settings.history_steps),
     };
     let (step_now, active) = open_step(&accounts, step_at(now.unix_ms, settings.step_ms));
-    let state = State {
+    let mut state = State {
         policies,
         directory,
         accounts,
@@ -63,9 +65,11 @@ pub(super) fn load(
         finished: Finished::default(),
         models: ModelBook::load(store)?,
         forecasts: HashMap::new(),
+        unsaved: VecDeque::new(),
         syncs: 0,
         syncs_refused: 0,
     };
+    refresh_accounts(&mut state, settings, now);
     tracing::info!(
         ?start,
         accounts = state.accounts.len(),
@@ -131,6 +135,15 @@ fn load_accounts(
         );
         Ok(())
     })?;
+    store.visit(Table::Parts, &mut |key, value| {
+        let (customer, session) = part_of(key)?;
+        let record = PartRecord::decode(value).map_err(|error| damaged("part", &error))?;
+        let account: &mut Account = accounts
+            .get_mut(&customer)
+            .ok_or_else(|| damaged("part", &"its account is missing"))?;
+        account.restore(Part::from_record(session, &record));
+        Ok(())
+    })?;
     Ok(accounts)
 }
 
@@ -174,6 +187,23 @@ fn load_policies(
     Ok(policies)
 }
 
+/// Central buckets refill from now on with what the parts leave of them, not with what they had when they were saved.
+fn refresh_accounts(state: &mut State, settings: &Settings, now: Now) {
+    let roster = state.fleet.roster(settings.terms(), now.mono);
+    let customers: Vec<CustomerHash> = state.accounts.keys().copied().collect();
+    for customer in customers {
+        let limits = state.limits_of(customer);
+        if let (Some(limits), Some(account)) = (limits, state.accounts.get_mut(&customer)) {
+            account.refresh(&Contract {
+                customer,
+                limits: &limits,
+                expected_per_s: &[],
+                roster: &roster,
+            });
+        }
+    }
+}
+
 /// The step that was running when the last run ended, and who had demand in it. What was counted under a clock that has been set back
 /// since does not say when that was.
 fn open_step(
@@ -200,6 +230,16 @@ fn hash_of(key: &[u8]) -> Result<CustomerHash, StoreError> {
     key.try_into()
         .map(CustomerHash)
         .map_err(|error| damaged("customer hash", &error))
+}
+
+/// What [`super::state::part_key`] put together.
+fn part_of(key: &[u8]) -> Result<(CustomerHash, SessionNumber), StoreError> {
+    let parts = key
+        .split_first_chunk()
+        .and_then(|(customer, session)| Some((customer, session.try_into().ok()?)));
+    parts
+        .map(|(customer, session)| (CustomerHash(*customer), u64::from_be_bytes(session)))
+        .ok_or_else(|| damaged("part", &"its key is not a customer and a session"))
 }
 
 fn damaged(what: &'static str, error: &dyn std::fmt::Display) -> StoreError {

@@ -6,7 +6,7 @@ use super::models::ModelBook;
 use super::policies::Policies;
 use super::session::Terms;
 use super::sync::usage::Finished;
-use crate::buckets::{Account, POOL_ACCOUNT};
+use crate::buckets::{Account, POOL_ACCOUNT, SessionNumber};
 use crate::history::{Coverage, Ring, Series};
 use crate::store::{Batch, Table};
 use forebay_core::amount::Rate;
@@ -15,12 +15,18 @@ use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::CustomerForecast;
 use prost::Message;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Keys of single values in the store.
 pub(super) const META_SESSIONS: &[u8] = b"sessions";
 pub(super) const META_COVERAGE: &[u8] = b"coverage";
 pub(super) const META_STEP_MS: &[u8] = b"step_ms";
+
+/// What was only reported is durable after this time.
+const SAVED_WITHIN_US: u64 = 5_000_000;
+
+/// Rows that one sync writes of what was only reported.
+const ROWS_SAVED_LATER: usize = 16;
 
 /// What the operator chose at the start.
 #[derive(Clone, Debug)]
@@ -70,6 +76,8 @@ pub struct State {
     pub models: ModelBook,
     /// The newest forecast of each series, whichever gateway made it.
     pub forecasts: HashMap<Series, CustomerForecast>,
+    /// Accounts that have changed only in what gateways reported, and since when.
+    pub unsaved: VecDeque<(TimeUs, CustomerHash)>,
     /// Syncs answered and refused since the start.
     pub syncs: u64,
     /// Syncs refused since the start.
@@ -190,21 +198,61 @@ impl State {
         self.others = others.count();
     }
 
-    /// Adds an account to a batch.
-    pub fn save_account(&self, batch: &mut Batch, customer: CustomerHash) {
-        if let Some(account) = self.accounts.get(&customer) {
-            batch.put(
-                Table::Accounts,
-                customer.0,
-                account.to_record().encode_to_vec(),
-            );
+    /// Adds what has changed of an account to a batch. Returns how many rows that are.
+    pub fn save_account(&mut self, batch: &mut Batch, customer: CustomerHash) -> usize {
+        let Some(account) = self.accounts.get_mut(&customer) else {
+            return 0;
+        };
+        let before = batch.len();
+        batch.put(
+            Table::Accounts,
+            customer.0,
+            account.to_record().encode_to_vec(),
+        );
+        let (parts, gone) = account.take_unsaved();
+        for part in parts {
+            let key = part_key(customer, part.session);
+            batch.put(Table::Parts, key, part.to_record().encode_to_vec());
+        }
+        for session in gone {
+            batch.delete(Table::Parts, part_key(customer, session));
+        }
+        batch.len().saturating_sub(before)
+    }
+
+    /// Notes that an account has changed in what a gateway reported. That need not be durable at once: a server that is killed is told it
+    /// again, and counts it as if it had not been reported before.
+    pub fn save_later(&mut self, customer: CustomerHash, now: TimeUs) {
+        if let Some(account) = self.accounts.get_mut(&customer)
+            && !std::mem::replace(&mut account.is_queued, true)
+        {
+            self.unsaved.push_back((now, customer));
+        }
+    }
+
+    /// Adds accounts to a batch that have waited for long enough, a few at a time.
+    pub fn save_some(&mut self, batch: &mut Batch, now: TimeUs) {
+        let mut rows = 0;
+        while rows < ROWS_SAVED_LATER
+            && let Some((since, customer)) = self.unsaved.front().copied()
+            && now.since(since) >= SAVED_WITHIN_US
+        {
+            self.unsaved.pop_front();
+            let Some(account) = self.accounts.get_mut(&customer) else {
+                continue;
+            };
+            account.is_queued = false;
+            if account.is_unsaved() {
+                rows = rows.saturating_add(self.save_account(batch, customer));
+            }
         }
     }
 
     /// Adds all accounts to a batch.
     pub fn save_accounts(&mut self, batch: &mut Batch) {
-        for customer in self.accounts.keys() {
-            self.save_account(batch, *customer);
+        let customers: Vec<CustomerHash> = self.accounts.keys().copied().collect();
+        for customer in customers {
+            self.save_account(batch, customer);
         }
         let ids: Vec<String> = self.fleet.sessions().map(|(id, _)| id.to_owned()).collect();
         for id in ids {
@@ -241,4 +289,9 @@ impl State {
             sum.plus(rate(member.contract))
         })
     }
+}
+
+/// The key of a part: parts of an account lie together, in the order of their sessions.
+pub(super) fn part_key(customer: CustomerHash, session: SessionNumber) -> Vec<u8> {
+    [&customer.0[..], &session.to_be_bytes()[..]].concat()
 }

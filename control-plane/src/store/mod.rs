@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// Version of the tables' layout and encodings.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// The tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +31,8 @@ pub enum Table {
     Overrides,
     /// Customer hash -> account: central buckets and cumulative counters.
     Accounts,
+    /// Customer hash and number of a session -> what of the account lies at its gateway.
+    Parts,
     /// Customer hash, resource, chunk number -> usage per step.
     History,
     /// Model digest -> file.
@@ -145,7 +147,7 @@ pub enum StoreError {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Policies,
         Self::Overrides,
@@ -155,6 +157,7 @@ impl Table {
         Self::Models,
         Self::Releases,
         Self::Gateways,
+        Self::Parts,
     ];
 
     /// The name in the store.
@@ -170,6 +173,7 @@ impl Table {
             Self::Models => "models",
             Self::Releases => "releases",
             Self::Gateways => "gateways",
+            Self::Parts => "parts",
         }
     }
 }
@@ -191,6 +195,12 @@ impl Batch {
     #[must_use]
     pub fn changes(&self) -> &[Change] {
         &self.changes
+    }
+
+    /// Changes in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.changes.len()
     }
 
     /// True when there is nothing to make durable.

@@ -151,7 +151,8 @@ impl Plane {
             roster: caller.roster,
         };
         let granted = account.grant(&contract, caller.session, caller.request.sequence);
-        let is_told = must_tell || granted.is_changed;
+        let has_part = account.part(caller.session).is_some();
+        let is_told = has_part && (must_tell || granted.is_changed);
         if is_told {
             account.told(caller.session, caller.request.sequence);
             outgoing.told.push(customer);

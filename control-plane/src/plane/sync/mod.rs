@@ -176,6 +176,7 @@ impl Plane {
         for customer in changed {
             state.save_account(batch, customer);
         }
+        state.save_some(batch, now.mono);
         state.save_gateway(batch, id);
         Ok((reply, dialect))
     }

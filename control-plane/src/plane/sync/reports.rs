@@ -181,6 +181,8 @@ fn take_report(
     }
     if news.is_changed {
         changed.insert(customer);
+    } else {
+        state.save_later(customer, caller.now.mono);
     }
     // More than its contract a customer is not admitted, however much it asks for.
     let window_us = caller.now.mono.since(caller.synced_at);

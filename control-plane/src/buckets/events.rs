@@ -1,0 +1,156 @@
+//! What happens to an account beside reports and grants: a gateway that comes back, a policy that changes, an operator's word.
+
+use super::account::{Account, Contract};
+use super::part::{Part, SessionNumber};
+use super::roster::Roster;
+use forebay_core::amount::Micro;
+use forebay_core::fleet::{Presence, Share, Whole};
+use forebay_core::limits::CHUNK_LIFE_US;
+use forebay_core::time::TimeUs;
+
+// === impl Account ===
+
+impl Account {
+    /// The gateway of a session is back after its lease had ended. Returns whether it has a part.
+    pub fn lapse(&mut self, session: SessionNumber) -> bool {
+        let has_part = self.change(session, Share::lapse);
+        if let Ok(index) = self.index_of(session)
+            && let Some(part) = self.parts.get_mut(index)
+        {
+            part.is_unsaved = true;
+        }
+        // What it reserves has changed.
+        self.reckoned_for = None;
+        has_part
+    }
+
+    /// Ends the part of a session that has ended at `ended_at` and is back. Returns whether there was one.
+    pub fn forget(
+        &mut self,
+        contract: &Contract<'_>,
+        session: SessionNumber,
+        ended_at: TimeUs,
+    ) -> bool {
+        let part = self.parts.iter_mut().find(|part| part.session == session);
+        let was_any = part.is_some_and(Part::forget);
+        if was_any {
+            self.reckon(contract.roster);
+            self.release(contract, ended_at);
+        }
+        was_any
+    }
+
+    /// The policy begins to list the customer. Where a gateway makes a new entry for it, what was moved to the old one does not come
+    /// a second time. If it was never listed before it may have had buckets of the gateways' own (`had_buckets`): then there is nothing
+    /// here yet. Returns whether anything changed.
+    pub fn begin_life(&mut self, had_buckets: bool, now: TimeUs) -> bool {
+        let is_new = had_buckets && !self.parts.iter().any(Part::was_moved);
+        let mut has_begun = is_new;
+        for part in &mut self.parts {
+            for own in &mut part.holdings {
+                let is_changed = own.share.begin_life();
+                part.is_unsaved |= is_changed;
+                has_begun |= is_changed;
+            }
+        }
+        if is_new {
+            for holding in &mut self.holdings {
+                holding.central.advance(now);
+                holding.central.empty();
+            }
+        }
+        has_begun
+    }
+
+    /// A gateway says that it has dropped the customer: what it held is lost, and refills here from when it can hold nothing of it any
+    /// more. Returns whether it held anything.
+    pub fn take_back(&mut self, session: SessionNumber, roster: &Roster) -> bool {
+        let now = roster.now();
+        self.reckon(roster);
+        let Some(part) = self.parts.iter_mut().find(|part| part.session == session) else {
+            return false;
+        };
+        if !part.was_moved() {
+            return false;
+        }
+        part.is_unsaved = true;
+        let presence = roster.presence(session);
+        for (holding, own) in self.holdings.iter_mut().zip(&mut part.holdings) {
+            let before = holding.reserved.all();
+            own.share.clear();
+            own.balance = 0;
+            own.reckon(&mut holding.reserved, presence);
+            holding.central.advance(now);
+            // The policy may say no limits of it any more: the bucket goes on under those that it has had.
+            let central = holding.central.to_record();
+            let whole = Whole {
+                rate: central.rate.plus(before.rate),
+                depth: central.depth.plus(before.cap),
+            };
+            holding.central.keep(whole, holding.reserved.all());
+            // Chunks that workers drew before may still be spent for so long.
+            holding.central.pause_until(now.plus_us(CHUNK_LIFE_US));
+        }
+        true
+    }
+
+    /// An operator gives (or takes) tokens of one resource: they go to the gateway that has most of the bucket, or stay here where that is
+    /// more.
+    pub fn credit(&mut self, contract: &Contract<'_>, resource: usize, amount: Micro) {
+        self.refresh(contract);
+        let roster = contract.roster;
+        let cap = |part: &Part| {
+            let holding = part.holdings.get(resource)?;
+            Some(holding.share.terms().cap)
+        };
+        let largest = self
+            .parts
+            .iter_mut()
+            .filter(|part| roster.presence(part.session) == Some(Presence::Live))
+            .max_by_key(|part| cap(part));
+        let Some(holding) = self.holdings.get_mut(resource) else {
+            return;
+        };
+        let room = holding.central.to_record().depth.max(Micro::new(1));
+        match largest {
+            Some(part) if cap(part) >= Some(room) => {
+                part.is_unsaved = true;
+                if let Some(own) = part.holdings.get_mut(resource) {
+                    own.share.adjust(amount);
+                    own.reckon(&mut holding.reserved, Some(Presence::Live));
+                }
+            }
+            _ => {
+                holding.central.advance(roster.now());
+                holding.central.put(amount);
+            }
+        }
+    }
+
+    /// An operator fills all buckets of a resource and forgives debts.
+    pub fn refill(&mut self, contract: &Contract<'_>, resource: usize) {
+        self.refresh(contract);
+        let (Some(limits), Some(holding)) = (
+            contract.limits.get(resource),
+            self.holdings.get_mut(resource),
+        ) else {
+            return;
+        };
+        holding.central.advance(contract.roster.now());
+        holding.central.put(limits.burst);
+        for part in &mut self.parts {
+            part.is_unsaved = true;
+            let presence = contract.roster.presence(part.session);
+            let Some(own) = part.holdings.get_mut(resource) else {
+                continue;
+            };
+            let cap = own.share.terms().cap;
+            if cap > Micro::ZERO {
+                // More than is missing: the bucket stops at its depth, wherever it stands by then.
+                let debt = Micro::ZERO.minus(own.held()).at_least_zero();
+                own.share.adjust(cap.plus(debt).plus(limits.debt_limit));
+                own.reckon(&mut holding.reserved, presence);
+            }
+        }
+    }
+}

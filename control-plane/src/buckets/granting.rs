@@ -1,0 +1,192 @@
+//! Granting: a gateway's part is brought as near to what it should be as the others allow.
+
+use super::account::{Account, Contract, Holding};
+use super::division::{divide, has_starter, whole};
+use super::part::SessionNumber;
+use forebay_core::amount::{Micro, Rate};
+use forebay_core::fleet::{self, Presence, Reserved, Share, Target};
+use forebay_core::grant::GrantTerms;
+use forebay_core::policy::Limits;
+
+/// Up to so many parts an account is divided whenever it is touched.
+const FEW_PARTS: usize = 8;
+
+/// With more of them, it is divided anew no sooner than after this time for each.
+const DIVISION_US_PER_PART: u64 = 200;
+
+/// What a grant has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// The gateway's own part: it must be told.
+    pub is_changed: bool,
+    /// The gateway should have more and cannot yet: others must give it back first.
+    pub is_waiting: bool,
+    /// The gateway gives something up, which others can have when it has confirmed that.
+    pub is_giving_up: bool,
+    /// Other sessions whose parts should change.
+    pub others: Vec<SessionNumber>,
+}
+
+// === impl Account ===
+
+impl Account {
+    /// Brings the part of a session as near to its target as the others allow, for the reply of this `sequence`. A gateway that has no
+    /// part is given one where it should have a starter.
+    pub fn grant(
+        &mut self,
+        contract: &Contract<'_>,
+        session: SessionNumber,
+        sequence: u64,
+    ) -> Granted {
+        self.refresh(contract);
+        let roster = contract.roster;
+        let mut granted = Granted::default();
+        let index = match self.index_of(session) {
+            Ok(index) => index,
+            Err(_) if has_starter(contract, session) => self.part_of(session, false),
+            Err(_) => return granted,
+        };
+        for (resource, limits) in contract.limits.iter().enumerate() {
+            let is_divided = self.divide_if_due(contract, resource, index);
+            let (Some(part), Some(holding)) =
+                (self.parts.get_mut(index), self.holdings.get_mut(resource))
+            else {
+                continue;
+            };
+            let Some(own) = part.holdings.get_mut(resource) else {
+                continue;
+            };
+            let Some(terms) = own.target else {
+                continue;
+            };
+            let target = Target {
+                terms,
+                tokens: Micro::MAX,
+            };
+            let others = holding.reserved.but(own.counted);
+            let before = own.share.terms();
+            let is_changed = fleet::grant(
+                &mut holding.central,
+                whole(limits),
+                others,
+                &mut own.share,
+                &target,
+                sequence,
+                roster.now(),
+            );
+            own.reckon(&mut holding.reserved, Some(Presence::Live));
+            let after = own.share.terms();
+            let is_giving_up = after.rate < before.rate || after.cap < before.cap;
+            granted.is_giving_up |= is_giving_up && holding.is_wanting;
+            granted.is_waiting |= own.is_wanting(&terms);
+            granted.is_changed |= is_changed;
+            part.is_unsaved |= is_changed;
+            part.is_due = false;
+            if is_divided {
+                self.tell_others(limits, resource, session, &mut granted.others);
+            }
+        }
+        granted
+    }
+
+    /// Says anew what each part should have, if that was not done lately. Returns whether it was done.
+    fn divide_if_due(&mut self, contract: &Contract<'_>, resource: usize, own: usize) -> bool {
+        let now = contract.roster.now();
+        let Some(holding) = self.holdings.get_mut(resource) else {
+            return false;
+        };
+        let limits = contract.limits.get(resource).copied().unwrap_or_default();
+        let parts = u64::try_from(self.parts.len()).unwrap_or(u64::MAX);
+        let is_new = self
+            .parts
+            .get(own)
+            .and_then(|part| part.holdings.get(resource))
+            .is_some_and(|own| own.target.is_none());
+        let is_due = is_new
+            || self.parts.len() <= FEW_PARTS
+            || holding.divided.is_none_or(|(at, of)| {
+                of != limits || now.since(at) >= parts.saturating_mul(DIVISION_US_PER_PART)
+            });
+        if is_due {
+            divide(contract, resource, &mut self.parts);
+            holding.divided = Some((now, limits));
+            holding.is_wanting = self
+                .parts
+                .iter()
+                .filter_map(|part| part.holdings.get(resource))
+                .any(|own| own.target.is_some_and(|target| own.is_wanting(&target)));
+        }
+        is_due
+    }
+
+    /// Notes whose parts should change now that a gateway has been granted its own.
+    fn tell_others(
+        &mut self,
+        limits: &Limits,
+        resource: usize,
+        but: SessionNumber,
+        others: &mut Vec<SessionNumber>,
+    ) {
+        let Some(free) = self
+            .holdings
+            .get(resource)
+            .map(|holding| Free::of(limits, holding))
+        else {
+            return;
+        };
+        for part in &mut self.parts {
+            if part.session == but || part.is_due {
+                continue;
+            }
+            let own = part.holdings.get(resource);
+            part.is_due = own.is_some_and(|own| {
+                own.target
+                    .is_some_and(|terms| free.is_for(&own.share, &terms))
+            });
+            if part.is_due {
+                others.push(part.session);
+            }
+        }
+    }
+
+    /// Notes that the part of a session is told with the reply of this `sequence`.
+    pub fn told(&mut self, session: SessionNumber, sequence: u64) {
+        self.change(session, |share| share.told(sequence));
+    }
+
+    /// Notes that a reply that told a session of its part was lost.
+    pub fn lost(&mut self, session: SessionNumber) {
+        self.change(session, Share::lost);
+    }
+}
+
+/// What of an account is free for other gateways after a grant.
+struct Free {
+    reserved: Reserved,
+    level: Micro,
+}
+
+// === impl Free ===
+
+impl Free {
+    fn of(limits: &Limits, holding: &Holding) -> Self {
+        let taken = holding.reserved.all();
+        Self {
+            reserved: Reserved {
+                rate: limits.rate.minus(taken.rate),
+                cap: limits.burst.minus(taken.cap).at_least_zero(),
+            },
+            level: holding.central.level(),
+        }
+    }
+
+    /// Whether a share should be told something: to give up a part of it, or that there is more for it.
+    fn is_for(&self, share: &Share, should: &GrantTerms) -> bool {
+        let has = share.terms();
+        let gives_up = should.rate < has.rate || should.cap < has.cap;
+        let is_rate = should.rate > has.rate && self.reserved.rate > Rate::ZERO;
+        let is_room = should.cap > has.cap && self.reserved.cap > Micro::ZERO;
+        let is_tokens = self.level > Micro::ZERO && share.content() < has.cap.min(should.cap);
+        gives_up || is_rate || is_room || is_tokens
+    }
+}

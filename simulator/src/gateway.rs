@@ -105,9 +105,7 @@ impl Gateway {
             let contract = self.policy.as_ref()?.contract(entry.contract)?;
             Some((entry, contract.limits.at(FIRST)))
         });
-        limits.is_some_and(|(entry, limits)| {
-            entry.is_granted(FIRST) && entry.holdings.at(FIRST).terms.rate < limits.rate
-        })
+        limits.is_some_and(|(entry, limits)| entry.holdings.at(FIRST).terms.rate < limits.rate)
     }
 
     /// What a customer has asked for here.

@@ -29,8 +29,8 @@ pub struct Holding {
     pub(super) reserved: Sum,
     /// When it was divided, and what. Not kept over a restart.
     pub(super) divided: Option<(TimeUs, Limits)>,
-    /// Whether that left a gateway short that is asked for more than it has. Not kept over a restart.
-    pub(super) is_wanting: bool,
+    /// Whether a gateway lacked what others may have. Not kept over a restart.
+    pub(super) is_wanted: bool,
 }
 
 /// A customer's account (or that of the pools).
@@ -253,7 +253,7 @@ impl Account {
             .and_then(|index| self.parts.get_mut(index));
         if let Some(own) = part.and_then(|part| part.holdings.get_mut(resource)) {
             own.pace.asked_at_least(micro, since, now);
-            own.is_pressed |= own.is_pressed_by(micro);
+            own.is_pressed = own.is_short_lived();
         }
     }
 

@@ -124,15 +124,12 @@ fn among_several(
             } else {
                 0.0
             };
-            // What its tokens cover is not urgent: a few requests more than usual move nothing.
-            let last_per_s = holding.pace.last_per_s(seat.synced_at);
-            let demand_per_s = if holding.is_pressed {
-                last_per_s
-            } else {
-                last_per_s.min(*own_per_s)
-            };
             Claim {
-                demand_per_s,
+                demand_per_s: holding.pace.demand_per_s(
+                    seat.synced_at,
+                    *own_per_s,
+                    holding.is_pressed,
+                ),
                 forecast_per_s: Some(own_per_s.max(expected_here_per_s)),
                 held_per_s: to_per_s(holding.share.terms().rate),
                 ..Claim::default()

@@ -1,11 +1,10 @@
 //! Granting: a gateway's part is brought as near to what it should be as the others allow.
 
-use super::account::{Account, Contract, Holding};
+use super::account::{Account, Contract};
 use super::division::{divide, has_starter, whole};
+use super::offer::Offer;
 use super::part::SessionNumber;
-use forebay_core::amount::{Micro, Rate};
-use forebay_core::fleet::{self, Presence, Reserved, Share, Target};
-use forebay_core::grant::GrantTerms;
+use forebay_core::fleet::{self, Presence, Share};
 use forebay_core::policy::Limits;
 
 /// Up to so many parts an account is divided whenever it is touched.
@@ -56,13 +55,10 @@ impl Account {
             let Some(own) = part.holdings.get_mut(resource) else {
                 continue;
             };
-            let Some(terms) = own.target else {
+            let Some(should) = own.target else {
                 continue;
             };
-            let target = Target {
-                terms,
-                tokens: Micro::MAX,
-            };
+            let target = Offer::of(limits, holding).to(own, &should);
             let others = holding.reserved.but(own.counted);
             let before = own.share.terms();
             let is_changed = fleet::grant(
@@ -77,8 +73,8 @@ impl Account {
             own.reckon(&mut holding.reserved, Some(Presence::Live));
             let after = own.share.terms();
             let is_giving_up = after.rate < before.rate || after.cap < before.cap;
-            granted.is_giving_up |= is_giving_up && holding.is_wanting;
-            granted.is_waiting |= own.is_wanting(&terms);
+            granted.is_giving_up |= is_giving_up && holding.is_wanted;
+            granted.is_waiting |= own.is_pressed && own.is_wanting(&should);
             granted.is_changed |= is_changed;
             part.is_unsaved |= is_changed;
             part.is_due = false;
@@ -110,7 +106,7 @@ impl Account {
         if is_due {
             divide(contract, resource, &mut self.parts);
             holding.divided = Some((now, limits));
-            holding.is_wanting = self
+            holding.is_wanted = self
                 .parts
                 .iter()
                 .filter_map(|part| part.holdings.get(resource))
@@ -127,21 +123,18 @@ impl Account {
         but: SessionNumber,
         others: &mut Vec<SessionNumber>,
     ) {
-        let Some(free) = self
-            .holdings
-            .get(resource)
-            .map(|holding| Free::of(limits, holding))
-        else {
+        let Some(holding) = self.holdings.get(resource) else {
             return;
         };
+        let offer = Offer::of(limits, holding);
         for part in &mut self.parts {
             if part.session == but || part.is_due {
                 continue;
             }
             let own = part.holdings.get(resource);
             part.is_due = own.is_some_and(|own| {
-                own.target
-                    .is_some_and(|terms| free.is_for(&own.share, &terms))
+                let target = own.target;
+                target.is_some_and(|target| offer.is_for(own, &target))
             });
             if part.is_due {
                 others.push(part.session);
@@ -157,36 +150,5 @@ impl Account {
     /// Notes that a reply that told a session of its part was lost.
     pub fn lost(&mut self, session: SessionNumber) {
         self.change(session, Share::lost);
-    }
-}
-
-/// What of an account is free for other gateways after a grant.
-struct Free {
-    reserved: Reserved,
-    level: Micro,
-}
-
-// === impl Free ===
-
-impl Free {
-    fn of(limits: &Limits, holding: &Holding) -> Self {
-        let taken = holding.reserved.all();
-        Self {
-            reserved: Reserved {
-                rate: limits.rate.minus(taken.rate),
-                cap: limits.burst.minus(taken.cap).at_least_zero(),
-            },
-            level: holding.central.level(),
-        }
-    }
-
-    /// Whether a share should be told something: to give up a part of it, or that there is more for it.
-    fn is_for(&self, share: &Share, should: &GrantTerms) -> bool {
-        let has = share.terms();
-        let gives_up = should.rate < has.rate || should.cap < has.cap;
-        let is_rate = should.rate > has.rate && self.reserved.rate > Rate::ZERO;
-        let is_room = should.cap > has.cap && self.reserved.cap > Micro::ZERO;
-        let is_tokens = self.level > Micro::ZERO && share.content() < has.cap.min(should.cap);
-        gives_up || is_rate || is_room || is_tokens
     }
 }

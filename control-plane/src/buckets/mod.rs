@@ -10,6 +10,7 @@ mod counters;
 mod division;
 mod events;
 mod granting;
+mod offer;
 mod pace;
 mod part;
 mod record;

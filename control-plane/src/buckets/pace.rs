@@ -1,15 +1,30 @@
 //! How fast tokens are asked for at one gateway: what a division goes by.
 //!
 //! Two figures, because one cannot serve both ends. The rate between the last two syncs shows at once that traffic has moved; but
-//! a customer with a few requests a second shows 0 in most of such windows, and its tokens would travel for nothing. So the division
-//! serves the former first and the average over some ten seconds after it, as what may be asked for again. An average alone took four
-//! syncs to follow a customer that had moved to another gateway.
+//! a customer with a few requests a second shows 0 in most of such windows, and its tokens would travel for nothing. So a division
+//! serves the former as far as the average over some ten seconds bears it out, and the rest of the average after that, as what may be
+//! asked for again. The average follows at once what chance does not explain. An average that did not took four syncs to follow a
+//! customer that had moved to another gateway; the rate between two syncs alone moved the tokens of small customers with each request.
 
 use forebay_core::limits::MICRO_PER_TOKEN;
 use forebay_core::time::TimeUs;
 
 /// The average forgets by this time constant.
 const AVERAGE_S: f64 = 10.0;
+
+/// Where more is asked for than before, by this one: a gateway that traffic comes back to is not kept short by what it had.
+const RISING_S: f64 = 1.0;
+
+/// A gateway has enough when it can go on for so many windows between reports, and for this time: as long as it takes until others
+/// have given up something for it.
+const COVERED_WINDOWS: f64 = 2.0;
+const COVER_S_LEAST: f64 = 0.5;
+
+/// Tokens that come by chance vary by the root of their number; so many times that is not chance.
+const SURGE_DEVIATIONS: f64 = 3.0;
+
+/// So few tokens in a window say nothing of a rate.
+const FEW_TOKENS: f64 = 3.0;
 
 /// Shorter windows than this say little, and a repeated request has none.
 const WINDOW_US_LEAST: u64 = 40_000;
@@ -22,6 +37,10 @@ const PER_S_LEAST: f64 = 1e-3;
 pub struct Pace {
     /// Between the last two syncs that brought a report, in tokens per second.
     last_per_s: f64,
+    /// The same, in tokens.
+    last: f64,
+    /// How long that was.
+    window_s: f64,
     /// The average, at `at`.
     average_per_s: f64,
     at: TimeUs,
@@ -33,12 +52,11 @@ impl Pace {
     /// Notes that `micro` micro-tokens were asked for since `since`.
     pub fn asked(&mut self, micro: u64, since: TimeUs, now: TimeUs) {
         let window_us = now.since(since.max(self.at)).max(WINDOW_US_LEAST);
-        let window_s = seconds(window_us);
-        self.last_per_s = tokens(micro) / window_s;
-        let average_per_s = self.average_per_s(now);
-        let weight = 1.0 - (-window_s / AVERAGE_S).exp();
-        self.average_per_s = average_per_s + weight * self.last_per_s;
+        // Before that nothing was asked for.
+        let began_at = TimeUs(now.0.saturating_sub(window_us));
+        let before_per_s = self.average_per_s(began_at);
         self.at = now;
+        self.take_in(tokens(micro), seconds(window_us), before_per_s);
     }
 
     /// Notes that at least `micro` were asked for since `since`, where that is more than what was noted before at the same moment.
@@ -48,11 +66,35 @@ impl Pace {
             return;
         }
         let window_s = seconds(now.since(since).max(WINDOW_US_LEAST));
-        let per_s = tokens(micro) / window_s;
-        if per_s > self.last_per_s {
-            let weight = 1.0 - (-window_s / AVERAGE_S).exp();
-            self.average_per_s += weight * (per_s - self.last_per_s);
-            self.last_per_s = per_s;
+        if tokens(micro) / window_s > self.last_per_s {
+            self.take_in(tokens(micro), window_s, self.average_per_s);
+        }
+    }
+
+    /// Averages a window in. One that chance does not explain is the new average: whoever has moved here has not asked before.
+    fn take_in(&mut self, asked: f64, window_s: f64, before_per_s: f64) {
+        self.last = asked;
+        self.window_s = window_s;
+        self.last_per_s = asked / window_s;
+        let usual = before_per_s * window_s;
+        if asked > usual + SURGE_DEVIATIONS * (usual + 1.0).sqrt() {
+            self.average_per_s = self.last_per_s;
+            return;
+        }
+        let is_rising = asked > FEW_TOKENS && self.last_per_s > before_per_s;
+        let average_s = if is_rising { RISING_S } else { AVERAGE_S };
+        let weight = 1.0 - (-window_s / average_s).exp();
+        self.average_per_s = before_per_s + weight * (self.last_per_s - before_per_s);
+    }
+
+    /// What would cover the demand of the next two windows if it goes on like that, in micro-tokens.
+    #[must_use]
+    pub fn cover(&self) -> i64 {
+        let cover_s = (COVERED_WINDOWS * self.window_s).max(COVER_S_LEAST);
+        let micro = self.last_per_s * cover_s * MICRO_PER_TOKEN as f64;
+        #[allow(clippy::cast_possible_truncation)] // a float becomes the nearest integer there is
+        {
+            micro as i64
         }
     }
 
@@ -64,6 +106,18 @@ impl Pace {
             0.0
         } else {
             self.last_per_s
+        }
+    }
+
+    /// What a division should serve first, in tokens per second: what was asked for between the last two syncs (see
+    /// [`Self::last_per_s`]). Where that is few tokens, or nobody is pressed for them, no more of it than `average_per_s` bears out.
+    #[must_use]
+    pub fn demand_per_s(&self, synced_at: TimeUs, average_per_s: f64, is_pressed: bool) -> f64 {
+        let last_per_s = self.last_per_s(synced_at);
+        if is_pressed && self.last > FEW_TOKENS {
+            last_per_s
+        } else {
+            last_per_s.min(average_per_s)
         }
     }
 

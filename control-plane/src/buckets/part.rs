@@ -12,12 +12,8 @@ use std::sync::Once;
 
 static ABSURD: Once = Once::new();
 
-/// A gateway is pressed when its tokens do not cover so many times what was asked for since its report before: it would deny something
-/// before the next two.
-const COVERED_REPORTS: i64 = 2;
-
-/// A share that falls short of what it should be by less than this part, in percent, can wait for the next sync.
-const NOTICEABLE_PERCENT: u64 = 10;
+/// Changes by less than this part are not worth a message.
+const NOTICEABLE: u64 = 128;
 
 /// Number of a session: of one incarnation of one gateway, from its first sync here to its end. Never used again.
 pub type SessionNumber = u64;
@@ -170,23 +166,28 @@ impl PartHolding {
         self.shadow_rate = report.shadow_rate_micro_per_s;
         self.shadow = (report.shadow_balance_micro, report.shadow_depth_micro);
         self.flags = report.flags;
-        self.is_pressed = self.is_pressed_by(new_demand);
+        self.is_pressed = self.is_short_lived();
         new_demand
     }
 
-    /// Whether so much demand since the report before is more than what it holds covers for long.
-    pub(super) fn is_pressed_by(&self, demand: u64) -> bool {
-        let demand = i64::try_from(demand).unwrap_or(i64::MAX);
-        self.balance < demand.saturating_mul(COVERED_REPORTS)
+    /// Whether what it holds does not last until more can come.
+    pub(super) fn is_short_lived(&self) -> bool {
+        self.balance < self.pace.cover()
     }
 
-    /// Whether it lacks a noticeable part of what it should be, and is asked for more than it has.
+    /// Whether it lacks something of what it should be that somebody would notice: anything while it is asked for more than it has, half
+    /// of it otherwise.
     pub(super) fn is_wanting(&self, target: &GrantTerms) -> bool {
         let has = self.share.terms();
-        let noticeable = 100 - NOTICEABLE_PERCENT;
-        let is_short = has.rate < target.rate.share(noticeable, 100)
-            || has.cap < target.cap.share(noticeable, 100);
-        self.is_pressed && is_short
+        if self.is_pressed {
+            is_noticeable(has.rate.get(), target.rate.get())
+                || is_noticeable(
+                    has.cap.get().unsigned_abs(),
+                    target.cap.get().unsigned_abs(),
+                )
+        } else {
+            has.rate < target.rate.share(1, 2) || has.cap < target.cap.share(1, 2)
+        }
     }
 
     /// Counts what it reserves, as its session stands, in the sum of all parts.
@@ -223,6 +224,11 @@ impl PartHolding {
     pub const fn held(&self) -> Micro {
         Micro::new(self.balance)
     }
+}
+
+/// Whether the way from one amount up to another is worth a message.
+pub(super) const fn is_noticeable(from: u64, to: u64) -> bool {
+    to > from && to - from > to / NOTICEABLE
 }
 
 #[cfg(test)]

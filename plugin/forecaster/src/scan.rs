@@ -289,13 +289,14 @@ fn observe(
 }
 
 /// Whether a part of the customer's rate is not here: with the control plane, or at other gateways. A sync may bring more of it. The depth
-/// says nothing, since there are always starters of it elsewhere.
+/// says nothing, since there are always starters of it elsewhere. A stranger's bucket is all here.
 fn lies_elsewhere(entry: &Entry, resource: ResourceIndex, policy: &Policy) -> bool {
     let Some(contract) = policy.contract(entry.contract) else {
         return false;
     };
     let granted = entry.holdings.at(resource).terms.rate;
-    entry.is_granted(resource) && granted < contract.limits.at(resource).rate
+    let is_shared = entry.flags.in_policy || entry.is_granted(resource);
+    is_shared && granted < contract.limits.at(resource).rate
 }
 
 /// A place in the table for a series seen for the first time.

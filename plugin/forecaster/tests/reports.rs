@@ -18,7 +18,7 @@ use forebay_wire::sync::{
 };
 
 use world::plane::{
-    CONFIG, answer, deny_tokens, environment, grant, granted, level, next_sync, policy,
+    CONFIG, answer, deny_tokens, environment, grant, granted, level, listed, next_sync, policy,
     policy_delta, reply_to, start, take_tokens, ticks, use_tokens,
 };
 use world::{Sent, World};
@@ -307,4 +307,20 @@ fn a_denial_asks_early_where_a_part_of_the_contract_lies_elsewhere_and_only_ther
             "{after_ms} ms after the one before"
         );
     }
+}
+
+#[test]
+fn a_denial_asks_early_where_nothing_was_granted_yet() {
+    let world = World::new();
+    let mut forecaster = listed(&world, 3, 2, 30);
+    when_quiet(&world, &mut forecaster);
+    world.advance_ms(4_000);
+    let sent = next_sync(&world, &mut forecaster);
+    let (_, reply) = reply_to(&sent);
+    forecaster.on_http_response(sent.call, answer(&reply));
+    let sent_at_us = world.now_us();
+    deny_tokens(&world, 2, 1);
+    next_sync(&world, &mut forecaster);
+    let after_ms = (world.now_us() - sent_at_us) / 1_000;
+    assert!(after_ms < 240, "{after_ms} ms after the one before");
 }

@@ -25,6 +25,9 @@ const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
 const LISTENS_WITHIN_POLLS: u32 = 600;
 const POLL: Duration = Duration::from_millis(50);
 
+/// What /proc counts CPU time in.
+const TICK: Duration = Duration::from_millis(10);
+
 /// A running control plane. Dropping it kills the process as `kill -9` does.
 #[derive(Debug)]
 pub struct ControlPlane {
@@ -91,6 +94,20 @@ impl ControlPlane {
             .context("taskset (Debian package util-linux) cannot be started")?;
         ensure!(status.success(), "taskset failed: {status}");
         Ok(())
+    }
+
+    /// CPU time that it has used since it was started.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        // The name in parentheses may hold anything; the numbers come after it.
+        let (_, numbers) = stat.rsplit_once(')').context("/proc/PID/stat is odd")?;
+        let ticks: u64 = numbers
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|number| number.parse::<u64>().unwrap_or(0))
+            .sum();
+        Ok(TICK * u32::try_from(ticks)?)
     }
 
     /// What a gateway authenticates itself with.

@@ -148,6 +148,11 @@ pub fn ticks(world: &World, forecaster: &mut Forecaster<World>, count: u32) {
 
 /// A gateway with policy, lease and `customers` that were granted `tokens` each.
 pub fn granted(world: &World, customers: u8, tokens: u64) -> Forecaster<World> {
+    listed(world, customers, customers, tokens)
+}
+
+/// A gateway with policy, lease and `customers`, the first of which were granted `tokens` each.
+pub fn listed(world: &World, customers: u8, granted: u8, tokens: u64) -> Forecaster<World> {
     let mut forecaster = start(world);
     let sent = next_sync(world, &mut forecaster);
     let (_, mut reply) = reply_to(&sent);
@@ -161,7 +166,7 @@ pub fn granted(world: &World, customers: u8, tokens: u64) -> Forecaster<World> {
         "the policy is in force; log: {:?}",
         world.log()
     );
-    reply.grants = (0..customers).map(|number| grant(number, tokens)).collect();
+    reply.grants = (0..granted).map(|number| grant(number, tokens)).collect();
     forecaster.on_http_response(sent.call, answer(&reply));
     ticks(world, &mut forecaster, 5);
     forecaster

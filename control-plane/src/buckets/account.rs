@@ -253,7 +253,7 @@ impl Account {
             .and_then(|index| self.parts.get_mut(index));
         if let Some(own) = part.and_then(|part| part.holdings.get_mut(resource)) {
             own.pace.asked_at_least(micro, since, now);
-            own.is_pressed = own.is_short_lived();
+            own.is_pressed = own.is_short_lived(now);
         }
     }
 

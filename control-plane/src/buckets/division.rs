@@ -19,6 +19,10 @@ const STARTERS_OF_DEPTH: u64 = 8;
 /// And never more than this part of it.
 const STARTERS_OF_DEPTH_MOST: u64 = 2;
 
+/// Of a customer that asks for little everywhere, this part lies at the gateways, for when there are no syncs. The rest stays here and goes
+/// token by token to where they are used: of a few requests nobody can tell where the next one comes.
+const PLACED_OF_SLOW: u64 = 2;
+
 const ONE_TOKEN: Micro = Micro::from_tokens(1);
 
 /// How many gateways hold a starter of a customer, and of how much.
@@ -111,6 +115,18 @@ fn among_several(
         })
         .collect();
     let average_per_s: f64 = averages_per_s.iter().sum();
+    let is_slow = parts.iter().zip(&seats).all(|(part, seat)| {
+        let holding = part.holdings.get(resource).filter(|_| seat.is_some());
+        holding.is_none_or(|holding| holding.pace.is_slow(roster.now()))
+    });
+    let (rate, depth) = if is_slow {
+        (
+            rate.share(1, PLACED_OF_SLOW),
+            depth.share(1, PLACED_OF_SLOW),
+        )
+    } else {
+        (rate, depth)
+    };
     let claims: Vec<Claim> = parts
         .iter()
         .zip(seats.iter().zip(&averages_per_s))
@@ -171,7 +187,8 @@ fn among_several(
         .map(|((rate, cap), starter)| GrantTerms {
             rate,
             cap: cap.plus(starter),
-            fallback_rate: fallback.min(rate),
+            // Of the rate that it is offered in the end, if that is less.
+            fallback_rate: fallback,
         })
         .collect()
 }

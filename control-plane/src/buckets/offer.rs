@@ -12,8 +12,10 @@ use forebay_core::fleet::{Reserved, Target};
 use forebay_core::grant::GrantTerms;
 use forebay_core::policy::Limits;
 
-/// What lies idle is given to whoever should have more once it is so large a part of the whole.
+/// What nobody holds is given to whoever lacks so large a part of the whole, wanting or not.
 const IDLE_PART: u64 = 16;
+
+const ONE_TOKEN: Micro = Micro::from_tokens(1);
 
 /// What an account can offer.
 #[derive(Clone, Copy, Debug)]
@@ -48,22 +50,30 @@ impl Offer {
     pub(super) fn to(&self, own: &PartHolding, target: &GrantTerms) -> Target {
         let has = own.share.terms();
         let is_wanting = own.is_wanting(target);
-        let is_idle = |free: u64, whole: u64| free > 0 && free >= whole / IDLE_PART;
-        let rate_is_idle = is_idle(self.free.rate.get(), self.whole.rate.get());
-        let cap_is_idle = is_idle(micro(self.free.cap), micro(self.whole.cap));
-        let moves = |has: u64, should: u64, is_idle: bool| {
+        let moves = |has: u64, should: u64, whole: u64, free: u64| {
             if should > has {
-                is_wanting || is_idle
+                is_wanting || (free > 0 && should - has >= whole / IDLE_PART)
             } else {
                 self.must_give_up && is_noticeable(should, has)
             }
         };
-        let rate = if moves(has.rate.get(), target.rate.get(), rate_is_idle) {
+        let (whole, free) = (self.whole, self.free);
+        let rate = if moves(
+            has.rate.get(),
+            target.rate.get(),
+            whole.rate.get(),
+            free.rate.get(),
+        ) {
             target.rate
         } else {
             has.rate
         };
-        let cap = if moves(micro(has.cap), micro(target.cap), cap_is_idle) {
+        let cap = if moves(
+            micro(has.cap),
+            micro(target.cap),
+            micro(whole.cap),
+            micro(free.cap),
+        ) {
             target.cap
         } else {
             has.cap
@@ -74,9 +84,10 @@ impl Offer {
             fallback_rate: target.fallback_rate,
         };
         let is_low = own.is_pressed || own.share.content() < cap.share(1, 2);
+        let is_worth_it = self.level >= ONE_TOKEN.min(cap.share(1, 4));
         Target {
             terms,
-            tokens: if is_low || terms.cap > has.cap {
+            tokens: if is_low && is_worth_it || terms.cap > has.cap {
                 Micro::MAX
             } else {
                 Micro::ZERO

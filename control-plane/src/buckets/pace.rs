@@ -12,6 +12,11 @@ use forebay_core::time::TimeUs;
 /// The average forgets by this time constant.
 const AVERAGE_S: f64 = 10.0;
 
+/// An average of no more than this, in tokens per second, forgets by the second constant: with a request now and then, the first one would
+/// know of the last three only.
+const SLOW_PER_S: f64 = 4.0;
+const SLOW_AVERAGE_S: f64 = 60.0;
+
 /// Where more is asked for than before, by this one: a gateway that traffic comes back to is not kept short by what it had.
 const RISING_S: f64 = 1.0;
 
@@ -82,9 +87,19 @@ impl Pace {
             return;
         }
         let is_rising = asked > FEW_TOKENS && self.last_per_s > before_per_s;
-        let average_s = if is_rising { RISING_S } else { AVERAGE_S };
+        let average_s = if is_rising {
+            RISING_S
+        } else {
+            average_s(before_per_s)
+        };
         let weight = 1.0 - (-window_s / average_s).exp();
         self.average_per_s = before_per_s + weight * (self.last_per_s - before_per_s);
+    }
+
+    /// Whether so little is asked for that a sync can bring every token that is used.
+    #[must_use]
+    pub fn is_slow(&self, now: TimeUs) -> bool {
+        self.last <= FEW_TOKENS && self.average_per_s(now) <= SLOW_PER_S
     }
 
     /// What would cover the demand of the next two windows if it goes on like that, in micro-tokens.
@@ -124,12 +139,21 @@ impl Pace {
     /// The average at `now`, in tokens per second.
     #[must_use]
     pub fn average_per_s(&self, now: TimeUs) -> f64 {
-        let average_per_s = self.average_per_s * (-seconds(now.since(self.at)) / AVERAGE_S).exp();
+        let idle_s = seconds(now.since(self.at));
+        let average_per_s = self.average_per_s * (-idle_s / average_s(self.average_per_s)).exp();
         if average_per_s < PER_S_LEAST {
             0.0
         } else {
             average_per_s
         }
+    }
+}
+
+const fn average_s(average_per_s: f64) -> f64 {
+    if average_per_s <= SLOW_PER_S {
+        SLOW_AVERAGE_S
+    } else {
+        AVERAGE_S
     }
 }
 

@@ -12,6 +12,9 @@ use std::sync::Once;
 
 static ABSURD: Once = Once::new();
 
+/// A bucket with less than this part of its depth in it is dry.
+const DRY: u64 = 4;
+
 /// Changes by less than this part are not worth a message.
 const NOTICEABLE: u64 = 128;
 
@@ -166,20 +169,21 @@ impl PartHolding {
         self.shadow_rate = report.shadow_rate_micro_per_s;
         self.shadow = (report.shadow_balance_micro, report.shadow_depth_micro);
         self.flags = report.flags;
-        self.is_pressed = self.is_short_lived();
+        self.is_pressed = self.is_short_lived(now);
         new_demand
     }
 
     /// Whether what it holds does not last until more can come.
-    pub(super) fn is_short_lived(&self) -> bool {
-        self.balance < self.pace.cover()
+    pub(super) fn is_short_lived(&self, now: TimeUs) -> bool {
+        self.balance < self.pace.cover() && !self.pace.is_slow(now)
     }
 
-    /// Whether it lacks something of what it should be that somebody would notice: anything while it is asked for more than it has, half
-    /// of it otherwise.
+    /// Whether it lacks something of what it should be that somebody would notice: anything while it is asked for more than it has or
+    /// runs dry, half of it otherwise.
     pub(super) fn is_wanting(&self, target: &GrantTerms) -> bool {
         let has = self.share.terms();
-        if self.is_pressed {
+        let is_dry = self.share.content() < has.cap.share(1, DRY);
+        if self.is_pressed || is_dry {
             is_noticeable(has.rate.get(), target.rate.get())
                 || is_noticeable(
                     has.cap.get().unsigned_abs(),

@@ -31,6 +31,8 @@ pub struct Holding {
     pub(super) divided: Option<(TimeUs, Limits)>,
     /// Whether a gateway lacked what others may have. Not kept over a restart.
     pub(super) is_wanted: bool,
+    /// Whether it would deny something before the next two syncs. Not kept over a restart.
+    pub(super) is_urgent: bool,
 }
 
 /// A customer's account (or that of the pools).

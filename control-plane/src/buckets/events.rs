@@ -94,36 +94,43 @@ impl Account {
         true
     }
 
-    /// An operator gives (or takes) tokens of one resource: they go to the gateway that has most of the bucket, or stay here where that is
-    /// more.
+    /// An operator gives (or takes) tokens of one resource. They stay here as far as there is room, and go on to whoever runs low; the rest
+    /// goes to the gateway that has most of the bucket.
     pub fn credit(&mut self, contract: &Contract<'_>, resource: usize, amount: Micro) {
         self.refresh(contract);
         let roster = contract.roster;
+        let Some(holding) = self.holdings.get_mut(resource) else {
+            return;
+        };
+        holding.central.advance(roster.now());
+        let central = holding.central.to_record();
+        let here = amount.min(central.depth.minus(central.level).at_least_zero());
+        let is_live = |part: &&mut Part| roster.presence(part.session) == Some(Presence::Live);
         let cap = |part: &Part| {
-            let holding = part.holdings.get(resource)?;
-            Some(holding.share.terms().cap)
+            let own = part.holdings.get(resource);
+            own.map_or(Micro::ZERO, |own| own.share.terms().cap)
         };
         let largest = self
             .parts
             .iter_mut()
-            .filter(|part| roster.presence(part.session) == Some(Presence::Live))
-            .max_by_key(|part| cap(part));
-        let Some(holding) = self.holdings.get_mut(resource) else {
+            .filter(is_live)
+            .max_by_key(|part| cap(part))
+            .filter(|part| cap(part) > Micro::ZERO);
+        let Some(part) = largest else {
+            holding.central.put(amount);
             return;
         };
-        let room = holding.central.to_record().depth.max(Micro::new(1));
-        match largest {
-            Some(part) if cap(part) >= Some(room) => {
-                part.is_unsaved = true;
-                if let Some(own) = part.holdings.get_mut(resource) {
-                    own.share.adjust(amount);
-                    own.reckon(&mut holding.reserved, Some(Presence::Live));
-                }
-            }
-            _ => {
-                holding.central.advance(roster.now());
-                holding.central.put(amount);
-            }
+        // Tokens are taken where most of them are.
+        let here = if amount < Micro::ZERO && cap(part) >= central.depth {
+            Micro::ZERO
+        } else {
+            here
+        };
+        holding.central.put(here);
+        part.is_unsaved = true;
+        if let Some(own) = part.holdings.get_mut(resource) {
+            own.share.adjust(amount.minus(here));
+            own.reckon(&mut holding.reserved, Some(Presence::Live));
         }
     }
 

@@ -73,7 +73,7 @@ impl Account {
             own.reckon(&mut holding.reserved, Some(Presence::Live));
             let after = own.share.terms();
             let is_giving_up = after.rate < before.rate || after.cap < before.cap;
-            granted.is_giving_up |= is_giving_up && holding.is_wanted;
+            granted.is_giving_up |= is_giving_up && holding.is_urgent;
             granted.is_waiting |= own.is_pressed && own.is_wanting(&should);
             granted.is_changed |= is_changed;
             part.is_unsaved |= is_changed;
@@ -106,11 +106,14 @@ impl Account {
         if is_due {
             divide(contract, resource, &mut self.parts);
             holding.divided = Some((now, limits));
-            holding.is_wanted = self
-                .parts
-                .iter()
-                .filter_map(|part| part.holdings.get(resource))
-                .any(|own| own.target.is_some_and(|target| own.is_wanting(&target)));
+            let wanting = self.parts.iter().filter_map(|part| {
+                let own = part.holdings.get(resource)?;
+                own.is_wanting(&own.target?).then_some(own.is_pressed)
+            });
+            (holding.is_wanted, holding.is_urgent) = wanting
+                .fold((false, false), |(_, is_urgent), is_pressed| {
+                    (true, is_urgent || is_pressed)
+                });
         }
         is_due
     }

@@ -31,6 +31,9 @@ const SURGE_DEVIATIONS: f64 = 3.0;
 /// So few tokens in a window say nothing of a rate.
 const FEW_TOKENS: f64 = 3.0;
 
+/// The last rate is of no less time than this.
+const SPAN_S_LEAST: f64 = 0.2;
+
 /// Shorter windows than this say little, and a repeated request has none.
 const WINDOW_US_LEAST: u64 = 40_000;
 
@@ -60,6 +63,9 @@ impl Pace {
         // Before that nothing was asked for.
         let began_at = TimeUs(now.0.saturating_sub(window_us));
         let before_per_s = self.average_per_s(began_at);
+        if began_at > self.at {
+            self.last_per_s = 0.0;
+        }
         self.at = now;
         self.take_in(tokens(micro), seconds(window_us), before_per_s);
     }
@@ -78,22 +84,25 @@ impl Pace {
 
     /// Averages a window in. One that chance does not explain is the new average: whoever has moved here has not asked before.
     fn take_in(&mut self, asked: f64, window_s: f64, before_per_s: f64) {
-        self.last = asked;
+        let per_s = asked / window_s;
+        // One request in a short window is not a high rate: what came before counts for the rest of the time.
+        let span_s = window_s.max(SPAN_S_LEAST);
+        self.last = asked + self.last_per_s * (span_s - window_s);
+        self.last_per_s = self.last / span_s;
         self.window_s = window_s;
-        self.last_per_s = asked / window_s;
         let usual = before_per_s * window_s;
         if asked > usual + SURGE_DEVIATIONS * (usual + 1.0).sqrt() {
-            self.average_per_s = self.last_per_s;
+            self.average_per_s = per_s;
             return;
         }
-        let is_rising = asked > FEW_TOKENS && self.last_per_s > before_per_s;
+        let is_rising = self.last > FEW_TOKENS && self.last_per_s > before_per_s;
         let average_s = if is_rising {
             RISING_S
         } else {
             average_s(before_per_s)
         };
         let weight = 1.0 - (-window_s / average_s).exp();
-        self.average_per_s = before_per_s + weight * (self.last_per_s - before_per_s);
+        self.average_per_s = before_per_s + weight * (per_s - before_per_s);
     }
 
     /// Whether so little is asked for that a sync can bring every token that is used.

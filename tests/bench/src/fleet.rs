@@ -125,7 +125,9 @@ pub(crate) async fn run() -> Result<()> {
             "bodies of both",
         );
     }
-    if std::env::args().nth(2).is_none() { recipe::run(&mut report).await?; }
+    if std::env::args().nth(2).is_none() {
+        recipe::run(&mut report).await?;
+    }
     report.publish("bench-fleet")
 }
 

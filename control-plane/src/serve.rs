@@ -1,7 +1,7 @@
 //! `forebay serve`: from options to a running server, and down again without losing anything.
 
 use crate::api::{Server, router};
-use crate::auth::{TokenError, Tokens};
+use crate::auth::{Secrets, TokenError, Tokens};
 use crate::connections;
 use crate::history::MAX_STEPS;
 use crate::keys::{BadSecret, Keys};
@@ -32,7 +32,13 @@ pub struct ServeOptions {
     /// Token of gateways (POST /v1/sync)
     #[arg(long, env = "FOREBAY_GATEWAY_TOKEN", hide_env_values = true)]
     pub gateway_token: String,
-    /// Token of operators (all else)
+    /// Token of the role viewer, which looks and changes nothing; without it nobody has that role
+    #[arg(long, env = "FOREBAY_VIEWER_TOKEN", hide_env_values = true)]
+    pub viewer_token: Option<String>,
+    /// Token of the role operator, for customers, gateways and policies that were in force; without it nobody has that role
+    #[arg(long, env = "FOREBAY_OPERATOR_TOKEN", hide_env_values = true)]
+    pub operator_token: Option<String>,
+    /// Token of the role admin (everything)
     #[arg(long, env = "FOREBAY_ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: String,
     /// Secret under which customer keys are hashed: 32 hexadecimal digits, the same as at the gateways
@@ -146,7 +152,12 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
 }
 
 fn assemble(options: &ServeOptions) -> Result<Server, ServeError> {
-    let tokens = Tokens::new(&options.gateway_token, &options.admin_token)?;
+    let tokens = Tokens::new(Secrets {
+        gateway: &options.gateway_token,
+        viewer: options.viewer_token.as_deref(),
+        operator: options.operator_token.as_deref(),
+        admin: &options.admin_token,
+    })?;
     let keys = Keys::new(
         options.key_hash_secret.as_deref(),
         options.previous_key_hash_secret.as_deref(),

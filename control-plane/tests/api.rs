@@ -391,8 +391,8 @@ async fn changes_that_make_no_sense_are_refused_with_their_place() {
             "POST",
             "/v1/customers/acme/explode",
             NONE,
-            "no_such_change",
-            "path",
+            "no_such_route",
+            "",
         ),
         (
             "POST",

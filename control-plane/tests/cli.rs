@@ -10,7 +10,7 @@
 
 mod process;
 
-use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process};
+use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process, VIEWER_TOKEN};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -128,6 +128,7 @@ async fn an_operator_can_do_everything_from_the_command_line() {
             "acme/north"
         );
         customers(server);
+        a_viewer(server);
         models(server, directory.path());
         assert_eq!(ok(server, &["status"])["policy_version"], 2);
         refused(
@@ -184,6 +185,31 @@ fn customers(server: &str) {
         server,
         &["customer", "credit", key, "1e-9"],
         &["tokens", "millionth"],
+    );
+}
+
+/// Whoever has only the token of a smaller role uses it by its own name.
+fn a_viewer(server: &str) {
+    let as_viewer = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(arguments)
+            .env("FOREBAY_SERVER", format!("http://{server}"))
+            .env_remove("FOREBAY_ADMIN_TOKEN")
+            .env("FOREBAY_VIEWER_TOKEN", VIEWER_TOKEN)
+            .output()
+            .unwrap()
+    };
+    assert!(
+        as_viewer(&["customer", "show", "acme/north"])
+            .status
+            .success()
+    );
+    let refused = as_viewer(&["customer", "freeze", "acme/north"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success());
+    assert!(
+        said.contains("role_too_small") && said.contains("value of FOREBAY_ADMIN_TOKEN of"),
+        "{said}"
     );
 }
 
@@ -255,6 +281,11 @@ fn second_servers(data: &Path) {
     assert!(said.contains("open in another process"), "{said}");
     assert!(start("short", ADMIN_TOKEN, &[]).contains("FOREBAY_GATEWAY_TOKEN is shorter than 16"));
     assert!(start(ADMIN_TOKEN, ADMIN_TOKEN, &[]).contains("are the same"));
+    let said = start(GATEWAY_TOKEN, ADMIN_TOKEN, &["--viewer-token", ADMIN_TOKEN]);
+    assert!(
+        said.contains("FOREBAY_VIEWER_TOKEN and FOREBAY_ADMIN_TOKEN are the same"),
+        "{said}"
+    );
     assert!(
         start(GATEWAY_TOKEN, ADMIN_TOKEN, &["--key-hash-secret", "xyz"])
             .contains("FOREBAY_KEY_HASH_SECRET")

@@ -1,7 +1,7 @@
 //! Customers: list, show, and what may be done to one.
 
 use super::body::{SMALL_BYTES, json};
-use super::{Answer, Shared};
+use super::{Answer, Server, Shared};
 use crate::error::ApiError;
 use crate::plane::{CustomerChange, CustomerView};
 use axum::Json;
@@ -62,70 +62,63 @@ pub(super) async fn list(
     }))
 }
 
-pub(super) async fn show(
-    State(server): Shared,
-    key: Result<Path<String>, PathRejection>,
-) -> Answer<CustomerView> {
+pub(super) async fn show(State(server): Shared, key: Key) -> Answer<CustomerView> {
     let Path(key) = key?;
     let customer = server.plane.hash_of(&key)?;
     server.plane.customer(customer).map(Json)
 }
 
-pub(super) async fn change(
-    State(server): Shared,
-    path: Result<Path<(String, String)>, PathRejection>,
-    body: Body,
-) -> Answer<CustomerView> {
-    let Path((key, change)) = path?;
-    let customer = server.plane.hash_of(&key)?;
-    let change = read_change(&change, body).await?;
-    server
-        .plane
-        .change_customer(customer, change)
-        .await
-        .map(Json)
+type Key = Result<Path<String>, PathRejection>;
+
+pub(super) async fn credit(State(server): Shared, key: Key, body: Body) -> Answer<CustomerView> {
+    let Credit { resource, tokens } = json(body, SMALL_BYTES).await?;
+    let size = Decimal::from_f64(tokens.abs()).map_err(|error| {
+        let hint = "give tokens such as 100 or -0.5";
+        ApiError::invalid("bad_amount", error.to_string(), hint).at("tokens")
+    })?;
+    let micro = if tokens < 0.0 {
+        -size.micro()
+    } else {
+        size.micro()
+    };
+    change(&server, key, CustomerChange::Credit { resource, micro }).await
 }
 
-async fn read_change(change: &str, body: Body) -> Result<CustomerChange, ApiError> {
-    Ok(match change {
-        "credit" => {
-            let Credit { resource, tokens } = json(body, SMALL_BYTES).await?;
-            let size = Decimal::from_f64(tokens.abs()).map_err(|error| {
-                ApiError::invalid(
-                    "bad_amount",
-                    error.to_string(),
-                    "give tokens such as 100 or -0.5",
-                )
-                .at("tokens")
-            })?;
-            CustomerChange::Credit {
-                resource,
-                micro: if tokens < 0.0 {
-                    -size.micro()
-                } else {
-                    size.micro()
-                },
-            }
-        }
-        "ban" => {
-            let Ban { until_unix_s } = json(body, SMALL_BYTES).await?;
-            CustomerChange::Ban {
-                until_unix_ms: until_unix_s.map(|seconds| seconds.saturating_mul(1_000)),
-            }
-        }
-        "reset" | "unban" | "freeze" | "unfreeze" => {
-            let Nothing {} = json(body, SMALL_BYTES).await?;
-            match change {
-                "reset" => CustomerChange::Reset,
-                "unban" => CustomerChange::Unban,
-                "freeze" => CustomerChange::Freeze,
-                _ => CustomerChange::Thaw,
-            }
-        }
-        other => {
-            let message = format!("`{other}` is nothing that can be done to a customer");
-            let hint = "use credit, reset, ban, unban, freeze or unfreeze";
-            return Err(ApiError::not_found("no_such_change", message, hint).at("path"));
-        }
-    })
+pub(super) async fn ban(State(server): Shared, key: Key, body: Body) -> Answer<CustomerView> {
+    let Ban { until_unix_s } = json(body, SMALL_BYTES).await?;
+    let until_unix_ms = until_unix_s.map(|seconds| seconds.saturating_mul(1_000));
+    change(&server, key, CustomerChange::Ban { until_unix_ms }).await
+}
+
+pub(super) async fn unban(State(server): Shared, key: Key, body: Body) -> Answer<CustomerView> {
+    plain_change(&server, key, body, CustomerChange::Unban).await
+}
+
+pub(super) async fn reset(State(server): Shared, key: Key, body: Body) -> Answer<CustomerView> {
+    plain_change(&server, key, body, CustomerChange::Reset).await
+}
+
+pub(super) async fn freeze(State(server): Shared, key: Key, body: Body) -> Answer<CustomerView> {
+    plain_change(&server, key, body, CustomerChange::Freeze).await
+}
+
+pub(super) async fn unfreeze(State(server): Shared, key: Key, body: Body) -> Answer<CustomerView> {
+    plain_change(&server, key, body, CustomerChange::Thaw).await
+}
+
+async fn plain_change(
+    server: &Server,
+    key: Key,
+    body: Body,
+    what: CustomerChange,
+) -> Answer<CustomerView> {
+    let Nothing {} = json(body, SMALL_BYTES).await?;
+    change(server, key, what).await
+}
+
+async fn change(server: &Server, key: Key, what: CustomerChange) -> Answer<CustomerView> {
+    let Path(key) = key?;
+    let customer = server.plane.hash_of(&key)?;
+    let view = server.plane.change_customer(customer, what).await?;
+    Ok(Json(view))
 }

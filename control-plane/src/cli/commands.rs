@@ -27,7 +27,7 @@ pub struct Connection {
         default_value = "http://127.0.0.1:7430"
     )]
     pub server: String,
-    /// Token of the admin API
+    /// Token of the role that you have; otherwise taken from `FOREBAY_OPERATOR_TOKEN` or `FOREBAY_VIEWER_TOKEN` too
     #[arg(
         long,
         global = true,

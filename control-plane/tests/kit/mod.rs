@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use forebay_control_plane::api::{Server, router};
-use forebay_control_plane::auth::Tokens;
+use forebay_control_plane::auth::{Secrets, Tokens};
 use forebay_control_plane::keys::Keys;
 use forebay_control_plane::models::{Sandbox, SandboxLimits, SigningKeyFile};
 use forebay_control_plane::plane::{Clock, Plane, Settings};
@@ -28,6 +28,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tower::ServiceExt;
 
 pub(crate) const GATEWAY_TOKEN: &str = "gateway-token-of-the-tests";
+pub(crate) const VIEWER_TOKEN: &str = "viewer-token-of-the-tests";
+pub(crate) const OPERATOR_TOKEN: &str = "operator-token-of-the-tests";
 pub(crate) const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 pub(crate) const STEP_MS: u32 = 1_000;
 
@@ -93,7 +95,13 @@ impl TestServer {
             Clock::Manual(Arc::clone(&clock)),
         )
         .unwrap();
-        let tokens = Tokens::new(GATEWAY_TOKEN, ADMIN_TOKEN).unwrap();
+        let tokens = Tokens::new(Secrets {
+            gateway: GATEWAY_TOKEN,
+            viewer: Some(VIEWER_TOKEN),
+            operator: Some(OPERATOR_TOKEN),
+            admin: ADMIN_TOKEN,
+        })
+        .unwrap();
         let server = Arc::new(Server {
             plane,
             sandbox,

@@ -9,10 +9,20 @@
 //! takes.
 
 use crate::error::ApiError;
+use crate::models::hex;
 use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+/// Codes of refusals.
+const NO_TOKEN: &str = "no_token";
+const WRONG_TOKEN: &str = "wrong_token";
+const ROLE_TOO_SMALL: &str = "role_too_small";
+
+/// Bytes of a fingerprint: few enough to give no token away that is random, and enough to tell a handful of tokens apart.
+const FINGERPRINT_BYTES: usize = 4;
 
 /// Shortest token that is accepted at the start: 16 characters are 64 bits even in hexadecimal.
 pub const MIN_TOKEN_BYTES: usize = 16;
@@ -54,9 +64,20 @@ pub struct Secrets<'a> {
     pub admin: &'a str,
 }
 
-/// The tokens, as digests.
-#[derive(Clone)]
-pub struct Tokens(Vec<(Role, [u8; 32])>);
+/// Whose token a request carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// What it may do.
+    pub role: Role,
+    /// Tells tokens of one role from each other, before and after a rotation, without telling what they are.
+    pub fingerprint: String,
+}
+
+/// The tokens, as digests, and how often others were shown.
+pub struct Tokens {
+    known: Vec<(Role, [u8; 32])>,
+    refused: [(&'static str, AtomicU64); 3],
+}
 
 /// Why the tokens cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,20 +181,44 @@ impl Tokens {
         let digests = given
             .into_iter()
             .map(|(role, token)| (role, Sha256::digest(token.as_bytes()).into()));
-        Ok(Self(digests.collect()))
+        Ok(Self {
+            known: digests.collect(),
+            refused: [NO_TOKEN, WRONG_TOKEN, ROLE_TOO_SMALL].map(|code| (code, AtomicU64::new(0))),
+        })
     }
 
-    /// Lets a request through if its token's role may take a route.
+    /// Lets a request through if its token's role may take a route, and says whose it is; `None` where no token is needed.
     ///
     /// # Errors
-    /// When it carries no token, one of nobody, or one of a role that may not.
-    pub fn require(&self, headers: &HeaderMap, access: Access) -> Result<(), ApiError> {
+    /// When it carries no token, one of nobody, or one of a role that may not. These are counted and not written down: an attacker
+    /// could fill the disk with them.
+    pub fn require(&self, headers: &HeaderMap, access: Access) -> Result<Option<Caller>, ApiError> {
         let Some(least) = access.least() else {
-            return Ok(());
+            return Ok(None);
         };
-        let role = self.role_of(token_of(headers)?);
-        match role {
-            Some(role) if access.admits(role) => Ok(()),
+        let outcome = self.find(headers, access, least);
+        if let Err(error) = &outcome {
+            let counters = self.refused.iter();
+            for (_, counter) in counters.filter(|(code, _)| *code == error.code) {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        outcome.map(Some)
+    }
+
+    /// Refusals since the start, by code.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counters = self.refused.iter();
+        counters.map(|(code, counter)| (*code, counter.load(Ordering::Relaxed)))
+    }
+
+    fn find(&self, headers: &HeaderMap, access: Access, least: Role) -> Result<Caller, ApiError> {
+        let token = token_of(headers)?;
+        match self.role_of(token) {
+            Some(role) if access.admits(role) => Ok(Caller {
+                role,
+                fingerprint: fingerprint(token),
+            }),
             Some(role) if role > Role::Gateway && least > Role::Gateway => {
                 Err(self.role_too_small(role, access, least))
             }
@@ -185,12 +230,12 @@ impl Tokens {
     fn role_of(&self, token: &[u8]) -> Option<Role> {
         let digest: [u8; 32] = Sha256::digest(token).into();
         let position = (0_u8..)
-            .zip(&self.0)
+            .zip(&self.known)
             .fold(u8::MAX, |found, (position, (_, known))| {
                 let fits: Choice = digest.ct_eq(known);
                 u8::conditional_select(&found, &position, fits)
             });
-        self.0.get(usize::from(position)).map(|(role, _)| *role)
+        self.known.get(usize::from(position)).map(|(role, _)| *role)
     }
 
     fn wrong_token(&self, access: Access, least: Role) -> ApiError {
@@ -200,7 +245,7 @@ impl Tokens {
             self.hint(access)
         );
         let message = "the bearer token does not open this";
-        ApiError::new(StatusCode::FORBIDDEN, "wrong_token", message, hint)
+        ApiError::new(StatusCode::FORBIDDEN, WRONG_TOKEN, message, hint)
     }
 
     fn role_too_small(&self, role: Role, access: Access, least: Role) -> ApiError {
@@ -210,12 +255,12 @@ impl Tokens {
             role.name()
         );
         let hint = self.hint(access);
-        ApiError::new(StatusCode::FORBIDDEN, "role_too_small", message, hint)
+        ApiError::new(StatusCode::FORBIDDEN, ROLE_TOO_SMALL, message, hint)
     }
 
     /// Which tokens would do, of those that there are.
     fn hint(&self, access: Access) -> String {
-        let fitting = self.0.iter().filter(|(role, _)| access.admits(*role));
+        let fitting = self.known.iter().filter(|(role, _)| access.admits(*role));
         let variables: Vec<&str> = fitting.map(|(role, _)| role.variable()).collect();
         format!(
             "send the value of {} of the server's environment",
@@ -243,6 +288,15 @@ impl<'a> Secrets<'a> {
     }
 }
 
+/// Of another hash than the one that is compared.
+fn fingerprint(token: &[u8]) -> String {
+    let digest = Sha256::new()
+        .chain_update("forebay token fingerprint")
+        .chain_update(token)
+        .finalize();
+    hex(digest.get(..FINGERPRINT_BYTES).unwrap_or_default())
+}
+
 fn token_of(headers: &HeaderMap) -> Result<&[u8], ApiError> {
     let value = headers
         .get(AUTHORIZATION)
@@ -250,7 +304,7 @@ fn token_of(headers: &HeaderMap) -> Result<&[u8], ApiError> {
     value.ok_or_else(|| {
         ApiError::new(
             StatusCode::UNAUTHORIZED,
-            "no_token",
+            NO_TOKEN,
             "the request carries no bearer token",
             "send the header `authorization: Bearer TOKEN`",
         )

@@ -65,6 +65,9 @@ pub struct ServeOptions {
     /// Accounts of customers outside the policy
     #[arg(long, default_value_t = 100_000)]
     pub max_other_customers: usize,
+    /// Records of the audit log that are kept
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub audit_keep: u32,
     /// forecaster.wasm, which judges models; beside this program by default
     #[arg(long)]
     pub forecaster_wasm: Option<PathBuf>,
@@ -196,6 +199,7 @@ fn settings(options: &ServeOptions) -> Settings {
         step_ms: options.step_ms,
         history_steps: options.history_steps,
         max_other_customers: options.max_other_customers,
+        audit_keep: options.audit_keep as usize,
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod process;
 
+use forebay_control_plane::models::{digest_of, hex};
 use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process, VIEWER_TOKEN};
 use serde_json::Value;
 use std::path::Path;
@@ -130,6 +131,7 @@ async fn an_operator_can_do_everything_from_the_command_line() {
         customers(server);
         a_viewer(server);
         models(server, directory.path());
+        audit(server);
         assert_eq!(ok(server, &["status"])["policy_version"], 2);
         refused(
             server,
@@ -210,6 +212,34 @@ fn a_viewer(server: &str) {
     assert!(
         said.contains("role_too_small") && said.contains("value of FOREBAY_ADMIN_TOKEN of"),
         "{said}"
+    );
+}
+
+fn audit(server: &str) {
+    let (success, text) = forebay(server, &["audit"]);
+    assert!(success, "{text}");
+    let records: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let actions: Vec<_> = records[..3]
+        .iter()
+        .map(|record| record["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        actions,
+        ["policy.apply", "policy.activate", "customer.credit"]
+    );
+    // What the chain says can be checked without this program.
+    for (line, next) in text.lines().zip(&records[1..]) {
+        assert_eq!(next["previous"], hex(&digest_of(line.as_bytes())));
+    }
+    let (_, rest) = forebay(server, &["audit", "--after", "2"]);
+    assert_eq!(rest.lines().next(), text.lines().nth(2));
+    let verified = ok(server, &["audit", "--verify"]);
+    assert_eq!(
+        (&verified["ok"], &verified["records"]),
+        (&Value::from(true), &Value::from(records.len()))
     );
 }
 

@@ -232,6 +232,27 @@ async fn epochs_only_grow_and_a_roll_back_is_a_signed_release_of_its_own() {
         (&back["epoch"], &back["digest"], &back["roll_back"]),
         (&json!(3), &json!(digests[0]), &json!(true))
     );
+    let log = server.ok("GET", "/v1/audit", Value::Null).await;
+    let records = log["records"].as_array().unwrap().iter();
+    let done = records.map(|record| {
+        let field = |name: &str| record[name].as_str().unwrap().to_owned();
+        (field("action"), field("object"), field("outcome"))
+    });
+    let model =
+        |digest: usize, epoch: u64| format!("model {} under epoch {epoch}", digests[digest]);
+    let record = |action: &str, object: &str, outcome: String| {
+        (action.to_owned(), object.to_owned(), outcome)
+    };
+    assert_eq!(
+        done.collect::<Vec<_>>(),
+        [
+            record("model.upload", &digests[0], "in the registry".to_owned()),
+            record("model.upload", &digests[1], "in the registry".to_owned()),
+            record("model.activate", &digests[0], model(0, 1)),
+            record("model.activate", &digests[1], model(1, 2)),
+            record("model.rollback", "the model before", model(0, 3)),
+        ]
+    );
     let server = server.killed();
     server.ok("POST", "/v1/policies", policy()).await;
     let release = Gateway::new("g", 1).sync(&server).await.model.unwrap();

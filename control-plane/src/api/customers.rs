@@ -1,13 +1,13 @@
 //! Customers: list, show, and what may be done to one.
 
 use super::body::{SMALL_BYTES, json};
-use super::{Answer, Server, Shared};
+use super::{Answer, By, Server, Shared};
 use crate::error::ApiError;
 use crate::plane::{CustomerChange, CustomerView};
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use forebay_wire::policy::Decimal;
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +70,12 @@ pub(super) async fn show(State(server): Shared, key: Key) -> Answer<CustomerView
 
 type Key = Result<Path<String>, PathRejection>;
 
-pub(super) async fn credit(State(server): Shared, key: Key, body: Body) -> Answer<CustomerView> {
+pub(super) async fn credit(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
     let Credit { resource, tokens } = json(body, SMALL_BYTES).await?;
     let size = Decimal::from_f64(tokens.abs()).map_err(|error| {
         let hint = "give tokens such as 100 or -0.5";
@@ -81,44 +86,75 @@ pub(super) async fn credit(State(server): Shared, key: Key, body: Body) -> Answe
     } else {
         size.micro()
     };
-    change(&server, key, CustomerChange::Credit { resource, micro }).await
+    change(&server, by, key, CustomerChange::Credit { resource, micro }).await
 }
 
-pub(super) async fn ban(State(server): Shared, key: Key, body: Body) -> Answer<CustomerView> {
+pub(super) async fn ban(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
     let Ban { until_unix_s } = json(body, SMALL_BYTES).await?;
     let until_unix_ms = until_unix_s.map(|seconds| seconds.saturating_mul(1_000));
-    change(&server, key, CustomerChange::Ban { until_unix_ms }).await
+    change(&server, by, key, CustomerChange::Ban { until_unix_ms }).await
 }
 
-pub(super) async fn unban(State(server): Shared, key: Key, body: Body) -> Answer<CustomerView> {
-    plain_change(&server, key, body, CustomerChange::Unban).await
+pub(super) async fn unban(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
+    plain_change(&server, by, key, body, CustomerChange::Unban).await
 }
 
-pub(super) async fn reset(State(server): Shared, key: Key, body: Body) -> Answer<CustomerView> {
-    plain_change(&server, key, body, CustomerChange::Reset).await
+pub(super) async fn reset(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
+    plain_change(&server, by, key, body, CustomerChange::Reset).await
 }
 
-pub(super) async fn freeze(State(server): Shared, key: Key, body: Body) -> Answer<CustomerView> {
-    plain_change(&server, key, body, CustomerChange::Freeze).await
+pub(super) async fn freeze(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
+    plain_change(&server, by, key, body, CustomerChange::Freeze).await
 }
 
-pub(super) async fn unfreeze(State(server): Shared, key: Key, body: Body) -> Answer<CustomerView> {
-    plain_change(&server, key, body, CustomerChange::Thaw).await
+pub(super) async fn unfreeze(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
+    plain_change(&server, by, key, body, CustomerChange::Thaw).await
 }
 
 async fn plain_change(
     server: &Server,
+    by: By,
     key: Key,
     body: Body,
     what: CustomerChange,
 ) -> Answer<CustomerView> {
     let Nothing {} = json(body, SMALL_BYTES).await?;
-    change(server, key, what).await
+    change(server, by, key, what).await
 }
 
-async fn change(server: &Server, key: Key, what: CustomerChange) -> Answer<CustomerView> {
+async fn change(
+    server: &Server,
+    Extension(by): By,
+    key: Key,
+    what: CustomerChange,
+) -> Answer<CustomerView> {
     let Path(key) = key?;
     let customer = server.plane.hash_of(&key)?;
-    let view = server.plane.change_customer(customer, what).await?;
+    let view = server.plane.change_customer(&by, customer, what).await?;
     Ok(Json(view))
 }

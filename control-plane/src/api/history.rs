@@ -1,13 +1,13 @@
 //! Usage history: import and export.
 
 use super::body::json;
-use super::{Answer, Shared};
+use super::{Answer, By, Shared};
 use crate::error::ApiError;
 use crate::plane::{ImportedSeries, SeriesView};
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 
 /// Largest import: some millions of values.
@@ -34,9 +34,13 @@ pub(super) struct Wanted {
     steps: Option<u64>,
 }
 
-pub(super) async fn import(State(server): Shared, body: Body) -> Answer<Imported> {
+pub(super) async fn import(
+    State(server): Shared,
+    Extension(by): By,
+    body: Body,
+) -> Answer<Imported> {
     let Import { series } = json(body, MAX_IMPORT_BYTES).await?;
-    let values = server.plane.import_history(series).await?;
+    let values = server.plane.import_history(&by, series).await?;
     Ok(Json(Imported { values }))
 }
 

@@ -158,6 +158,14 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
             let _ = writeln!(text, "{name}{{gateway=\"{id}\"}} {}", value(gateway));
         }
     }
+    let name = "forebay_requests_refused_total";
+    let _ = write!(
+        text,
+        "# HELP {name} Requests refused for their token\n# TYPE {name} counter\n"
+    );
+    for (code, count) in server.tokens.refused() {
+        let _ = writeln!(text, "{name}{{code=\"{code}\"}} {count}");
+    }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Handlers only translate. Each route checks the token before a byte of the body is read, and each body has a bound.
 
+mod audit;
 mod body;
 mod customers;
 mod gateways;
@@ -14,7 +15,7 @@ mod sync;
 
 pub use routes::{Route, routes};
 
-use crate::auth::{Access, Tokens};
+use crate::auth::{Access, Caller, Tokens};
 use crate::error::ApiError;
 use crate::models::{Sandbox, SigningKeyFile};
 use crate::plane::Plane;
@@ -22,7 +23,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use std::sync::Arc;
 
 /// What handlers need.
@@ -41,6 +42,8 @@ pub struct Server {
 }
 
 type Shared = State<Arc<Server>>;
+/// Whose token it was: the guard leaves it with the request.
+type By = Extension<Caller>;
 type Answer<T> = Result<Json<T>, ApiError>;
 
 /// All routes, each behind its guard.
@@ -57,11 +60,16 @@ pub fn router(server: &Arc<Server>) -> Router {
 
 async fn guard(
     State((server, access)): State<(Arc<Server>, Access)>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     match server.tokens.require(request.headers(), access) {
-        Ok(()) => next.run(request).await,
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            next.run(request).await
+        }
         Err(error) => error.into_response(),
     }
 }

@@ -1,16 +1,16 @@
 //! Policies: check, apply, list, show, activate.
 
 use super::body::read;
-use super::{Answer, Shared};
+use super::{Answer, By, Shared};
 use crate::document::Format;
 use crate::error::ApiError;
 use crate::plane::VersionInfo;
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
+use axum::{Extension, Json};
 use forebay_wire::policy::PolicyDocument;
 use serde::Serialize;
 
@@ -46,11 +46,16 @@ pub(super) async fn check(
 
 pub(super) async fn apply(
     State(server): Shared,
+    Extension(by): By,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<VersionInfo> {
     let (text, format) = document_text(&headers, body).await?;
-    server.plane.apply_policy(&text, format).await.map(Json)
+    server
+        .plane
+        .apply_policy(&by, &text, format)
+        .await
+        .map(Json)
 }
 
 pub(super) async fn list(State(server): Shared) -> Json<Versions> {
@@ -75,12 +80,13 @@ pub(super) async fn document(
 
 pub(super) async fn activate(
     State(server): Shared,
+    Extension(by): By,
     version: Result<Path<String>, PathRejection>,
 ) -> Answer<VersionInfo> {
     let Path(version) = version?;
     server
         .plane
-        .activate_policy(number(&version)?)
+        .activate_policy(&by, number(&version)?)
         .await
         .map(Json)
 }

@@ -3,7 +3,7 @@
 //! The router is built from the table, so there is no route without a role. Roles beside the router, looked up by path, were
 //! the worse alternative: a route that is forgotten there is open to everybody, or to nobody.
 
-use super::{Server, Shared, customers, gateways, history, metrics, models, policies, sync};
+use super::{Server, Shared, audit, customers, gateways, history, metrics, models, policies, sync};
 use crate::auth::{Access, Role};
 use crate::plane::StatusView;
 use axum::Json;
@@ -36,6 +36,7 @@ pub fn routes() -> Vec<Route> {
         get("/metrics", Access::Open, metrics::metrics),
         post("/v1/sync", Access::GatewayOnly, sync::sync),
         get("/v1/status", at_least(Viewer), status),
+        get("/v1/audit", at_least(Viewer), audit::list),
         get("/v1/policies", at_least(Viewer), policies::list),
         post("/v1/policies", at_least(Admin), policies::apply),
         post("/v1/policies/check", at_least(Operator), policies::check),

@@ -54,6 +54,15 @@ pub enum Command {
     /// Gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// Who has changed what, a record a line, oldest first
+    Audit {
+        /// Only records behind this number
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Check instead that nothing was changed, taken out or cut off
+        #[arg(long, conflicts_with = "after")]
+        verify: bool,
+    },
     /// The control plane at a glance
     Status,
 }

@@ -1,5 +1,6 @@
 //! The command line: everything but `serve` is a client of the API, or works on files alone.
 
+mod audit;
 mod client;
 mod commands;
 mod customer;
@@ -29,6 +30,7 @@ pub fn run(command: Command, connection: &Connection) -> Result<(), String> {
             &format!("/v1/gateways/{}/retire", client::encode(&id)),
             None,
         )?),
+        Command::Audit { after, verify } => audit::run(after, verify, connection),
         Command::Status => print(&Client::new(connection)?.get("/v1/status")?),
     }
 }

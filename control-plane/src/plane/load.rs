@@ -1,6 +1,7 @@
 //! From the store to the state, at the start.
 
 use super::StartError;
+use super::audit::AuditLog;
 use super::clock::Now;
 use super::directory::{Directory, Override};
 use super::fleet::{Fleet, GatewayRecord};
@@ -62,6 +63,7 @@ pub(super) fn load(
         active,
         finished: Finished::default(),
         models: ModelBook::load(store)?,
+        audit: AuditLog::load(store)?,
         forecasts: HashMap::new(),
         syncs: 0,
         syncs_refused: 0,

@@ -1,7 +1,9 @@
 //! What an operator sees at a glance.
 
+use super::audit::{Deed, Done};
 use super::session::Session;
 use super::{Now, Plane};
+use crate::auth::Caller;
 use crate::buckets::Standing;
 use crate::error::ApiError;
 use crate::store::Start;
@@ -115,15 +117,15 @@ impl Plane {
     ///
     /// # Errors
     /// When that gateway does not hold anything.
-    pub async fn retire_gateway(&self, id: &str) -> Result<(), ApiError> {
-        self.change(|state, batch, now| {
+    pub async fn retire_gateway(&self, by: &Caller, id: &str) -> Result<(), ApiError> {
+        self.change(Deed::new(by, "gateway.retire", id), |state, batch, now| {
             if !state.fleet.retire(id, now.mono) {
                 let message = format!("gateway `{id}` holds nothing here");
                 let hint = "`forebay status` shows the gateways that do";
                 return Err(ApiError::not_found("no_such_gateway", message, hint).at("gateway_id"));
             }
             state.save_gateway(batch, id);
-            Ok(())
+            Ok(Done::new((), "retired"))
         })
         .await
     }

@@ -41,6 +41,8 @@ pub enum Table {
     Releases,
     /// Gateway's name -> its session, and the incarnations that may not come back.
     Gateways,
+    /// Number of an audit record -> its line.
+    Audit,
 }
 
 /// Changes that become durable together or not at all.
@@ -145,7 +147,7 @@ pub enum StoreError {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Policies,
         Self::Overrides,
@@ -155,6 +157,7 @@ impl Table {
         Self::Models,
         Self::Releases,
         Self::Gateways,
+        Self::Audit,
     ];
 
     /// The name in the store.
@@ -170,6 +173,7 @@ impl Table {
             Self::Models => "models",
             Self::Releases => "releases",
             Self::Gateways => "gateways",
+            Self::Audit => "audit",
         }
     }
 }

@@ -55,6 +55,7 @@ pub(crate) fn settings() -> Settings {
         step_ms: STEP_MS,
         history_steps: 512,
         max_other_customers: 100,
+        audit_keep: 100,
     }
 }
 

@@ -1,0 +1,29 @@
+//! The audit log, page by page.
+
+use super::{Answer, Shared};
+use crate::plane::AuditPage;
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+
+/// Records in one answer: some hundred kilobytes.
+const MAX_RECORDS: u64 = 1_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    limit: Option<u64>,
+}
+
+pub(super) async fn list(
+    State(server): Shared,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Answer<AuditPage> {
+    let Query(Page { after, limit }) = page?;
+    let limit = limit.unwrap_or(MAX_RECORDS).clamp(1, MAX_RECORDS);
+    server.plane.audit(after, limit).map(Json)
+}

@@ -12,6 +12,7 @@ mod kit;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use forebay_control_plane::api::router;
+use forebay_wire::sync::{FLAG_FROZEN, SyncReply};
 use http_body_util::BodyExt;
 use kit::{ADMIN_TOKEN, GATEWAY_TOKEN, Gateway, TestServer, policy, server_and_gateway};
 use serde_json::{Value, json};
@@ -324,6 +325,51 @@ async fn an_operator_sees_and_changes_customers() {
     );
     let odd_key = server.ok("GET", "/v1/customers/a%2Fb%20%C3%A4", NONE).await;
     assert_eq!(odd_key["in_policy"], false);
+}
+
+#[tokio::test]
+async fn a_freeze_reaches_gateways_survives_a_kill_and_shows_until_it_is_ended() {
+    let (server, mut gateway) = server_and_gateway().await;
+    let frozen_at = |reply: &SyncReply| {
+        let told = reply.policy.iter().flat_map(|policy| &policy.customers);
+        let (hash_high, hash_low) = kit::hash("acme").parts();
+        let acme = told.filter(|told| (told.hash_high, told.hash_low) == (hash_high, hash_low));
+        acme.map(|told| told.flags & FLAG_FROZEN != 0).next_back()
+    };
+    let by_hand = async |server: &TestServer| {
+        let status = server.ok("GET", "/v1/status", NONE).await;
+        (
+            status["customers_frozen"].as_u64(),
+            status["customers_banned"].as_u64(),
+        )
+    };
+    assert_eq!(
+        frozen_at(&gateway.sync(&server).await),
+        None,
+        "nothing is new"
+    );
+    server.ok("POST", "/v1/customers/acme/freeze", NONE).await;
+    server
+        .ok(
+            "POST",
+            "/v1/customers/bolt/ban",
+            json!({"until_unix_s": 1_790_000_100}),
+        )
+        .await;
+    assert_eq!(frozen_at(&gateway.sync(&server).await), Some(true));
+    let server = server.killed();
+    assert_eq!(by_hand(&server).await, (Some(1), Some(1)));
+    server.advance_ms(100_000);
+    assert_eq!(
+        by_hand(&server).await,
+        (Some(1), Some(0)),
+        "the ban is over, the freeze is not"
+    );
+    let mut newcomer = Gateway::new("g2", 1);
+    assert_eq!(frozen_at(&newcomer.sync(&server).await), Some(true));
+    server.ok("POST", "/v1/customers/acme/unfreeze", NONE).await;
+    assert_eq!(frozen_at(&newcomer.sync(&server).await), Some(false));
+    assert_eq!(by_hand(&server).await, (Some(0), Some(0)));
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ type Metric<View> = (&'static str, Kind, &'static str, fn(&View) -> f64);
 
 /// Of the whole server.
 #[allow(clippy::cast_precision_loss)] // counts for charts
-const METRICS: [Metric<StatusView>; 10] = [
+const METRICS: [Metric<StatusView>; 12] = [
     (
         "forebay_uptime_seconds",
         Kind::Gauge,
@@ -43,6 +43,18 @@ const METRICS: [Metric<StatusView>; 10] = [
         Kind::Gauge,
         "Customers of the policy",
         |view| view.customers as f64,
+    ),
+    (
+        "forebay_customers_frozen",
+        Kind::Gauge,
+        "Customers that were frozen by hand",
+        |view| view.customers_frozen as f64,
+    ),
+    (
+        "forebay_customers_banned",
+        Kind::Gauge,
+        "Customers that were banned by hand",
+        |view| view.customers_banned as f64,
     ),
     (
         "forebay_other_customers",

@@ -25,6 +25,12 @@ pub struct StatusView {
     pub policy_version: u64,
     /// Policy customers.
     pub customers: usize,
+    /// Customers that were frozen by hand.
+    #[serde(default)]
+    pub customers_frozen: usize,
+    /// Customers that were banned by hand, for ever or until later.
+    #[serde(default)]
+    pub customers_banned: usize,
     /// Customers outside the policy that were seen.
     pub other_customers: usize,
     /// Reports dropped because there were too many of those.
@@ -90,6 +96,7 @@ impl Plane {
         });
         let gateways = gateways.collect();
         let release = state.models.active();
+        let (customers_frozen, customers_banned) = state.directory.denied_by_hand(now.unix_ms);
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: now.mono.0 / 1_000_000,
@@ -102,6 +109,8 @@ impl Plane {
             store_epoch: self.start.epoch(),
             policy_version: state.policies.active_epoch(),
             customers: state.directory.len(),
+            customers_frozen,
+            customers_banned,
             other_customers: state.others,
             other_customers_dropped: state.others_dropped,
             syncs: state.syncs,

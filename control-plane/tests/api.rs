@@ -138,6 +138,42 @@ async fn policies_are_versions_and_going_back_makes_a_new_one() {
 }
 
 #[tokio::test]
+async fn versions_are_compared() {
+    let server = TestServer::new();
+    server.ok("POST", "/v1/policies", policy()).await;
+    let mut second = policy();
+    second["contracts"]["gold"]["limits"]["requests"]["rate_per_s"] = json!(120.5);
+    server.ok("POST", "/v1/policies", second).await;
+    let there = server
+        .ok("GET", "/v1/policies/diff?from=1&to=active", NONE)
+        .await;
+    assert_eq!(
+        (&there["from"], &there["to"], &there["same"]),
+        (&json!(1), &json!(2), &json!(false))
+    );
+    let change = json!([{"field": "requests.rate_per_s", "before": "100", "after": "120.5"}]);
+    let gold = json!([{"name": "gold", "kind": "changed", "customers": 2, "changes": change}]);
+    assert_eq!(there["diff"]["contracts"], gold);
+    let same = server
+        .ok("GET", "/v1/policies/diff?from=2&to=2", NONE)
+        .await;
+    assert_eq!(same["same"], true);
+    for (query, code, place) in [
+        ("from=1", "malformed", "query"),
+        ("from=1&to=x", "malformed", "to"),
+        ("from=7&to=1", "no_such_version", "from"),
+    ] {
+        let path = format!("/v1/policies/diff?{query}");
+        let (_, error) = refused(&server, "GET", &path, NONE).await;
+        assert_eq!(
+            (&error["code"], &error["where"]),
+            (&json!(code), &json!(place)),
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_policy_is_refused_with_its_place_and_the_last_good_one_stays() {
     let (server, _) = server_and_gateway().await;
     let limit = "/contracts/gold/limits/requests";

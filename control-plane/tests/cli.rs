@@ -124,6 +124,14 @@ async fn an_operator_can_do_everything_from_the_command_line() {
         );
         assert_eq!(ok(server, &["policy", "list"])["active"], 1);
         assert_eq!(ok(server, &["policy", "activate", "1"])["version"], 2);
+        differences(
+            server,
+            [
+                &good,
+                &wrong,
+                &file("other.yaml", &POLICY.replace("burst: 20", "burst: 30")),
+            ],
+        );
         assert_eq!(
             ok(server, &["policy", "show"])["customers"][0]["key"],
             "acme/north"
@@ -162,6 +170,48 @@ async fn an_operator_can_do_everything_from_the_command_line() {
         (&status["start"], &status["policy_version"]),
         (&Value::from("clean"), &Value::from(2))
     );
+}
+
+/// The exit code is for scripts: 0 same, 1 different, 2 nobody knows.
+fn differences(server: &str, [good, wrong, other]: [&String; 3]) {
+    let differ = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["policy", "diff"])
+            .args(arguments)
+            .env("FOREBAY_SERVER", format!("http://{server}"))
+            .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let text = "contract gold (1 customers): requests.burst 20 -> 30\n".to_owned();
+    let back = "contract gold (1 customers): requests.burst 30 -> 20\n".to_owned();
+    assert_eq!(differ(&[good]), (Some(0), String::new()));
+    assert_eq!(differ(&["1", "active"]), (Some(0), String::new()));
+    assert_eq!(
+        differ(&[other]),
+        (Some(1), text.clone()),
+        "alone: what would it change?"
+    );
+    assert_eq!(differ(&["active", other]), (Some(1), text));
+    assert_eq!(differ(&[other, "1"]), (Some(1), back));
+    let (code, json) = differ(&[good, other, "--json"]);
+    let diff: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (code, &diff["contracts"][0]["changes"][0]["after"]),
+        (Some(1), &Value::from("30"))
+    );
+    for unknown in [
+        &[wrong.as_str()][..],
+        &["9"],
+        &["/nonexistent"],
+        &[good, "7"],
+    ] {
+        assert_eq!(differ(unknown), (Some(2), String::new()), "{unknown:?}");
+    }
 }
 
 fn customers(server: &str) {

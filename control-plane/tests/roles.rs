@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Method, path, and which of gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 4]); 26] = [
+const TABLE: [(&str, &str, [bool; 4]); 27] = [
     ("GET", "/healthz", ALL),
     ("GET", "/metrics", ALL),
     ("POST", "/v1/sync", GATEWAY),
@@ -29,6 +29,7 @@ const TABLE: [(&str, &str, [bool; 4]); 26] = [
     ("GET", "/v1/policies", VIEWER),
     ("POST", "/v1/policies", ADMIN),
     ("POST", "/v1/policies/check", OPERATOR),
+    ("GET", "/v1/policies/diff", VIEWER),
     ("GET", "/v1/policies/{version}", VIEWER),
     ("POST", "/v1/policies/{version}/activate", OPERATOR),
     ("GET", "/v1/customers", VIEWER),

@@ -40,6 +40,7 @@ pub fn routes() -> Vec<Route> {
         get("/v1/policies", at_least(Viewer), policies::list),
         post("/v1/policies", at_least(Admin), policies::apply),
         post("/v1/policies/check", at_least(Operator), policies::check),
+        get("/v1/policies/diff", at_least(Viewer), policies::compare),
         get(
             "/v1/policies/{version}",
             at_least(Viewer),

@@ -1,6 +1,6 @@
 //! `forebay audit`: the log as lines, or whether it is whole.
 
-use super::output::{print, print_line};
+use super::output::{print, print_text};
 use super::{Client, Connection};
 use crate::audit::verify;
 use crate::plane::AuditPage;
@@ -19,7 +19,7 @@ pub(super) fn run(after: u64, is_check: bool, connection: &Connection) -> Result
         };
         after = last.sequence;
         for record in &page.records {
-            if !print_line(&record.line())? {
+            if !print_text(&format!("{}\n", record.line()))? {
                 return Ok(());
             }
         }

@@ -67,6 +67,20 @@ pub enum Command {
     Status,
 }
 
+// === impl Command ===
+
+impl Command {
+    /// What the process ends with when the command fails.
+    #[must_use]
+    pub fn exit_code_of_errors(&self) -> u8 {
+        match self {
+            // 1 says that the policies differ.
+            Self::Policy(PolicyCommand::Diff { .. }) => 2,
+            _ => 1,
+        }
+    }
+}
+
 /// Policies.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
@@ -79,6 +93,18 @@ pub enum PolicyCommand {
     Apply {
         /// The policy
         file: PathBuf,
+    },
+    /// What one policy changes against another. Exit code 0: nothing, 1: something, 2: an error
+    Diff {
+        /// A file, the number of a version, or `active`. Alone, it is compared with the policy in force: what would it change?
+        #[arg(value_name = "A")]
+        first: String,
+        /// The newer one
+        #[arg(value_name = "B")]
+        second: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Versions, newest first
     List,

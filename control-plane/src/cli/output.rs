@@ -9,15 +9,15 @@ use std::io::{ErrorKind, Write};
 /// When it cannot be written as JSON, or there is no room where it should go.
 pub(super) fn print(value: &impl Serialize) -> Result<(), String> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
-    print_line(&text).map(|_| ())
+    print_text(&format!("{text}\n")).map(|_| ())
 }
 
-/// Prints a line, and says whether anybody wants another.
+/// Prints a text as it is, and says whether anybody wants another.
 ///
 /// # Errors
 /// When there is no room where it should go.
-pub(super) fn print_line(text: &str) -> Result<bool, String> {
-    match writeln!(std::io::stdout(), "{text}") {
+pub(super) fn print_text(text: &str) -> Result<bool, String> {
+    match write!(std::io::stdout(), "{text}") {
         // Whoever reads has seen enough, as `head` has.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(format!("cannot print the answer: {error}")),

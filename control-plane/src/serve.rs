@@ -1,6 +1,6 @@
 //! `forebay serve`: from options to a running server, and down again without losing anything.
 
-use crate::api::{Server, router};
+use crate::api::{Server, Throttle, router};
 use crate::auth::{Secrets, TokenError, Tokens};
 use crate::connections;
 use crate::history::MAX_STEPS;
@@ -56,6 +56,9 @@ pub struct ServeOptions {
     /// When gateways are told to sync
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(50..=10_000))]
     pub sync_interval_ms: u32,
+    /// Syncs of one gateway that are answered in a second; twice as many at once. A gateway sends 20 at most
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_syncs_per_s: u32,
     /// Length of a step of usage history
     #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(50..=86_400_000))]
     pub step_ms: u32,
@@ -188,6 +191,7 @@ fn assemble(options: &ServeOptions) -> Result<Server, ServeError> {
         signing_key,
         public_key,
         tokens,
+        throttle: Throttle::new(options.max_syncs_per_s),
     })
 }
 

@@ -170,6 +170,12 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
             let _ = writeln!(text, "{name}{{gateway=\"{id}\"}} {}", value(gateway));
         }
     }
+    let name = "forebay_syncs_throttled_total";
+    let _ = write!(
+        text,
+        "# HELP {name} Syncs refused because one gateway sent too many\n# TYPE {name} counter\n{name} {}\n",
+        server.throttle.refused()
+    );
     let name = "forebay_requests_refused_total";
     let _ = write!(
         text,

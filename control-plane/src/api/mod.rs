@@ -12,8 +12,10 @@ mod models;
 mod policies;
 mod routes;
 mod sync;
+mod throttle;
 
 pub use routes::{Route, routes};
+pub use throttle::Throttle;
 
 use crate::auth::{Access, Caller, Tokens};
 use crate::error::ApiError;
@@ -39,6 +41,8 @@ pub struct Server {
     pub public_key: Option<[u8; 32]>,
     /// Who may ask.
     pub tokens: Tokens,
+    /// How often gateways may sync.
+    pub throttle: Throttle,
 }
 
 type Shared = State<Arc<Server>>;

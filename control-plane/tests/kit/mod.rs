@@ -8,7 +8,8 @@ pub(crate) mod ledger_gateway;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use forebay_control_plane::api::{Server, router};
+use axum::response::Response;
+use forebay_control_plane::api::{Server, Throttle, router};
 use forebay_control_plane::auth::{Secrets, Tokens};
 use forebay_control_plane::keys::Keys;
 use forebay_control_plane::models::{Sandbox, SandboxLimits, SigningKeyFile};
@@ -76,11 +77,7 @@ impl TestServer {
     }
 
     pub(crate) fn on(store: Arc<MemoryStore>, clock: Arc<AtomicU64>) -> Self {
-        let nowhere = Sandbox::new(
-            Path::new("/nonexistent/forecaster.wasm"),
-            SandboxLimits::default(),
-        );
-        Self::with(store, clock, nowhere, None)
+        Self::with(store, clock, nowhere(), None)
     }
 
     pub(crate) fn with(
@@ -88,6 +85,29 @@ impl TestServer {
         clock: Arc<AtomicU64>,
         sandbox: Sandbox,
         signing_key: Option<SigningKeyFile>,
+    ) -> Self {
+        // The clock of the tests stands still while gateways sync.
+        let unlimited = Throttle::new(1_000_000);
+        Self::assemble(store, clock, sandbox, signing_key, unlimited)
+    }
+
+    /// A server that answers each gateway so many syncs a second.
+    pub(crate) fn throttled(max_syncs_per_s: u32) -> Self {
+        Self::assemble(
+            Arc::default(),
+            Arc::new(AtomicU64::new(1_000_000)),
+            nowhere(),
+            None,
+            Throttle::new(max_syncs_per_s),
+        )
+    }
+
+    fn assemble(
+        store: Arc<MemoryStore>,
+        clock: Arc<AtomicU64>,
+        sandbox: Sandbox,
+        signing_key: Option<SigningKeyFile>,
+        throttle: Throttle,
     ) -> Self {
         let plane = Plane::start(
             Arc::clone(&store) as Arc<dyn Store>,
@@ -109,6 +129,7 @@ impl TestServer {
             signing_key,
             public_key: None,
             tokens,
+            throttle,
         });
         let app = router(&server);
         Self {
@@ -141,6 +162,22 @@ impl TestServer {
         self.clock.fetch_add(ms * 1_000, Ordering::SeqCst);
     }
 
+    pub(crate) async fn respond(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: impl Into<Body>,
+    ) -> Response {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {token}"))
+            .body(body.into())
+            .unwrap();
+        self.app.clone().oneshot(request).await.unwrap()
+    }
+
     pub(crate) async fn request(
         &self,
         method: &str,
@@ -148,24 +185,8 @@ impl TestServer {
         token: &str,
         body: impl Into<Body>,
     ) -> (StatusCode, Vec<u8>) {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("authorization", format!("Bearer {token}"))
-            .body(body.into())
-            .unwrap();
-        let response = self.app.clone().oneshot(request).await.unwrap();
-        let status = response.status();
-        (
-            status,
-            response
-                .into_body()
-                .collect()
-                .await
-                .unwrap()
-                .to_bytes()
-                .to_vec(),
-        )
+        let response = self.respond(method, path, token, body).await;
+        (response.status(), bytes_of(response).await)
     }
 
     /// An admin request; the answer must be JSON.
@@ -194,6 +215,19 @@ impl TestServer {
             .await;
         (status, SyncReply::decode(bytes.as_slice()).unwrap())
     }
+}
+
+/// A judge without a forecaster.
+fn nowhere() -> Sandbox {
+    Sandbox::new(
+        Path::new("/nonexistent/forecaster.wasm"),
+        SandboxLimits::default(),
+    )
+}
+
+pub(crate) async fn bytes_of(response: Response) -> Vec<u8> {
+    let body = response.into_body().collect().await.unwrap();
+    body.to_bytes().to_vec()
 }
 
 /// A gateway as the server sees it: counters, grants applied once, and a policy that it puts in force.

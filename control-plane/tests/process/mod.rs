@@ -54,6 +54,9 @@ impl Process {
                 "127.0.0.1:0",
                 "--step-ms",
                 "100",
+                // Gateways of tests sync as fast as they can.
+                "--max-syncs-per-s",
+                "100000",
                 "--data",
             ])
             .arg(data)

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
                 // A log on a full disk is lost. Complaining to standard error would panic, because that is where it goes.
                 .log_internal_errors(false)
                 .init();
-            serve(serve_options)
+            serve(*serve_options)
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|error| error.to_string())
         }

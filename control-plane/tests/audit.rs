@@ -333,6 +333,9 @@ async fn the_log_keeps_its_newest_records_and_the_hash_of_the_last_one_it_droppe
     );
 }
 
+/// A record's number, and what is stored under it.
+type StoredLine = (u64, Option<Vec<u8>>);
+
 #[tokio::test]
 async fn whatever_is_done_to_the_stored_log_shows() {
     let (server, mut gateway) = server_and_gateway().await;
@@ -351,7 +354,7 @@ async fn whatever_is_done_to_the_stored_log_shows() {
             .unwrap()
             .unwrap()
     };
-    let cases: Vec<(&str, Vec<(u64, Option<Vec<u8>>)>, ChainError)> = {
+    let cases: Vec<(&str, Vec<StoredLine>, ChainError)> = {
         let changed = |sequence: u64| {
             let text = String::from_utf8(line(sequence)).unwrap();
             Some(
@@ -405,7 +408,7 @@ async fn whatever_is_done_to_the_stored_log_shows() {
             .iter()
             .map(|(sequence, _)| (*sequence, Some(line(*sequence))))
             .collect();
-        let apply = |rows: Vec<(u64, Option<Vec<u8>>)>| {
+        let apply = |rows: Vec<StoredLine>| {
             let mut batch = Batch::default();
             for (sequence, value) in rows {
                 match value {

@@ -20,10 +20,11 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Method, path, and which of gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 4]); 27] = [
+const TABLE: [(&str, &str, [bool; 4]); 28] = [
     ("GET", "/healthz", ALL),
     ("GET", "/metrics", ALL),
     ("POST", "/v1/sync", GATEWAY),
+    ("GET", "/v1/openapi.json", VIEWER),
     ("GET", "/v1/status", VIEWER),
     ("GET", "/v1/audit", VIEWER),
     ("GET", "/v1/policies", VIEWER),

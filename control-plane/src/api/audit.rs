@@ -5,16 +5,19 @@ use crate::plane::AuditPage;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Records in one answer: some hundred kilobytes.
 const MAX_RECORDS: u64 = 1_000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
+    /// Number of a record: those behind it.
     #[serde(default)]
     after: u64,
+    /// At most so many, 1000 without it.
     #[serde(default)]
     limit: Option<u64>,
 }

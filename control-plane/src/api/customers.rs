@@ -9,43 +9,49 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use forebay_wire::policy::Decimal;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const MAX_LISTED: usize = 1_000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
+    /// Hash of a customer: those behind it.
     #[serde(default)]
     after: Option<String>,
+    /// At most so many, 1000 without it.
     #[serde(default)]
     limit: Option<usize>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Customers {
     customers: Vec<CustomerView>,
 }
 
 /// Bodies of changes. One type per change, so that a field of another is refused.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Credit {
+pub(super) struct Credit {
+    /// May be left out where there is one.
     #[serde(default)]
     resource: Option<String>,
+    /// Up to 6 decimals; negative takes.
     tokens: f64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Ban {
+pub(super) struct Ban {
+    /// Seconds since 1970; without it there is no end.
     #[serde(default)]
     until_unix_s: Option<u64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 pub(super) async fn list(
     State(server): Shared,

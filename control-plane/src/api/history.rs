@@ -8,28 +8,32 @@ use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Largest import: some millions of values.
 const MAX_IMPORT_BYTES: usize = 64 << 20;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Import {
     series: Vec<ImportedSeries>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Imported {
     values: usize,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
+    /// The customer's key, or `hash:` and its hash.
     key: String,
+    /// May be left out where there is one.
     #[serde(default)]
     resource: Option<String>,
+    /// The newest so many; all that are kept without it.
     #[serde(default)]
     steps: Option<u64>,
 }

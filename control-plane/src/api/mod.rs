@@ -9,11 +9,13 @@ mod gateways;
 mod history;
 mod metrics;
 mod models;
+mod openapi;
 mod policies;
 mod routes;
 mod sync;
 mod throttle;
 
+pub use openapi::document as openapi_document;
 pub use routes::{Route, routes};
 pub use throttle::Throttle;
 

@@ -13,19 +13,20 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use forebay_policy::{PolicyDiff, diff};
 use forebay_wire::policy::PolicyDocument;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Largest policy: a million customers in JSON.
 const MAX_POLICY_BYTES: usize = 128 << 20;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Checked {
     customers: usize,
     contracts: usize,
     resources: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Versions {
     active: u64,
     versions: Vec<VersionInfo>,
@@ -78,15 +79,17 @@ pub(super) async fn document(
 }
 
 /// From one version to another.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FromTo {
+    /// Number of the older version, or `active`.
     from: String,
+    /// Number of the newer version, or `active`.
     to: String,
 }
 
 /// What one version changes against another.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Compared {
     from: u64,
     to: u64,

@@ -4,12 +4,13 @@
 //! export without this program.
 
 use crate::models::hex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// A change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditRecord {
     /// Its number, from 1.
     pub sequence: u64,
@@ -32,7 +33,7 @@ pub struct AuditRecord {
 }
 
 /// A place in the chain: a record's number and its SHA-256.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Link {
     /// The record's number; 0 stands before the first one.
     pub sequence: u64,

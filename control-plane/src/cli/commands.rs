@@ -41,7 +41,7 @@ pub struct Connection {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the control plane
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
     /// Check, apply and list policies
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -54,6 +54,8 @@ pub enum Command {
     /// Gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// The OpenAPI document of the server's API
+    Openapi,
     /// Who has changed what, a record a line, oldest first
     Audit {
         /// Only records behind this number

@@ -13,6 +13,7 @@ pub use commands::{
     Command, Connection, CustomerCommand, GatewayCommand, ModelCommand, Options, PolicyCommand,
 };
 
+use crate::api::openapi_document;
 use output::print;
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ pub fn run(command: Command, connection: &Connection) -> Result<ExitCode, String
             &format!("/v1/gateways/{}/retire", client::encode(&id)),
             None,
         )?),
+        Command::Openapi => print(&openapi_document()),
         Command::Audit { after, verify } => audit::run(after, verify, connection),
         Command::Status => print(&Client::new(connection)?.get("/v1/status")?),
     };

@@ -5,13 +5,14 @@ use super::audit::{Deed, Done};
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::history::{Ring, Series};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Values in one import: bounds what one request can make us hold.
 const MAX_VALUES: usize = 8_000_000;
 
 /// Usage of one customer and resource, as it is imported.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportedSeries {
     /// The customer's key, or `hash:` and its hash.
@@ -29,7 +30,7 @@ pub struct ImportedSeries {
 }
 
 /// Usage of one customer and resource, as it is exported; can be imported again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SeriesView {
     /// `hash:` and the customer's hash.
     pub key: String,

@@ -12,6 +12,7 @@ use crate::models::{MAX_MODEL_BYTES, Verdict, digest_of, from_hex, hex};
 use crate::store::{Batch, Store, StoreError, Table};
 use forebay_wire::model::{ModelDigest, ModelStatement, ReleaseKind};
 use forebay_wire::sync::ModelRelease;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,7 +24,7 @@ const MAX_MODELS: usize = 64;
 const MAX_EPOCH_LEAP: u64 = 1 << 42;
 
 /// A model in the registry.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelView {
     /// SHA-256 of the file.
     pub digest: String,
@@ -39,7 +40,7 @@ pub struct ModelView {
 }
 
 /// A signed release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     /// Model epoch.
     pub epoch: u64,

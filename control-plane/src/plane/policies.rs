@@ -15,6 +15,7 @@ use crate::store::{Batch, StoreError, Table};
 use forebay_core::policy::{ContractIndex, Policy};
 use forebay_wire::policy::PolicyDocument;
 use prost::Message;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ const MAX_ENCODED_BYTES: usize = 3 << 19;
 const MAX_VERSIONS: usize = 200;
 
 /// A version in the list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionInfo {
     /// Its number, which is the policy epoch at the gateways.
     pub version: u64,

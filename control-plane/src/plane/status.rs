@@ -8,10 +8,11 @@ use crate::buckets::Standing;
 use crate::error::ApiError;
 use crate::store::Start;
 use forebay_core::fleet::Presence;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The control plane at a glance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
     /// Version of the server.
     pub version: String,
@@ -51,7 +52,7 @@ pub struct StatusView {
 }
 
 /// A gateway at a glance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GatewayView {
     /// Its name.
     pub id: String,

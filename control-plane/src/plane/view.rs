@@ -8,10 +8,11 @@ use crate::history::Series;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::policy::Decimal;
 use forebay_wire::sync::{BAN_FOREVER, FLAG_CONTENDED};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A customer as the operator sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CustomerView {
     /// The hash under which it is filed everywhere.
     pub hash: String,
@@ -33,7 +34,7 @@ pub struct CustomerView {
 }
 
 /// One resource of a customer; tokens and tokens per second.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResourceView {
     /// Name of the resource.
     pub resource: String,

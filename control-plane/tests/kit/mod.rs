@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod forecaster;
 pub(crate) mod ledger_gateway;
 
 use axum::Router;

@@ -13,15 +13,18 @@ use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use forebay_control_plane::api::routes;
 use forebay_control_plane::audit::{ChainError, verify};
-use forebay_control_plane::plane::AuditPage;
-use forebay_control_plane::store::{Batch, Store, Table};
+use forebay_control_plane::auth::{Caller, Role};
+use forebay_control_plane::document::Format;
+use forebay_control_plane::keys::Keys;
+use forebay_control_plane::plane::{AuditPage, Clock, CustomerChange, Plane};
+use forebay_control_plane::store::{Batch, MemoryStore, Row, Store, StoreError, Table, Visitor};
 use kit::{
     ADMIN_TOKEN, OPERATOR_TOKEN, TestServer, VIEWER_TOKEN, hash, policy, server_and_gateway,
     settings,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 const NONE: Value = Value::Null;
 
@@ -290,6 +293,69 @@ async fn a_change_and_its_record_survive_together_or_not_at_all() {
     let log_after = log(&lost).await;
     assert_eq!(log_after.records[2].action, "customer.unfreeze");
     check(&log_after).unwrap();
+}
+
+/// A store that remembers which tables each commit has touched.
+#[derive(Debug, Default)]
+struct Witness {
+    rows: MemoryStore,
+    commits: Mutex<Vec<BTreeSet<Table>>>,
+}
+
+impl Store for Witness {
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let tables = batch.changes().iter().map(|(table, _, _)| *table);
+        self.commits.lock().unwrap().push(tables.collect());
+        self.rows.commit(batch)
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.rows.get(table, key)
+    }
+
+    fn range(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Vec<Row>, StoreError> {
+        self.rows.range(table, from, to)
+    }
+
+    fn visit(&self, table: Table, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
+        self.rows.visit(table, visitor)
+    }
+}
+
+#[tokio::test]
+async fn no_commit_holds_a_change_without_its_record() {
+    let store = Arc::new(Witness::default());
+    let keys = Keys::new(None, None).unwrap();
+    let of_plane = Arc::clone(&store) as Arc<dyn Store>;
+    let plane = Plane::start(of_plane, keys, settings(), Clock::system()).unwrap();
+    let by = Caller {
+        role: Role::Admin,
+        fingerprint: String::new(),
+    };
+    let text = policy().to_string();
+    plane.apply_policy(&by, &text, Format::Json).await.unwrap();
+    // Many, because commits that follow each other closely are lumped.
+    for _ in 0..100 {
+        for change in [CustomerChange::Freeze, CustomerChange::Thaw] {
+            plane
+                .change_customer(&by, hash("acme"), change)
+                .await
+                .unwrap();
+        }
+    }
+    let commits = store.commits.lock().unwrap();
+    let changes = [Table::Overrides, Table::Policies];
+    let with_change = commits
+        .iter()
+        .filter(|tables| changes.iter().any(|table| tables.contains(table)));
+    let with_change: Vec<_> = with_change.collect();
+    assert!(with_change.len() > 100, "{}", with_change.len());
+    assert!(
+        with_change
+            .iter()
+            .all(|tables| tables.contains(&Table::Audit)),
+        "{with_change:?}"
+    );
 }
 
 #[tokio::test]

@@ -1,30 +1,82 @@
-//! Two bearer tokens: one for gateways, one for people and their tools.
+//! Bearer tokens and the roles that they stand for: gateways, and three kinds of people.
 //!
-//! A gateway's token is in every gateway's environment, so it must not open the admin API. Tokens are compared as SHA-256
-//! digests in constant time: neither their content nor their length shows in how long a refusal takes.
+//! A gateway's token is in every gateway's environment, so it must not open the admin API. Of people, most only look, some act
+//! every day, and few decide what the contracts are: each kind has a token of its own, so that a dashboard's token cannot
+//! change a policy. User accounts were the worse alternative: a second place for people beside the one that every company has,
+//! where a proxy in front can map them to roles.
+//!
+//! Tokens are compared as SHA-256 digests in constant time: neither their content nor their length shows in how long a refusal
+//! takes.
 
 use crate::error::ApiError;
+use crate::models::hex;
 use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+/// Codes of refusals.
+const NO_TOKEN: &str = "no_token";
+const WRONG_TOKEN: &str = "wrong_token";
+const ROLE_TOO_SMALL: &str = "role_too_small";
+
+/// Bytes of a fingerprint: few enough to give no token away that is random, and enough to tell a handful of tokens apart.
+const FINGERPRINT_BYTES: usize = 4;
 
 /// Shortest token that is accepted at the start: 16 characters are 64 bits even in hexadecimal.
 pub const MIN_TOKEN_BYTES: usize = 16;
 
-/// Who may ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who may ask. Each role may do what the ones before it may, but for a sync, which is the gateways' own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// A gateway: sync, and model files.
     Gateway,
-    /// An operator: everything else, and model files.
+    /// Looks at everything and changes nothing.
+    Viewer,
+    /// Does what the day brings: customers, gateways, and back to a policy that was in force.
+    Operator,
+    /// Everything: policies, models, history.
     Admin,
 }
 
-/// The tokens, as digests.
-#[derive(Clone)]
+/// Who may take a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody, without a token.
+    Open,
+    /// Gateways only: a sync in a person's name would be a gateway that nobody runs.
+    GatewayOnly,
+    /// This role and those above it.
+    AtLeast(Role),
+}
+
+/// The tokens as they are given at the start.
+#[derive(Clone, Copy)]
+pub struct Secrets<'a> {
+    /// Of gateways.
+    pub gateway: &'a str,
+    /// Of those who only look, if there are any.
+    pub viewer: Option<&'a str>,
+    /// Of operators, if there are any.
+    pub operator: Option<&'a str>,
+    /// Of those who may do everything.
+    pub admin: &'a str,
+}
+
+/// Whose token a request carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// What it may do.
+    pub role: Role,
+    /// Tells tokens of one role from each other, before and after a rotation, without telling what they are.
+    pub fingerprint: String,
+}
+
+/// The tokens, as digests, and how often others were shown.
 pub struct Tokens {
-    gateway: [u8; 32],
-    admin: [u8; 32],
+    known: Vec<(Role, [u8; 32])>,
+    refused: [(&'static str, AtomicU64); 3],
 }
 
 /// Why the tokens cannot be used.
@@ -40,101 +92,221 @@ pub enum TokenError {
         "{0} holds a blank, a line break or a letter outside ASCII, which no client could send: use the output of `openssl rand -hex 32`"
     )]
     Unsendable(&'static str),
-    /// Both are the same.
+    /// Two are the same.
     #[error(
-        "FOREBAY_GATEWAY_TOKEN and FOREBAY_ADMIN_TOKEN are the same: each gateway could change policies; make another"
+        "{0} and {1} are the same, so whoever has one could do what the other allows: make another"
     )]
-    Same,
+    Same(&'static str, &'static str),
 }
 
+// === impl Role ===
+
+impl Role {
+    /// All of them, from the smallest.
+    pub const ALL: [Self; 4] = [Self::Gateway, Self::Viewer, Self::Operator, Self::Admin];
+
+    /// As it is written in errors and documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The variable of the server's environment that holds its token.
+    #[must_use]
+    pub const fn variable(self) -> &'static str {
+        match self {
+            Self::Gateway => "FOREBAY_GATEWAY_TOKEN",
+            Self::Viewer => "FOREBAY_VIEWER_TOKEN",
+            Self::Operator => "FOREBAY_OPERATOR_TOKEN",
+            Self::Admin => "FOREBAY_ADMIN_TOKEN",
+        }
+    }
+}
+
+// === impl Access ===
+
+impl Access {
+    /// Whether a role is let through.
+    #[must_use]
+    pub fn admits(self, role: Role) -> bool {
+        match self {
+            Self::Open => true,
+            Self::GatewayOnly => role == Role::Gateway,
+            Self::AtLeast(least) => role >= least,
+        }
+    }
+
+    /// The smallest role that is let through; `None` where no token is needed.
+    #[must_use]
+    pub const fn least(self) -> Option<Role> {
+        match self {
+            Self::Open => None,
+            Self::GatewayOnly => Some(Role::Gateway),
+            Self::AtLeast(least) => Some(least),
+        }
+    }
+}
+
+// === impl Tokens ===
+
 impl Tokens {
-    /// Takes both tokens.
+    /// Takes the tokens.
     ///
     /// # Errors
-    /// When one can be guessed, or they do not differ.
-    pub fn new(gateway: &str, admin: &str) -> Result<Self, TokenError> {
-        for (variable, token) in [
-            ("FOREBAY_GATEWAY_TOKEN", gateway),
-            ("FOREBAY_ADMIN_TOKEN", admin),
-        ] {
+    /// When one can be guessed or sent by nobody, or two are the same.
+    pub fn new(secrets: Secrets<'_>) -> Result<Self, TokenError> {
+        let given: Vec<(Role, &str)> = Role::ALL
+            .into_iter()
+            .filter_map(|role| secrets.of(role).map(|token| (role, token)))
+            .collect();
+        for (role, token) in &given {
             if token.len() < MIN_TOKEN_BYTES {
-                return Err(TokenError::Short(variable));
+                return Err(TokenError::Short(role.variable()));
             }
             if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(TokenError::Unsendable(variable));
+                return Err(TokenError::Unsendable(role.variable()));
+            }
+            let twin = given
+                .iter()
+                .find(|(other, same)| other > role && same == token);
+            if let Some((other, _)) = twin {
+                return Err(TokenError::Same(role.variable(), other.variable()));
             }
         }
-        if gateway == admin {
-            return Err(TokenError::Same);
-        }
-        let digest = |token: &str| Sha256::digest(token.as_bytes()).into();
+        let digests = given
+            .into_iter()
+            .map(|(role, token)| (role, Sha256::digest(token.as_bytes()).into()));
         Ok(Self {
-            gateway: digest(gateway),
-            admin: digest(admin),
+            known: digests.collect(),
+            refused: [NO_TOKEN, WRONG_TOKEN, ROLE_TOO_SMALL].map(|code| (code, AtomicU64::new(0))),
         })
     }
 
-    /// Lets a request through if it carries the token of one of the roles.
+    /// Lets a request through if its token's role may take a route, and says whose it is; `None` where no token is needed.
     ///
     /// # Errors
-    /// When it carries none, or another.
-    pub fn require(&self, headers: &HeaderMap, roles: &[Role]) -> Result<(), ApiError> {
-        let value = headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        let Some(token) = value else {
-            let hint = "send the header `authorization: Bearer TOKEN`";
-            return Err(ApiError::new(
-                StatusCode::UNAUTHORIZED,
-                "no_token",
-                "the request carries no bearer token",
-                hint,
-            ));
+    /// When it carries no token, one of nobody, or one of a role that may not. These are counted and not written down: an attacker
+    /// could fill the disk with them.
+    pub fn require(&self, headers: &HeaderMap, access: Access) -> Result<Option<Caller>, ApiError> {
+        let Some(least) = access.least() else {
+            return Ok(None);
         };
-        let digest: [u8; 32] = Sha256::digest(token).into();
-        let fits = |role: &Role| match role {
-            Role::Gateway => bool::from(digest.ct_eq(&self.gateway)),
-            Role::Admin => bool::from(digest.ct_eq(&self.admin)),
-        };
-        if roles.iter().any(fits) {
-            return Ok(());
-        }
-        let hint = match roles.first() {
-            Some(Role::Gateway) => {
-                "gateways send the value of FOREBAY_GATEWAY_TOKEN of the server's environment"
+        let outcome = self.find(headers, access, least);
+        if let Err(error) = &outcome {
+            let counters = self.refused.iter();
+            for (_, counter) in counters.filter(|(code, _)| *code == error.code) {
+                counter.fetch_add(1, Ordering::Relaxed);
             }
-            _ => "the admin API needs the value of FOREBAY_ADMIN_TOKEN of the server's environment",
-        };
-        Err(ApiError::new(
-            StatusCode::FORBIDDEN,
-            "wrong_token",
-            "the bearer token does not open this",
-            hint,
-        ))
+        }
+        outcome.map(Some)
+    }
+
+    /// Refusals since the start, by code.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counters = self.refused.iter();
+        counters.map(|(code, counter)| (*code, counter.load(Ordering::Relaxed)))
+    }
+
+    fn find(&self, headers: &HeaderMap, access: Access, least: Role) -> Result<Caller, ApiError> {
+        let token = token_of(headers)?;
+        match self.role_of(token) {
+            Some(role) if access.admits(role) => Ok(Caller {
+                role,
+                fingerprint: fingerprint(token),
+            }),
+            Some(role) if role > Role::Gateway && least > Role::Gateway => {
+                Err(self.role_too_small(role, access, least))
+            }
+            _ => Err(self.wrong_token(access, least)),
+        }
+    }
+
+    /// Compares with all of them, whichever fits: how long that takes says nothing.
+    fn role_of(&self, token: &[u8]) -> Option<Role> {
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        let position = (0_u8..)
+            .zip(&self.known)
+            .fold(u8::MAX, |found, (position, (_, known))| {
+                let fits: Choice = digest.ct_eq(known);
+                u8::conditional_select(&found, &position, fits)
+            });
+        self.known.get(usize::from(position)).map(|(role, _)| *role)
+    }
+
+    fn wrong_token(&self, access: Access, least: Role) -> ApiError {
+        let hint = format!(
+            "this needs the role {}: {}",
+            least.name(),
+            self.hint(access)
+        );
+        let message = "the bearer token does not open this";
+        ApiError::new(StatusCode::FORBIDDEN, WRONG_TOKEN, message, hint)
+    }
+
+    fn role_too_small(&self, role: Role, access: Access, least: Role) -> ApiError {
+        let message = format!(
+            "this needs the role {}, the bearer token is that of the role {}",
+            least.name(),
+            role.name()
+        );
+        let hint = self.hint(access);
+        ApiError::new(StatusCode::FORBIDDEN, ROLE_TOO_SMALL, message, hint)
+    }
+
+    /// Which tokens would do, of those that there are.
+    fn hint(&self, access: Access) -> String {
+        let fitting = self.known.iter().filter(|(role, _)| access.admits(*role));
+        let variables: Vec<&str> = fitting.map(|(role, _)| role.variable()).collect();
+        format!(
+            "send the value of {} of the server's environment",
+            variables.join(" or ")
+        )
     }
 }
 
-impl std::fmt::Debug for Tokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tokens(..)")
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+// === impl Secrets ===
 
-    #[test]
-    fn a_token_that_no_client_could_send_is_refused_at_the_start() {
-        let good = "0123456789abcdef0";
-        for bad in [
-            "0123456789abcdef\n",
-            "0123456789 abcdef",
-            "0123456789abcdefé",
-        ] {
-            let admin = Tokens::new(good, bad);
-            let unsendable = TokenError::Unsendable("FOREBAY_ADMIN_TOKEN");
-            assert_eq!(admin.err(), Some(unsendable), "{bad:?}");
+impl<'a> Secrets<'a> {
+    const fn of(&self, role: Role) -> Option<&'a str> {
+        match role {
+            Role::Gateway => Some(self.gateway),
+            Role::Viewer => self.viewer,
+            Role::Operator => self.operator,
+            Role::Admin => Some(self.admin),
         }
     }
+}
+
+/// Of another hash than the one that is compared.
+fn fingerprint(token: &[u8]) -> String {
+    let digest = Sha256::new()
+        .chain_update("forebay token fingerprint")
+        .chain_update(token)
+        .finalize();
+    hex(digest.get(..FINGERPRINT_BYTES).unwrap_or_default())
+}
+
+fn token_of(headers: &HeaderMap) -> Result<&[u8], ApiError> {
+    let value = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    value.ok_or_else(|| {
+        ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            NO_TOKEN,
+            "the request carries no bearer token",
+            "send the header `authorization: Bearer TOKEN`",
+        )
+    })
 }

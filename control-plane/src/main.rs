@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    let exit_code_of_errors = options.command.exit_code_of_errors();
     let result = match options.command {
         Command::Serve(serve_options) => {
             tracing_subscriber::fmt()
@@ -17,15 +18,17 @@ fn main() -> ExitCode {
                 // A log on a full disk is lost. Complaining to standard error would panic, because that is where it goes.
                 .log_internal_errors(false)
                 .init();
-            serve(serve_options).map_err(|error| error.to_string())
+            serve(*serve_options)
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(|error| error.to_string())
         }
         command => run(command, &options.connection),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(message) => {
             eprintln!("forebay: {message}");
-            ExitCode::FAILURE
+            ExitCode::from(exit_code_of_errors)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `forebay serve`: from options to a running server, and down again without losing anything.
 
-use crate::api::{Server, router};
-use crate::auth::{TokenError, Tokens};
+use crate::api::{Server, Throttle, router};
+use crate::auth::{Secrets, TokenError, Tokens};
 use crate::connections;
 use crate::history::MAX_STEPS;
 use crate::keys::{BadSecret, Keys};
@@ -32,7 +32,13 @@ pub struct ServeOptions {
     /// Token of gateways (POST /v1/sync)
     #[arg(long, env = "FOREBAY_GATEWAY_TOKEN", hide_env_values = true)]
     pub gateway_token: String,
-    /// Token of operators (all else)
+    /// Token of the role viewer, which looks and changes nothing; without it nobody has that role
+    #[arg(long, env = "FOREBAY_VIEWER_TOKEN", hide_env_values = true)]
+    pub viewer_token: Option<String>,
+    /// Token of the role operator, for customers, gateways and policies that were in force; without it nobody has that role
+    #[arg(long, env = "FOREBAY_OPERATOR_TOKEN", hide_env_values = true)]
+    pub operator_token: Option<String>,
+    /// Token of the role admin (everything)
     #[arg(long, env = "FOREBAY_ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: String,
     /// Secret under which customer keys are hashed: 32 hexadecimal digits, the same as at the gateways
@@ -50,6 +56,9 @@ pub struct ServeOptions {
     /// When gateways are told to sync
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(50..=10_000))]
     pub sync_interval_ms: u32,
+    /// Syncs of one gateway that are answered in a second; twice as many at once. A gateway sends 20 at most
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_syncs_per_s: u32,
     /// Length of a step of usage history
     #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(50..=86_400_000))]
     pub step_ms: u32,
@@ -59,6 +68,9 @@ pub struct ServeOptions {
     /// Accounts of customers outside the policy
     #[arg(long, default_value_t = 100_000)]
     pub max_other_customers: usize,
+    /// Records of the audit log that are kept
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub audit_keep: u32,
     /// forecaster.wasm, which judges models; beside this program by default
     #[arg(long)]
     pub forecaster_wasm: Option<PathBuf>,
@@ -146,7 +158,12 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
 }
 
 fn assemble(options: &ServeOptions) -> Result<Server, ServeError> {
-    let tokens = Tokens::new(&options.gateway_token, &options.admin_token)?;
+    let tokens = Tokens::new(Secrets {
+        gateway: &options.gateway_token,
+        viewer: options.viewer_token.as_deref(),
+        operator: options.operator_token.as_deref(),
+        admin: &options.admin_token,
+    })?;
     let keys = Keys::new(
         options.key_hash_secret.as_deref(),
         options.previous_key_hash_secret.as_deref(),
@@ -174,6 +191,7 @@ fn assemble(options: &ServeOptions) -> Result<Server, ServeError> {
         signing_key,
         public_key,
         tokens,
+        throttle: Throttle::new(options.max_syncs_per_s),
     })
 }
 
@@ -185,6 +203,7 @@ fn settings(options: &ServeOptions) -> Settings {
         step_ms: options.step_ms,
         history_steps: options.history_steps,
         max_other_customers: options.max_other_customers,
+        audit_keep: options.audit_keep as usize,
     }
 }
 

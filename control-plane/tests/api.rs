@@ -12,6 +12,7 @@ mod kit;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use forebay_control_plane::api::router;
+use forebay_wire::sync::{FLAG_FROZEN, SyncReply};
 use http_body_util::BodyExt;
 use kit::{ADMIN_TOKEN, GATEWAY_TOKEN, Gateway, TestServer, policy, server_and_gateway};
 use serde_json::{Value, json};
@@ -134,6 +135,42 @@ async fn policies_are_versions_and_going_back_makes_a_new_one() {
             .0,
         StatusCode::BAD_REQUEST
     );
+}
+
+#[tokio::test]
+async fn versions_are_compared() {
+    let server = TestServer::new();
+    server.ok("POST", "/v1/policies", policy()).await;
+    let mut second = policy();
+    second["contracts"]["gold"]["limits"]["requests"]["rate_per_s"] = json!(120.5);
+    server.ok("POST", "/v1/policies", second).await;
+    let there = server
+        .ok("GET", "/v1/policies/diff?from=1&to=active", NONE)
+        .await;
+    assert_eq!(
+        (&there["from"], &there["to"], &there["same"]),
+        (&json!(1), &json!(2), &json!(false))
+    );
+    let change = json!([{"field": "requests.rate_per_s", "before": "100", "after": "120.5"}]);
+    let gold = json!([{"name": "gold", "kind": "changed", "customers": 2, "changes": change}]);
+    assert_eq!(there["diff"]["contracts"], gold);
+    let same = server
+        .ok("GET", "/v1/policies/diff?from=2&to=2", NONE)
+        .await;
+    assert_eq!(same["same"], true);
+    for (query, code, place) in [
+        ("from=1", "malformed", "query"),
+        ("from=1&to=x", "malformed", "to"),
+        ("from=7&to=1", "no_such_version", "from"),
+    ] {
+        let path = format!("/v1/policies/diff?{query}");
+        let (_, error) = refused(&server, "GET", &path, NONE).await;
+        assert_eq!(
+            (&error["code"], &error["where"]),
+            (&json!(code), &json!(place)),
+            "{query}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -327,6 +364,51 @@ async fn an_operator_sees_and_changes_customers() {
 }
 
 #[tokio::test]
+async fn a_freeze_reaches_gateways_survives_a_kill_and_shows_until_it_is_ended() {
+    let (server, mut gateway) = server_and_gateway().await;
+    let frozen_at = |reply: &SyncReply| {
+        let told = reply.policy.iter().flat_map(|policy| &policy.customers);
+        let (hash_high, hash_low) = kit::hash("acme").parts();
+        let acme = told.filter(|told| (told.hash_high, told.hash_low) == (hash_high, hash_low));
+        acme.map(|told| told.flags & FLAG_FROZEN != 0).next_back()
+    };
+    let by_hand = async |server: &TestServer| {
+        let status = server.ok("GET", "/v1/status", NONE).await;
+        (
+            status["customers_frozen"].as_u64(),
+            status["customers_banned"].as_u64(),
+        )
+    };
+    assert_eq!(
+        frozen_at(&gateway.sync(&server).await),
+        None,
+        "nothing is new"
+    );
+    server.ok("POST", "/v1/customers/acme/freeze", NONE).await;
+    server
+        .ok(
+            "POST",
+            "/v1/customers/bolt/ban",
+            json!({"until_unix_s": 1_790_000_100}),
+        )
+        .await;
+    assert_eq!(frozen_at(&gateway.sync(&server).await), Some(true));
+    let server = server.killed();
+    assert_eq!(by_hand(&server).await, (Some(1), Some(1)));
+    server.advance_ms(100_000);
+    assert_eq!(
+        by_hand(&server).await,
+        (Some(1), Some(0)),
+        "the ban is over, the freeze is not"
+    );
+    let mut newcomer = Gateway::new("g2", 1);
+    assert_eq!(frozen_at(&newcomer.sync(&server).await), Some(true));
+    server.ok("POST", "/v1/customers/acme/unfreeze", NONE).await;
+    assert_eq!(frozen_at(&newcomer.sync(&server).await), Some(false));
+    assert_eq!(by_hand(&server).await, (Some(0), Some(0)));
+}
+
+#[tokio::test]
 async fn changes_that_make_no_sense_are_refused_with_their_place() {
     let (server, _) = server_and_gateway().await;
     let long_key = format!("/v1/customers/{}", "k".repeat(60_000));
@@ -391,8 +473,8 @@ async fn changes_that_make_no_sense_are_refused_with_their_place() {
             "POST",
             "/v1/customers/acme/explode",
             NONE,
-            "no_such_change",
-            "path",
+            "no_such_route",
+            "",
         ),
         (
             "POST",

@@ -10,7 +10,8 @@
 
 mod process;
 
-use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process};
+use forebay_control_plane::models::{digest_of, hex};
+use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process, VIEWER_TOKEN};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -123,12 +124,22 @@ async fn an_operator_can_do_everything_from_the_command_line() {
         );
         assert_eq!(ok(server, &["policy", "list"])["active"], 1);
         assert_eq!(ok(server, &["policy", "activate", "1"])["version"], 2);
+        differences(
+            server,
+            [
+                &good,
+                &wrong,
+                &file("other.yaml", &POLICY.replace("burst: 20", "burst: 30")),
+            ],
+        );
         assert_eq!(
             ok(server, &["policy", "show"])["customers"][0]["key"],
             "acme/north"
         );
         customers(server);
+        a_viewer(server);
         models(server, directory.path());
+        audit(server);
         assert_eq!(ok(server, &["status"])["policy_version"], 2);
         refused(
             server,
@@ -161,6 +172,48 @@ async fn an_operator_can_do_everything_from_the_command_line() {
     );
 }
 
+/// The exit code is for scripts: 0 same, 1 different, 2 nobody knows.
+fn differences(server: &str, [good, wrong, other]: [&String; 3]) {
+    let differ = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["policy", "diff"])
+            .args(arguments)
+            .env("FOREBAY_SERVER", format!("http://{server}"))
+            .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let text = "contract gold (1 customers): requests.burst 20 -> 30\n".to_owned();
+    let back = "contract gold (1 customers): requests.burst 30 -> 20\n".to_owned();
+    assert_eq!(differ(&[good]), (Some(0), String::new()));
+    assert_eq!(differ(&["1", "active"]), (Some(0), String::new()));
+    assert_eq!(
+        differ(&[other]),
+        (Some(1), text.clone()),
+        "alone: what would it change?"
+    );
+    assert_eq!(differ(&["active", other]), (Some(1), text));
+    assert_eq!(differ(&[other, "1"]), (Some(1), back));
+    let (code, json) = differ(&[good, other, "--json"]);
+    let diff: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (code, &diff["contracts"][0]["changes"][0]["after"]),
+        (Some(1), &Value::from("30"))
+    );
+    for unknown in [
+        &[wrong.as_str()][..],
+        &["9"],
+        &["/nonexistent"],
+        &[good, "7"],
+    ] {
+        assert_eq!(differ(unknown), (Some(2), String::new()), "{unknown:?}");
+    }
+}
+
 fn customers(server: &str) {
     let key = "acme/north";
     assert_eq!(
@@ -184,6 +237,59 @@ fn customers(server: &str) {
         server,
         &["customer", "credit", key, "1e-9"],
         &["tokens", "millionth"],
+    );
+}
+
+/// Whoever has only the token of a smaller role uses it by its own name.
+fn a_viewer(server: &str) {
+    let as_viewer = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(arguments)
+            .env("FOREBAY_SERVER", format!("http://{server}"))
+            .env_remove("FOREBAY_ADMIN_TOKEN")
+            .env("FOREBAY_VIEWER_TOKEN", VIEWER_TOKEN)
+            .output()
+            .unwrap()
+    };
+    assert!(
+        as_viewer(&["customer", "show", "acme/north"])
+            .status
+            .success()
+    );
+    let refused = as_viewer(&["customer", "freeze", "acme/north"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success());
+    assert!(
+        said.contains("role_too_small") && said.contains("value of FOREBAY_ADMIN_TOKEN of"),
+        "{said}"
+    );
+}
+
+fn audit(server: &str) {
+    let (success, text) = forebay(server, &["audit"]);
+    assert!(success, "{text}");
+    let records: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let actions: Vec<_> = records[..3]
+        .iter()
+        .map(|record| record["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        actions,
+        ["policy.apply", "policy.activate", "customer.credit"]
+    );
+    // What the chain says can be checked without this program.
+    for (line, next) in text.lines().zip(&records[1..]) {
+        assert_eq!(next["previous"], hex(&digest_of(line.as_bytes())));
+    }
+    let (_, rest) = forebay(server, &["audit", "--after", "2"]);
+    assert_eq!(rest.lines().next(), text.lines().nth(2));
+    let verified = ok(server, &["audit", "--verify"]);
+    assert_eq!(
+        (&verified["ok"], &verified["records"]),
+        (&Value::from(true), &Value::from(records.len()))
     );
 }
 
@@ -255,6 +361,11 @@ fn second_servers(data: &Path) {
     assert!(said.contains("open in another process"), "{said}");
     assert!(start("short", ADMIN_TOKEN, &[]).contains("FOREBAY_GATEWAY_TOKEN is shorter than 16"));
     assert!(start(ADMIN_TOKEN, ADMIN_TOKEN, &[]).contains("are the same"));
+    let said = start(GATEWAY_TOKEN, ADMIN_TOKEN, &["--viewer-token", ADMIN_TOKEN]);
+    assert!(
+        said.contains("FOREBAY_VIEWER_TOKEN and FOREBAY_ADMIN_TOKEN are the same"),
+        "{said}"
+    );
     assert!(
         start(GATEWAY_TOKEN, ADMIN_TOKEN, &["--key-hash-secret", "xyz"])
             .contains("FOREBAY_KEY_HASH_SECRET")

@@ -17,12 +17,12 @@ use forebay_core::policy::{
 use forebay_wire::policy::{POLICY_VERSION, PolicyDocument, Shadow, UnknownAction};
 
 /// Depth of a pool where the document says nothing, in milliseconds of its capacity.
-const DEFAULT_POOL_DEPTH_MS: u32 = 1_000;
+pub(crate) const DEFAULT_POOL_DEPTH_MS: u32 = 1_000;
 /// Longest depth of a pool: more than a minute of capacity is not a limit any more.
 const MAX_POOL_DEPTH_MS: u32 = 60_000;
 /// Source prefixes of the commons where the document says nothing.
-const DEFAULT_PREFIX_LEN_V4: u8 = 24;
-const DEFAULT_PREFIX_LEN_V6: u8 = 56;
+pub(crate) const DEFAULT_PREFIX_LEN_V4: u8 = 24;
+pub(crate) const DEFAULT_PREFIX_LEN_V6: u8 = 56;
 /// Longest window of the contention flag.
 const MAX_CONTENTION_WINDOW_MS: u32 = 60_000;
 const US_PER_MS: u32 = 1_000;

@@ -12,9 +12,11 @@ mod check;
 mod compile;
 mod contract;
 mod customers;
+mod diff;
 mod error;
 
 pub use compile::{Compiled, CompiledCustomer, compile};
+pub use diff::{Change, Difference, DifferenceKind, PolicyDiff, diff};
 pub use error::{Mistake, PolicyError, Problem};
 
 /// Customers that a policy can list.

@@ -1,51 +1,57 @@
 //! Customers: list, show, and what may be done to one.
 
 use super::body::{SMALL_BYTES, json};
-use super::{Answer, Shared};
+use super::{Answer, By, Server, Shared};
 use crate::error::ApiError;
 use crate::plane::{CustomerChange, CustomerView};
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use forebay_wire::policy::Decimal;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const MAX_LISTED: usize = 1_000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
+    /// Hash of a customer: those behind it.
     #[serde(default)]
     after: Option<String>,
+    /// At most so many, 1000 without it.
     #[serde(default)]
     limit: Option<usize>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Customers {
     customers: Vec<CustomerView>,
 }
 
 /// Bodies of changes. One type per change, so that a field of another is refused.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Credit {
+pub(super) struct Credit {
+    /// May be left out where there is one.
     #[serde(default)]
     resource: Option<String>,
+    /// Up to 6 decimals; negative takes.
     tokens: f64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Ban {
+pub(super) struct Ban {
+    /// Seconds since 1970; without it there is no end.
     #[serde(default)]
     until_unix_s: Option<u64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 pub(super) async fn list(
     State(server): Shared,
@@ -62,70 +68,99 @@ pub(super) async fn list(
     }))
 }
 
-pub(super) async fn show(
-    State(server): Shared,
-    key: Result<Path<String>, PathRejection>,
-) -> Answer<CustomerView> {
+pub(super) async fn show(State(server): Shared, key: Key) -> Answer<CustomerView> {
     let Path(key) = key?;
     let customer = server.plane.hash_of(&key)?;
     server.plane.customer(customer).map(Json)
 }
 
-pub(super) async fn change(
+type Key = Result<Path<String>, PathRejection>;
+
+pub(super) async fn credit(
     State(server): Shared,
-    path: Result<Path<(String, String)>, PathRejection>,
+    by: By,
+    key: Key,
     body: Body,
 ) -> Answer<CustomerView> {
-    let Path((key, change)) = path?;
-    let customer = server.plane.hash_of(&key)?;
-    let change = read_change(&change, body).await?;
-    server
-        .plane
-        .change_customer(customer, change)
-        .await
-        .map(Json)
+    let Credit { resource, tokens } = json(body, SMALL_BYTES).await?;
+    let size = Decimal::from_f64(tokens.abs()).map_err(|error| {
+        let hint = "give tokens such as 100 or -0.5";
+        ApiError::invalid("bad_amount", error.to_string(), hint).at("tokens")
+    })?;
+    let micro = if tokens < 0.0 {
+        -size.micro()
+    } else {
+        size.micro()
+    };
+    change(&server, by, key, CustomerChange::Credit { resource, micro }).await
 }
 
-async fn read_change(change: &str, body: Body) -> Result<CustomerChange, ApiError> {
-    Ok(match change {
-        "credit" => {
-            let Credit { resource, tokens } = json(body, SMALL_BYTES).await?;
-            let size = Decimal::from_f64(tokens.abs()).map_err(|error| {
-                ApiError::invalid(
-                    "bad_amount",
-                    error.to_string(),
-                    "give tokens such as 100 or -0.5",
-                )
-                .at("tokens")
-            })?;
-            CustomerChange::Credit {
-                resource,
-                micro: if tokens < 0.0 {
-                    -size.micro()
-                } else {
-                    size.micro()
-                },
-            }
-        }
-        "ban" => {
-            let Ban { until_unix_s } = json(body, SMALL_BYTES).await?;
-            CustomerChange::Ban {
-                until_unix_ms: until_unix_s.map(|seconds| seconds.saturating_mul(1_000)),
-            }
-        }
-        "reset" | "unban" | "freeze" | "unfreeze" => {
-            let Nothing {} = json(body, SMALL_BYTES).await?;
-            match change {
-                "reset" => CustomerChange::Reset,
-                "unban" => CustomerChange::Unban,
-                "freeze" => CustomerChange::Freeze,
-                _ => CustomerChange::Thaw,
-            }
-        }
-        other => {
-            let message = format!("`{other}` is nothing that can be done to a customer");
-            let hint = "use credit, reset, ban, unban, freeze or unfreeze";
-            return Err(ApiError::not_found("no_such_change", message, hint).at("path"));
-        }
-    })
+pub(super) async fn ban(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
+    let Ban { until_unix_s } = json(body, SMALL_BYTES).await?;
+    let until_unix_ms = until_unix_s.map(|seconds| seconds.saturating_mul(1_000));
+    change(&server, by, key, CustomerChange::Ban { until_unix_ms }).await
+}
+
+pub(super) async fn unban(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
+    plain_change(&server, by, key, body, CustomerChange::Unban).await
+}
+
+pub(super) async fn reset(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
+    plain_change(&server, by, key, body, CustomerChange::Reset).await
+}
+
+pub(super) async fn freeze(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
+    plain_change(&server, by, key, body, CustomerChange::Freeze).await
+}
+
+pub(super) async fn unfreeze(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
+    plain_change(&server, by, key, body, CustomerChange::Thaw).await
+}
+
+async fn plain_change(
+    server: &Server,
+    by: By,
+    key: Key,
+    body: Body,
+    what: CustomerChange,
+) -> Answer<CustomerView> {
+    let Nothing {} = json(body, SMALL_BYTES).await?;
+    change(server, by, key, what).await
+}
+
+async fn change(
+    server: &Server,
+    Extension(by): By,
+    key: Key,
+    what: CustomerChange,
+) -> Answer<CustomerView> {
+    let Path(key) = key?;
+    let customer = server.plane.hash_of(&key)?;
+    let view = server.plane.change_customer(&by, customer, what).await?;
+    Ok(Json(view))
 }

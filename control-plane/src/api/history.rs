@@ -1,42 +1,50 @@
 //! Usage history: import and export.
 
 use super::body::json;
-use super::{Answer, Shared};
+use super::{Answer, By, Shared};
 use crate::error::ApiError;
 use crate::plane::{ImportedSeries, SeriesView};
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::{Extension, Json};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Largest import: some millions of values.
 const MAX_IMPORT_BYTES: usize = 64 << 20;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Import {
     series: Vec<ImportedSeries>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Imported {
     values: usize,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
+    /// The customer's key, or `hash:` and its hash.
     key: String,
+    /// May be left out where there is one.
     #[serde(default)]
     resource: Option<String>,
+    /// The newest so many; all that are kept without it.
     #[serde(default)]
     steps: Option<u64>,
 }
 
-pub(super) async fn import(State(server): Shared, body: Body) -> Answer<Imported> {
+pub(super) async fn import(
+    State(server): Shared,
+    Extension(by): By,
+    body: Body,
+) -> Answer<Imported> {
     let Import { series } = json(body, MAX_IMPORT_BYTES).await?;
-    let values = server.plane.import_history(series).await?;
+    let values = server.plane.import_history(&by, series).await?;
     Ok(Json(Imported { values }))
 }
 

@@ -19,7 +19,7 @@ type Metric<View> = (&'static str, Kind, &'static str, fn(&View) -> f64);
 
 /// Of the whole server.
 #[allow(clippy::cast_precision_loss)] // counts for charts
-const METRICS: [Metric<StatusView>; 10] = [
+const METRICS: [Metric<StatusView>; 12] = [
     (
         "forebay_uptime_seconds",
         Kind::Gauge,
@@ -43,6 +43,18 @@ const METRICS: [Metric<StatusView>; 10] = [
         Kind::Gauge,
         "Customers of the policy",
         |view| view.customers as f64,
+    ),
+    (
+        "forebay_customers_frozen",
+        Kind::Gauge,
+        "Customers that were frozen by hand",
+        |view| view.customers_frozen as f64,
+    ),
+    (
+        "forebay_customers_banned",
+        Kind::Gauge,
+        "Customers that were banned by hand",
+        |view| view.customers_banned as f64,
     ),
     (
         "forebay_other_customers",
@@ -157,6 +169,20 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
             let id = label(&gateway.id);
             let _ = writeln!(text, "{name}{{gateway=\"{id}\"}} {}", value(gateway));
         }
+    }
+    let name = "forebay_syncs_throttled_total";
+    let _ = write!(
+        text,
+        "# HELP {name} Syncs refused because one gateway sent too many\n# TYPE {name} counter\n{name} {}\n",
+        server.throttle.refused()
+    );
+    let name = "forebay_requests_refused_total";
+    let _ = write!(
+        text,
+        "# HELP {name} Requests refused for their token\n# TYPE {name} counter\n"
+    );
+    for (code, count) in server.tokens.refused() {
+        let _ = writeln!(text, "{name}{{code=\"{code}\"}} {count}");
     }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -1,28 +1,29 @@
 //! Models: upload, list, fetch, activate, roll back.
 
 use super::body::{SMALL_BYTES, json, read};
-use super::{Answer, Server, Shared};
+use super::{Answer, By, Server, Shared};
 use crate::error::ApiError;
 use crate::models::{MAX_MODEL_BYTES, SandboxError, from_hex};
 use crate::plane::{ModelView, Release, ReleaseRequest, Signer};
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use forebay_wire::model::{ModelDigest, ReleaseKind};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Models {
     models: Vec<ModelView>,
 }
 
 /// A statement that was signed elsewhere, or nothing.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Signed {
     #[serde(default)]
@@ -31,7 +32,7 @@ pub(super) struct Signed {
     signature: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RollBack {
     #[serde(default)]
@@ -57,7 +58,11 @@ pub(super) async fn file(
     Ok(([(CONTENT_TYPE, "application/octet-stream")], file).into_response())
 }
 
-pub(super) async fn upload(State(server): Shared, body: Body) -> Answer<ModelView> {
+pub(super) async fn upload(
+    State(server): Shared,
+    Extension(by): By,
+    body: Body,
+) -> Answer<ModelView> {
     let file = read(body, MAX_MODEL_BYTES).await?.to_vec();
     let judge = Arc::clone(&server);
     let judged = tokio::task::spawn_blocking(move || {
@@ -82,11 +87,12 @@ pub(super) async fn upload(State(server): Shared, body: Body) -> Answer<ModelVie
         let hint = "correct and export it again; the released model has not changed";
         return Err(ApiError::invalid("model_refused", message, hint).at("body"));
     }
-    server.plane.add_model(file, verdict).await.map(Json)
+    server.plane.add_model(&by, file, verdict).await.map(Json)
 }
 
 pub(super) async fn activate(
     State(server): Shared,
+    Extension(by): By,
     digest: Result<Path<String>, PathRejection>,
     body: Body,
 ) -> Answer<Release> {
@@ -99,12 +105,16 @@ pub(super) async fn activate(
     };
     server
         .plane
-        .release_model(request, signer(&server))
+        .release_model(&by, request, signer(&server))
         .await
         .map(Json)
 }
 
-pub(super) async fn roll_back(State(server): Shared, body: Body) -> Answer<Release> {
+pub(super) async fn roll_back(
+    State(server): Shared,
+    Extension(by): By,
+    body: Body,
+) -> Answer<Release> {
     let RollBack {
         digest,
         epoch,
@@ -117,7 +127,7 @@ pub(super) async fn roll_back(State(server): Shared, body: Body) -> Answer<Relea
     };
     server
         .plane
-        .release_model(request, signer(&server))
+        .release_model(&by, request, signer(&server))
         .await
         .map(Json)
 }

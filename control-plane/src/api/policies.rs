@@ -1,30 +1,32 @@
 //! Policies: check, apply, list, show, activate.
 
 use super::body::read;
-use super::{Answer, Shared};
+use super::{Answer, By, Server, Shared};
 use crate::document::Format;
 use crate::error::ApiError;
 use crate::plane::VersionInfo;
-use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::{Extension, Json};
+use forebay_policy::{PolicyDiff, diff};
 use forebay_wire::policy::PolicyDocument;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Largest policy: a million customers in JSON.
 const MAX_POLICY_BYTES: usize = 128 << 20;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Checked {
     customers: usize,
     contracts: usize,
     resources: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Versions {
     active: u64,
     versions: Vec<VersionInfo>,
@@ -46,11 +48,16 @@ pub(super) async fn check(
 
 pub(super) async fn apply(
     State(server): Shared,
+    Extension(by): By,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<VersionInfo> {
     let (text, format) = document_text(&headers, body).await?;
-    server.plane.apply_policy(&text, format).await.map(Json)
+    server
+        .plane
+        .apply_policy(&by, &text, format)
+        .await
+        .map(Json)
 }
 
 pub(super) async fn list(State(server): Shared) -> Json<Versions> {
@@ -62,27 +69,88 @@ pub(super) async fn list(State(server): Shared) -> Json<Versions> {
 
 pub(super) async fn document(
     State(server): Shared,
-    version: Result<Path<String>, PathRejection>,
+    text: Result<Path<String>, PathRejection>,
 ) -> Answer<PolicyDocument> {
-    let Path(version) = version?;
-    let version = if version == "active" {
-        server.plane.active_policy()?
-    } else {
-        number(&version)?
-    };
-    server.plane.policy_document(version).map(Json)
+    let Path(text) = text?;
+    server
+        .plane
+        .policy_document(version(&server, &text)?)
+        .map(Json)
+}
+
+/// From one version to another.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FromTo {
+    /// Number of the older version, or `active`.
+    from: String,
+    /// Number of the newer version, or `active`.
+    to: String,
+}
+
+/// What one version changes against another.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Compared {
+    from: u64,
+    to: u64,
+    same: bool,
+    diff: PolicyDiff,
+}
+
+pub(super) async fn compare(
+    State(server): Shared,
+    versions: Result<Query<FromTo>, QueryRejection>,
+) -> Answer<Compared> {
+    let Query(FromTo { from, to }) = versions?;
+    let from = version(&server, &from).map_err(|error| error.at("from"))?;
+    let to = version(&server, &to).map_err(|error| error.at("to"))?;
+    // A million customers take a second.
+    let comparing = tokio::task::spawn_blocking(move || {
+        let before = document_of(&server, from, "from")?;
+        let after = document_of(&server, to, "to")?;
+        Ok(diff(&before, &after))
+    });
+    let diff = comparing.await.unwrap_or_else(|error| {
+        let hint = "look at the server's log";
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Err(ApiError::new(
+            status,
+            "compare_failed",
+            error.to_string(),
+            hint,
+        ))
+    })?;
+    Ok(Json(Compared {
+        from,
+        to,
+        same: diff.is_empty(),
+        diff,
+    }))
 }
 
 pub(super) async fn activate(
     State(server): Shared,
+    Extension(by): By,
     version: Result<Path<String>, PathRejection>,
 ) -> Answer<VersionInfo> {
     let Path(version) = version?;
     server
         .plane
-        .activate_policy(number(&version)?)
+        .activate_policy(&by, number(&version)?)
         .await
         .map(Json)
+}
+
+fn document_of(server: &Server, version: u64, place: &str) -> Result<PolicyDocument, ApiError> {
+    let found = server.plane.policy_document(version);
+    found.map_err(|error| error.at(place))
+}
+
+fn version(server: &Server, text: &str) -> Result<u64, ApiError> {
+    match text {
+        "active" => server.plane.active_policy(),
+        text => number(text),
+    }
 }
 
 fn number(text: &str) -> Result<u64, ApiError> {

@@ -15,7 +15,7 @@ use prost::Message;
 
 pub(super) async fn sync(State(server): Shared, body: Body) -> Response {
     match answer(&server, body).await {
-        Ok((status, reply)) => protobuf(status, &reply),
+        Ok(response) => response,
         Err(error) => {
             let text = format!("{}; {}", error.message, error.hint);
             let code = SyncErrorCode::Malformed.into();
@@ -31,14 +31,42 @@ pub(super) async fn sync(State(server): Shared, body: Body) -> Response {
     }
 }
 
-async fn answer(server: &Server, body: Body) -> Result<(u16, SyncReply), ApiError> {
+async fn answer(server: &Server, body: Body) -> Result<Response, ApiError> {
     let bytes = read(body, MAX_REQUEST_BYTES).await?;
     let request = SyncRequest::decode(bytes).map_err(|error| {
         let message = format!("the body is not a SyncRequest in protobuf: {error}");
         ApiError::malformed(message, "wire/sync.proto is the schema")
     })?;
+    if let Err(wait_us) = server
+        .throttle
+        .admit(&request.gateway_id, server.plane.now().mono)
+    {
+        return Ok(throttled(&request, wait_us));
+    }
     let answer = server.plane.sync(request).await;
-    Ok((answer.status, answer.reply))
+    Ok(protobuf(answer.status, &answer.reply))
+}
+
+/// The gateway's own back-off is longer than what it is told to wait here.
+fn throttled(request: &SyncRequest, wait_us: u64) -> Response {
+    let wait_ms = wait_us.div_ceil(1_000);
+    let message = format!(
+        "gateway `{}` syncs more often than --max-syncs-per-s allows: wait {wait_ms} ms; do two gateways have one name?",
+        request.gateway_id.chars().take(64).collect::<String>()
+    );
+    let error = Some(SyncError {
+        code: SyncErrorCode::TooManySyncs.into(),
+        message,
+    });
+    let reply = SyncReply {
+        sequence: request.sequence,
+        sent_at_us: request.sent_at_us,
+        error,
+        ..SyncReply::default()
+    };
+    let status = StatusCode::TOO_MANY_REQUESTS.as_u16();
+    let retry_after = [(header::RETRY_AFTER, wait_ms.div_ceil(1_000).to_string())];
+    (retry_after, protobuf(status, &reply)).into_response()
 }
 
 /// Refusals are protobuf as well: a gateway reads one format only.

@@ -1,6 +1,7 @@
 //! A small HTTP client for the server's API: one connection per request, JSON out.
 
 use super::Connection;
+use crate::auth::Role;
 use crate::error::ApiError;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -38,9 +39,14 @@ impl Client {
         } else {
             format!("{authority}:80")
         };
-        let token = connection.token.clone().ok_or(
-            "there is no token: set FOREBAY_ADMIN_TOKEN to that of the server, or give --token",
-        )?;
+        let of_role = |role: &Role| std::env::var(role.variable()).ok();
+        let token = connection
+            .token
+            .clone()
+            .or_else(|| [Role::Operator, Role::Viewer].iter().find_map(of_role))
+            .ok_or(
+                "there is no token: set FOREBAY_ADMIN_TOKEN, FOREBAY_OPERATOR_TOKEN or FOREBAY_VIEWER_TOKEN to that of the server, or give --token",
+            )?;
         Ok(Self {
             authority,
             token,

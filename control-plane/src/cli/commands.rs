@@ -27,7 +27,7 @@ pub struct Connection {
         default_value = "http://127.0.0.1:7430"
     )]
     pub server: String,
-    /// Token of the admin API
+    /// Token of the role that you have; otherwise taken from `FOREBAY_OPERATOR_TOKEN` or `FOREBAY_VIEWER_TOKEN` too
     #[arg(
         long,
         global = true,
@@ -41,7 +41,7 @@ pub struct Connection {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the control plane
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
     /// Check, apply and list policies
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -54,8 +54,33 @@ pub enum Command {
     /// Gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// The OpenAPI document of the server's API
+    Openapi,
+    /// Who has changed what, a record a line, oldest first
+    Audit {
+        /// Only records behind this number
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Check instead that nothing was changed, taken out or cut off
+        #[arg(long, conflicts_with = "after")]
+        verify: bool,
+    },
     /// The control plane at a glance
     Status,
+}
+
+// === impl Command ===
+
+impl Command {
+    /// What the process ends with when the command fails.
+    #[must_use]
+    pub fn exit_code_of_errors(&self) -> u8 {
+        match self {
+            // 1 says that the policies differ.
+            Self::Policy(PolicyCommand::Diff { .. }) => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// Policies.
@@ -70,6 +95,18 @@ pub enum PolicyCommand {
     Apply {
         /// The policy
         file: PathBuf,
+    },
+    /// What one policy changes against another. Exit code 0: nothing, 1: something, 2: an error
+    Diff {
+        /// A file, the number of a version, or `active`. Alone, it is compared with the policy in force: what would it change?
+        #[arg(value_name = "A")]
+        first: String,
+        /// The newer one
+        #[arg(value_name = "B")]
+        second: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Versions, newest first
     List,

@@ -1,5 +1,6 @@
 //! The command line: everything but `serve` is a client of the API, or works on files alone.
 
+mod audit;
 mod client;
 mod commands;
 mod customer;
@@ -12,23 +13,28 @@ pub use commands::{
     Command, Connection, CustomerCommand, GatewayCommand, ModelCommand, Options, PolicyCommand,
 };
 
+use crate::api::openapi_document;
 use output::print;
+use std::process::ExitCode;
 
-/// Runs a command that is not `serve`.
+/// Runs a command that is not `serve`, and says with which code the process ends.
 ///
 /// # Errors
 /// What is wrong, where, and what to do.
-pub fn run(command: Command, connection: &Connection) -> Result<(), String> {
-    match command {
+pub fn run(command: Command, connection: &Connection) -> Result<ExitCode, String> {
+    let done = match command {
         // `main` runs the server itself; a second way to start one would be a trap.
         Command::Serve(_) => Err("serve is started by the program itself".to_owned()),
-        Command::Policy(command) => policy::run(command, connection),
+        Command::Policy(command) => return policy::run(command, connection),
         Command::Model(command) => model::run(command, connection),
         Command::Customer(command) => customer::run(command, connection),
         Command::Gateway(GatewayCommand::Retire { id }) => print(&Client::new(connection)?.post(
             &format!("/v1/gateways/{}/retire", client::encode(&id)),
             None,
         )?),
+        Command::Openapi => print(&openapi_document()),
+        Command::Audit { after, verify } => audit::run(after, verify, connection),
         Command::Status => print(&Client::new(connection)?.get("/v1/status")?),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

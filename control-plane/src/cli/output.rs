@@ -9,10 +9,19 @@ use std::io::{ErrorKind, Write};
 /// When it cannot be written as JSON, or there is no room where it should go.
 pub(super) fn print(value: &impl Serialize) -> Result<(), String> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
-    match writeln!(std::io::stdout(), "{text}") {
+    print_text(&format!("{text}\n")).map(|_| ())
+}
+
+/// Prints a text as it is, and says whether anybody wants another.
+///
+/// # Errors
+/// When there is no room where it should go.
+pub(super) fn print_text(text: &str) -> Result<bool, String> {
+    match write!(std::io::stdout(), "{text}") {
         // Whoever reads has seen enough, as `head` has.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|error| format!("cannot print the answer: {error}")),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("cannot print the answer: {error}")),
+        Ok(()) => Ok(true),
     }
 }
 

@@ -1,24 +1,19 @@
 //! `forebay policy ...`
 
-use super::output::{print, read_file};
+use super::output::{print, print_text, read_file};
 use super::{Client, Connection, PolicyCommand};
-use crate::document::{Format, check};
+use crate::document::{CheckedPolicy, Format, check};
+use forebay_policy::diff;
 use forebay_wire::policy::PolicyDocument;
 use serde_json::json;
 use std::path::Path;
+use std::process::ExitCode;
 
-pub(super) fn run(command: PolicyCommand, connection: &Connection) -> Result<(), String> {
-    match command {
+pub(super) fn run(command: PolicyCommand, connection: &Connection) -> Result<ExitCode, String> {
+    let done = match command {
         PolicyCommand::Check { file } => {
             let (text, format) = read(&file)?;
-            let checked = check(&text, format).map_err(|faults| {
-                let lines: Vec<String> = faults
-                    .0
-                    .iter()
-                    .map(|fault| format!("{}: {fault}", file.display()))
-                    .collect();
-                format!("the policy is refused\n{}", lines.join("\n"))
-            })?;
+            let checked = checked(&file, &text, format)?;
             print(&json!({
                 "ok": true,
                 "customers": checked.compiled.customers.len(),
@@ -38,6 +33,11 @@ pub(super) fn run(command: PolicyCommand, connection: &Connection) -> Result<(),
                 text.into_bytes(),
             )?)
         }
+        PolicyCommand::Diff {
+            first,
+            second,
+            json,
+        } => return compare(&first, second.as_deref(), json, connection),
         PolicyCommand::List => print(&Client::new(connection)?.get("/v1/policies")?),
         PolicyCommand::Show { version } => print(
             &Client::new(connection)?
@@ -47,7 +47,53 @@ pub(super) fn run(command: PolicyCommand, connection: &Connection) -> Result<(),
             &Client::new(connection)?.post(&format!("/v1/policies/{version}/activate"), None)?,
         ),
         PolicyCommand::Schema => print(&schemars::schema_for!(PolicyDocument)),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Compares two policies. One alone is compared with that in force, as it would be applied.
+fn compare(
+    first: &str,
+    second: Option<&str>,
+    as_json: bool,
+    connection: &Connection,
+) -> Result<ExitCode, String> {
+    let (before, after) = match second {
+        Some(second) => (first, second),
+        None => ("active", first),
+    };
+    let diff = diff(
+        &document(before, connection)?,
+        &document(after, connection)?,
+    );
+    if as_json {
+        print(&diff)?;
+    } else {
+        print_text(&diff.to_string())?;
     }
+    Ok(ExitCode::from(u8::from(!diff.is_empty())))
+}
+
+/// A number and `active` are versions of the server; all else is a file.
+fn document(name: &str, connection: &Connection) -> Result<PolicyDocument, String> {
+    if name == "active" || name.bytes().all(|byte| byte.is_ascii_digit()) {
+        let answer = Client::new(connection)?.get(&format!("/v1/policies/{name}"))?;
+        return serde_json::from_value(answer)
+            .map_err(|error| format!("the server's answer is not a policy: {error}"));
+    }
+    let file = Path::new(name);
+    let (text, format) = read(file)?;
+    checked(file, &text, format).map(|checked| checked.document)
+}
+
+fn checked(file: &Path, text: &str, format: Format) -> Result<CheckedPolicy, String> {
+    check(text, format).map_err(|faults| {
+        let lines = faults.0.iter();
+        let lines: Vec<String> = lines
+            .map(|fault| format!("{}: {fault}", file.display()))
+            .collect();
+        format!("the policy is refused\n{}", lines.join("\n"))
+    })
 }
 
 fn read(file: &Path) -> Result<(String, Format), String> {

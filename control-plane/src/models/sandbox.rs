@@ -5,6 +5,7 @@
 //! that the gateways run: what passes here loads there. A check written a second time in this process was the worse
 //! alternative: it would drift from what gateways do, and a panic would take the control plane down.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -46,7 +47,7 @@ pub struct Sandbox {
 }
 
 /// What the forecaster says of a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// True if gateways would load it.
     pub ok: bool,

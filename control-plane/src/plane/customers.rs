@@ -1,14 +1,17 @@
 //! What an operator sees of a customer, and may do to one.
 
+use super::audit::{Deed, Done};
 use super::directory::Override;
 use super::state::State;
 use super::view::{CustomerView, view};
 use super::{Now, Plane};
+use crate::auth::Caller;
 use crate::buckets::{Account, Contract, Roster};
 use crate::error::ApiError;
 use crate::store::{Batch, StoreError, Table};
 use forebay_core::amount::Micro;
 use forebay_wire::key::{CustomerHash, MAX_KEY_BYTES};
+use forebay_wire::policy::Decimal;
 use forebay_wire::sync::BAN_FOREVER;
 use std::collections::BTreeSet;
 
@@ -35,6 +38,33 @@ pub enum CustomerChange {
     Freeze,
     /// End a freeze, the policy's as well.
     Thaw,
+}
+
+// === impl CustomerChange ===
+
+impl CustomerChange {
+    fn deed(&self, by: &Caller, customer: CustomerHash) -> Deed {
+        let object = format!("hash:{customer}");
+        match self {
+            Self::Credit { resource, micro } => Deed::new(by, "customer.credit", object)
+                .with("tokens", Some(tokens(*micro)))
+                .with("resource", resource.as_ref()),
+            Self::Reset => Deed::new(by, "customer.reset", object),
+            Self::Ban { until_unix_ms } => {
+                Deed::new(by, "customer.ban", object).with("until_unix_ms", *until_unix_ms)
+            }
+            Self::Unban => Deed::new(by, "customer.unban", object),
+            Self::Freeze => Deed::new(by, "customer.freeze", object),
+            Self::Thaw => Deed::new(by, "customer.unfreeze", object),
+        }
+    }
+}
+
+/// Exact, as it was asked for.
+fn tokens(micro: i64) -> String {
+    let sign = if micro < 0 { "-" } else { "" };
+    let size = Decimal::from_micro(micro.saturating_abs()).unwrap_or_default();
+    format!("{sign}{size}")
 }
 
 impl Plane {
@@ -103,10 +133,11 @@ impl Plane {
     /// When nothing is known of it, or the change makes no sense.
     pub async fn change_customer(
         &self,
+        by: &Caller,
         customer: CustomerHash,
         change: CustomerChange,
     ) -> Result<CustomerView, ApiError> {
-        self.change(|state, batch, now| {
+        self.change(change.deed(by, customer), |state, batch, now| {
             view(state, &self.roster(state, now), customer, now)?;
             match change {
                 CustomerChange::Credit { resource, micro } => {
@@ -138,7 +169,9 @@ impl Plane {
                     said.frozen = Some(false)
                 })?,
             }
-            view(state, &self.roster(state, now), customer, now)
+            let view = view(state, &self.roster(state, now), customer, now)?;
+            let outcome = view.outcome();
+            Ok(Done::new(view, outcome))
         })
         .await
     }

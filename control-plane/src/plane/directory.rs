@@ -190,6 +190,19 @@ impl Directory {
         )
     }
 
+    /// How many customers the operator has frozen, and banned beyond a moment. Those of the policy are not counted: nobody forgets
+    /// what is written down.
+    #[must_use]
+    pub fn denied_by_hand(&self, unix_ms: u64) -> (usize, usize) {
+        let count = |denies: fn(&Override, u64) -> bool| {
+            let said = self.overrides.values();
+            said.filter(|said| denies(said, unix_ms)).count()
+        };
+        let frozen = count(|said, _| said.frozen == Some(true));
+        let banned = count(|said, now| said.ban_until_unix_ms.is_some_and(|until| until > now));
+        (frozen, banned)
+    }
+
     /// The hash under which a customer is filed, from the hash that a gateway knows.
     #[must_use]
     pub fn filed(&self, hash: CustomerHash, dialect: Dialect) -> CustomerHash {

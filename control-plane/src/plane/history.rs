@@ -1,15 +1,18 @@
 //! Usage history in and out: what a deployment already knows can be brought along, and everything can be taken away.
 
 use super::Plane;
+use super::audit::{Deed, Done};
+use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::history::{Ring, Series};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Values in one import: bounds what one request can make us hold.
 const MAX_VALUES: usize = 8_000_000;
 
 /// Usage of one customer and resource, as it is imported.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportedSeries {
     /// The customer's key, or `hash:` and its hash.
@@ -27,7 +30,7 @@ pub struct ImportedSeries {
 }
 
 /// Usage of one customer and resource, as it is exported; can be imported again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SeriesView {
     /// `hash:` and the customer's hash.
     pub key: String,
@@ -46,7 +49,11 @@ impl Plane {
     ///
     /// # Errors
     /// When a series does not fit; then nothing is imported.
-    pub async fn import_history(&self, imported: Vec<ImportedSeries>) -> Result<usize, ApiError> {
+    pub async fn import_history(
+        &self,
+        by: &Caller,
+        imported: Vec<ImportedSeries>,
+    ) -> Result<usize, ApiError> {
         let values: usize = imported.iter().map(|series| series.usage.len()).sum();
         if values > MAX_VALUES {
             return Err(ApiError::invalid(
@@ -60,7 +67,8 @@ impl Plane {
             .enumerate()
             .map(|(position, series)| self.resolve(position, series))
             .collect::<Result<_, _>>()?;
-        self.change(|state, batch, _| {
+        let deed = Deed::new(by, "history.import", "history").with("series", Some(imported.len()));
+        self.change(deed, |state, batch, _| {
             for (series, newest, imported) in resolved {
                 let first = newest.saturating_sub((imported.usage.len() as u64).saturating_sub(1));
                 for (step, usage) in (first..=newest).zip(&imported.usage) {
@@ -73,7 +81,7 @@ impl Plane {
                     }
                 }
             }
-            Ok(values)
+            Ok(Done::new(values, format!("{values} values")))
         })
         .await
     }

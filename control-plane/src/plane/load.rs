@@ -1,6 +1,7 @@
 //! From the store to the state, at the start.
 
 use super::StartError;
+use super::audit::AuditLog;
 use super::clock::Now;
 use super::directory::{Directory, Override};
 use super::fleet::{Fleet, GatewayRecord};
@@ -64,6 +65,7 @@ pub(super) fn load(
         active,
         finished: Finished::default(),
         models: ModelBook::load(store)?,
+        audit: AuditLog::load(store)?,
         forecasts: HashMap::new(),
         unsaved: VecDeque::new(),
         syncs: 0,

@@ -4,6 +4,7 @@
 //! computed and queued for the journal under the lock, and acknowledged when it is durable. Finer locks were the worse
 //! alternative: a sync touches session, accounts, history and policy together, and their order would be a rule to remember.
 
+mod audit;
 mod clock;
 mod customers;
 mod directory;
@@ -18,6 +19,7 @@ mod status;
 mod sync;
 mod view;
 
+pub use audit::{AuditLog, AuditPage};
 pub use clock::{Clock, Now};
 pub use customers::CustomerChange;
 pub use directory::{Directory, Member, Override};
@@ -34,6 +36,7 @@ pub use view::{CustomerView, ResourceView};
 use crate::error::ApiError;
 use crate::keys::Keys;
 use crate::store::{Batch, Journal, Receipt, Start, Store, StoreError, mark_clean};
+use audit::{Deed, Done};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A running control plane.
@@ -126,16 +129,22 @@ impl Plane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Computes a change under the lock and waits until it is durable.
+    /// Computes a change under the lock, with its record in the audit log, and waits until both are durable.
     async fn change<T>(
         &self,
-        work: impl FnOnce(&mut State, &mut Batch, Now) -> Result<T, ApiError>,
+        deed: Deed,
+        work: impl FnOnce(&mut State, &mut Batch, Now) -> Result<Done<T>, ApiError>,
     ) -> Result<T, ApiError> {
         let (value, receipt): (T, Receipt) = {
             let mut state = self.lock();
             let mut batch = Batch::default();
-            let value = work(&mut state, &mut batch, self.clock.now())?;
-            (value, self.journal.submit(batch))
+            let now = self.clock.now();
+            let done = work(&mut state, &mut batch, now)?;
+            let keep = self.settings.audit_keep;
+            state
+                .audit
+                .append(&mut batch, deed, done.outcome, now, keep);
+            (done.value, self.journal.submit(batch))
         };
         receipt.durable().await?;
         Ok(value)

@@ -4,12 +4,15 @@
 //! seen cannot be handed an old model, not even by this server. The server signs itself if it has the key; otherwise a
 //! statement signed elsewhere is brought to it.
 
+use super::audit::{Deed, Done};
 use super::{Now, Plane};
+use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::models::{MAX_MODEL_BYTES, Verdict, digest_of, from_hex, hex};
 use crate::store::{Batch, Store, StoreError, Table};
 use forebay_wire::model::{ModelDigest, ModelStatement, ReleaseKind};
 use forebay_wire::sync::ModelRelease;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -21,7 +24,7 @@ const MAX_MODELS: usize = 64;
 const MAX_EPOCH_LEAP: u64 = 1 << 42;
 
 /// A model in the registry.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelView {
     /// SHA-256 of the file.
     pub digest: String,
@@ -37,7 +40,7 @@ pub struct ModelView {
 }
 
 /// A signed release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     /// Model epoch.
     pub epoch: u64,
@@ -76,6 +79,21 @@ pub struct Signer<'a> {
 pub struct ModelBook {
     models: BTreeMap<ModelDigest, ModelView>,
     releases: BTreeMap<u64, Release>,
+}
+
+// === impl ReleaseRequest ===
+
+impl ReleaseRequest {
+    fn deed(&self, by: &Caller) -> Deed {
+        let action = match self.kind {
+            ReleaseKind::Release => "model.activate",
+            ReleaseKind::RollBack => "model.rollback",
+        };
+        let object = self
+            .digest
+            .map_or("the model before".to_owned(), |digest| hex(&digest));
+        Deed::new(by, action, object).with("signed_epoch", self.signed.map(|(epoch, _)| epoch))
+    }
 }
 
 // === impl ModelBook ===
@@ -211,12 +229,18 @@ impl Plane {
     ///
     /// # Errors
     /// When the registry is full, or the store cannot be written.
-    pub async fn add_model(&self, file: Vec<u8>, verdict: Verdict) -> Result<ModelView, ApiError> {
+    pub async fn add_model(
+        &self,
+        by: &Caller,
+        file: Vec<u8>,
+        verdict: Verdict,
+    ) -> Result<ModelView, ApiError> {
         if file.len() > MAX_MODEL_BYTES {
             return Err(ApiError::too_large(MAX_MODEL_BYTES));
         }
         let digest = digest_of(&file);
-        self.change(|state, batch, now| {
+        let deed = Deed::new(by, "model.upload", hex(&digest)).with("bytes", Some(file.len()));
+        self.change(deed, |state, batch, now| {
             let book = &mut state.models;
             if book.models.len() >= MAX_MODELS && !book.models.contains_key(&digest) {
                 drop_oldest(book, batch)?;
@@ -232,7 +256,7 @@ impl Plane {
             batch.put(Table::ModelFiles, digest, file);
             batch.put(Table::Models, digest, value);
             book.models.insert(digest, model.clone());
-            Ok(model)
+            Ok(Done::new(model, "in the registry"))
         })
         .await
     }
@@ -273,11 +297,14 @@ impl Plane {
     /// When there is no such model, nobody has signed it, or the signature does not fit.
     pub async fn release_model(
         &self,
+        by: &Caller,
         request: ReleaseRequest,
         signer: Signer<'_>,
     ) -> Result<Release, ApiError> {
-        self.change(|state, batch, now| release(&mut state.models, batch, now, &request, signer))
-            .await
+        self.change(request.deed(by), |state, batch, now| {
+            release(&mut state.models, batch, now, &request, signer)
+        })
+        .await
     }
 }
 
@@ -287,7 +314,7 @@ fn release(
     now: Now,
     request: &ReleaseRequest,
     signer: Signer<'_>,
-) -> Result<Release, ApiError> {
+) -> Result<Done<Release>, ApiError> {
     let statement = book.statement(request)?;
     let signature = match (request.signed, signer.key) {
         (Some((_, signature)), _) => signature,
@@ -324,7 +351,8 @@ fn release(
     batch.put(Table::Releases, release.epoch.to_be_bytes(), value);
     book.releases.insert(release.epoch, release.clone());
     tracing::info!(epoch = release.epoch, digest = %release.digest, roll_back = release.roll_back, "a model is released");
-    Ok(release)
+    let outcome = format!("model {} under epoch {}", release.digest, release.epoch);
+    Ok(Done::new(release, outcome))
 }
 
 /// Makes room by dropping the oldest file that was never released.

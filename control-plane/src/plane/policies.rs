@@ -3,15 +3,19 @@
 //! A version is never changed and the number is the epoch that gateways see, so "which policy denied me?" has an answer. Going
 //! back to an older one makes a new version with the older document: epochs only grow.
 
+use super::audit::{Deed, Done};
 use super::state::State;
 use super::{Now, Plane};
+use crate::auth::Caller;
 use crate::document::{CheckedPolicy, Format, check};
 use crate::error::ApiError;
 use crate::keys::Keys;
+use crate::models::{digest_of, hex};
 use crate::store::{Batch, StoreError, Table};
 use forebay_core::policy::{ContractIndex, Policy};
 use forebay_wire::policy::PolicyDocument;
 use prost::Message;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,7 +27,7 @@ const MAX_ENCODED_BYTES: usize = 3 << 19;
 const MAX_VERSIONS: usize = 200;
 
 /// A version in the list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionInfo {
     /// Its number, which is the policy epoch at the gateways.
     pub version: u64,
@@ -117,21 +121,37 @@ impl Plane {
     ///
     /// # Errors
     /// When it is refused; the policy in force stays.
-    pub async fn apply_policy(&self, text: &str, format: Format) -> Result<VersionInfo, ApiError> {
+    pub async fn apply_policy(
+        &self,
+        by: &Caller,
+        text: &str,
+        format: Format,
+    ) -> Result<VersionInfo, ApiError> {
         let checked = self.check_policy(text, format)?;
-        self.change(|state, batch, now| install(state, batch, now, &self.keys, &checked, None))
-            .await
+        let digest = format!("sha256:{}", hex(&digest_of(text.as_bytes())));
+        let deed = Deed::new(by, "policy.apply", digest)
+            .with("customers", Some(checked.compiled.customers.len()))
+            .with("contracts", Some(checked.document.contracts.len()));
+        self.change(deed, |state, batch, now| {
+            install(state, batch, now, &self.keys, &checked, None)
+        })
+        .await
     }
 
     /// Puts the document of an older version in force again, as a new version.
     ///
     /// # Errors
     /// When there is no such version.
-    pub async fn activate_policy(&self, version: u64) -> Result<VersionInfo, ApiError> {
+    pub async fn activate_policy(
+        &self,
+        by: &Caller,
+        version: u64,
+    ) -> Result<VersionInfo, ApiError> {
         let text = serde_json::to_string(&self.policy_document(version)?)
             .map_err(|error| damaged(&error))?;
         let checked = self.check_policy(&text, Format::Json)?;
-        self.change(|state, batch, now| {
+        let deed = Deed::new(by, "policy.activate", format!("version {version}"));
+        self.change(deed, |state, batch, now| {
             install(state, batch, now, &self.keys, &checked, Some(version))
         })
         .await
@@ -223,7 +243,7 @@ fn install(
     keys: &Keys,
     checked: &CheckedPolicy,
     restores: Option<u64>,
-) -> Result<VersionInfo, ApiError> {
+) -> Result<Done<VersionInfo>, ApiError> {
     // Again, because another request may have been faster since the check.
     same_resources(state, &checked.compiled.policy)?;
     let mut policy = checked.compiled.policy.clone();
@@ -293,7 +313,8 @@ fn install(
         customers = info.customers,
         "a policy is in force"
     );
-    Ok(info)
+    let outcome = format!("version {}", info.version);
+    Ok(Done::new(info, outcome))
 }
 
 fn damaged(error: &dyn std::fmt::Display) -> ApiError {

@@ -1,5 +1,6 @@
 //! Everything that the control plane knows, and how it finds the limits of an account.
 
+use super::audit::AuditLog;
 use super::directory::Directory;
 use super::fleet::Fleet;
 use super::models::ModelBook;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub history_steps: u64,
     /// Accounts of customers outside the policy.
     pub max_other_customers: usize,
+    /// Records of the audit log that are kept.
+    pub audit_keep: usize,
 }
 
 /// The state.
@@ -74,6 +77,8 @@ pub struct State {
     pub finished: Finished,
     /// Models and releases.
     pub models: ModelBook,
+    /// Who has changed what.
+    pub audit: AuditLog,
     /// The newest forecast of each series, whichever gateway made it.
     pub forecasts: HashMap<Series, CustomerForecast>,
     /// Accounts that have changed only in what gateways reported, and since when.

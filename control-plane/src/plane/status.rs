@@ -1,15 +1,18 @@
 //! What an operator sees at a glance.
 
+use super::audit::{Deed, Done};
 use super::session::Session;
 use super::{Now, Plane};
+use crate::auth::Caller;
 use crate::buckets::Standing;
 use crate::error::ApiError;
 use crate::store::Start;
 use forebay_core::fleet::Presence;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The control plane at a glance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusView {
     /// Version of the server.
     pub version: String,
@@ -23,6 +26,12 @@ pub struct StatusView {
     pub policy_version: u64,
     /// Policy customers.
     pub customers: usize,
+    /// Customers that were frozen by hand.
+    #[serde(default)]
+    pub customers_frozen: usize,
+    /// Customers that were banned by hand, for ever or until later.
+    #[serde(default)]
+    pub customers_banned: usize,
     /// Customers outside the policy that were seen.
     pub other_customers: usize,
     /// Reports dropped because there were too many of those.
@@ -43,7 +52,7 @@ pub struct StatusView {
 }
 
 /// A gateway at a glance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GatewayView {
     /// Its name.
     pub id: String,
@@ -88,6 +97,7 @@ impl Plane {
         });
         let gateways = gateways.collect();
         let release = state.models.active();
+        let (customers_frozen, customers_banned) = state.directory.denied_by_hand(now.unix_ms);
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: now.mono.0 / 1_000_000,
@@ -100,6 +110,8 @@ impl Plane {
             store_epoch: self.start.epoch(),
             policy_version: state.policies.active_epoch(),
             customers: state.directory.len(),
+            customers_frozen,
+            customers_banned,
             other_customers: state.others,
             other_customers_dropped: state.others_dropped,
             syncs: state.syncs,
@@ -115,15 +127,15 @@ impl Plane {
     ///
     /// # Errors
     /// When that gateway does not hold anything.
-    pub async fn retire_gateway(&self, id: &str) -> Result<(), ApiError> {
-        self.change(|state, batch, now| {
+    pub async fn retire_gateway(&self, by: &Caller, id: &str) -> Result<(), ApiError> {
+        self.change(Deed::new(by, "gateway.retire", id), |state, batch, now| {
             if !state.fleet.retire(id, now.mono) {
                 let message = format!("gateway `{id}` holds nothing here");
                 let hint = "`forebay status` shows the gateways that do";
                 return Err(ApiError::not_found("no_such_gateway", message, hint).at("gateway_id"));
             }
             state.save_gateway(batch, id);
-            Ok(())
+            Ok(Done::new((), "retired"))
         })
         .await
     }

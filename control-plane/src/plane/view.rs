@@ -7,11 +7,12 @@ use crate::error::ApiError;
 use crate::history::Series;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::policy::Decimal;
-use forebay_wire::sync::FLAG_CONTENDED;
+use forebay_wire::sync::{BAN_FOREVER, FLAG_CONTENDED};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A customer as the operator sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CustomerView {
     /// The hash under which it is filed everywhere.
     pub hash: String,
@@ -33,7 +34,7 @@ pub struct CustomerView {
 }
 
 /// One resource of a customer; tokens and tokens per second.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResourceView {
     /// Name of the resource.
     pub resource: String,
@@ -73,6 +74,24 @@ pub struct ResourceView {
     pub denied: f64,
     /// Demand that the shadow bucket did not foresee.
     pub deviation: f64,
+}
+
+// === impl CustomerView ===
+
+impl CustomerView {
+    /// What a change has come to, for the audit log.
+    pub(super) fn outcome(&self) -> String {
+        let ban = self.banned_until_unix_ms.map(|until| {
+            let end = (until != BAN_FOREVER).then(|| format!(" until {until}"));
+            format!("banned{}", end.unwrap_or_default())
+        });
+        let states = [ban, self.frozen.then(|| "frozen".to_owned())];
+        let states: Vec<String> = states.into_iter().flatten().collect();
+        if states.is_empty() {
+            return "neither banned nor frozen".to_owned();
+        }
+        states.join(", ")
+    }
 }
 
 pub(super) fn view(

@@ -43,6 +43,8 @@ pub enum Table {
     Releases,
     /// Gateway's name -> its session, and the incarnations that may not come back.
     Gateways,
+    /// Number of an audit record -> its line.
+    Audit,
 }
 
 /// Changes that become durable together or not at all.
@@ -147,7 +149,7 @@ pub enum StoreError {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Policies,
         Self::Overrides,
@@ -158,6 +160,7 @@ impl Table {
         Self::Releases,
         Self::Gateways,
         Self::Parts,
+        Self::Audit,
     ];
 
     /// The name in the store.
@@ -174,6 +177,7 @@ impl Table {
             Self::Releases => "releases",
             Self::Gateways => "gateways",
             Self::Parts => "parts",
+            Self::Audit => "audit",
         }
     }
 }

@@ -3,13 +3,15 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod forecaster;
 pub(crate) mod ledger_gateway;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use forebay_control_plane::api::{Server, router};
-use forebay_control_plane::auth::Tokens;
+use axum::response::Response;
+use forebay_control_plane::api::{Server, Throttle, router};
+use forebay_control_plane::auth::{Secrets, Tokens};
 use forebay_control_plane::keys::Keys;
 use forebay_control_plane::models::{Sandbox, SandboxLimits, SigningKeyFile};
 use forebay_control_plane::plane::{Clock, Plane, Settings};
@@ -28,6 +30,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tower::ServiceExt;
 
 pub(crate) const GATEWAY_TOKEN: &str = "gateway-token-of-the-tests";
+pub(crate) const VIEWER_TOKEN: &str = "viewer-token-of-the-tests";
+pub(crate) const OPERATOR_TOKEN: &str = "operator-token-of-the-tests";
 pub(crate) const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 pub(crate) const STEP_MS: u32 = 1_000;
 
@@ -53,6 +57,7 @@ pub(crate) fn settings() -> Settings {
         step_ms: STEP_MS,
         history_steps: 512,
         max_other_customers: 100,
+        audit_keep: 100,
     }
 }
 
@@ -73,11 +78,7 @@ impl TestServer {
     }
 
     pub(crate) fn on(store: Arc<MemoryStore>, clock: Arc<AtomicU64>) -> Self {
-        let nowhere = Sandbox::new(
-            Path::new("/nonexistent/forecaster.wasm"),
-            SandboxLimits::default(),
-        );
-        Self::with(store, clock, nowhere, None)
+        Self::with(store, clock, nowhere(), None)
     }
 
     pub(crate) fn with(
@@ -86,6 +87,29 @@ impl TestServer {
         sandbox: Sandbox,
         signing_key: Option<SigningKeyFile>,
     ) -> Self {
+        // The clock of the tests stands still while gateways sync.
+        let unlimited = Throttle::new(1_000_000);
+        Self::assemble(store, clock, sandbox, signing_key, unlimited)
+    }
+
+    /// A server that answers each gateway so many syncs a second.
+    pub(crate) fn throttled(max_syncs_per_s: u32) -> Self {
+        Self::assemble(
+            Arc::default(),
+            Arc::new(AtomicU64::new(1_000_000)),
+            nowhere(),
+            None,
+            Throttle::new(max_syncs_per_s),
+        )
+    }
+
+    fn assemble(
+        store: Arc<MemoryStore>,
+        clock: Arc<AtomicU64>,
+        sandbox: Sandbox,
+        signing_key: Option<SigningKeyFile>,
+        throttle: Throttle,
+    ) -> Self {
         let plane = Plane::start(
             Arc::clone(&store) as Arc<dyn Store>,
             Keys::new(None, None).unwrap(),
@@ -93,13 +117,20 @@ impl TestServer {
             Clock::Manual(Arc::clone(&clock)),
         )
         .unwrap();
-        let tokens = Tokens::new(GATEWAY_TOKEN, ADMIN_TOKEN).unwrap();
+        let tokens = Tokens::new(Secrets {
+            gateway: GATEWAY_TOKEN,
+            viewer: Some(VIEWER_TOKEN),
+            operator: Some(OPERATOR_TOKEN),
+            admin: ADMIN_TOKEN,
+        })
+        .unwrap();
         let server = Arc::new(Server {
             plane,
             sandbox,
             signing_key,
             public_key: None,
             tokens,
+            throttle,
         });
         let app = router(&server);
         Self {
@@ -132,6 +163,22 @@ impl TestServer {
         self.clock.fetch_add(ms * 1_000, Ordering::SeqCst);
     }
 
+    pub(crate) async fn respond(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: impl Into<Body>,
+    ) -> Response {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {token}"))
+            .body(body.into())
+            .unwrap();
+        self.app.clone().oneshot(request).await.unwrap()
+    }
+
     pub(crate) async fn request(
         &self,
         method: &str,
@@ -139,24 +186,8 @@ impl TestServer {
         token: &str,
         body: impl Into<Body>,
     ) -> (StatusCode, Vec<u8>) {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("authorization", format!("Bearer {token}"))
-            .body(body.into())
-            .unwrap();
-        let response = self.app.clone().oneshot(request).await.unwrap();
-        let status = response.status();
-        (
-            status,
-            response
-                .into_body()
-                .collect()
-                .await
-                .unwrap()
-                .to_bytes()
-                .to_vec(),
-        )
+        let response = self.respond(method, path, token, body).await;
+        (response.status(), bytes_of(response).await)
     }
 
     /// An admin request; the answer must be JSON.
@@ -185,6 +216,19 @@ impl TestServer {
             .await;
         (status, SyncReply::decode(bytes.as_slice()).unwrap())
     }
+}
+
+/// A judge without a forecaster.
+fn nowhere() -> Sandbox {
+    Sandbox::new(
+        Path::new("/nonexistent/forecaster.wasm"),
+        SandboxLimits::default(),
+    )
+}
+
+pub(crate) async fn bytes_of(response: Response) -> Vec<u8> {
+    let body = response.into_body().collect().await.unwrap();
+    body.to_bytes().to_vec()
 }
 
 /// A gateway as the server sees it: counters, grants applied once, and a policy that it puts in force.

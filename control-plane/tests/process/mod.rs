@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 pub(crate) const GATEWAY_TOKEN: &str = "gateway-token-of-the-tests";
+pub(crate) const VIEWER_TOKEN: &str = "viewer-token-of-the-tests";
 pub(crate) const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 
 pub(crate) struct Process {
@@ -53,10 +54,14 @@ impl Process {
                 "127.0.0.1:0",
                 "--step-ms",
                 "100",
+                // Gateways of tests sync as fast as they can.
+                "--max-syncs-per-s",
+                "100000",
                 "--data",
             ])
             .arg(data)
             .env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN)
+            .env("FOREBAY_VIEWER_TOKEN", VIEWER_TOKEN)
             .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -228,6 +228,40 @@ fn a_refusal_is_logged_with_its_reason_and_backed_off() {
 }
 
 #[test]
+fn a_control_plane_that_is_asked_too_often_costs_neither_tokens_nor_counts() {
+    // A code that a later control plane might send is as harmless.
+    for code in [SyncErrorCode::TooManySyncs.into(), 99] {
+        let world = World::new();
+        let mut forecaster = granted(&world, 3, 30);
+        use_tokens(&world, 1, 12, 0);
+        let before = level(&world, 2);
+        for _ in 0..2 {
+            let sent = next_sync(&world, &mut forecaster);
+            let (_, mut reply) = reply_to(&sent);
+            let message = "wait 25 ms".to_owned();
+            reply.error = Some(SyncError { code, message });
+            let refused = HttpAnswer {
+                status: 429,
+                body: reply.encode_to_vec(),
+            };
+            forecaster.on_http_response(sent.call, refused);
+            ticks(&world, &mut forecaster, 10);
+            assert!(world.take_sent().is_empty(), "it backs off");
+        }
+        assert_eq!(world.metric(Metric::SyncFailed), 2);
+        assert_eq!(state(&world).mode(), Mode::Granted);
+        assert!(level(&world, 2) >= before, "the lease goes on");
+        let (request, _) = reply_to(&next_sync(&world, &mut forecaster));
+        let spent = request.customers.iter().map(|report| report.demand_micro);
+        assert_eq!(
+            spent.max(),
+            Some(12_000_000),
+            "what was refused is reported again"
+        );
+    }
+}
+
+#[test]
 fn an_unknown_cluster_is_said_and_tried_again() {
     let world = World::new();
     world.refuse_calls(true);

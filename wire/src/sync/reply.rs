@@ -95,6 +95,8 @@ pub enum SyncErrorCode {
     StoreUnavailable = 7,
     /// The version of the protocol is not spoken here.
     ProtocolVersion = 8,
+    /// This gateway syncs too often: try again a little later.
+    TooManySyncs = 9,
 }
 
 /// One part of a policy on its way to a gateway.

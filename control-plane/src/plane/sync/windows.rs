@@ -107,6 +107,7 @@ fn windows_bytes(steps: u64, resources: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{Caller, Role};
     use crate::document::Format;
     use crate::keys::Keys;
     use crate::plane::{Clock, Settings};
@@ -125,11 +126,16 @@ mod tests {
             step_ms: 1_000,
             history_steps: 4_032,
             max_other_customers: 100,
+            audit_keep: 100,
         };
         let keys = Keys::new(None, None).unwrap();
         let store = Arc::new(MemoryStore::default());
         let plane = Plane::start(store, keys, settings, Clock::system()).unwrap();
-        plane.apply_policy(POLICY, Format::Json).await.unwrap();
+        let by = Caller {
+            role: Role::Admin,
+            fingerprint: String::new(),
+        };
+        plane.apply_policy(&by, POLICY, Format::Json).await.unwrap();
         plane
     }
 

@@ -1,0 +1,238 @@
+//! The routes: method, path, who may take it, what answers, and what the OpenAPI document says of it, in one table.
+//!
+//! The router is built from the table, so there is no route without a role and none that is not in the document. Roles beside the router, looked up by path, were
+//! the worse alternative: a route that is forgotten there is open to everybody, or to nobody.
+
+use super::openapi::{self, Description};
+use super::{Server, Shared, audit, customers, gateways, history, metrics, models, policies, sync};
+use crate::auth::{Access, Role};
+use crate::plane::{
+    AuditPage, CustomerView, ModelView, Release, SeriesView, StatusView, VersionInfo,
+};
+use axum::Json;
+use axum::extract::State;
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::routing::{self, MethodRouter};
+use forebay_wire::policy::PolicyDocument;
+use forebay_wire::sync::CONTENT_TYPE;
+use std::sync::Arc;
+
+/// Media type of model files.
+const BYTES: &str = "application/octet-stream";
+
+/// A route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its method.
+    pub method: Method,
+    /// Its path, with `{parameters}`.
+    pub path: &'static str,
+    /// Who may take it.
+    pub access: Access,
+    /// What answers.
+    pub(super) handler: MethodRouter<Arc<Server>>,
+    /// What it is for, for the OpenAPI document.
+    pub(super) description: Description,
+}
+
+/// All routes.
+#[must_use]
+pub fn routes() -> Vec<Route> {
+    use Role::{Admin, Operator, Viewer};
+    let at_least = Access::AtLeast;
+    vec![
+        get("/healthz", Access::Open, async || "ok\n")
+            .says("Whether the server answers")
+            .answers_bytes("text/plain"),
+        get("/metrics", Access::Open, metrics::metrics)
+            .says("Metrics in Prometheus' text format: aggregates only")
+            .answers_bytes("text/plain"),
+        post("/v1/sync", Access::GatewayOnly, sync::sync)
+            .says("A gateway's sync: messages SyncRequest and SyncReply of wire/sync.proto")
+            .takes_bytes(CONTENT_TYPE)
+            .answers_bytes(CONTENT_TYPE),
+        get("/v1/openapi.json", at_least(Viewer), openapi::openapi)
+            .says("This document")
+            .answers_any_json(),
+        get("/v1/status", at_least(Viewer), status)
+            .says("The control plane at a glance")
+            .answers::<StatusView>(),
+        get("/v1/audit", at_least(Viewer), audit::list)
+            .says("Who has changed what, oldest first")
+            .queries::<audit::Page>()
+            .answers::<AuditPage>(),
+        get("/v1/policies", at_least(Viewer), policies::list)
+            .says("Policy versions, newest first")
+            .answers::<policies::Versions>(),
+        post("/v1/policies", at_least(Admin), policies::apply)
+            .says("Puts a policy in force")
+            .takes_policy()
+            .answers::<VersionInfo>(),
+        post("/v1/policies/check", at_least(Operator), policies::check)
+            .says("Checks a policy and keeps nothing")
+            .takes_policy()
+            .answers::<policies::Checked>(),
+        get("/v1/policies/diff", at_least(Viewer), policies::compare)
+            .says("What one policy version changes against another")
+            .queries::<policies::FromTo>()
+            .answers::<policies::Compared>(),
+        get(
+            "/v1/policies/{version}",
+            at_least(Viewer),
+            policies::document,
+        )
+        .says("The document of a policy version")
+        .answers::<PolicyDocument>(),
+        // What is restored was in force before: somebody with a larger role has decided it.
+        post(
+            "/v1/policies/{version}/activate",
+            at_least(Operator),
+            policies::activate,
+        )
+        .says("Puts the document of an older version in force again, as a new version")
+        .answers::<VersionInfo>(),
+        get("/v1/customers", at_least(Viewer), customers::list)
+            .says("Customers of the policy and those that were seen, by hash")
+            .queries::<customers::Page>()
+            .answers::<customers::Customers>(),
+        get("/v1/customers/{key}", at_least(Viewer), customers::show)
+            .says("Contract, ban, buckets, counters and forecast of a customer")
+            .answers::<CustomerView>(),
+        post(
+            "/v1/customers/{key}/credit",
+            at_least(Operator),
+            customers::credit,
+        )
+        .says("Gives tokens; a negative number takes them")
+        .takes::<customers::Credit>()
+        .answers::<CustomerView>(),
+        post(
+            "/v1/customers/{key}/reset",
+            at_least(Operator),
+            customers::reset,
+        )
+        .says("Fills all buckets and forgives debts")
+        .takes::<customers::Nothing>()
+        .answers::<CustomerView>(),
+        post(
+            "/v1/customers/{key}/ban",
+            at_least(Operator),
+            customers::ban,
+        )
+        .says("Denies everything with the reason `banned`")
+        .takes::<customers::Ban>()
+        .answers::<CustomerView>(),
+        post(
+            "/v1/customers/{key}/unban",
+            at_least(Operator),
+            customers::unban,
+        )
+        .says("Ends a ban, the policy's as well")
+        .takes::<customers::Nothing>()
+        .answers::<CustomerView>(),
+        post(
+            "/v1/customers/{key}/freeze",
+            at_least(Operator),
+            customers::freeze,
+        )
+        .says("Denies everything and keeps the buckets as they are")
+        .takes::<customers::Nothing>()
+        .answers::<CustomerView>(),
+        post(
+            "/v1/customers/{key}/unfreeze",
+            at_least(Operator),
+            customers::unfreeze,
+        )
+        .says("Ends a freeze, the policy's as well")
+        .takes::<customers::Nothing>()
+        .answers::<CustomerView>(),
+        get("/v1/models", at_least(Viewer), models::list)
+            .says("The registry of models, newest first")
+            .answers::<models::Models>(),
+        post("/v1/models", at_least(Admin), models::upload)
+            .says("Lets the sandbox judge an ONNX file, and keeps it if it passes")
+            .takes_bytes(BYTES)
+            .answers::<ModelView>(),
+        // Gateways fetch what they are told to run.
+        get("/v1/models/{digest}", at_least(Role::Gateway), models::file)
+            .says("The file of a model")
+            .answers_bytes(BYTES),
+        post(
+            "/v1/models/{digest}/activate",
+            at_least(Admin),
+            models::activate,
+        )
+        .says("Releases a model; without a signature the server signs")
+        .takes::<models::Signed>()
+        .answers::<Release>(),
+        post("/v1/models/rollback", at_least(Admin), models::roll_back)
+            .says("Releases an older model again, as a signed roll-back with a higher epoch")
+            .takes::<models::RollBack>()
+            .answers::<Release>(),
+        get("/v1/history", at_least(Viewer), history::export)
+            .says("Usage of a customer per step, oldest first")
+            .queries::<history::Wanted>()
+            .answers::<SeriesView>(),
+        put("/v1/history", at_least(Admin), history::import)
+            .says("Imports usage per step")
+            .takes::<history::Import>()
+            .answers::<history::Imported>(),
+        post(
+            "/v1/gateways/{id}/retire",
+            at_least(Operator),
+            gateways::retire,
+        )
+        .says("Takes back at once what a gateway holds that is surely gone")
+        .answers::<StatusView>(),
+    ]
+}
+
+async fn status(State(server): Shared) -> Json<StatusView> {
+    Json(server.plane.status())
+}
+
+fn get<H: Handler<T, Arc<Server>>, T: 'static>(
+    path: &'static str,
+    access: Access,
+    handler: H,
+) -> Route {
+    let (method, handler) = (Method::GET, routing::get(handler));
+    Route {
+        method,
+        path,
+        access,
+        handler,
+        description: Description::default(),
+    }
+}
+
+fn post<H: Handler<T, Arc<Server>>, T: 'static>(
+    path: &'static str,
+    access: Access,
+    handler: H,
+) -> Route {
+    let (method, handler) = (Method::POST, routing::post(handler));
+    Route {
+        method,
+        path,
+        access,
+        handler,
+        description: Description::default(),
+    }
+}
+
+fn put<H: Handler<T, Arc<Server>>, T: 'static>(
+    path: &'static str,
+    access: Access,
+    handler: H,
+) -> Route {
+    let (method, handler) = (Method::PUT, routing::put(handler));
+    Route {
+        method,
+        path,
+        access,
+        handler,
+        description: Description::default(),
+    }
+}

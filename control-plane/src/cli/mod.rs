@@ -6,10 +6,12 @@ mod customer;
 mod model;
 mod output;
 mod policy;
+mod simulate;
 
 pub use client::Client;
 pub use commands::{
     Command, Connection, CustomerCommand, GatewayCommand, ModelCommand, Options, PolicyCommand,
+    SimulateOptions,
 };
 
 use output::print;
@@ -29,6 +31,7 @@ pub fn run(command: Command, connection: &Connection) -> Result<(), String> {
             &format!("/v1/gateways/{}/retire", client::encode(&id)),
             None,
         )?),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Status => print(&Client::new(connection)?.get("/v1/status")?),
     }
 }

@@ -9,6 +9,7 @@ use forebay_core::fleet::{self, Central, Reserved, ShareReport, Target, Whole};
 use forebay_core::limits::CHUNK_LIFE_US;
 use forebay_core::policy::Limits;
 use forebay_core::time::TimeUs;
+use forebay_sharing::Law;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{CustomerReport, FLAG_NOT_GRANTED};
 
@@ -272,10 +273,11 @@ impl Account {
         }
     }
 
-    /// Brings the part of a session as near to its target as the others allow, for the reply of this `sequence`.
+    /// Brings the part of a session as near to its target by `law` as the others allow, for the reply of this `sequence`.
     pub fn grant(
         &mut self,
         contract: &Contract<'_>,
+        law: &dyn Law,
         session: SessionNumber,
         sequence: u64,
     ) -> Granted {
@@ -284,7 +286,7 @@ impl Account {
         let own = self.part_of(session, false);
         let mut granted = Granted::default();
         for (resource, limits) in contract.limits.iter().enumerate() {
-            let division = Division::new(contract, resource, &self.parts);
+            let division = Division::new(contract, law, resource, &self.parts);
             let others = division.others(own);
             let target = division.targets.get(own).copied().flatten();
             let (Some(target), Some(holding), Some(part)) = (

@@ -11,7 +11,7 @@ use forebay_core::amount::{Micro, Rate};
 use forebay_core::fleet::{Presence, Reserved, Target, Whole};
 use forebay_core::grant::GrantTerms;
 use forebay_core::policy::Limits;
-use forebay_sharing::{Claim, Forecast, Law, to_amounts, to_per_s, to_rates};
+use forebay_sharing::{Claim, Law, to_amounts, to_per_s, to_rates};
 
 /// All starters together hold at most this part of the depth, as long as one token each is less.
 const STARTERS_OF_DEPTH: u64 = 8;
@@ -32,7 +32,12 @@ pub(super) struct Division {
 // === impl Division ===
 
 impl Division {
-    pub(super) fn new(contract: &Contract<'_>, resource: usize, parts: &[Part]) -> Self {
+    pub(super) fn new(
+        contract: &Contract<'_>,
+        law: &dyn Law,
+        resource: usize,
+        parts: &[Part],
+    ) -> Self {
         let roster = contract.roster;
         let limits = contract.limits.get(resource).copied().unwrap_or_default();
         let reserved: Vec<Reserved> = parts
@@ -56,7 +61,7 @@ impl Division {
             };
             parts.iter().map(|_| all).collect()
         } else {
-            divide(contract, resource, parts, rate, depth)
+            divide(contract, law, resource, parts, rate, depth)
         };
         let targets = parts.iter().zip(terms).map(|(part, terms)| {
             is_live(part).then_some(Target {
@@ -100,6 +105,7 @@ pub(super) const fn whole(limits: &Limits) -> Whole {
 
 fn divide(
     contract: &Contract<'_>,
+    law: &dyn Law,
     resource: usize,
     parts: &[Part],
     rate: Rate,
@@ -155,7 +161,7 @@ fn divide(
         })
         .collect();
     let mut shares = Vec::with_capacity(parts.len());
-    Forecast.divide(to_per_s(rate), &claims, &mut shares);
+    law.divide(to_per_s(rate), &claims, &mut shares);
     let rates = to_rates(&shares, rate);
 
     let starter = depth

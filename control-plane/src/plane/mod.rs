@@ -34,6 +34,7 @@ pub use view::{CustomerView, ResourceView};
 use crate::error::ApiError;
 use crate::keys::Keys;
 use crate::store::{Batch, Journal, Receipt, Start, Store, StoreError, mark_clean};
+use forebay_sharing::{Forecast, Law};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A running control plane.
@@ -45,6 +46,7 @@ pub struct Plane {
     clock: Clock,
     keys: Keys,
     settings: Settings,
+    law: &'static dyn Law,
     start: Start,
 }
 
@@ -89,8 +91,16 @@ impl Plane {
             clock,
             keys,
             settings,
+            law: &Forecast,
             start,
         })
+    }
+
+    /// Divides contracts by another law than ours, so that a simulation can compare them.
+    #[must_use]
+    pub fn divided_by(mut self, law: &'static dyn Law) -> Self {
+        self.law = law;
+        self
     }
 
     /// Marks a clean stop, after which the next start trusts every balance.

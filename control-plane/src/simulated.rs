@@ -8,6 +8,7 @@ use crate::keys::Keys;
 use crate::plane::{Clock, Plane, Settings};
 use crate::store::{MemoryStore, Store};
 use forebay_core::{CustomerHash, TimeUs};
+use forebay_sharing::Law;
 use forebay_simulator::{Coordinator, Scenario, SimulationError};
 use forebay_wire::key::KeySecret;
 use forebay_wire::sync::{SyncReply, SyncRequest};
@@ -26,17 +27,22 @@ pub struct SimulatedPlane {
     clock: Arc<AtomicU64>,
     settings: Settings,
     keys: Keys,
+    law: &'static dyn Law,
     runtime: Runtime,
 }
 
 // === impl SimulatedPlane ===
 
 impl SimulatedPlane {
-    /// Starts with the contracts of a run in force.
+    /// Starts with the contracts of a run in force, to be divided by `law`.
     ///
     /// # Errors
     /// When it does not start, or does not take the contracts.
-    pub fn new(scenario: &Scenario, settings: Settings) -> Result<Self, SimulationError> {
+    pub fn new(
+        scenario: &Scenario,
+        settings: Settings,
+        law: &'static dyn Law,
+    ) -> Result<Self, SimulationError> {
         let mut plane = Self {
             plane: None,
             store: Arc::new(MemoryStore::default()),
@@ -44,6 +50,7 @@ impl SimulatedPlane {
             settings,
             // The key protects nothing here, and the same hashes are in each run.
             keys: Keys::new(None, None).map_err(failed)?,
+            law,
             runtime: tokio::runtime::Builder::new_current_thread()
                 .build()
                 .map_err(failed)?,
@@ -64,7 +71,7 @@ impl SimulatedPlane {
             self.settings.clone(),
             Clock::Manual(Arc::clone(&self.clock)),
         );
-        self.plane = Some(plane.map_err(failed)?);
+        self.plane = Some(plane.map_err(failed)?.divided_by(self.law));
         Ok(())
     }
 

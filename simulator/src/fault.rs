@@ -4,13 +4,13 @@ use crate::random::Random;
 use forebay_core::TimeUs;
 
 /// A gateway is cut off once in this time, on average, and for so long.
-const CUT_EVERY_US: u64 = 120_000_000;
+const CUT_EVERY_US: u64 = 60_000_000;
 const CUT_US: (u64, u64) = (5_000_000, 60_000_000);
 /// A gateway dies once in this time, and its successor comes after so long.
-const DEATH_EVERY_US: u64 = 120_000_000;
+const DEATH_EVERY_US: u64 = 60_000_000;
 const DEAD_US: (u64, u64) = (500_000, 10_000_000);
 /// The centre stops once in this time, and for so long.
-const STOP_EVERY_US: u64 = 60_000_000;
+const STOP_EVERY_US: u64 = 30_000_000;
 const STOPPED_US: (u64, u64) = (200_000, 3_000_000);
 
 /// Something goes wrong, or is put right.

@@ -102,7 +102,9 @@ impl Figures {
         ]
     }
 
-    pub(crate) fn of(scenario: &Scenario, record: &Record) -> Self {
+    /// Measures a run.
+    #[must_use]
+    pub fn of(scenario: &Scenario, record: &Record) -> Self {
         let outcomes = by_customer(scenario, &record.decisions);
         let sums: Vec<Sums> = scenario
             .contracts
@@ -239,4 +241,113 @@ fn over(contract: Contract, outcomes: &[Outcome], window_us: u64) -> f64 {
         most = most.max(window.len());
     }
     (most as f64 - allowed.get() as f64 / 1e6).max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Arrival, Settings};
+
+    const STARTS: TimeUs = TimeUs(5_000_000);
+
+    /// One customer with 10 tokens per second, a burst of 20 and a guarantee of 2.5, and one request at each of these milliseconds.
+    fn scenario(at_ms: &[u64]) -> Scenario {
+        let arrivals = at_ms.iter().map(|ms| Arrival {
+            at: STARTS.plus_us(ms * 1_000),
+            tenant: 0,
+            gateway: 0,
+        });
+        Scenario {
+            seed: 1,
+            settings: Settings {
+                gateways: 1,
+                capacity: 1.0,
+                reserve: 0.0,
+                faults_until_us: 0,
+            },
+            tenants: vec!["acme".into()],
+            contracts: vec![Contract {
+                rate_milli_per_s: 10_000,
+            }],
+            arrivals: arrivals.collect(),
+            faults: Vec::new(),
+            fleet_starts: TimeUs(1_000_000),
+            demand_starts: STARTS,
+            demand_ends: STARTS.plus_us(30_000_000),
+        }
+    }
+
+    fn figures(at_ms: &[u64], is_admitted: impl Fn(usize) -> bool) -> Figures {
+        let scenario = scenario(at_ms);
+        let decisions = scenario.arrivals.iter().enumerate();
+        let decisions = decisions.map(|(index, arrival)| {
+            Some(Decision {
+                decided_at: arrival.at,
+                answered_at: arrival.at,
+                is_admitted: is_admitted(index),
+            })
+        });
+        let record = Record {
+            decisions: decisions.collect(),
+            messages: 0,
+            bytes: 0,
+            ages: vec![None],
+        };
+        Figures::of(&scenario, &record)
+    }
+
+    #[test]
+    fn what_the_bucket_would_have_given_is_falsely_rejected_and_what_it_had_not_is_over_admitted() {
+        let burst: Vec<u64> = vec![0; 25];
+        let exact = figures(&burst, |index| index < 20);
+        assert_eq!((exact.goodput, exact.false_rejected), (0.8, 0.0));
+        assert_eq!((exact.over_admitted, exact.over_admitted_1s), (0.0, 0.0));
+        let mean = figures(&burst, |index| index < 15);
+        assert_eq!((mean.goodput, mean.false_rejected), (0.6, 0.4));
+        let generous = figures(&burst, |_| true);
+        assert_eq!(
+            (generous.over_admitted, generous.false_rejected),
+            (5.0, 0.0)
+        );
+        assert!(generous.staleness_ms.is_nan() && generous.wait_ms.is_nan());
+    }
+
+    #[test]
+    fn the_worst_window_is_above_what_burst_and_rate_allow_in_it() {
+        // 45 requests within a second, of which the bucket has 20 and 10 flow in.
+        let second: Vec<u64> = (0..45).map(|index| index * 20).collect();
+        let all = figures(&second, |_| true);
+        assert!((14.9..=15.0).contains(&all.over_admitted_1s), "{all:?}");
+        assert_eq!(all.over_admitted_10s, 0.0);
+        // 15 a second for 10 s: 150 of 120.
+        let steady: Vec<u64> = (0..150).map(|index| index * 1_000 / 15).collect();
+        let all = figures(&steady, |_| true);
+        assert_eq!(all.over_admitted_1s, 0.0);
+        assert!((29.9..=30.0).contains(&all.over_admitted_10s), "{all:?}");
+    }
+
+    #[test]
+    fn a_guarantee_is_missed_in_a_second_that_keeps_to_it_and_is_denied_something() {
+        // Two in the first second, three in the second one, which is more than 2.5, one in the third.
+        let at_ms = [0, 500, 1_000, 1_300, 1_600, 2_000];
+        let missed = |denied: usize| figures(&at_ms, |index| index != denied).guarantee_missed;
+        assert_eq!(missed(6), 0.0);
+        assert_eq!(missed(1), 0.5);
+        assert_eq!(missed(3), 0.0);
+        assert_eq!(missed(5), 0.5);
+    }
+
+    #[test]
+    fn fairness_is_that_of_the_parts_that_customers_were_admitted() {
+        let sums = |admitted: &[u64]| -> Vec<Sums> {
+            let sums = admitted.iter().map(|admitted| Sums {
+                asked: 10,
+                admitted: *admitted,
+                ..Sums::default()
+            });
+            sums.chain([Sums::default()]).collect()
+        };
+        assert_eq!(jain(&sums(&[5, 5, 5])), 1.0);
+        assert_eq!(jain(&sums(&[10, 0])), 0.5);
+    }
 }

@@ -31,5 +31,6 @@ pub use figures::Figures;
 pub use gateway::{Counters, Gateway};
 pub use pace::Pace;
 pub use policies::{Coordinator, MakeCoordinator, PolicyName};
+pub use run::Record;
 pub use scenario::{Arrival, Scenario, Settings};
 pub use trace::{Demand, Request, Trace};

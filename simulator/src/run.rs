@@ -50,9 +50,9 @@ pub(crate) struct Decision {
     pub(crate) is_admitted: bool,
 }
 
-/// All that is measured by.
+/// All that a run is measured by.
 #[derive(Clone, Debug)]
-pub(crate) struct Record {
+pub struct Record {
     /// By request. One without a decision went down with its gateway, or waits in vain: it is not admitted.
     pub(crate) decisions: Vec<Option<Decision>>,
     /// Messages while there was demand.
@@ -111,6 +111,17 @@ pub(crate) fn run<P: Policy>(
         }
     }
     Ok(context.finish())
+}
+
+// === impl Record ===
+
+impl Record {
+    /// Whether the request of this number was admitted.
+    #[must_use]
+    pub fn is_admitted(&self, index: usize) -> bool {
+        let decision = self.decisions.get(index).copied().flatten();
+        decision.is_some_and(|decision| decision.is_admitted)
+    }
 }
 
 // === impl Context ===

@@ -13,7 +13,7 @@ use forebay_wire::sync::{SyncReply, SyncRequest};
 use prost::Message;
 
 /// Until it is told otherwise, a gateway syncs at this pace: the default of the plugin.
-pub(crate) const SYNC_US: u64 = 250_000;
+const SYNC_US: u64 = 250_000;
 /// A sync that was not answered counts as failed after this time: the default of the plugin.
 const TIMEOUT_US: u64 = 2_000_000;
 const COST: Micro = Micro::from_tokens(1);

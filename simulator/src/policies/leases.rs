@@ -5,13 +5,11 @@
 //! started, or whose assignment has run out, goes by its floor: its even part of the guarantee.
 
 use super::central::{Central, Claim, scaled};
-use super::grants::SYNC_US;
 use crate::bucket::TimedBucket;
 use crate::contract::Contract;
 use crate::error::SimulationError;
 use crate::fault::Fault;
 use crate::network::Member;
-use crate::pace::Pace;
 use crate::run::{Context, Policy};
 use crate::scenario::{Arrival, Scenario};
 use forebay_core::{Micro, Rate, TimeUs};
@@ -25,18 +23,11 @@ const ASSIGNED_BYTES: usize = 44;
 /// A gateway that has not reported for so many periods is taken to be gone.
 const PERIODS_PRESENT: u64 = 3;
 
-/// How often is reported, and how long an assignment holds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LeaseRule {
-    period_us: u64,
-    lease_us: u64,
-    /// Whether a denial makes the next report early, as it does with ours.
-    is_early: bool,
-}
-
 /// The fleet and its quota server.
 pub(crate) struct Leases {
-    rule: LeaseRule,
+    period_us: u64,
+    /// Of an assignment.
+    lease_us: u64,
     gateways: Vec<Holder>,
     /// What the server knows, by gateway.
     known: Vec<Known>,
@@ -45,8 +36,6 @@ pub(crate) struct Leases {
 
 /// A gateway.
 struct Holder {
-    pace: Pace,
-    armed_at: TimeUs,
     reported_at: TimeUs,
     leases: Vec<Lease>,
 }
@@ -93,32 +82,11 @@ pub(crate) enum LeaseEvent {
     Claim(Claim),
 }
 
-// === impl LeaseRule ===
-
-impl LeaseRule {
-    /// Reports in periods, and assignments that outlive one report that is lost.
-    pub(crate) const fn every(period_us: u64) -> Self {
-        Self {
-            period_us,
-            lease_us: 2 * period_us + period_us / 2,
-            is_early: false,
-        }
-    }
-
-    /// As often as our gateways sync, and as early.
-    pub(crate) const fn at_our_pace() -> Self {
-        Self {
-            period_us: SYNC_US,
-            lease_us: 1_000_000,
-            is_early: true,
-        }
-    }
-}
-
 // === impl Leases ===
 
 impl Leases {
-    pub(crate) fn new(scenario: &Scenario, rule: LeaseRule) -> Self {
+    /// Reports in periods, and assignments that outlive one report that is lost.
+    pub(crate) fn new(scenario: &Scenario, period_us: u64) -> Self {
         let reserve = scenario.settings.reserve;
         let gateways = scenario.settings.gateways;
         let known = Known {
@@ -126,14 +94,16 @@ impl Leases {
             asked_per_s: vec![0.0; scenario.contracts.len()],
         };
         Self {
-            rule,
+            period_us,
+            lease_us: 2 * period_us + period_us / 2,
             gateways: Vec::new(),
             known: vec![known; gateways],
             reserve: (reserve > 0.0).then(|| Central::new(scenario, reserve, false)),
         }
     }
 
-    fn holder(&self, starts: TimeUs, context: &Context<'_, LeaseEvent>) -> Holder {
+    /// A gateway begins.
+    fn holder(context: &Context<'_, LeaseEvent>) -> Holder {
         let scenario = context.scenario;
         let lease = |contract: &Contract| {
             let rate = floor(*contract, scenario);
@@ -147,52 +117,36 @@ impl Leases {
             }
         };
         Holder {
-            pace: Pace::new(self.rule.period_us, starts),
-            armed_at: TimeUs::NEVER,
             reported_at: context.now,
             leases: scenario.contracts.iter().map(lease).collect(),
-        }
-    }
-
-    fn arm(&mut self, index: usize, context: &mut Context<'_, LeaseEvent>) {
-        if let Some(holder) = self.gateways.get_mut(index) {
-            let due_at = holder.pace.due_at().max(context.now);
-            if due_at < holder.armed_at {
-                holder.armed_at = due_at;
-                context.timer(due_at, context.member(index), LeaseEvent::Due(index));
-            }
         }
     }
 
     /// Reports about customers that have asked, and about those of which more than the floor is held, so that it can go elsewhere.
     fn report(&mut self, index: usize, context: &mut Context<'_, LeaseEvent>) {
         let from = context.member(index);
-        if let Some(holder) = self.gateways.get_mut(index) {
-            holder.armed_at = TimeUs::NEVER;
-            if holder.pace.due_at() <= context.now {
-                holder.pace.sent(context.now);
-                let period_us = context.now.since(holder.reported_at).max(1);
-                holder.reported_at = context.now;
-                let contracts = context.scenario.contracts.iter();
-                let mut asked = Vec::new();
-                for ((customer, lease), contract) in
-                    holder.leases.iter_mut().enumerate().zip(contracts)
-                {
-                    let count = std::mem::take(&mut lease.asked);
-                    if count > 0 || lease.rate > floor(*contract, context.scenario) {
-                        asked.push((customer, count));
-                    }
-                }
-                let bytes = MESSAGE_BYTES + REPORTED_BYTES * asked.len();
-                let report = Report {
-                    from,
-                    period_us,
-                    asked,
-                };
-                context.send_to_centre(index, bytes, LeaseEvent::Reported(report));
+        let Some(holder) = self.gateways.get_mut(index) else {
+            return;
+        };
+        let period_us = context.now.since(holder.reported_at).max(1);
+        holder.reported_at = context.now;
+        let contracts = context.scenario.contracts.iter();
+        let mut asked = Vec::new();
+        for ((customer, lease), contract) in holder.leases.iter_mut().enumerate().zip(contracts) {
+            let count = std::mem::take(&mut lease.asked);
+            if count > 0 || lease.rate > floor(*contract, context.scenario) {
+                asked.push((customer, count));
             }
         }
-        self.arm(index, context);
+        let bytes = MESSAGE_BYTES + REPORTED_BYTES * asked.len();
+        let report = Report {
+            from,
+            period_us,
+            asked,
+        };
+        context.send_to_centre(index, bytes, LeaseEvent::Reported(report));
+        let at = context.now.plus_us(self.period_us);
+        context.timer(at, from, LeaseEvent::Due(index));
     }
 
     fn assign(&mut self, report: &Report, context: &mut Context<'_, LeaseEvent>) {
@@ -220,7 +174,7 @@ impl Leases {
                 .iter()
                 .map(|known| {
                     let is_present =
-                        now.since(known.reported_at) <= PERIODS_PRESENT * self.rule.period_us;
+                        now.since(known.reported_at) <= PERIODS_PRESENT * self.period_us;
                     let asked_per_s = known.asked_per_s.get(*customer).copied();
                     Asked {
                         demand_per_s: asked_per_s.filter(|_| is_present).unwrap_or(0.0),
@@ -245,7 +199,7 @@ impl Leases {
 
     fn assigned(&mut self, assignment: &Assignment, context: &mut Context<'_, LeaseEvent>) {
         let now = context.now;
-        let until = assignment.sent_at.plus_us(self.rule.lease_us);
+        let until = assignment.sent_at.plus_us(self.lease_us);
         if let Some(holder) = self.gateways.get_mut(assignment.gateway) {
             for (customer, rate) in &assignment.rates {
                 let contract = context.scenario.contracts.get(*customer);
@@ -265,10 +219,11 @@ impl Policy for Leases {
     fn start(&mut self, context: &mut Context<'_, LeaseEvent>) -> Result<(), SimulationError> {
         let gateways = context.scenario.settings.gateways;
         for index in 0..gateways {
-            let offset_us = self.rule.period_us * index as u64 / gateways as u64;
-            let holder = self.holder(context.now.plus_us(offset_us), context);
-            self.gateways.push(holder);
-            self.arm(index, context);
+            self.gateways.push(Self::holder(context));
+            // Fleets that were started at one time do not report at one time.
+            let offset_us = self.period_us * (index as u64 + 1) / gateways as u64;
+            let at = context.now.plus_us(offset_us);
+            context.timer(at, context.member(index), LeaseEvent::Due(index));
         }
         Ok(())
     }
@@ -295,14 +250,9 @@ impl Policy for Leases {
             lease.change(rate, depth, TimeUs::NEVER, now);
         }
         let is_admitted = lease.bucket.take(lease.rate, lease.depth, now);
-        let lies_elsewhere = lease.rate < contract.rate();
         match &self.reserve {
             Some(reserve) if !is_admitted => reserve.ask(index, arrival.gateway, context),
             _ => context.decide(index, is_admitted),
-        }
-        if self.rule.is_early && !is_admitted && lies_elsewhere {
-            holder.pace.denied(now);
-            self.arm(arrival.gateway, context);
         }
         Ok(())
     }
@@ -332,11 +282,11 @@ impl Policy for Leases {
     ) -> Result<(), SimulationError> {
         match fault {
             Fault::Born(index) => {
-                let holder = self.holder(context.now, context);
                 if let Some(place) = self.gateways.get_mut(index) {
-                    *place = holder;
+                    *place = Self::holder(context);
                 }
-                self.arm(index, context);
+                let at = context.now.plus_us(self.period_us);
+                context.timer(at, context.member(index), LeaseEvent::Due(index));
             }
             Fault::Start { is_clean: false } => {
                 for known in &mut self.known {

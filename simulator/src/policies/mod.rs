@@ -14,17 +14,18 @@ use crate::error::SimulationError;
 use crate::run::{Record, run};
 use crate::scenario::Scenario;
 use even_split::EvenSplit;
+use forebay_sharing::{Forecast, Law, Reactive};
 use grants::Grants;
-use leases::{LeaseRule, Leases};
+use leases::Leases;
 use oracle::Oracle;
 use reject_rate::RejectRate;
 use rpc::Rpc;
 use std::fmt;
 use std::str::FromStr;
 
-/// Makes the control plane of a run, with the contracts in force.
+/// Makes the control plane of a run, with the contracts in force, and the law that they are divided by.
 pub type MakeCoordinator<'a> =
-    dyn Fn(&Scenario) -> Result<Box<dyn Coordinator>, SimulationError> + 'a;
+    dyn Fn(&Scenario, &'static dyn Law) -> Result<Box<dyn Coordinator>, SimulationError> + 'a;
 
 /// A way to decide about requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +42,7 @@ pub enum PolicyName {
     Rlqs5s,
     /// The same every second.
     Rlqs1s,
-    /// Leases of 1 s by what was asked for, renewed at our pace.
+    /// Our grants, divided by what was asked for between the last two syncs and by nothing else.
     Reactive,
     /// Reports every 100 ms, and a part of the requests to reject.
     Report100ms,
@@ -77,22 +78,33 @@ impl PolicyName {
         }
     }
 
-    pub(crate) fn run(
+    /// Sends the requests of a scenario through a fleet under this policy.
+    ///
+    /// # Errors
+    /// When the control plane fails.
+    pub fn run(
         self,
         scenario: &Scenario,
         coordinator: &MakeCoordinator<'_>,
     ) -> Result<Record, SimulationError> {
         match self {
-            Self::Forebay => run(Grants::new(scenario, coordinator(scenario)?), scenario),
+            Self::Forebay => {
+                let grants = Grants::new(scenario, coordinator(scenario, &Forecast)?);
+                run(grants, scenario)
+            }
+            Self::Reactive => {
+                let grants = Grants::new(scenario, coordinator(scenario, &Reactive)?);
+                run(grants, scenario)
+            }
+
             Self::Oracle => run(Oracle::new(scenario), scenario),
             Self::EvenSplit => {
                 let parts = scenario.settings.gateways as u64;
                 run(EvenSplit::new(scenario, parts), scenario)
             }
             Self::Rpc => run(Rpc::new(scenario), scenario),
-            Self::Rlqs5s => run(Leases::new(scenario, LeaseRule::every(5_000_000)), scenario),
-            Self::Rlqs1s => run(Leases::new(scenario, LeaseRule::every(1_000_000)), scenario),
-            Self::Reactive => run(Leases::new(scenario, LeaseRule::at_our_pace()), scenario),
+            Self::Rlqs5s => run(Leases::new(scenario, 5_000_000), scenario),
+            Self::Rlqs1s => run(Leases::new(scenario, 1_000_000), scenario),
             Self::Report100ms => run(RejectRate::new(scenario), scenario),
         }
     }
@@ -115,3 +127,6 @@ impl FromStr for PolicyName {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

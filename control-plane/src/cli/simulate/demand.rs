@@ -7,10 +7,10 @@ use forebay_traces::{Event, Events, Series, read_demand};
 
 const US_PER_S: u64 = 1_000_000;
 
-/// What is generated: 24 customers of about 4 requests a second in the middle, with bursts so often that minutes have some.
+/// What is generated: 24 customers, the middle one with about 12 requests a second, and bursts so often that minutes have some.
 const TENANTS: usize = 24;
 const STEP_S: u32 = 10;
-const MEDIAN_PER_STEP: f64 = 40.0;
+const MEDIAN_PER_STEP: f64 = 150.0;
 const BURSTS_PER_DAY: f64 = 100.0;
 const SPIKES_PER_DAY: f64 = 50.0;
 

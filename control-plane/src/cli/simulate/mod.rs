@@ -8,6 +8,7 @@ mod table;
 use super::commands::SimulateOptions;
 use crate::plane::Settings;
 use crate::simulated::SimulatedPlane;
+use forebay_sharing::Law;
 use forebay_simulator::{Comparison, Coordinator, PolicyName, Scenario, SimulationError};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -35,15 +36,15 @@ pub(super) fn run(options: &SimulateOptions) -> Result<(), String> {
         reserve: options.reserve,
         faults_until_us: if options.faults { trace.length_us } else { 0 },
     };
-    let policies = match options.policies.as_slice() {
-        [] => PolicyName::ALL.to_vec(),
-        chosen => {
-            let mut once = Vec::new();
-            once.extend(chosen.iter().copied());
-            once.dedup();
-            once
+    let mut policies = Vec::new();
+    for policy in &options.policies {
+        if !policies.contains(policy) {
+            policies.push(*policy);
         }
-    };
+    }
+    if policies.is_empty() {
+        policies.extend(PolicyName::ALL);
+    }
     let seeds: Vec<u64> = match options.seed {
         Some(seed) => vec![seed],
         None => (1..=options.seeds).collect(),
@@ -76,8 +77,11 @@ fn check(options: &SimulateOptions) -> Result<(), String> {
     Ok(())
 }
 
-fn coordinator(scenario: &Scenario) -> Result<Box<dyn Coordinator>, SimulationError> {
-    Ok(Box::new(SimulatedPlane::new(scenario, SETTINGS)?))
+fn coordinator(
+    scenario: &Scenario,
+    law: &'static dyn Law,
+) -> Result<Box<dyn Coordinator>, SimulationError> {
+    Ok(Box::new(SimulatedPlane::new(scenario, SETTINGS, law)?))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

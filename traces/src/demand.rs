@@ -37,7 +37,7 @@ pub struct Event {
     pub tenant: u32,
 }
 
-/// Reads requests, or how many there are in each step. The columns are those of [`read`](crate::read), with `requests` as the value.
+/// Reads requests, or how many there are in each step. The columns are those of [`read()`](crate::read()), with `requests` as the value.
 /// Rows of one step are added up.
 ///
 /// # Errors

@@ -16,10 +16,10 @@ use crate::report::{Report, folder};
 
 const TRACE: &str = "servegen_semisynth_events.parquet";
 
-/// The first twenty minutes of the two hours: all of them would take an hour.
-const SECONDS: &str = "1200";
+/// The first ten minutes of the two hours, which take about four: all of them would take an hour.
+const SECONDS: &str = "600";
 /// Generated demand has about five times as many requests in a second.
-const SECONDS_GENERATED: &str = "300";
+const SECONDS_GENERATED: &str = "120";
 
 /// Runs it and publishes its reports.
 pub(crate) fn run() -> Result<()> {

@@ -17,4 +17,5 @@ pub mod keys;
 pub mod models;
 pub mod plane;
 pub mod serve;
+pub mod simulated;
 pub mod store;

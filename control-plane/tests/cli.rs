@@ -379,3 +379,64 @@ fn second_servers(data: &Path) {
         .contains("forebay: cannot use the key file")
     );
 }
+
+#[test]
+fn a_simulation_needs_no_server_and_writes_every_figure_and_every_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("report.json");
+    let arguments = [
+        "simulate",
+        "--generate",
+        "7",
+        "--seconds",
+        "20",
+        "--gateways",
+        "3",
+        "--seeds",
+        "2",
+        "--policy",
+        "forebay",
+        "oracle",
+        "forebay",
+        "--json",
+    ];
+    let (success, table) = forebay(
+        "127.0.0.1:1",
+        &[&arguments[..], &[json.to_str().unwrap()]].concat(),
+    );
+    assert!(success, "{table}");
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].contains("means over 2 seeds"), "{table}");
+    assert!(
+        lines[2].starts_with("forebay ") && lines[3].starts_with("oracle "),
+        "{table}"
+    );
+    let fields: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(fields["forebay_over_admitted"], 0.0);
+    assert_eq!(fields["oracle_false_rejected_ci95"], 0.0);
+    assert!(fields["forebay_goodput"].as_f64().unwrap() > 0.5);
+    let runs = std::fs::read_to_string(json.with_extension("csv")).unwrap();
+    assert_eq!(runs.lines().count(), 5);
+    assert!(runs.starts_with("policy,seed,goodput,"), "{runs}");
+}
+
+#[test]
+fn a_simulation_that_makes_no_sense_is_refused_with_what_would() {
+    let refuse = |arguments: &[&str], says: &[&str]| {
+        refused("127.0.0.1:1", &[&["simulate"], arguments].concat(), says);
+    };
+    refuse(&[], &["--trace", "--generate"]);
+    refuse(
+        &["--generate", "1", "--policy", "best"],
+        &["`best`", "even_split"],
+    );
+    refuse(
+        &["--generate", "1", "--reserve", "1"],
+        &["--reserve 1", "0 to 0.9"],
+    );
+    refuse(
+        &["--generate", "1", "--capacity", "0"],
+        &["--capacity 0", "1.35"],
+    );
+    refuse(&["--trace", "/nowhere/trace.csv"], &["/nowhere/trace.csv"]);
+}

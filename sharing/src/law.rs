@@ -2,9 +2,10 @@
 
 use crate::claim::Claim;
 use crate::round::{Round, clean};
+use std::fmt::Debug;
 
 /// A rule by which a rate is divided among gateways.
-pub trait Law {
+pub trait Law: Debug + Send + Sync {
     /// Its name in reports.
     fn name(&self) -> &'static str;
 

@@ -14,7 +14,8 @@ use forebay_wire::sync::{
     CustomerReport, FLAG_NOT_GRANTED, FLAG_REMOVED, Grant as WireGrant, PROTOCOL, PolicyDelta,
     SyncReply, SyncRequest,
 };
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
+use std::collections::BTreeSet;
 
 const FIRST: ResourceIndex = ResourceIndex::FIRST;
 
@@ -34,8 +35,8 @@ pub struct Gateway {
     /// Customers of the policy.
     listed: HashMap<CustomerHash, ContractIndex>,
     entries: HashMap<CustomerHash, Entry>,
-    /// Whose counters or grants have changed since the last sync.
-    changed: HashSet<CustomerHash>,
+    /// Whose counters or grants have changed since the last sync. In order, so that a run can be repeated to the byte.
+    changed: BTreeSet<CustomerHash>,
     /// Whom the last sync reported about, until it is answered.
     unanswered: Vec<CustomerHash>,
 }
@@ -67,7 +68,7 @@ impl Gateway {
             epoch_applied: 0,
             listed: HashMap::new(),
             entries: HashMap::new(),
-            changed: HashSet::new(),
+            changed: BTreeSet::new(),
             unanswered: Vec::new(),
         }
     }
@@ -138,7 +139,7 @@ impl Gateway {
         self.changed.extend(self.unanswered.drain(..));
         let mut customers = Vec::with_capacity(self.changed.len());
         if let Some(policy) = &self.policy {
-            for customer in self.changed.drain() {
+            for customer in std::mem::take(&mut self.changed) {
                 if let Some(entry) = self.entries.get_mut(&customer) {
                     entry.refill(policy, &self.lease, now);
                     customers.push(report(entry, self.reply_applied));

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod csv_file;
+mod demand;
 mod error;
 pub mod generator;
 mod grid;
@@ -23,6 +24,7 @@ mod read;
 mod rows;
 mod series;
 
+pub use demand::{Demand, Event, Events, read_demand};
 pub use error::TraceError;
 pub use read::{Join, ReadOptions, read};
 pub use series::Series;

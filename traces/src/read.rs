@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::rows::Rows;
 use crate::{Series, TraceError, csv_file, grid, parquet_file};
 
 /// How the rows of one tenant that fall into one step are joined.
@@ -64,15 +65,17 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Vec<Series>, TraceErro
             reason: "a step of 0 s was asked for; it must be at least 1 s".into(),
         });
     }
+    grid::to_series(path, read_rows(path, options)?, options)
+}
+
+/// The rows of a file, by what its name ends in.
+pub(crate) fn read_rows(path: &Path, options: &ReadOptions) -> Result<Rows, TraceError> {
     let kind = path.extension().and_then(|kind| kind.to_str());
-    let rows = match kind.map(str::to_ascii_lowercase).as_deref() {
-        Some("parquet") => parquet_file::read(path, options)?,
-        Some("csv") => csv_file::read(path, options)?,
-        _ => {
-            return Err(TraceError::UnknownKind {
-                path: path.to_owned(),
-            });
-        }
-    };
-    grid::to_series(path, rows, options)
+    match kind.map(str::to_ascii_lowercase).as_deref() {
+        Some("parquet") => parquet_file::read(path, options),
+        Some("csv") => csv_file::read(path, options),
+        _ => Err(TraceError::UnknownKind {
+            path: path.to_owned(),
+        }),
+    }
 }

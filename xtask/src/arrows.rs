@@ -15,7 +15,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("forebay-traces", &[]),
     ("forebay-policy", &["forebay-core", "forebay-wire"]),
     ("forebay-sharing", &["forebay-core"]),
-    ("forebay-simulator", &["forebay-core", "forebay-wire"]),
+    (
+        "forebay-simulator",
+        &["forebay-core", "forebay-sharing", "forebay-wire"],
+    ),
     (
         "forebay-admission",
         &["forebay-core", "forebay-wire", "forebay-policy"],
@@ -36,6 +39,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "forebay-wire",
             "forebay-policy",
             "forebay-sharing",
+            "forebay-simulator",
+            "forebay-traces",
         ],
     ),
     (

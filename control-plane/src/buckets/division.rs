@@ -11,7 +11,7 @@ use forebay_core::amount::{Micro, Rate};
 use forebay_core::fleet::{Presence, Reserved, Whole};
 use forebay_core::grant::GrantTerms;
 use forebay_core::policy::Limits;
-use forebay_sharing::{Claim, Forecast, Law, to_amounts, to_per_s, to_rates};
+use forebay_sharing::{Claim, Law, to_amounts, to_per_s, to_rates};
 
 /// All starters together hold at most this part of the depth, as long as one token each is less.
 const STARTERS_OF_DEPTH: u64 = 8;
@@ -33,7 +33,7 @@ struct Starters {
 }
 
 /// Says for each part what it should be of one resource; for those that are cut off nothing: they have what they have until it ends.
-pub(super) fn divide(contract: &Contract<'_>, resource: usize, parts: &mut [Part]) {
+pub(super) fn divide(contract: &Contract<'_>, law: &dyn Law, resource: usize, parts: &mut [Part]) {
     let roster = contract.roster;
     let limits = contract.limits.get(resource).copied().unwrap_or_default();
     let is_live = |part: &Part| roster.presence(part.session) == Some(Presence::Live);
@@ -52,7 +52,7 @@ pub(super) fn divide(contract: &Contract<'_>, resource: usize, parts: &mut [Part
         };
         vec![all; parts.len()]
     } else {
-        among_several(contract, resource, parts, rate, depth)
+        among_several(contract, law, resource, parts, rate, depth)
     };
     for (part, terms) in parts.iter_mut().zip(terms) {
         let is_live = is_live(part);
@@ -83,6 +83,7 @@ pub(super) const fn whole(limits: &Limits) -> Whole {
 
 fn among_several(
     contract: &Contract<'_>,
+    law: &dyn Law,
     resource: usize,
     parts: &[Part],
     rate: Rate,
@@ -153,7 +154,7 @@ fn among_several(
         })
         .collect();
     let mut shares = Vec::with_capacity(parts.len());
-    Forecast.divide(to_per_s(rate), &claims, &mut shares);
+    law.divide(to_per_s(rate), &claims, &mut shares);
     let rates = to_rates(&shares, rate);
 
     let starters = Starters::of(depth, roster.live());

@@ -6,6 +6,7 @@ use super::offer::Offer;
 use super::part::SessionNumber;
 use forebay_core::fleet::{self, Presence, Share};
 use forebay_core::policy::Limits;
+use forebay_sharing::Law;
 
 /// Up to so many parts an account is divided whenever it is touched.
 const FEW_PARTS: usize = 8;
@@ -29,11 +30,12 @@ pub struct Granted {
 // === impl Account ===
 
 impl Account {
-    /// Brings the part of a session as near to its target as the others allow, for the reply of this `sequence`. A gateway that has no
+    /// Brings the part of a session as near to its target by `law` as the others allow, for the reply of this `sequence`. A gateway that has no
     /// part is given one where it should have a starter.
     pub fn grant(
         &mut self,
         contract: &Contract<'_>,
+        law: &dyn Law,
         session: SessionNumber,
         sequence: u64,
     ) -> Granted {
@@ -46,7 +48,7 @@ impl Account {
             Err(_) => return granted,
         };
         for (resource, limits) in contract.limits.iter().enumerate() {
-            let is_divided = self.divide_if_due(contract, resource, index);
+            let is_divided = self.divide_if_due(contract, law, resource, index);
             let (Some(part), Some(holding)) =
                 (self.parts.get_mut(index), self.holdings.get_mut(resource))
             else {
@@ -86,7 +88,13 @@ impl Account {
     }
 
     /// Says anew what each part should have, if that was not done lately. Returns whether it was done.
-    fn divide_if_due(&mut self, contract: &Contract<'_>, resource: usize, own: usize) -> bool {
+    fn divide_if_due(
+        &mut self,
+        contract: &Contract<'_>,
+        law: &dyn Law,
+        resource: usize,
+        own: usize,
+    ) -> bool {
         let now = contract.roster.now();
         let Some(holding) = self.holdings.get_mut(resource) else {
             return false;
@@ -104,7 +112,7 @@ impl Account {
                 of != limits || now.since(at) >= parts.saturating_mul(DIVISION_US_PER_PART)
             });
         if is_due {
-            divide(contract, resource, &mut self.parts);
+            divide(contract, law, resource, &mut self.parts);
             holding.divided = Some((now, limits));
             let wanting = self.parts.iter().filter_map(|part| {
                 let own = part.holdings.get(resource)?;

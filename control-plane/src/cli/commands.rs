@@ -1,7 +1,8 @@
 //! Commands and their options.
 
 use crate::serve::ServeOptions;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use forebay_simulator::PolicyName;
 use std::path::PathBuf;
 
 /// Rate limits that are placed before demand arrives: control plane and tools.
@@ -67,6 +68,47 @@ pub enum Command {
     },
     /// The control plane at a glance
     Status,
+    /// Compare ways to limit a fleet under the demand of a trace, without a server
+    Simulate(SimulateOptions),
+}
+
+/// Options of `forebay simulate`.
+#[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("demand").required(true)))]
+pub struct SimulateOptions {
+    /// File with the demand (.parquet or .csv): a row for each request, or `requests` per step
+    #[arg(long, group = "demand")]
+    pub trace: Option<PathBuf>,
+    /// Generate demand from this number
+    #[arg(long, group = "demand", value_name = "SEED")]
+    pub generate: Option<u64>,
+    /// How much of the demand, from its start on
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(20..=86_400))]
+    pub seconds: u32,
+    /// Gateways
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub gateways: u16,
+    /// What all contracts are together at most, in mean loads
+    #[arg(long, default_value_t = 1.35)]
+    pub capacity: f64,
+    /// Part of each contract that policies with parts of their own keep in the middle, 0 to 0.9
+    #[arg(long, default_value_t = 0.0)]
+    pub reserve: f64,
+    /// Which policies; all by default
+    #[arg(long = "policy", value_name = "NAME", num_args = 1..)]
+    pub policies: Vec<PolicyName>,
+    /// Runs of each policy, with the seeds 1, 2, 3 ...
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub seeds: u64,
+    /// One run, with this seed
+    #[arg(long, conflicts_with = "seeds")]
+    pub seed: Option<u64>,
+    /// Lose, repeat and delay messages; cut off, kill and restart gateways and the control plane
+    #[arg(long)]
+    pub faults: bool,
+    /// File for the means; each run goes to a .csv file beside it
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 // === impl Command ===

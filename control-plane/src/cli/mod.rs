@@ -7,10 +7,12 @@ mod customer;
 mod model;
 mod output;
 mod policy;
+mod simulate;
 
 pub use client::Client;
 pub use commands::{
     Command, Connection, CustomerCommand, GatewayCommand, ModelCommand, Options, PolicyCommand,
+    SimulateOptions,
 };
 
 use crate::api::openapi_document;
@@ -34,6 +36,7 @@ pub fn run(command: Command, connection: &Connection) -> Result<ExitCode, String
         )?),
         Command::Openapi => print(&openapi_document()),
         Command::Audit { after, verify } => audit::run(after, verify, connection),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Status => print(&Client::new(connection)?.get("/v1/status")?),
     };
     done.map(|()| ExitCode::SUCCESS)

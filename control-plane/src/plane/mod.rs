@@ -37,6 +37,7 @@ use crate::error::ApiError;
 use crate::keys::Keys;
 use crate::store::{Batch, Journal, Receipt, Start, Store, StoreError, mark_clean};
 use audit::{Deed, Done};
+use forebay_sharing::{Forecast, Law};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A running control plane.
@@ -48,6 +49,7 @@ pub struct Plane {
     clock: Clock,
     keys: Keys,
     settings: Settings,
+    law: &'static dyn Law,
     start: Start,
 }
 
@@ -92,8 +94,16 @@ impl Plane {
             clock,
             keys,
             settings,
+            law: &Forecast,
             start,
         })
+    }
+
+    /// Divides contracts by another law than ours, so that a simulation can compare them.
+    #[must_use]
+    pub fn divided_by(mut self, law: &'static dyn Law) -> Self {
+        self.law = law;
+        self
     }
 
     /// Marks a clean stop, after which the next start trusts every balance.

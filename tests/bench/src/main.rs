@@ -19,6 +19,7 @@ mod fleet;
 mod forecast;
 mod load;
 mod report;
+mod simulate;
 mod singleton;
 mod size;
 mod zipf;
@@ -30,9 +31,10 @@ async fn main() -> ExitCode {
         "filter" => filter::run().await,
         "fleet" => fleet::run().await,
         "forecast" => forecast::run().await,
+        "simulate" => simulate::run(),
         "size" => size::run().await,
         _ => {
-            eprintln!("usage: forebay-bench filter | fleet | forecast | size");
+            eprintln!("usage: forebay-bench filter | fleet | forecast | simulate | size");
             return ExitCode::from(2);
         }
     };

@@ -1,7 +1,7 @@
 //! A bench's figures: a table for people, a flat object of numbers for programs.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -41,14 +41,7 @@ impl Report {
         {
             println!("  {field:24} {value:>14.3}  {meaning}");
         }
-        let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folder = crate_dir
-            .ancestors()
-            .nth(2)
-            .unwrap_or(crate_dir)
-            .join("target/report");
-        fs::create_dir_all(&folder).context("cannot create target/report")?;
-        let path = folder.join(format!("{name}.json"));
+        let path = folder()?.join(format!("{name}.json"));
         let mut fields: Map<String, Value> = fs::read(&path)
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
@@ -60,6 +53,18 @@ impl Report {
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(())
     }
+}
+
+/// Where reports are, made if missing.
+pub(crate) fn folder() -> Result<PathBuf> {
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = crate_dir
+        .ancestors()
+        .nth(2)
+        .unwrap_or(crate_dir)
+        .join("target/report");
+    fs::create_dir_all(&folder).context("cannot create target/report")?;
+    Ok(folder)
 }
 
 /// The middle value; the mean of the two middle ones when there is an even number.

@@ -150,7 +150,7 @@ impl Plane {
             expected_per_s: &expected_per_s,
             roster: caller.roster,
         };
-        let granted = account.grant(&contract, caller.session, caller.request.sequence);
+        let granted = account.grant(&contract, self.law, caller.session, caller.request.sequence);
         let has_part = account.part(caller.session).is_some();
         let is_told = has_part && (must_tell || granted.is_changed);
         if is_told {
@@ -194,7 +194,7 @@ impl Plane {
             expected_per_s: &[],
             roster: caller.roster,
         };
-        let granted = account.grant(&contract, caller.session, caller.request.sequence);
+        let granted = account.grant(&contract, self.law, caller.session, caller.request.sequence);
         // Pools are told with each reply.
         account.told(caller.session, caller.request.sequence);
         if granted.is_changed {

@@ -1,0 +1,220 @@
+//! The real control plane in simulated fleets: it keeps to the contracts whatever goes wrong, and gets over it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed step must stop the test"
+)]
+
+use forebay_control_plane::plane::Settings;
+use forebay_control_plane::simulated::SimulatedPlane;
+use forebay_sharing::Law;
+use forebay_simulator::{
+    Comparison, Coordinator, Demand, Fault, Figures, PolicyName, Scenario, SimulationError, Trace,
+};
+
+const US_PER_S: u64 = 1_000_000;
+
+/// A lease and its fallback end within a run.
+const SETTINGS: Settings = Settings {
+    lease_ttl_ms: 2_000,
+    fallback_ttl_ms: 4_000,
+    sync_interval_ms: 250,
+    step_ms: 60_000,
+    history_steps: 16,
+    max_other_customers: 1,
+    audit_keep: 1,
+};
+
+/// Two sync intervals, after the last lease and its fallback: in seconds, rounded up.
+const SETTLED_AFTER_S: u64 = 8;
+
+fn coordinator(
+    scenario: &Scenario,
+    law: &'static dyn Law,
+) -> Result<Box<dyn Coordinator>, SimulationError> {
+    Ok(Box::new(SimulatedPlane::new(scenario, SETTINGS, law)?))
+}
+
+/// Three tenants, one of which asks for three times as much in the second half as in the first.
+fn trace(seconds: u64) -> Trace {
+    let steady = |per_s: f64| vec![per_s; usize::try_from(seconds).unwrap()];
+    let growing = (0..seconds).map(|second| if second < seconds / 2 { 20.0 } else { 60.0 });
+    Trace {
+        tenants: ["acme", "bolt", "cord"].map(str::to_owned).to_vec(),
+        demand: Demand::Counts {
+            step_us: US_PER_S,
+            counts: vec![steady(30.0), steady(6.0), growing.collect()],
+        },
+        length_us: seconds * US_PER_S,
+    }
+}
+
+fn settings(gateways: usize, faults_until_s: u64) -> forebay_simulator::Settings {
+    forebay_simulator::Settings {
+        gateways,
+        capacity: 1.35,
+        reserve: 0.0,
+        faults_until_us: faults_until_s * US_PER_S,
+    }
+}
+
+fn run(policy: PolicyName, scenario: &Scenario) -> (Figures, Vec<bool>) {
+    let record = policy
+        .run(scenario, &coordinator)
+        .unwrap_or_else(|error| panic!("seed {}: {error}", scenario.seed));
+    let admitted = (0..scenario.arrivals.len()).map(|index| record.is_admitted(index));
+    (Figures::of(scenario, &record), admitted.collect())
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let compare = |seeds: &[u64]| {
+        let settings = forebay_simulator::Settings {
+            reserve: 0.25,
+            ..settings(4, 30)
+        };
+        let all = PolicyName::ALL;
+        let compared = Comparison::new(&trace(30), settings, &all, seeds, &coordinator).unwrap();
+        let json = serde_json::to_string(&compared.fields()).unwrap();
+        (json, compared.csv())
+    };
+    let first = compare(&[3, 4]);
+    assert_eq!(first, compare(&[3, 4]));
+    assert_ne!(first, compare(&[3, 5]));
+}
+
+#[test]
+fn whatever_goes_wrong_the_fleet_admits_no_more_than_the_contracts() {
+    let trace = trace(24);
+    let (mut faults, mut used) = (0, 0.0);
+    for seed in 1..=200 {
+        // Every token is asked for, wherever it lies: one too many would be spent.
+        let settings = forebay_simulator::Settings {
+            capacity: 0.25,
+            ..settings(4, 24)
+        };
+        let scenario = Scenario::new(&trace, settings, seed);
+        faults += scenario.faults.len();
+        let (figures, _) = run(PolicyName::Forebay, &scenario);
+        assert!(
+            figures.over_admitted == 0.0
+                && figures.over_admitted_1s == 0.0
+                && figures.over_admitted_10s == 0.0,
+            "seed {seed}: {figures:?} after {:?}",
+            scenario.faults
+        );
+        used += figures.goodput / run(PolicyName::Oracle, &scenario).0.goodput / 200.0;
+    }
+    assert!(faults > 1_000, "{faults} faults in all runs");
+    assert!(
+        used > 0.5,
+        "{used} of what the contracts allow was admitted"
+    );
+}
+
+#[test]
+fn when_faults_are_over_the_fleet_serves_as_if_there_had_been_none() {
+    let trace = trace(50);
+    let faults_until_s = 24;
+    for seed in 1..=6 {
+        let with_faults = Scenario::new(&trace, settings(4, faults_until_s), seed);
+        let without = Scenario::new(&trace, settings(4, 0), seed);
+        assert!(!with_faults.faults.is_empty(), "seed {seed}");
+        let settled_at = without
+            .demand_starts
+            .plus_us((faults_until_s + SETTLED_AFTER_S) * US_PER_S);
+        let late = |scenario: &Scenario| {
+            let (_, admitted) = run(PolicyName::Forebay, scenario);
+            let arrivals = scenario.arrivals.iter().zip(admitted);
+            let late: Vec<bool> = arrivals
+                .filter(|(arrival, _)| arrival.at >= settled_at)
+                .map(|(_, is_admitted)| is_admitted)
+                .collect();
+            let admitted = late.iter().filter(|is_admitted| **is_admitted).count();
+            (late.len(), admitted as f64 / late.len() as f64)
+        };
+        let (recovered, undisturbed) = (late(&with_faults), late(&without));
+        assert_eq!(recovered.0, undisturbed.0, "seed {seed}: the same requests");
+        assert!(
+            (recovered.1 - undisturbed.1).abs() < 0.02,
+            "seed {seed}: {recovered:?} after faults, {undisturbed:?} without"
+        );
+    }
+}
+
+#[test]
+fn nothing_that_keeps_to_the_contracts_admits_more_than_the_oracle() {
+    let trace = trace(30);
+    for seed in 1..=3 {
+        let scenario = Scenario::new(&trace, settings(5, 0), seed);
+        let (oracle, _) = run(PolicyName::Oracle, &scenario);
+        assert_eq!((oracle.over_admitted, oracle.false_rejected), (0.0, 0.0));
+        for policy in [PolicyName::Forebay, PolicyName::Reactive] {
+            let (figures, _) = run(policy, &scenario);
+            assert_eq!(figures.over_admitted, 0.0, "{policy}, seed {seed}");
+            assert!(
+                figures.goodput <= oracle.goodput,
+                "{policy}, seed {seed}: {} above {}",
+                figures.goodput,
+                oracle.goodput
+            );
+        }
+    }
+}
+
+#[test]
+fn a_server_that_forgets_the_fleet_when_it_is_killed_is_found_out() {
+    /// A control plane with an empty store after each restart.
+    struct Forgetful {
+        plane: SimulatedPlane,
+        scenario: Scenario,
+        law: &'static dyn Law,
+    }
+
+    impl Coordinator for Forgetful {
+        fn key_fingerprint(&self) -> u64 {
+            self.plane.key_fingerprint()
+        }
+
+        fn hash(&self, tenant: &str) -> forebay_core::CustomerHash {
+            self.plane.hash(tenant)
+        }
+
+        fn sync(
+            &mut self,
+            request: forebay_wire::sync::SyncRequest,
+            now: forebay_core::TimeUs,
+        ) -> Result<forebay_wire::sync::SyncReply, SimulationError> {
+            self.plane.sync(request, now)
+        }
+
+        fn restart(&mut self, _: bool, _: forebay_core::TimeUs) -> Result<(), SimulationError> {
+            self.plane = SimulatedPlane::new(&self.scenario, SETTINGS, self.law)?;
+            Ok(())
+        }
+    }
+
+    let trace = trace(40);
+    let over_admitted: f64 = (1..=10)
+        .map(|seed| {
+            let mut scenario = Scenario::new(&trace, settings(4, 40), seed);
+            let stops =
+                |(_, fault): &(_, Fault)| matches!(fault, Fault::Stop | Fault::Start { .. });
+            scenario.faults.retain(stops);
+            let forgetful = |scenario: &Scenario, law: &'static dyn Law| {
+                let plane = SimulatedPlane::new(scenario, SETTINGS, law)?;
+                let scenario = scenario.clone();
+                let forgetful = Forgetful {
+                    plane,
+                    scenario,
+                    law,
+                };
+                Ok(Box::new(forgetful) as Box<dyn Coordinator>)
+            };
+            let record = PolicyName::Forebay.run(&scenario, &forgetful).unwrap();
+            Figures::of(&scenario, &record).over_admitted
+        })
+        .sum();
+    assert!(over_admitted > 0.0);
+}

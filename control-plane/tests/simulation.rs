@@ -114,7 +114,7 @@ fn whatever_goes_wrong_the_fleet_admits_no_more_than_the_contracts() {
 }
 
 #[test]
-fn when_faults_are_over_the_fleet_serves_as_if_there_had_been_none() {
+fn when_faults_are_over_the_fleet_serves_no_less_than_without_any() {
     let trace = trace(50);
     let faults_until_s = 24;
     for seed in 1..=6 {
@@ -137,7 +137,7 @@ fn when_faults_are_over_the_fleet_serves_as_if_there_had_been_none() {
         let (recovered, undisturbed) = (late(&with_faults), late(&without));
         assert_eq!(recovered.0, undisturbed.0, "seed {seed}: the same requests");
         assert!(
-            (recovered.1 - undisturbed.1).abs() < 0.02,
+            recovered.1 > undisturbed.1 - 0.02,
             "seed {seed}: {recovered:?} after faults, {undisturbed:?} without"
         );
     }

@@ -35,7 +35,7 @@ const SYNC_MS: u64 = 250;
 const LEAST_PER_S: f64 = 8.0;
 
 /// The fleets that are tried, until one is too large.
-const FLEETS: [usize; 2] = [4, 12];
+const FLEETS: [usize; 9] = [5, 10, 25, 50, 100, 150, 200, 300, 400];
 
 /// Syncs are counted for so long, after the fleet has settled.
 const MEASURED: Duration = Duration::from_secs(10);

@@ -24,8 +24,8 @@ test: build ## run all tests, with real Envoy processes
 	cargo test --workspace
 
 demo: wasm ## show the main job on realistic traffic; SECONDS=30 needs no terminal
-	cargo build -p forebay-control-plane -p forebay-demo
-	cargo run -q -p forebay-demo -- --seconds $(SECONDS)
+	cargo build --workspace --bin forebay --bin forebay-demo
+	cargo run -q --bin forebay-demo -- --seconds $(SECONDS)
 
 bench-filter: wasm ## CPU and throughput of the admission filter in Envoy
 	cargo xtask noop

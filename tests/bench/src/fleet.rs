@@ -97,6 +97,8 @@ pub(crate) async fn run() -> Result<()> {
             outcome.grants as f64 / outcome.syncs as f64,
         );
         if p99_ms > P99_MS {
+            // Where even the smallest fleet is too large, the figures are of that one.
+            last.get_or_insert((p99_ms, outcome));
             break;
         }
         held = gateways;
@@ -125,9 +127,7 @@ pub(crate) async fn run() -> Result<()> {
             "bodies of both",
         );
     }
-    if std::env::args().nth(2).is_none() {
-        recipe::run(&mut report).await?;
-    }
+    recipe::run(&mut report).await?;
     report.publish("bench-fleet")
 }
 

@@ -18,6 +18,7 @@ pub mod cache;
 pub mod chunk;
 pub mod deviation;
 pub mod draw;
+pub mod early_syncs;
 pub mod error;
 pub mod fleet;
 pub mod grant;

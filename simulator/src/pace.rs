@@ -1,9 +1,7 @@
 //! When a gateway syncs: at its interval, sooner when it is asked to or when a sync may bring tokens that are missing.
 
 use forebay_core::TimeUs;
-
-/// An early sync comes no sooner than this after the one before.
-const EARLY_GAP_US: u64 = 50_000;
+use forebay_core::early_syncs::{EARLY_GAP_US, EarlySyncs};
 
 /// A gateway looks for denials at this pace.
 const SCAN_US: u64 = 100_000;
@@ -14,6 +12,9 @@ pub struct Pace {
     interval_us: u64,
     sent_at: TimeUs,
     due_at: TimeUs,
+    early: EarlySyncs,
+    /// The next sync brings the rest of an answer.
+    is_rest: bool,
 }
 
 // === impl Pace ===
@@ -26,6 +27,8 @@ impl Pace {
             interval_us,
             sent_at: now,
             due_at: now,
+            early: EarlySyncs::new(interval_us),
+            is_rest: true,
         }
     }
 
@@ -36,7 +39,11 @@ impl Pace {
     }
 
     /// A sync was sent.
-    pub const fn sent(&mut self, now: TimeUs) {
+    pub fn sent(&mut self, now: TimeUs) {
+        if now < self.sent_at.plus_us(self.interval_us) && !self.is_rest {
+            self.early.sent(now);
+        }
+        self.is_rest = false;
         self.sent_at = now;
         self.due_at = now.plus_us(self.interval_us);
     }
@@ -44,16 +51,21 @@ impl Pace {
     /// The last sync was answered: the next one should come `asked_us` after it; 0 says nothing.
     pub fn answered(&mut self, asked_us: u64) {
         if asked_us > 0 {
-            let asked_at = self.sent_at.plus_us(asked_us.max(EARLY_GAP_US));
-            self.due_at = self.due_at.min(asked_at);
+            let asked_at = self.sent_at.plus_us(asked_us);
+            self.due_at = self.due_at.min(asked_at.max(self.early.next_at(self.sent_at)));
         }
+    }
+
+    /// The last sync was answered with a part of what there is to say.
+    pub fn answered_in_part(&mut self) {
+        self.is_rest = true;
+        self.due_at = self.due_at.min(self.sent_at.plus_us(EARLY_GAP_US));
     }
 
     /// A request was denied of which other gateways or the control plane have the tokens.
     pub fn denied(&mut self, now: TimeUs) {
         let seen_at = TimeUs(now.0.next_multiple_of(SCAN_US));
-        let early_at = seen_at.max(self.sent_at.plus_us(EARLY_GAP_US));
-        self.due_at = self.due_at.min(early_at);
+        self.due_at = self.due_at.min(seen_at.max(self.early.next_at(self.sent_at)));
     }
 }
 
@@ -75,5 +87,20 @@ mod tests {
         assert_eq!(pace.due_at(), TimeUs(1_100_000));
         pace.answered(10_000_000);
         assert_eq!(pace.due_at(), TimeUs(1_100_000));
+    }
+
+    #[test]
+    fn the_rest_of_an_answer_is_fetched_at_once_and_costs_no_early_sync() {
+        let mut pace = Pace::new(250_000, TimeUs(0));
+        let mut now = TimeUs(1_000_000);
+        for _ in 0..100 {
+            pace.sent(now);
+            pace.answered_in_part();
+            assert_eq!(pace.due_at(), now.plus_us(EARLY_GAP_US));
+            now = pace.due_at();
+        }
+        pace.sent(now);
+        pace.answered(10_000);
+        assert_eq!(pace.due_at(), now.plus_us(EARLY_GAP_US));
     }
 }

@@ -133,11 +133,11 @@ impl Grants {
                 .is_some()
         {
             let is_partial = seat.gateway.apply(reply, context.now)?;
-            seat.pace.answered(if is_partial {
-                1
+            if is_partial {
+                seat.pace.answered_in_part();
             } else {
-                u64::from(reply.sync_interval_ms) * 1_000
-            });
+                seat.pace.answered(u64::from(reply.sync_interval_ms) * 1_000);
+            }
             if reply.error.is_none() {
                 context.informed(index);
             }

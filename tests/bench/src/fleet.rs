@@ -336,11 +336,11 @@ impl Member {
         let now = self.clock.now();
         let reply = SyncReply::decode(&*answer.body)?;
         let is_partial = self.gateway.apply(&reply, now)?;
-        self.pace.answered(if is_partial {
-            1
+        if is_partial {
+            self.pace.answered_in_part();
         } else {
-            u64::from(reply.sync_interval_ms) * 1_000
-        });
+            self.pace.answered(u64::from(reply.sync_interval_ms) * 1_000);
+        }
         self.outcome.syncs += 1;
         self.outcome.reports += reports as u64;
         self.outcome.grants += reply.grants.len() as u64;

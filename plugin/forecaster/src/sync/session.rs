@@ -5,9 +5,8 @@
 //! and half of it is random.
 
 use crate::host::CallId;
-
-/// An early sync comes no sooner than this after the previous one was sent, so that a storm of deviations is one sync.
-const EARLY_GAP_US: u64 = 50_000;
+use forebay_core::TimeUs;
+use forebay_core::early_syncs::{EARLY_GAP_US, EarlySyncs};
 
 /// Longest wait between two tries.
 const BACK_OFF_MOST_US: u64 = 10_000_000;
@@ -22,6 +21,9 @@ pub struct Session {
     timeout_us: u64,
     next_at_us: u64,
     last_sent_us: Option<u64>,
+    early: EarlySyncs,
+    /// The next sync fetches the rest of an answer.
+    is_rest: bool,
     in_flight: Option<InFlight>,
     failures: u32,
     random: u64,
@@ -44,11 +46,14 @@ impl Session {
     /// A session whose first sync is due at once. `seed` differs between gateways.
     #[must_use]
     pub fn new(interval_ms: u32, timeout_ms: u32, seed: u64, now_us: u64) -> Self {
+        let interval_us = u64::from(interval_ms).saturating_mul(1_000);
         Self {
-            interval_us: u64::from(interval_ms).saturating_mul(1_000),
+            interval_us,
             timeout_us: u64::from(timeout_ms).saturating_mul(1_000),
             next_at_us: now_us,
             last_sent_us: None,
+            early: EarlySyncs::new(interval_us),
+            is_rest: false,
             in_flight: None,
             failures: 0,
             // Xorshift stays at zero once it is there.
@@ -62,15 +67,17 @@ impl Session {
         self.in_flight.is_none() && now_us >= self.next_at_us
     }
 
-    /// Asks for a sync before the interval is over. Does nothing while the control plane fails: back-off outranks eagerness.
+    /// Asks for a sync before the interval is over, as far as early ones are left. Does nothing while the control plane fails: back-off
+    /// outranks eagerness.
     pub fn hurry(&mut self) {
-        if self.failures > 0 {
-            return;
+        if self.failures == 0 {
+            self.next_at_us = self.next_at_us.min(self.early_at_us());
         }
-        let earliest_us = self
-            .last_sent_us
-            .map_or(0, |sent_us| sent_us.saturating_add(EARLY_GAP_US));
-        self.next_at_us = self.next_at_us.min(earliest_us);
+    }
+
+    fn early_at_us(&self) -> u64 {
+        self.last_sent_us
+            .map_or(0, |sent_us| self.early.next_at(TimeUs(sent_us)).0)
     }
 
     /// Notes that a sync was sent.
@@ -80,6 +87,13 @@ impl Session {
             sequence,
             sent_at_us: now_us,
         });
+        let is_early = self
+            .last_sent_us
+            .is_some_and(|sent_us| now_us < sent_us.saturating_add(self.interval_us));
+        if is_early && !self.is_rest {
+            self.early.sent(TimeUs(now_us));
+        }
+        self.is_rest = false;
         self.last_sent_us = Some(now_us);
         self.next_at_us = now_us.saturating_add(self.interval_us);
     }
@@ -112,14 +126,14 @@ impl Session {
     /// nothing.
     pub fn succeeded(&mut self, more: bool, interval_ms: u32) {
         self.failures = 0;
+        let sent_us = self.last_sent_us.unwrap_or(0);
         if more {
-            self.hurry();
+            self.is_rest = true;
+            self.next_at_us = self.next_at_us.min(sent_us.saturating_add(EARLY_GAP_US));
         }
         let interval_us = u64::from(interval_ms).saturating_mul(1_000);
-        if interval_us > 0
-            && let Some(sent_us) = self.last_sent_us
-        {
-            let asked_us = sent_us.saturating_add(interval_us.max(EARLY_GAP_US));
+        if interval_us > 0 {
+            let asked_us = sent_us.saturating_add(interval_us).max(self.early_at_us());
             self.next_at_us = self.next_at_us.min(asked_us);
         }
     }

@@ -10,7 +10,8 @@ use forebay_control_plane::plane::Settings;
 use forebay_control_plane::simulated::SimulatedPlane;
 use forebay_sharing::Law;
 use forebay_simulator::{
-    Comparison, Coordinator, Demand, Fault, Figures, PolicyName, Scenario, SimulationError, Trace,
+    Arrival, Comparison, Contract, Coordinator, Demand, Fault, Figures, PolicyName, Scenario,
+    SimulationError, Trace,
 };
 
 const US_PER_S: u64 = 1_000_000;
@@ -117,7 +118,8 @@ fn whatever_goes_wrong_the_fleet_admits_no_more_than_the_contracts() {
 fn when_faults_are_over_the_fleet_serves_no_less_than_without_any() {
     let trace = trace(50);
     let faults_until_s = 24;
-    for seed in 1..=6 {
+    let (seeds, mut lost) = (12, 0.0);
+    for seed in 1..=seeds {
         let with_faults = Scenario::new(&trace, settings(4, faults_until_s), seed);
         let without = Scenario::new(&trace, settings(4, 0), seed);
         assert!(!with_faults.faults.is_empty(), "seed {seed}");
@@ -136,11 +138,14 @@ fn when_faults_are_over_the_fleet_serves_no_less_than_without_any() {
         };
         let (recovered, undisturbed) = (late(&with_faults), late(&without));
         assert_eq!(recovered.0, undisturbed.0, "seed {seed}: the same requests");
+        // Where tokens lie differs afterwards, and what chance brings there.
         assert!(
-            recovered.1 > undisturbed.1 - 0.02,
+            recovered.1 > undisturbed.1 - 0.05,
             "seed {seed}: {recovered:?} after faults, {undisturbed:?} without"
         );
+        lost += (undisturbed.1 - recovered.1) / seeds as f64;
     }
+    assert!(lost < 0.01, "{lost} more was denied than without faults");
 }
 
 #[test]
@@ -217,4 +222,78 @@ fn a_server_that_forgets_the_fleet_when_it_is_killed_is_found_out() {
         })
         .sum();
     assert!(over_admitted > 0.0);
+}
+
+/// One tenant with 100 tokens per second and twice that at once, whose requests come evenly: in each phase, how long it is in seconds and
+/// how many come to each gateway in a second.
+fn phases(phases: &[(u64, &[u64])]) -> Scenario {
+    let length_s: u64 = phases.iter().map(|(seconds, _)| seconds).sum();
+    let gateways = phases.first().map_or(0, |(_, per_s)| per_s.len());
+    let trace = Trace {
+        tenants: vec!["acme".to_owned()],
+        demand: Demand::Counts {
+            step_us: US_PER_S,
+            counts: vec![vec![0.0; usize::try_from(length_s).unwrap()]],
+        },
+        length_us: length_s * US_PER_S,
+    };
+    let mut scenario = Scenario::new(&trace, settings(gateways, 0), 1);
+    scenario.contracts = vec![Contract {
+        rate_milli_per_s: 100_000,
+    }];
+    let mut from = scenario.demand_starts;
+    for (seconds, per_s) in phases {
+        for (gateway, per_s) in per_s.iter().enumerate() {
+            for number in 0..*seconds * *per_s {
+                let at = from.plus_us(number * US_PER_S / *per_s);
+                let tenant = 0;
+                scenario.arrivals.push(Arrival {
+                    at,
+                    tenant,
+                    gateway,
+                });
+            }
+        }
+        from = from.plus_us(*seconds * US_PER_S);
+    }
+    scenario.arrivals.sort_by_key(|arrival| arrival.at);
+    scenario
+}
+
+/// What was admitted at each gateway in each second.
+fn by_second(scenario: &Scenario) -> Vec<Vec<u64>> {
+    let (_, admitted) = run(PolicyName::Forebay, scenario);
+    let seconds = scenario.demand_ends.since(scenario.demand_starts) / US_PER_S;
+    let mut counts = vec![vec![0; usize::try_from(seconds).unwrap()]; scenario.settings.gateways];
+    for (arrival, is_admitted) in scenario.arrivals.iter().zip(admitted) {
+        let second = arrival.at.since(scenario.demand_starts) / US_PER_S;
+        counts[arrival.gateway][usize::try_from(second).unwrap()] += u64::from(is_admitted);
+    }
+    counts
+}
+
+#[test]
+fn gateways_that_ask_for_the_same_get_the_same_whoever_had_it_before() {
+    for pause_s in [0, 3, 20] {
+        let scenario = phases(&[(10, &[0, 120]), (pause_s, &[0, 0]), (10, &[115, 115])]);
+        let admitted = by_second(&scenario);
+        // Two seconds later nothing is left of a bucket that was full at one of them.
+        let from = usize::try_from(10 + pause_s + 3).unwrap();
+        for second in from..from + 7 {
+            let of = |gateway: usize| admitted[gateway][second];
+            assert!(of(0).abs_diff(of(1)) <= 10, "{pause_s} s: {admitted:?}");
+            assert!(of(0) + of(1) >= 90, "{pause_s} s: {admitted:?}");
+        }
+    }
+}
+
+#[test]
+fn gateways_with_little_of_the_traffic_deny_hardly_any_of_it() {
+    let scenario = phases(&[(10, &[70, 2, 2, 2, 2]), (20, &[70, 2, 2, 2, 2])]);
+    let admitted = by_second(&scenario);
+    for (gateway, by_second) in admitted.iter().enumerate() {
+        let sum: u64 = by_second.iter().skip(10).sum();
+        let asked = if gateway == 0 { 1_400 } else { 40 };
+        assert!(sum >= asked - 1, "gateway {gateway}: {admitted:?}");
+    }
 }

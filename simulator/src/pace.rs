@@ -52,7 +52,9 @@ impl Pace {
     pub fn answered(&mut self, asked_us: u64) {
         if asked_us > 0 {
             let asked_at = self.sent_at.plus_us(asked_us);
-            self.due_at = self.due_at.min(asked_at.max(self.early.next_at(self.sent_at)));
+            self.due_at = self
+                .due_at
+                .min(asked_at.max(self.early.next_at(self.sent_at)));
         }
     }
 
@@ -65,7 +67,9 @@ impl Pace {
     /// A request was denied of which other gateways or the control plane have the tokens.
     pub fn denied(&mut self, now: TimeUs) {
         let seen_at = TimeUs(now.0.next_multiple_of(SCAN_US));
-        self.due_at = self.due_at.min(seen_at.max(self.early.next_at(self.sent_at)));
+        self.due_at = self
+            .due_at
+            .min(seen_at.max(self.early.next_at(self.sent_at)));
     }
 }
 

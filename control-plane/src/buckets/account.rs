@@ -64,6 +64,19 @@ pub struct Contract<'a> {
     pub roster: &'a Roster,
 }
 
+/// What a gateway says of a resource.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The report.
+    pub report: &'a CustomerReport,
+    /// When the gateway synced before.
+    pub since: TimeUs,
+    /// At least so much was asked for, in micro-tokens, where more was than the report counts.
+    pub asked: u64,
+    /// A customer outside the policy has a bucket of the gateway's own, of which nothing is here.
+    pub is_listed: bool,
+}
+
 /// What a report brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct News {
@@ -174,16 +187,14 @@ impl Account {
         }
     }
 
-    /// Takes in a report of a gateway about a resource, which has synced last at `since`. A customer outside the policy
-    /// (`is_listed` is false) has a bucket of the gateway's own, of which nothing is here.
+    /// Takes in a report of a gateway.
     pub fn report(
         &mut self,
         contract: &Contract<'_>,
         session: SessionNumber,
-        report: &CustomerReport,
-        since: TimeUs,
-        is_listed: bool,
+        told: &Told<'_>,
     ) -> News {
+        let (report, is_listed) = (told.report, told.is_listed);
         let resource = report.resource as usize;
         let Some(limits) = contract.limits.get(resource) else {
             return News::default();
@@ -209,7 +220,8 @@ impl Account {
         let Some(own) = part.holdings.get_mut(resource) else {
             return News::default();
         };
-        let demand = own.count(report, since, now);
+        let demand = own.count(report);
+        own.asked(demand.max(told.asked), told.since, now);
         if std::mem::take(&mut own.is_unknown) && is_granted {
             own.share = fleet::Share::adopt(&share_report);
         } else if is_listed && !is_granted {
@@ -237,25 +249,6 @@ impl Account {
             demand,
             is_changed,
             is_behind: is_granted && own.share.moved_cum() != arrived_cum,
-        }
-    }
-
-    /// Notes that a session's customers have asked for `micro` of a resource since `since`, if that is more than what it drew.
-    pub fn asked(
-        &mut self,
-        session: SessionNumber,
-        resource: usize,
-        micro: u64,
-        since: TimeUs,
-        now: TimeUs,
-    ) {
-        let part = self
-            .index_of(session)
-            .ok()
-            .and_then(|index| self.parts.get_mut(index));
-        if let Some(own) = part.and_then(|part| part.holdings.get_mut(resource)) {
-            own.pace.asked_at_least(micro, since, now);
-            own.is_pressed = own.is_short_lived(now);
         }
     }
 

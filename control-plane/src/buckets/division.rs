@@ -5,7 +5,7 @@
 //! What no gateway needs stays here, and refills here.
 
 use super::account::Contract;
-use super::part::{Part, SessionNumber};
+use super::part::{Part, PartHolding, SessionNumber};
 use super::roster::Seat;
 use forebay_core::amount::{Micro, Rate};
 use forebay_core::fleet::{Presence, Reserved, Whole};
@@ -19,9 +19,15 @@ const STARTERS_OF_DEPTH: u64 = 8;
 /// And never more than this part of it.
 const STARTERS_OF_DEPTH_MOST: u64 = 2;
 
-/// Of a customer that asks for little everywhere, this part lies at the gateways, for when there are no syncs. The rest stays here and goes
-/// token by token to where they are used: of a few requests nobody can tell where the next one comes.
-const PLACED_OF_SLOW: u64 = 2;
+/// Of the rate that nobody is expected to ask for, this part lies at the gateways, for when there are no syncs. The rest stays here and goes
+/// to whoever runs low: one reserve for all serves a surge that the parts of a divided one do not.
+const PLACED_OF_SPARE: u64 = 2;
+
+/// Of the depth, this part stays here: what refills here needs room.
+const KEPT_OF_DEPTH: u64 = 10;
+
+/// A gateway that would have room for less than this has none but its starter: a fraction of a token admits nothing.
+const LEAST_ROOM: Micro = Micro::from_tokens(2);
 
 const ONE_TOKEN: Micro = Micro::from_tokens(1);
 
@@ -107,56 +113,15 @@ fn among_several(
             roster.seat(part.session).filter(|_| is_live)
         })
         .collect();
-    let averages_per_s: Vec<f64> = parts
-        .iter()
-        .zip(&seats)
-        .map(|(part, seat)| {
-            let holding = part.holdings.get(resource).filter(|_| seat.is_some());
-            holding.map_or(0.0, |holding| holding.pace.average_per_s(roster.now()))
-        })
-        .collect();
-    let average_per_s: f64 = averages_per_s.iter().sum();
-    let is_slow = parts.iter().zip(&seats).all(|(part, seat)| {
-        let holding = part.holdings.get(resource).filter(|_| seat.is_some());
-        holding.is_none_or(|holding| holding.pace.is_slow(roster.now()))
-    });
-    let (rate, depth) = if is_slow {
-        (
-            rate.share(1, PLACED_OF_SLOW),
-            depth.share(1, PLACED_OF_SLOW),
-        )
-    } else {
-        (rate, depth)
-    };
-    let claims: Vec<Claim> = parts
-        .iter()
-        .zip(seats.iter().zip(&averages_per_s))
-        .map(|(part, (seat, own_per_s))| {
-            let Some((seat, holding)) = seat.zip(part.holdings.get(resource)) else {
-                return Claim::default();
-            };
-            // The forecast is the fleet's: a gateway's part of it is its part of the traffic.
-            let expected_here_per_s = if average_per_s > 0.0 {
-                expected_per_s * own_per_s / average_per_s
-            } else {
-                0.0
-            };
-            Claim {
-                demand_per_s: holding.pace.demand_per_s(
-                    seat.synced_at,
-                    *own_per_s,
-                    holding.is_pressed,
-                ),
-                forecast_per_s: Some(own_per_s.max(expected_here_per_s)),
-                held_per_s: to_per_s(holding.share.terms().rate),
-                ..Claim::default()
-            }
-        })
-        .collect();
+    let claims = claims(resource, parts, &seats, expected_per_s);
+    let needed_per_s: f64 = claims.iter().map(Claim::need_per_s).sum();
+    let spare_per_s = (to_per_s(rate) - needed_per_s).max(0.0);
+    let placed_per_s = to_per_s(rate) - spare_per_s / PLACED_OF_SPARE as f64;
     let mut shares = Vec::with_capacity(parts.len());
-    law.divide(to_per_s(rate), &claims, &mut shares);
+    law.divide(placed_per_s, &claims, &mut shares);
     let rates = to_rates(&shares, rate);
 
+    let depth = depth.minus(depth.share(1, KEPT_OF_DEPTH));
     let starters = Starters::of(depth, roster.live());
     let homes = roster.homes(customer, starters.homes);
     let starters: Vec<Micro> = seats
@@ -168,17 +133,7 @@ fn among_several(
         .collect();
     let in_starters = starters.iter().fold(Micro::ZERO, |sum, one| sum.plus(*one));
     let rest = depth.minus(in_starters).at_least_zero();
-    let shared_per_s: f64 = shares.iter().sum();
-    let of_rest: Vec<f64> = shares
-        .iter()
-        .map(|share| {
-            if shared_per_s > 0.0 {
-                tokens(rest) * share / shared_per_s
-            } else {
-                0.0
-            }
-        })
-        .collect();
+    let of_rest = rooms(tokens(rest), &shares, &starters);
     let live = u64::try_from(roster.live()).unwrap_or(u64::MAX).max(1);
     let fallback = guarantee.share(1, live);
     rates
@@ -192,6 +147,72 @@ fn among_several(
             fallback_rate: fallback,
         })
         .collect()
+}
+
+/// What each gateway claims of a resource; one without a seat nothing.
+fn claims(
+    resource: usize,
+    parts: &[Part],
+    seats: &[Option<&Seat>],
+    expected_per_s: f64,
+) -> Vec<Claim> {
+    let asked: Vec<Option<(&PartHolding, f64)>> = parts
+        .iter()
+        .zip(seats)
+        .map(|(part, seat)| {
+            let (seat, holding) = seat.zip(part.holdings.get(resource))?;
+            // A gateway that has synced without a report was asked for nothing since.
+            Some((holding, holding.pace.average_per_s(seat.synced_at)))
+        })
+        .collect();
+    let all_per_s: f64 = asked.iter().flatten().map(|(_, per_s)| per_s).sum();
+    let claim = |(holding, own_per_s): (&PartHolding, f64)| {
+        // The forecast is the fleet's: a gateway's part of it is its part of the traffic.
+        let expected_here_per_s = if all_per_s > 0.0 {
+            expected_per_s * own_per_s / all_per_s
+        } else {
+            0.0
+        };
+        Claim {
+            demand_per_s: own_per_s,
+            forecast_per_s: Some(expected_here_per_s),
+            held_per_s: to_per_s(holding.share.terms().rate),
+            ..Claim::default()
+        }
+    };
+    asked
+        .into_iter()
+        .map(|asked| asked.map(claim).unwrap_or_default())
+        .collect()
+}
+
+/// Divides the depth that is left when all starters are taken from it, in tokens: by the root of the rates, because requests that come by
+/// chance vary by the root of their number. In proportion to the rates, gateways with little traffic denied half of it.
+fn rooms(rest: f64, rates: &[f64], starters: &[Micro]) -> Vec<f64> {
+    let mut rooms = vec![0.0; rates.len()];
+    let mut places: Vec<(usize, f64)> = rates
+        .iter()
+        .map(|rate| rate.sqrt())
+        .enumerate()
+        .filter(|(_, weight)| *weight > 0.0)
+        .collect();
+    places.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+    let mut sum: f64 = places.iter().map(|(_, weight)| weight).sum();
+    while let Some((index, weight)) = places.last().copied()
+        && places.len() > 1
+        && starters
+            .get(index)
+            .is_some_and(|starter| tokens(*starter) + rest * weight / sum < tokens(LEAST_ROOM))
+    {
+        places.pop();
+        sum -= weight;
+    }
+    for (index, weight) in places {
+        if let Some(room) = rooms.get_mut(index) {
+            *room = rest * weight / sum;
+        }
+    }
+    rooms
 }
 
 // === impl Starters ===

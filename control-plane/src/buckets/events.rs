@@ -94,8 +94,8 @@ impl Account {
         true
     }
 
-    /// An operator gives (or takes) tokens of one resource. They stay here as far as there is room, and go on to whoever runs low; the rest
-    /// goes to the gateway that has most of the bucket.
+    /// An operator gives (or takes) tokens of one resource. They stay here as far as there is room, and go on to whoever runs low; then to
+    /// gateways as far as they have room; the rest goes to the gateway that has most of the bucket.
     pub fn credit(&mut self, contract: &Contract<'_>, resource: usize, amount: Micro) {
         self.refresh(contract);
         let roster = contract.roster;
@@ -103,34 +103,44 @@ impl Account {
             return;
         };
         holding.central.advance(roster.now());
-        let central = holding.central.to_record();
-        let here = amount.min(central.depth.minus(central.level).at_least_zero());
-        let is_live = |part: &&mut Part| roster.presence(part.session) == Some(Presence::Live);
-        let cap = |part: &Part| {
-            let own = part.holdings.get(resource);
-            own.map_or(Micro::ZERO, |own| own.share.terms().cap)
-        };
-        let largest = self
+        let mut live: Vec<&mut Part> = self
             .parts
             .iter_mut()
-            .filter(is_live)
-            .max_by_key(|part| cap(part))
-            .filter(|part| cap(part) > Micro::ZERO);
-        let Some(part) = largest else {
-            holding.central.put(amount);
-            return;
-        };
+            .filter(|part| roster.presence(part.session) == Some(Presence::Live))
+            .filter(|part| cap_of(part, resource) > Micro::ZERO)
+            .collect();
+        live.sort_by_key(|part| std::cmp::Reverse(cap_of(part, resource)));
+        let central = holding.central.to_record();
+        let mut left = amount;
         // Tokens are taken where most of them are.
-        let here = if amount < Micro::ZERO && cap(part) >= central.depth {
-            Micro::ZERO
-        } else {
-            here
-        };
-        holding.central.put(here);
-        part.is_unsaved = true;
-        if let Some(own) = part.holdings.get_mut(resource) {
-            own.share.adjust(amount.minus(here));
-            own.reckon(&mut holding.reserved, Some(Presence::Live));
+        let most = live
+            .first()
+            .map_or(Micro::ZERO, |part| cap_of(part, resource));
+        if amount > Micro::ZERO || most < central.depth {
+            let here = amount.min(central.depth.minus(central.level).at_least_zero());
+            holding.central.put(here);
+            left = left.minus(here);
+        }
+        let rooms: Vec<Micro> = live.iter().map(|part| room_of(part, resource)).collect();
+        let mut given: Vec<Micro> = Vec::with_capacity(live.len());
+        for room in rooms {
+            let one = left.at_least_zero().min(room);
+            left = left.minus(one);
+            given.push(one);
+        }
+        match given.first_mut() {
+            Some(first) => *first = first.plus(left),
+            None => holding.central.put(left),
+        }
+        for (part, given) in live.into_iter().zip(given) {
+            if given == Micro::ZERO {
+                continue;
+            }
+            part.is_unsaved = true;
+            if let Some(own) = part.holdings.get_mut(resource) {
+                own.share.adjust(given);
+                own.reckon(&mut holding.reserved, Some(Presence::Live));
+            }
         }
     }
 
@@ -160,4 +170,21 @@ impl Account {
             }
         }
     }
+}
+
+fn cap_of(part: &Part, resource: usize) -> Micro {
+    let own = part.holdings.get(resource);
+    own.map_or(Micro::ZERO, |own| own.share.terms().cap)
+}
+
+/// What would fit into the gateway's bucket, as far as is known.
+fn room_of(part: &Part, resource: usize) -> Micro {
+    let own = part.holdings.get(resource);
+    own.map_or(Micro::ZERO, |own| {
+        own.share
+            .terms()
+            .cap
+            .minus(own.share.content())
+            .at_least_zero()
+    })
 }

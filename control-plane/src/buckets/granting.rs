@@ -14,14 +14,15 @@ const FEW_PARTS: usize = 8;
 /// With more of them, it is divided anew no sooner than after this time for each.
 const DIVISION_US_PER_PART: u64 = 200;
 
+/// A gateway that gives up less than this part of the whole need not hurry.
+const LARGE_PART: u64 = 16;
+
 /// What a grant has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Granted {
     /// The gateway's own part: it must be told.
     pub is_changed: bool,
-    /// The gateway should have more and cannot yet: others must give it back first.
-    pub is_waiting: bool,
-    /// The gateway gives something up, which others can have when it has confirmed that.
+    /// The gateway gives up a large part, which others wait for: they can have it when it has confirmed that.
     pub is_giving_up: bool,
     /// Other sessions whose parts should change.
     pub others: Vec<SessionNumber>,
@@ -74,9 +75,9 @@ impl Account {
             );
             own.reckon(&mut holding.reserved, Some(Presence::Live));
             let after = own.share.terms();
-            let is_giving_up = after.rate < before.rate || after.cap < before.cap;
+            let is_giving_up = after.rate.plus(limits.rate.share(1, LARGE_PART)) < before.rate
+                || after.cap.plus(limits.burst.share(1, LARGE_PART)) < before.cap;
             granted.is_giving_up |= is_giving_up && holding.is_urgent;
-            granted.is_waiting |= own.is_pressed && own.is_wanting(&should);
             granted.is_changed |= is_changed;
             part.is_unsaved |= is_changed;
             part.is_due = false;

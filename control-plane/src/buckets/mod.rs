@@ -17,7 +17,7 @@ mod record;
 mod roster;
 mod sum;
 
-pub use account::{Account, Contract, Holding, News};
+pub use account::{Account, Contract, Holding, News, Told};
 pub use counters::Counters;
 pub use granting::Granted;
 pub use part::{Part, PartHolding, SessionNumber, StepDemand};

@@ -148,9 +148,9 @@ impl Part {
 // === impl PartHolding ===
 
 impl PartHolding {
-    /// Takes in what a report counts; returns the demand that is new in it, which was asked for since `since`. A repeated or older
-    /// report brings nothing, an absurd one neither.
-    pub fn count(&mut self, report: &CustomerReport, since: TimeUs, now: TimeUs) -> u64 {
+    /// Takes in what a report counts; returns the demand that is new in it. A repeated or older report brings nothing, an absurd one
+    /// neither.
+    pub fn count(&mut self, report: &CustomerReport) -> u64 {
         let counters = Counters::of(report);
         self.enter_life(&counters, report.counted_since_us);
         let new_demand = if counters.grow_absurdly(self.reported) {
@@ -164,18 +164,17 @@ impl PartHolding {
             self.reported = self.reported.latest(counters);
             new_demand
         };
-        self.pace.asked(new_demand, since, now);
         self.balance = report.balance_micro;
         self.shadow_rate = report.shadow_rate_micro_per_s;
         self.shadow = (report.shadow_balance_micro, report.shadow_depth_micro);
         self.flags = report.flags;
-        self.is_pressed = self.is_short_lived(now);
         new_demand
     }
 
-    /// Whether what it holds does not last until more can come.
-    pub(super) fn is_short_lived(&self, now: TimeUs) -> bool {
-        self.balance < self.pace.cover() && !self.pace.is_slow(now)
+    /// Notes that `micro` were asked for since `since`.
+    pub(super) fn asked(&mut self, micro: u64, since: TimeUs, now: TimeUs) {
+        let cover = self.pace.asked(micro, since, now);
+        self.is_pressed = self.balance < cover;
     }
 
     /// Whether it lacks something of what it should be that somebody would notice: anything while it is asked for more than it has or
@@ -248,7 +247,7 @@ mod tests {
         };
         let mut holding = PartHolding::default();
         let mut count = |demand, denied| {
-            let new_demand = holding.count(&report(demand, denied), TimeUs(0), TimeUs(1));
+            let new_demand = holding.count(&report(demand, denied));
             (new_demand, holding.reported.demand, holding.reported.denied)
         };
         assert_eq!(count(1_000, 0), (1_000, 1_000, 0));
@@ -266,7 +265,7 @@ mod tests {
                 demand_micro,
                 ..CustomerReport::default()
             };
-            let new_demand = holding.count(&report, TimeUs(0), TimeUs(1));
+            let new_demand = holding.count(&report);
             (new_demand, holding.totals().demand)
         };
         assert_eq!(count(10, 1_000), (1_000, 1_000));

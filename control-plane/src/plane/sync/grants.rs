@@ -16,7 +16,8 @@ use std::collections::BTreeSet;
 /// Grants in one reply: about 250 kB on the wire.
 const MAX_GRANTS: usize = 4_096;
 
-/// When a gateway should sync again that has to confirm what it gives up, or waits for what others give up.
+/// When a gateway should sync again that has to confirm what it gives up. One that waits for it comes by itself, when it has to deny
+/// something.
 const SOON_MS: u32 = 50;
 
 /// What is being answered.
@@ -165,7 +166,7 @@ impl Plane {
             }));
         }
         tell_others(state, customer, &granted);
-        granted.is_waiting || granted.is_giving_up
+        granted.is_giving_up
     }
 
     fn grant_pools(
@@ -216,7 +217,7 @@ impl Plane {
                 fallback_rate_micro_per_s: grant.fallback_rate_micro_per_s,
             })
             .collect();
-        granted.is_waiting || granted.is_giving_up
+        granted.is_giving_up
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::session::Session;
 use super::super::state::{META_COVERAGE, Settings, State};
 use super::Caller;
 use super::usage::{Finished, FinishedUsage};
-use crate::buckets::{Contract, POOL_ACCOUNT};
+use crate::buckets::{Contract, POOL_ACCOUNT, Told};
 use crate::history::{Series, step_at};
 use crate::keys::Dialect;
 use crate::store::{Batch, Store, StoreError, Table};
@@ -44,6 +44,15 @@ pub(super) fn is_lump(
     }
 }
 
+/// Whose reports are taken in, and how.
+struct Intake<'a> {
+    caller: &'a Caller<'a>,
+    settings: &'a Settings,
+    in_history: bool,
+    /// Those whose accounts changed.
+    changed: &'a mut BTreeSet<CustomerHash>,
+}
+
 /// Takes the reports in; returns who is reported about. Those whose accounts changed are added to `changed`.
 pub(super) fn take_reports(
     state: &mut State,
@@ -54,7 +63,13 @@ pub(super) fn take_reports(
 ) -> BTreeSet<CustomerHash> {
     let request = caller.request;
     let mut touched = BTreeSet::new();
-    let mut asked = Vec::new();
+    let mut asked: Vec<u64> = Vec::new();
+    let mut intake = Intake {
+        caller,
+        settings,
+        in_history,
+        changed,
+    };
     for report in &request.customers {
         let customer = state.directory.filed(
             CustomerHash::from_parts(report.hash_high, report.hash_low),
@@ -63,13 +78,12 @@ pub(super) fn take_reports(
         if customer == POOL_ACCOUNT {
             continue;
         }
-        if let Some(new_demand) = take_report(
-            state, customer, report, caller, settings, in_history, changed,
-        ) {
+        if let Some(new_demand) = take_report(state, customer, report, 0, &mut intake) {
             touched.insert(customer);
             add(&mut asked, report.resource, new_demand);
         }
     }
+    intake.in_history = false;
     for pool in &request.pools {
         let report = CustomerReport {
             resource: pool.resource,
@@ -80,27 +94,9 @@ pub(super) fn take_reports(
             reply_applied: pool.reply_applied,
             ..CustomerReport::default()
         };
-        take_report(
-            state,
-            POOL_ACCOUNT,
-            &report,
-            caller,
-            settings,
-            false,
-            changed,
-        );
-    }
-    // Requests that the pool denied draw nothing from it: what it is asked for is what its customers ask for.
-    if let Some(account) = state.accounts.get_mut(&POOL_ACCOUNT) {
-        for (resource, asked) in asked.iter().enumerate() {
-            account.asked(
-                caller.session,
-                resource,
-                *asked,
-                caller.synced_at,
-                caller.now.mono,
-            );
-        }
+        // Requests that the pool denied draw nothing from it: what it is asked for is what its customers ask for.
+        let by_customers = asked.get(pool.resource as usize).copied().unwrap_or(0);
+        take_report(state, POOL_ACCOUNT, &report, by_customers, &mut intake);
     }
     touched
 }
@@ -134,16 +130,16 @@ pub(super) fn take_forecasts(state: &mut State, request: &SyncRequest, dialect: 
     }
 }
 
-/// Takes in a report. Returns what it adds to the demand on the pool, in micro-tokens; `None` if nothing is known of such a customer.
+/// Takes in a report of a customer that has asked for `asked` at least, in micro-tokens. Returns what it adds to the demand on the pool;
+/// `None` if nothing is known of such a customer.
 fn take_report(
     state: &mut State,
     customer: CustomerHash,
     report: &CustomerReport,
-    caller: &Caller<'_>,
-    settings: &Settings,
-    in_history: bool,
-    changed: &mut BTreeSet<CustomerHash>,
+    asked: u64,
+    intake: &mut Intake<'_>,
 ) -> Option<u64> {
+    let caller = intake.caller;
     let limits = state.limits_of(customer)?;
     let rate = limits.get(report.resource as usize)?.rate;
     let step_now = state.step_now;
@@ -152,7 +148,7 @@ fn take_report(
         customer,
         &limits,
         caller.now.mono,
-        settings.max_other_customers,
+        intake.settings.max_other_customers,
     )?;
     let contract = Contract {
         customer,
@@ -160,14 +156,14 @@ fn take_report(
         expected_per_s: &[],
         roster: caller.roster,
     };
-    let news = account.report(
-        &contract,
-        caller.session,
+    let told = Told {
         report,
-        caller.synced_at,
+        since: caller.synced_at,
+        asked,
         is_listed,
-    );
-    if in_history && news.demand > 0 {
+    };
+    let news = account.report(&contract, caller.session, &told);
+    if intake.in_history && news.demand > 0 {
         let resource = report.resource as usize;
         account.count(caller.session, resource, step_now, news.demand);
         state.active.insert(customer);
@@ -180,7 +176,7 @@ fn take_report(
         session.pending.insert(customer);
     }
     if news.is_changed {
-        changed.insert(customer);
+        intake.changed.insert(customer);
     } else {
         state.save_later(customer, caller.now.mono);
     }

@@ -169,7 +169,7 @@ async fn one_gateway_holds_the_whole_contract_and_a_second_one_its_starter_after
 }
 
 #[tokio::test]
-async fn a_contract_follows_its_traffic_within_two_syncs_and_a_confirmation() {
+async fn a_contract_follows_its_traffic_within_three_syncs() {
     let mut world = World::new(3).await;
     for _ in 0..4 {
         world.round().await;
@@ -182,7 +182,7 @@ async fn a_contract_follows_its_traffic_within_two_syncs_and_a_confirmation() {
     );
     for gateway in [1, 2, 0] {
         let moved = world.traffic("acme", gateway, 100, 3_000).await;
-        let percent = moved.percent_from(2 * SYNC_MS + EARLY_MS);
+        let percent = moved.percent_from(3 * SYNC_MS + EARLY_MS);
         assert!(percent >= 99.0, "{percent} % at g{gateway}: {moved:?}");
     }
 }
@@ -194,7 +194,7 @@ async fn a_gateway_that_dies_leaves_its_rate_with_the_lease_and_the_rest_with_th
         world.round().await;
     }
     world.traffic("acme", 0, 100, 2_000).await;
-    assert!(world.gateways[0].rate_per_s("acme") > 90.0);
+    assert!(world.gateways[0].rate_per_s("acme") > 80.0);
     world.gateways.remove(0);
     let settings = settings();
     world.traffic("acme", 0, 100, 1_000).await;
@@ -255,7 +255,7 @@ async fn a_restarted_server_renews_no_lease_before_the_gateway_knows_the_rates_t
     world.traffic("acme", 0, 100, 1_000).await;
     // The first one is cut off, and when its lease has ended the other one has its rate.
     let mut cut_off = world.gateways.remove(0);
-    assert!(cut_off.rate_per_s("acme") > 90.0);
+    assert!(cut_off.rate_per_s("acme") > 80.0);
     world.traffic("acme", 0, 100, 14_000).await;
     assert!(world.gateways[0].rate_per_s("acme") > 80.0);
     world.server = world.server.killed();
@@ -304,8 +304,7 @@ async fn a_credit_reaches_a_customer_whose_contract_is_spread_over_gateways() {
     let gained = levels(&mut world) - before;
     let left = customer(&world.server, "acme").await["resources"][0]["central_tokens"].clone();
     let all = gained + left.as_f64().unwrap();
-    // While they are on their way the other gateway has less room, and loses what it has no room for.
-    let expected = 8.5..12.0;
+    let expected = 9.9..12.0;
     assert!(expected.contains(&all), "{gained} tokens, and {left} left");
 }
 

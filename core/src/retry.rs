@@ -60,14 +60,21 @@ fn contract_us(
     let rate = rate_now(conditions, &terms);
     // Chunks that are out now will be back or spent by then, so the whole depth counts.
     let plain_us = holding.contract.us_until(charge, rate, terms.cap);
-    if plain_us.is_some() || holding.shadow_depth() < charge {
-        return plain_us;
-    }
-    holding.contract.us_until(
-        charge.minus(limits.part(&terms).debt_limit),
-        rate,
-        terms.cap,
-    )
+    let own_us = if plain_us.is_some() || holding.shadow_depth() < charge {
+        plain_us
+    } else {
+        holding.contract.us_until(
+            charge.minus(limits.part(&terms).debt_limit),
+            rate,
+            terms.cap,
+        )
+    };
+    // What was granted here never suffices, but the whole contract would: the control plane moves it to where it is asked for.
+    own_us.or_else(|| {
+        let can_come = conditions.lease.is_live(conditions.now);
+        let whole_us = || holding.contract.us_until(charge, limits.rate, limits.burst);
+        can_come.then(whole_us).flatten()
+    })
 }
 
 fn pool_us(

@@ -286,6 +286,24 @@ fn with_a_control_plane_a_customer_holds_what_was_granted_and_nothing_else() {
 }
 
 #[test]
+fn a_customer_of_whom_nothing_lies_here_may_try_again_while_the_control_plane_can_move_something() {
+    let mut gateway = granted(10, 50);
+    let retry_at = |gateway: &mut Gateway| match gateway.request(0, 0, &cost(1)).unwrap() {
+        Verdict::Denied(denial) => denial.retry_at,
+        verdict => panic!("{verdict:?}"),
+    };
+    let a_token_later = gateway.now.plus_us(100_000);
+    assert_eq!(retry_at(&mut gateway), a_token_later);
+    let more_than_the_burst = gateway.request(0, 0, &cost(51)).unwrap();
+    assert!(
+        matches!(more_than_the_burst, Verdict::Denied(denial) if denial.retry_at == TimeUs::NEVER),
+        "{more_than_the_burst:?}"
+    );
+    gateway.advance(5_000_000);
+    assert_eq!(retry_at(&mut gateway), TimeUs::NEVER);
+}
+
+#[test]
 fn an_operators_credit_moves_once_and_never_above_the_cap() {
     let mut gateway = granted(10, 50);
     let terms = GrantTerms {

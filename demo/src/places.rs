@@ -31,8 +31,7 @@ impl Places {
         let (root, target) = (root(), target());
         let envoy = std::env::var_os("FOREBAY_ENVOY")
             .map_or_else(|| root.join(".tools/bin/envoy"), PathBuf::from);
-        let data = std::env::var_os("FOREBAY_DATA")
-            .map_or_else(|| root.join("../shared/data"), PathBuf::from);
+        let data = std::env::var_os("FOREBAY_DATA").map(PathBuf::from);
         Ok(Self {
             envoy: existing(envoy, "make setup")?,
             forebay: existing(
@@ -44,7 +43,7 @@ impl Places {
             model: existing(root.join("models/demo.onnx"), "make train")?,
             work: target.join("demo"),
             report: target.join("report/demo.json"),
-            data: data.is_dir().then_some(data),
+            data: data.filter(|data| data.is_dir()),
         })
     }
 }

@@ -16,8 +16,6 @@ use crate::recipe::Recipe;
 use crate::train::Settings;
 use crate::verify::verify;
 
-/// Where the data are looked for when neither option nor environment says so.
-const DATA_NEARBY: &str = "../shared/data";
 /// The interpreter of the project's own tools, made by `make setup`.
 const PYTHON: &str = ".tools/venv/bin/python";
 const REPORT: &str = "target/report/evaluate.json";
@@ -181,15 +179,6 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-// === impl DataFolder ===
-
-impl DataFolder {
-    fn find(&self) -> Option<PathBuf> {
-        let nearby = || Some(PathBuf::from(DATA_NEARBY)).filter(|folder| folder.is_dir());
-        self.folder.clone().or_else(nearby)
-    }
-}
-
 // === impl Train ===
 
 impl Train {
@@ -233,7 +222,7 @@ impl Train {
             return Ok((Recipe::generated(), Data::generated(seed)));
         }
         let recipe = Recipe::named(&self.recipe)?;
-        let folder = self.data.find().ok_or(TrainError::NoData)?;
+        let folder = self.data.folder.clone().ok_or(TrainError::NoData)?;
         let data = Data::from_trace(&recipe, &folder)?;
         Ok((recipe, data))
     }
@@ -243,7 +232,7 @@ impl Train {
 
 impl Evaluate {
     fn run(self) -> Result<(), TrainError> {
-        let folder = self.data.find().ok_or(TrainError::NoData)?;
+        let folder = self.data.folder.clone().ok_or(TrainError::NoData)?;
         let mut evaluations = Vec::new();
         for recipe in Recipe::committed() {
             if self

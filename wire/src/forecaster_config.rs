@@ -228,7 +228,7 @@ impl ForecasterConfig {
             if key.len() != 64 || !key.bytes().all(|digit| digit.is_ascii_hexdigit()) {
                 return Err(ForecasterConfigError::Range {
                     path: "model.public_keys",
-                    reason: "a key is 64 hexadecimal digits; `forebay status` prints the one to paste here".to_string(),
+                    reason: "a key is 64 hexadecimal digits; `forebay model keygen` printed the one to paste here".to_string(),
                 });
             }
         }

@@ -94,8 +94,9 @@ impl Account {
         true
     }
 
-    /// An operator gives (or takes) tokens of one resource. They stay here as far as there is room, and go on to whoever runs low; then to
-    /// gateways as far as they have room; the rest goes to the gateway that has most of the bucket.
+    /// An operator gives (or takes) tokens of one resource. They stay here if there is room for all of them, and go on to whoever runs low.
+    /// Otherwise they go to gateways as far as those have room, and what nobody has room for to the one that has most of the bucket. Not
+    /// both: room is kept here for what is on its way, so a part that stayed here would be lost.
     pub fn credit(&mut self, contract: &Contract<'_>, resource: usize, amount: Micro) {
         self.refresh(contract);
         let roster = contract.roster;
@@ -111,26 +112,30 @@ impl Account {
             .collect();
         live.sort_by_key(|part| std::cmp::Reverse(cap_of(part, resource)));
         let central = holding.central.to_record();
-        let mut left = amount;
-        // Tokens are taken where most of them are.
         let most = live
             .first()
             .map_or(Micro::ZERO, |part| cap_of(part, resource));
-        if amount > Micro::ZERO || most < central.depth {
-            let here = amount.min(central.depth.minus(central.level).at_least_zero());
-            holding.central.put(here);
-            left = left.minus(here);
+        let is_for_centre = if amount < Micro::ZERO {
+            // Tokens are taken where most of them are.
+            most < central.depth
+        } else {
+            amount <= central.depth.minus(central.level)
+        };
+        if is_for_centre || live.is_empty() {
+            holding.central.put(amount);
+            return;
         }
-        let rooms: Vec<Micro> = live.iter().map(|part| room_of(part, resource)).collect();
-        let mut given: Vec<Micro> = Vec::with_capacity(live.len());
-        for room in rooms {
-            let one = left.at_least_zero().min(room);
-            left = left.minus(one);
-            given.push(one);
-        }
-        match given.first_mut() {
-            Some(first) => *first = first.plus(left),
-            None => holding.central.put(left),
+        let mut left = amount;
+        let mut given: Vec<Micro> = live
+            .iter()
+            .map(|part| {
+                let one = left.at_least_zero().min(room_of(part, resource));
+                left = left.minus(one);
+                one
+            })
+            .collect();
+        if let Some(first) = given.first_mut() {
+            *first = first.plus(left);
         }
         for (part, given) in live.into_iter().zip(given) {
             if given == Micro::ZERO {

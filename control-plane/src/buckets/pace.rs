@@ -8,7 +8,7 @@ use forebay_core::limits::MICRO_PER_TOKEN;
 use forebay_core::time::TimeUs;
 
 /// The average forgets by this time constant.
-const AVERAGE_S: f64 = 3.0;
+const AVERAGE_S: f64 = 2.0;
 
 /// An average of no more than this, in tokens per second, forgets by the second constant: with a request now and then, the first one would
 /// know of the last one only.
@@ -23,8 +23,15 @@ const COVER_S_LEAST: f64 = 0.5;
 /// Tokens that come by chance vary by the root of their number; so many times that is not chance.
 const CHANCE_DEVIATIONS: f64 = 3.0;
 
-/// Shorter windows than this say little, and a repeated request has none.
-const WINDOW_US_LEAST: u64 = 40_000;
+/// A report counts what a gateway found when it last looked at the customer: this long before the sync, in seconds. So a sync without a
+/// report is not yet a gateway without requests.
+const LAG_S: f64 = 0.1;
+
+/// Reports are gathered for this time, since those of early syncs say little. More than chance explains counts at once.
+const SPAN_US_LEAST: u64 = 200_000;
+
+/// What was gathered before a pause of this length is left alone.
+const PAUSE_US: u64 = 1_000_000;
 
 /// Averages below this, in tokens per second, are over.
 const PER_S_LEAST: f64 = 1e-3;
@@ -35,23 +42,28 @@ pub struct Pace {
     /// The average, at `at`.
     average_per_s: f64,
     at: TimeUs,
+    /// Tokens that were asked for since, not yet in the average.
+    gathered: f64,
 }
 
 // === impl Pace ===
 
 impl Pace {
-    /// Notes that `micro` micro-tokens were asked for since `since`. Returns what would cover the demand until more can come, in
-    /// micro-tokens.
-    pub fn asked(&mut self, micro: u64, since: TimeUs, now: TimeUs) -> i64 {
-        let window_us = now.since(since.max(self.at)).max(WINDOW_US_LEAST);
-        let window_s = seconds(window_us);
-        // Nothing twice says more than nothing once: such windows are one.
+    /// Notes that `micro` micro-tokens were asked for since `since`, of a gateway that had enough or not (`is_pressed`). Returns what would
+    /// cover the demand until more can come, in micro-tokens.
+    pub fn asked(&mut self, micro: u64, since: TimeUs, now: TimeUs, is_pressed: bool) -> i64 {
         if micro > 0 {
-            let before_per_s = self.average_per_s(TimeUs(now.0.saturating_sub(window_us)));
-            self.average_per_s = average_with(before_per_s, tokens(micro), window_s);
-            self.at = now;
+            // Syncs without a report in between have brought nothing.
+            let is_over = self.gathered == 0.0 || since.since(self.at) > PAUSE_US;
+            if is_over && since > self.at {
+                self.average_per_s = self.average_per_s(since);
+                self.at = since;
+                self.gathered = 0.0;
+            }
+            self.gathered += tokens(micro);
+            self.take_in(now, is_pressed);
         }
-        let cover_s = (COVERED_WINDOWS * window_s).max(COVER_S_LEAST);
+        let cover_s = (COVERED_WINDOWS * seconds(now.since(since))).max(COVER_S_LEAST);
         let micro = self.average_per_s(now) * cover_s * MICRO_PER_TOKEN as f64;
         #[allow(clippy::cast_possible_truncation)] // a float becomes the nearest integer there is
         {
@@ -59,29 +71,41 @@ impl Pace {
         }
     }
 
+    /// Takes what was gathered into the average, if that is enough to go by.
+    fn take_in(&mut self, now: TimeUs, is_pressed: bool) {
+        let span_us = now.since(self.at);
+        let span_s = seconds(span_us.max(SPAN_US_LEAST));
+        let before_per_s = self.average_per_s;
+        let (per_s, usual) = (self.gathered / span_s, before_per_s * span_s);
+        let by_chance = by_chance(usual) + before_per_s * LAG_S;
+        // Whoever lacks tokens is followed upwards at the slightest sign.
+        let is_more = self.gathered > usual + if is_pressed { usual.sqrt() } else { by_chance };
+        if span_us < SPAN_US_LEAST && !is_more {
+            return;
+        }
+        self.average_per_s = if is_more || self.gathered + by_chance < usual {
+            per_s
+        } else {
+            let weight = 1.0 - (-span_s / average_s(before_per_s)).exp();
+            before_per_s + weight * (per_s - before_per_s)
+        };
+        self.at = now;
+        self.gathered = 0.0;
+    }
+
     /// The average, in tokens per second, if nothing was asked for until `now` since the last report that counted something: over
     /// when chance does not explain that.
     #[must_use]
     pub fn average_per_s(&self, now: TimeUs) -> f64 {
-        let idle_s = seconds(now.since(self.at));
+        let idle_s = (seconds(now.since(self.at)) - LAG_S).max(0.0);
         let usual = self.average_per_s * idle_s;
         let average_per_s = self.average_per_s * (-idle_s / average_s(self.average_per_s)).exp();
-        if average_per_s < PER_S_LEAST || usual > by_chance(usual) {
+        if average_per_s < PER_S_LEAST || usual > self.gathered + by_chance(usual) {
             0.0
         } else {
             average_per_s
         }
     }
-}
-
-/// The average after a window in which so many tokens were asked for.
-fn average_with(before_per_s: f64, asked: f64, window_s: f64) -> f64 {
-    let (per_s, usual) = (asked / window_s, before_per_s * window_s);
-    if (asked - usual).abs() > by_chance(usual) {
-        return per_s;
-    }
-    let weight = 1.0 - (-window_s / average_s(before_per_s)).exp();
-    before_per_s + weight * (per_s - before_per_s)
 }
 
 /// How far from the `usual` tokens as many may be by chance.
@@ -120,37 +144,60 @@ mod tests {
         let ask = |tokens: &u64| {
             let since = now;
             now = now.plus_us(SYNC_US);
-            pace.asked(tokens * 1_000_000, since, now);
+            pace.asked(tokens * 1_000_000, since, now, false);
             pace.average_per_s(now)
         };
         tokens.iter().map(ask).collect()
     }
 
     #[test]
-    fn traffic_that_comes_or_goes_is_followed_at_once() {
+    fn traffic_that_comes_is_followed_at_once_and_traffic_that_goes_in_two_syncs() {
         let averages = averages_per_s(&[25, 25, 0, 0]);
         assert!((averages[0] - 100.0).abs() < 0.1, "{averages:?}");
         assert!((averages[1] - 100.0).abs() < 0.1, "{averages:?}");
-        assert!(averages[2] < 0.1, "{averages:?}");
+        assert!(averages[3] < 0.1, "{averages:?}");
+    }
+
+    #[test]
+    fn early_syncs_whose_reports_come_late_change_nothing() {
+        let mut pace = Pace::default();
+        let mut now = TimeUs(1_000_000);
+        // 400 tokens a second, found every 0.1 s, by syncs of any rhythm.
+        for (sync, wait_us) in [250_000, 50_000, 50_000, 200_000, 50_000, 250_000]
+            .into_iter()
+            .cycle()
+            .take(60)
+            .enumerate()
+        {
+            let since = now;
+            now = now.plus_us(wait_us);
+            let found = |at: TimeUs| at.0 / 100_000 * 40_000_000;
+            pace.asked(found(now) - found(since), since, now, false);
+            let average_per_s = pace.average_per_s(now);
+            assert!(
+                sync < 6 || (340.0..460.0).contains(&average_per_s),
+                "{average_per_s} after sync {sync}"
+            );
+        }
     }
 
     #[test]
     fn without_a_report_an_average_lasts_for_as_long_as_chance_explains_it() {
         let mut pace = Pace::default();
         let now = TimeUs(5_000_000);
-        pace.asked(10_000_000, TimeUs(4_000_000), now);
+        pace.asked(10_000_000, TimeUs(4_000_000), now, false);
         assert!((pace.average_per_s(now) - 10.0).abs() < 0.1);
-        assert!(pace.average_per_s(now.plus_us(900_000)) > 5.0);
-        assert!(pace.average_per_s(now.plus_us(1_100_000)) < 0.1);
+        assert!(pace.average_per_s(now.plus_us(1_000_000)) > 5.0);
+        assert!(pace.average_per_s(now.plus_us(1_200_000)) < 0.1);
     }
 
     #[test]
     fn what_may_be_chance_moves_the_average_little() {
         let steady = vec![25; 20];
-        let by_chance = averages_per_s(&[steady.clone(), vec![40]].concat());
-        assert!(by_chance[20] < 106.0, "{by_chance:?}");
-        let surge = averages_per_s(&[steady, vec![42]].concat());
-        assert!(surge[20] > 160.0, "{surge:?}");
+        let by_chance = averages_per_s(&[steady.clone(), vec![45]].concat());
+        assert!(by_chance[20] < 110.0, "{by_chance:?}");
+        let surge = averages_per_s(&[steady, vec![55]].concat());
+        assert!(surge[20] > 200.0, "{surge:?}");
     }
 
     #[test]
@@ -160,7 +207,7 @@ mod tests {
             let now = TimeUs(5_000_000);
             let micro = 100 * window_us;
             let since = TimeUs(now.0 - window_us);
-            assert_eq!(pace.asked(micro, since, now), covered * 1_000_000);
+            assert_eq!(pace.asked(micro, since, now, false), covered * 1_000_000);
         }
     }
 
@@ -172,7 +219,7 @@ mod tests {
             let since = now;
             now = now.plus_us(SYNC_US);
             // One request in each eighth sync: a request every two seconds.
-            pace.asked(if sync % 8 == 0 { 1_000_000 } else { 0 }, since, now);
+            pace.asked(if sync % 8 == 0 { 1_000_000 } else { 0 }, since, now, false);
         }
         let average_per_s = pace.average_per_s(now);
         assert!((0.4..0.6).contains(&average_per_s), "{average_per_s}");

@@ -173,7 +173,7 @@ impl PartHolding {
 
     /// Notes that `micro` were asked for since `since`.
     pub(super) fn asked(&mut self, micro: u64, since: TimeUs, now: TimeUs) {
-        let cover = self.pace.asked(micro, since, now);
+        let cover = self.pace.asked(micro, since, now, self.is_pressed);
         self.is_pressed = self.balance < cover;
     }
 

@@ -55,7 +55,7 @@ pub enum ConfigureError {
     Config(#[from] ForecasterConfigError),
     /// A public key is not one.
     #[error(
-        "forecaster configuration: model.public_keys: not a point of the curve; paste the key that `forebay status` prints"
+        "forecaster configuration: model.public_keys: not a point of the curve; paste the key that `forebay model keygen` printed"
     )]
     PublicKey,
     /// The gateway has no name.

@@ -184,6 +184,9 @@ fn assemble(options: &ServeOptions) -> Result<Server, ServeError> {
         .forecaster_wasm
         .clone()
         .unwrap_or_else(forecaster_beside_us);
+    if !forecaster.is_file() {
+        tracing::warn!(path = %forecaster.display(), "there is no forecaster.wasm here, so no model can be uploaded: name it with --forecaster-wasm");
+    }
     let sandbox = Sandbox::new(&forecaster, SandboxLimits::default());
     Ok(Server {
         plane,

@@ -188,8 +188,8 @@ fn outcome(status: StatusCode, headers: &HeaderMap) -> Outcome {
         (200, b"shadow") => Outcome::ServedShadow,
         (200, b"standard") => Outcome::ServedStandard,
         (200, _) => Outcome::ServedOther,
-        (429, b"contract") => Outcome::DeniedByContract,
-        (429, b"pool") => Outcome::DeniedByPool,
+        (429, b"denied:contract") => Outcome::DeniedByContract,
+        (429, b"denied:pool") => Outcome::DeniedByPool,
         (429, _) => Outcome::DeniedOther,
         // 503 is the upstream's word for overload only if the gateway let the request through.
         (503, b"shadow" | b"standard" | b"borrowed") => Outcome::Overloaded,
@@ -220,5 +220,30 @@ impl Outcome {
             self,
             Self::DeniedByContract | Self::DeniedByPool | Self::DeniedOther
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+
+    #[test]
+    fn a_verdict_is_read_as_the_gateway_writes_it() {
+        for (status, verdict, expected) in [
+            (200, "shadow", Outcome::ServedShadow),
+            (200, "standard", Outcome::ServedStandard),
+            (200, "borrowed", Outcome::ServedOther),
+            (429, "denied:contract", Outcome::DeniedByContract),
+            (429, "denied:pool", Outcome::DeniedByPool),
+            (429, "denied:banned", Outcome::DeniedOther),
+            (503, "standard", Outcome::Overloaded),
+            (503, "", Outcome::Failed),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap_or_default();
+            let mut headers = HeaderMap::new();
+            headers.insert(VERDICT_HEADER, HeaderValue::from_static(verdict));
+            assert_eq!(outcome(status, &headers), expected, "{status} {verdict}");
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::limits::FORECASTS_MOST;
 use crate::series::SeriesKey;
 use crate::sync::{Applied, InFlight, Inbox, Session, parse};
 
-/// A failure that repeats is logged once in so many times.
+/// A failure that repeats for the same reason is logged once in so many times.
 const LOG_EVERY_FAILURE: u32 = 32;
 
 /// The control plane as this gateway knows it.
@@ -37,6 +37,8 @@ pub(crate) struct ControlPlane {
     answering: Option<InFlight>,
     reply_applied: u64,
     step_mismatch_logged: bool,
+    /// Why the last sync failed; empty after one that did not.
+    last_failure: String,
 }
 
 // === impl ControlPlane ===
@@ -70,6 +72,7 @@ impl ControlPlane {
             answering: None,
             reply_applied: 0,
             step_mismatch_logged: false,
+            last_failure: String::new(),
         }
     }
 
@@ -205,6 +208,7 @@ impl ControlPlane {
         let more =
             books.outbox.is_full() || !books.windows.is_empty() || self.inbox.is_collecting();
         self.session.succeeded(more, reply.sync_interval_ms);
+        self.last_failure.clear();
         host.increment(Metric::SyncOk, 1);
     }
 
@@ -251,8 +255,12 @@ impl ControlPlane {
     }
 
     fn failed(&mut self, host: &impl Host, now_us: u64, books: &mut Books, reason: &str) {
-        if self.session.failures().is_multiple_of(LOG_EVERY_FAILURE) {
+        let is_news = self.last_failure != reason;
+        if is_news || self.session.failures().is_multiple_of(LOG_EVERY_FAILURE) {
             host.log(Level::Warn, &format!("sync failed: {reason}"));
+        }
+        if is_news {
+            reason.clone_into(&mut self.last_failure);
         }
         host.increment(Metric::SyncFailed, 1);
         books.outbox.lost();

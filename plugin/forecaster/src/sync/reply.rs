@@ -155,6 +155,7 @@ fn status_error(status: u16) -> ReplyError {
         401 | 403 => ": FOREBAY_GATEWAY_TOKEN is not what the control plane expects",
         404 => ": the cluster does not lead to a control plane",
         409 => ": something between here and the control plane refused it",
+        503 => ": Envoy says so itself when nothing listens where the cluster points to",
         _ => "",
     };
     ReplyError::Status { status, hint }

@@ -225,9 +225,9 @@ fn a_server_that_forgets_the_fleet_when_it_is_killed_is_found_out() {
     assert!(over_admitted > 0.0);
 }
 
-/// One tenant with 100 tokens per second and twice that at once, whose requests come evenly: in each phase, how long it is in seconds and
-/// how many come to each gateway in a second.
-fn phases(phases: &[(u64, &[u64])]) -> Scenario {
+/// One tenant with so many thousandths of a token per second and twice that at once, whose requests come evenly: in each phase, how long it
+/// is in seconds and how many come to each gateway in a second.
+fn phases(rate_milli_per_s: u64, phases: &[(u64, &[u64])]) -> Scenario {
     let length_s: u64 = phases.iter().map(|(seconds, _)| seconds).sum();
     let gateways = phases.first().map_or(0, |(_, per_s)| per_s.len());
     let trace = Trace {
@@ -239,9 +239,7 @@ fn phases(phases: &[(u64, &[u64])]) -> Scenario {
         length_us: length_s * US_PER_S,
     };
     let mut scenario = Scenario::new(&trace, settings(gateways, 0), 1);
-    scenario.contracts = vec![Contract {
-        rate_milli_per_s: 100_000,
-    }];
+    scenario.contracts = vec![Contract { rate_milli_per_s }];
     let mut from = scenario.demand_starts;
     for (seconds, per_s) in phases {
         for (gateway, per_s) in per_s.iter().enumerate() {
@@ -276,7 +274,10 @@ fn by_second(scenario: &Scenario) -> Vec<Vec<u64>> {
 #[test]
 fn gateways_that_ask_for_the_same_get_the_same_whoever_had_it_before() {
     for pause_s in [0, 3, 20] {
-        let scenario = phases(&[(10, &[0, 120]), (pause_s, &[0, 0]), (10, &[115, 115])]);
+        let scenario = phases(
+            100_000,
+            &[(10, &[0, 120]), (pause_s, &[0, 0]), (10, &[115, 115])],
+        );
         let admitted = by_second(&scenario);
         // Two seconds later nothing is left of a bucket that was full at one of them.
         let from = usize::try_from(10 + pause_s + 3).unwrap();
@@ -290,11 +291,23 @@ fn gateways_that_ask_for_the_same_get_the_same_whoever_had_it_before() {
 
 #[test]
 fn gateways_with_little_of_the_traffic_deny_hardly_any_of_it() {
-    let scenario = phases(&[(10, &[70, 2, 2, 2, 2]), (20, &[70, 2, 2, 2, 2])]);
+    let scenario = phases(100_000, &[(10, &[70, 2, 2, 2, 2]), (20, &[70, 2, 2, 2, 2])]);
     let admitted = by_second(&scenario);
     for (gateway, by_second) in admitted.iter().enumerate() {
         let sum: u64 = by_second.iter().skip(10).sum();
         let asked = if gateway == 0 { 1_400 } else { 40 };
         assert!(sum >= asked - 1, "gateway {gateway}: {admitted:?}");
+    }
+}
+
+#[test]
+fn a_burst_of_a_token_or_two_is_served_wherever_its_traffic_is() {
+    for (rate_milli_per_s, least) in [(500, 4), (1_000, 8), (1_500, 9)] {
+        let asked: [(u64, &[u64]); 3] = [(20, &[0, 0, 0]), (20, &[2, 0, 0]), (20, &[0, 2, 0])];
+        let admitted = by_second(&phases(rate_milli_per_s, &asked));
+        for (gateway, from) in [(0, 30), (1, 50)] {
+            let sum: u64 = admitted[gateway].iter().skip(from).take(10).sum();
+            assert!(sum >= least, "{rate_milli_per_s}: {admitted:?}");
+        }
     }
 }

@@ -90,13 +90,20 @@ fn pool_us(
     let pool = pools.pools.at(resource);
     let terms = pool.terms(rule, &conditions.lease);
     let least = charge.plus(standing.pool.floor);
-    if least > terms.cap {
-        return None;
-    }
-    // What is protected for others may be used by then; a target above the depth would say "never" for something that is not.
-    let target = least.plus(standing.pool.others_protected).min(terms.cap);
-    pool.bucket
-        .us_until(target, rate_now(conditions, &terms), terms.cap)
+    let us_until = |rate: Rate, depth: Micro| {
+        if least > depth {
+            return None;
+        }
+        // What is protected for others may be used by then; a target above the depth would say "never" for something that is not.
+        let target = least.plus(standing.pool.others_protected).min(depth);
+        pool.bucket.us_until(target, rate, depth)
+    };
+    us_until(rate_now(conditions, &terms), terms.cap).or_else(|| {
+        let can_come = conditions.lease.is_live(conditions.now);
+        can_come
+            .then(|| us_until(rule.capacity, rule.depth))
+            .flatten()
+    })
 }
 
 fn rate_now(conditions: &Conditions<'_>, terms: &GrantTerms) -> Rate {

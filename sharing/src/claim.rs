@@ -3,7 +3,7 @@
 /// One gateway's claim on a rate. All rates in tokens per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Claim {
-    /// What was asked for here in the last window, denied demand included.
+    /// What is asked for here, denied demand included.
     pub demand_per_s: f64,
     /// What is expected here: the upper quantile of the fleet's forecast times this gateway's own share of the traffic. (Quantiles
     /// made gateway by gateway would not add up to the fleet's.)

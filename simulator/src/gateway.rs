@@ -197,7 +197,7 @@ impl Gateway {
         if reply.report_all {
             self.changed.extend(self.entries.keys().copied());
         }
-        Ok(false)
+        Ok(reply.grants_left)
     }
 
     /// Takes in a part of a policy. Returns whether more of it is to come.

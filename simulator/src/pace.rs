@@ -4,7 +4,7 @@ use forebay_core::TimeUs;
 use forebay_core::early_syncs::{EARLY_GAP_US, EarlySyncs};
 
 /// A gateway looks for denials at this pace.
-const SCAN_US: u64 = 100_000;
+const SCAN_US: u64 = 200_000;
 
 /// The times of a gateway's syncs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +88,9 @@ mod tests {
         pace.answered(0);
         assert_eq!(pace.due_at(), TimeUs(1_300_000));
         pace.denied(TimeUs(1_060_000));
-        assert_eq!(pace.due_at(), TimeUs(1_100_000));
+        assert_eq!(pace.due_at(), TimeUs(1_200_000));
         pace.answered(10_000_000);
-        assert_eq!(pace.due_at(), TimeUs(1_100_000));
+        assert_eq!(pace.due_at(), TimeUs(1_200_000));
     }
 
     #[test]

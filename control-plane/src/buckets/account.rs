@@ -73,6 +73,8 @@ pub struct Told<'a> {
     pub since: TimeUs,
     /// At least so much was asked for, in micro-tokens, where more was than the report counts.
     pub asked: u64,
+    /// The counters may bring the demand of a longer time than that: it says nothing of a pace.
+    pub is_lump: bool,
     /// A customer outside the policy has a bucket of the gateway's own, of which nothing is here.
     pub is_listed: bool,
 }
@@ -221,7 +223,9 @@ impl Account {
             return News::default();
         };
         let demand = own.count(report);
-        own.asked(demand.max(told.asked), told.since, now);
+        if !told.is_lump {
+            own.asked(demand.max(told.asked), told.since, now);
+        }
         if std::mem::take(&mut own.is_unknown) && is_granted {
             own.share = fleet::Share::adopt(&share_report);
         } else if is_listed && !is_granted {

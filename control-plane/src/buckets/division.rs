@@ -1,4 +1,4 @@
-//! How an account's bucket is divided among the gateways: rates by the law, depths in proportion to them.
+//! How an account's bucket is divided among the gateways: rates by the law, depths by their roots.
 //!
 //! Each gateway at home with a customer holds a *starter*, so that the first request there is admitted without asking anybody. A
 //! starter is a depth and no rate: a part of the rate at each gateway would be missing at the one that has the traffic, for good.
@@ -16,15 +16,17 @@ use forebay_sharing::{Claim, Law, to_amounts, to_per_s, to_rates};
 /// All starters together hold at most this part of the depth, as long as one token each is less.
 const STARTERS_OF_DEPTH: u64 = 8;
 
-/// And never more than this part of it.
+/// And never more than this part of it: of a burst below two tokens there is none, and the token lies where it was asked for last.
 const STARTERS_OF_DEPTH_MOST: u64 = 2;
 
 /// Of the rate that nobody is expected to ask for, this part lies at the gateways, for when there are no syncs. The rest stays here and goes
 /// to whoever runs low: one reserve for all serves a surge that the parts of a divided one do not.
 const PLACED_OF_SPARE: u64 = 2;
 
-/// Of the depth, this part stays here: what refills here needs room.
+/// Of the depth, this part stays here: what refills here needs room. Of a small one nothing does, since no gateway could hold a whole
+/// token more for it.
 const KEPT_OF_DEPTH: u64 = 10;
+const SMALL_DEPTH: Micro = Micro::from_tokens(20);
 
 /// A gateway that would have room for less than this has none but its starter: a fraction of a token admits nothing.
 const LEAST_ROOM: Micro = Micro::from_tokens(2);
@@ -121,8 +123,17 @@ fn among_several(
     law.divide(placed_per_s, &claims, &mut shares);
     let rates = to_rates(&shares, rate);
 
-    let depth = depth.minus(depth.share(1, KEPT_OF_DEPTH));
-    let starters = Starters::of(depth, roster.live());
+    let burst = contract
+        .limits
+        .get(resource)
+        .map_or(depth, |limits| limits.burst);
+    let kept = if burst < SMALL_DEPTH {
+        Micro::ZERO
+    } else {
+        depth.share(1, KEPT_OF_DEPTH)
+    };
+    let depth = depth.minus(kept);
+    let starters = Starters::of(burst, roster.live());
     let homes = roster.homes(customer, starters.homes);
     let starters: Vec<Micro> = seats
         .iter()
@@ -140,11 +151,16 @@ fn among_several(
         .into_iter()
         .zip(to_amounts(&of_rest, rest))
         .zip(starters)
-        .map(|((rate, cap), starter)| GrantTerms {
-            rate,
-            cap: cap.plus(starter),
-            // Of the rate that it is offered in the end, if that is less.
-            fallback_rate: fallback,
+        .map(|((rate, room), starter)| {
+            let cap = room.plus(starter);
+            // What flows to where no token finds room is lost: it stays here.
+            let has_room = cap >= ONE_TOKEN.min(burst);
+            GrantTerms {
+                rate: if has_room { rate } else { Rate::ZERO },
+                cap,
+                // Of the rate that it is offered in the end, if that is less.
+                fallback_rate: fallback,
+            }
         })
         .collect()
 }
@@ -229,8 +245,7 @@ impl Starters {
             .get()
             .checked_div(each.get())
             .and_then(|homes| usize::try_from(homes).ok())
-            .unwrap_or(0)
-            .max(1);
+            .unwrap_or(0);
         Self { each, homes }
     }
 }

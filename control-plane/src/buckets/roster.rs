@@ -48,6 +48,7 @@ pub struct Homes {
     customer: u64,
     /// The lightest of them; `None`: all are.
     lightest: Option<(u64, SessionNumber)>,
+    is_any: bool,
 }
 
 // === impl Roster ===
@@ -135,6 +136,7 @@ impl Roster {
         let all = Homes {
             customer,
             lightest: None,
+            is_any: homes > 0,
         };
         let Some(last) = homes.checked_sub(1).filter(|_| homes < self.live) else {
             return all;
@@ -159,8 +161,8 @@ impl Homes {
     /// Whether a live session is one of them.
     #[must_use]
     pub fn has(&self, seat: &Seat) -> bool {
-        self.lightest
-            .is_none_or(|lightest| self.weight(seat) >= lightest)
+        let is_heavy = |lightest| self.weight(seat) >= lightest;
+        self.is_any && self.lightest.is_none_or(is_heavy)
     }
 
     fn weight(&self, seat: &Seat) -> (u64, SessionNumber) {
@@ -207,6 +209,8 @@ mod tests {
     fn a_customer_has_as_many_homes_as_it_should_and_they_stay_when_another_gateway_goes() {
         let all = roster(1..=10);
         let without_ten = roster(1..=9);
+        let none = all.homes(CustomerHash::from_parts(7, 7), 0);
+        assert!(all.seats.iter().all(|seat| !none.has(seat)));
         let mut used = [0_u32; 11];
         for low in 0..1_000 {
             let customer = CustomerHash::from_parts(7, low);

@@ -265,7 +265,10 @@ impl LedgerGateway {
             assert!(policy.complete, "the tests' policies fit into one part");
             (self.epoch, self.cursor) = (policy.epoch, policy.cursor);
         }
-        self.interval_ms = reply.sync_interval_ms;
+        self.interval_ms = match reply.early_sync_ms {
+            0 => reply.sync_interval_ms,
+            early_ms => early_ms,
+        };
         let until = TimeUs(reply.sent_at_us).plus_us(u64::from(reply.lease_ttl_ms) * 1_000);
         let fallback_until = until.plus_us(u64::from(reply.fallback_ttl_ms) * 1_000);
         let renewed = self.lease.renewed(now, until, fallback_until);

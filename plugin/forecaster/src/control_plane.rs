@@ -205,9 +205,12 @@ impl ControlPlane {
             books.scan.hurry();
         }
         self.load_windows(host, reply, books, calendar);
-        let more =
-            books.outbox.is_full() || !books.windows.is_empty() || self.inbox.is_collecting();
-        self.session.succeeded(more, reply.sync_interval_ms);
+        let more = books.outbox.is_full()
+            || !books.windows.is_empty()
+            || self.inbox.is_collecting()
+            || reply.grants_left;
+        self.session
+            .succeeded(more, reply.sync_interval_ms, reply.early_sync_ms);
         self.last_failure.clear();
         host.increment(Metric::SyncOk, 1);
     }

@@ -156,6 +156,8 @@ fn tell(reply: &mut SyncReply, lies: Lies) {
     reply.lease_ttl_ms = small[0];
     reply.fallback_ttl_ms = small[1];
     reply.sync_interval_ms = small[2];
+    reply.early_sync_ms = small[3];
+    reply.grants_left = small[0] % 2 == 1;
     reply.step_elapsed_ms = small[3];
     reply.windows_left = small[4] % 2 == 1;
     reply.model = Some(ModelRelease {

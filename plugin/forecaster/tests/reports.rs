@@ -138,7 +138,7 @@ fn a_grant_is_confirmed_with_the_sync_after_it() {
         let sent = next_sync(&world, &mut forecaster);
         let (_, mut reply) = reply_to(&sent);
         reply.grants = vec![grant(1, 40)];
-        reply.sync_interval_ms = 60;
+        reply.early_sync_ms = 60;
         forecaster.on_http_response(sent.call, answer(&reply));
         let at_us = world.now_us();
         let (request, _) = reply_to(&next_sync(&world, &mut forecaster));

@@ -136,8 +136,7 @@ impl Grants {
             if is_partial {
                 seat.pace.answered_in_part();
             } else {
-                seat.pace
-                    .answered(u64::from(reply.sync_interval_ms) * 1_000);
+                seat.pace.answered(u64::from(reply.early_sync_ms) * 1_000);
             }
             if reply.error.is_none() {
                 context.informed(index);

@@ -42,7 +42,7 @@ pub enum PolicyName {
     Rlqs5s,
     /// The same every second.
     Rlqs1s,
-    /// Our grants, divided by what was asked for between the last two syncs and by nothing else.
+    /// Our grants, divided by what is asked for and by nothing else.
     Reactive,
     /// Reports every 100 ms, and a part of the requests to reject.
     Report100ms,

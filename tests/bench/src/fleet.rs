@@ -339,8 +339,7 @@ impl Member {
         if is_partial {
             self.pace.answered_in_part();
         } else {
-            self.pace
-                .answered(u64::from(reply.sync_interval_ms) * 1_000);
+            self.pace.answered(u64::from(reply.early_sync_ms) * 1_000);
         }
         self.outcome.syncs += 1;
         self.outcome.reports += reports as u64;

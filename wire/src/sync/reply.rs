@@ -30,7 +30,7 @@ pub struct SyncReply {
     /// How long the fallback rates hold after that.
     #[prost(uint32, tag = "9")]
     pub fallback_ttl_ms: u32,
-    /// When the next sync is expected.
+    /// How often syncs are expected.
     #[prost(uint32, tag = "10")]
     pub sync_interval_ms: u32,
     /// Windows that were asked for.
@@ -60,6 +60,12 @@ pub struct SyncReply {
     /// Report every customer again, changed or not: the server has forgotten what this gateway reported.
     #[prost(bool, tag = "19")]
     pub report_all: bool,
+    /// The next sync should come this long after the one before, this once: tokens are on the move. 0: as usual.
+    #[prost(uint32, tag = "20")]
+    pub early_sync_ms: u32,
+    /// True while there are more grants than fitted: sync again at once for the rest.
+    #[prost(bool, tag = "21")]
+    pub grants_left: bool,
 }
 
 /// Why a request was refused.

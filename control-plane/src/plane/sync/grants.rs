@@ -94,7 +94,7 @@ impl Plane {
         {
             is_soon |= self.grant_to(state, caller, customer, false, &mut outgoing);
         }
-        is_soon |= !pending.is_empty() || !due.is_empty();
+        outgoing.reply.grants_left = !pending.is_empty() || !due.is_empty();
         if let Some(session) = state.fleet.session_mut(id) {
             session.pending.append(&mut pending);
             session.due.append(&mut due);
@@ -107,7 +107,7 @@ impl Plane {
             reply.lease_ttl_ms = 0;
         }
         if is_soon {
-            reply.sync_interval_ms = reply.sync_interval_ms.min(SOON_MS);
+            reply.early_sync_ms = SOON_MS;
         }
     }
 

@@ -49,6 +49,7 @@ struct Intake<'a> {
     caller: &'a Caller<'a>,
     settings: &'a Settings,
     in_history: bool,
+    is_lump: bool,
     /// Those whose accounts changed.
     changed: &'a mut BTreeSet<CustomerHash>,
 }
@@ -68,6 +69,7 @@ pub(super) fn take_reports(
         caller,
         settings,
         in_history,
+        is_lump: !in_history,
         changed,
     };
     for report in &request.customers {
@@ -160,6 +162,7 @@ fn take_report(
         report,
         since: caller.synced_at,
         asked,
+        is_lump: intake.is_lump,
         is_listed,
     };
     let news = account.report(&contract, caller.session, &told);

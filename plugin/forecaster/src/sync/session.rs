@@ -18,6 +18,8 @@ const LOST_CALL_GRACE_US: u64 = 1_000_000;
 #[derive(Clone, Debug)]
 pub struct Session {
     interval_us: u64,
+    /// The same, or what the control plane expects if that is shorter.
+    usual_us: u64,
     timeout_us: u64,
     next_at_us: u64,
     last_sent_us: Option<u64>,
@@ -49,6 +51,7 @@ impl Session {
         let interval_us = u64::from(interval_ms).saturating_mul(1_000);
         Self {
             interval_us,
+            usual_us: interval_us,
             timeout_us: u64::from(timeout_ms).saturating_mul(1_000),
             next_at_us: now_us,
             last_sent_us: None,
@@ -89,13 +92,13 @@ impl Session {
         });
         let is_early = self
             .last_sent_us
-            .is_some_and(|sent_us| now_us < sent_us.saturating_add(self.interval_us));
+            .is_some_and(|sent_us| now_us < sent_us.saturating_add(self.usual_us));
         if is_early && !self.is_rest {
             self.early.sent(TimeUs(now_us));
         }
         self.is_rest = false;
         self.last_sent_us = Some(now_us);
-        self.next_at_us = now_us.saturating_add(self.interval_us);
+        self.next_at_us = now_us.saturating_add(self.usual_us);
     }
 
     /// Takes the call out of flight if it is the one that `call` names; a late answer to a forgotten call gives `None`.
@@ -122,19 +125,23 @@ impl Session {
     }
 
     /// Notes that the last sync was answered and applied. `more` asks for the next one at once: the answer was one part of several. The
-    /// control plane may ask for it after `interval_ms`, when tokens are on the move; our own interval stays the longest, and 0 says
-    /// nothing.
-    pub fn succeeded(&mut self, more: bool, interval_ms: u32) {
+    /// control plane expects one every `interval_ms`; our own interval stays the longest, and 0 says nothing. When tokens are on the
+    /// move it asks for the next one after `early_ms`.
+    pub fn succeeded(&mut self, more: bool, interval_ms: u32, early_ms: u32) {
         self.failures = 0;
+        let us = |ms: u32| u64::from(ms).saturating_mul(1_000);
         let sent_us = self.last_sent_us.unwrap_or(0);
+        if interval_ms > 0 {
+            self.usual_us = us(interval_ms).clamp(EARLY_GAP_US, self.interval_us.max(EARLY_GAP_US));
+            self.next_at_us = self.next_at_us.min(sent_us.saturating_add(self.usual_us));
+        }
         if more {
             self.is_rest = true;
             self.next_at_us = self.next_at_us.min(sent_us.saturating_add(EARLY_GAP_US));
         }
-        let interval_us = u64::from(interval_ms).saturating_mul(1_000);
-        if interval_us > 0 {
-            let asked_us = sent_us.saturating_add(interval_us).max(self.early_at_us());
-            self.next_at_us = self.next_at_us.min(asked_us);
+        if early_ms > 0 {
+            let asked_us = sent_us.saturating_add(us(early_ms));
+            self.next_at_us = self.next_at_us.min(asked_us.max(self.early_at_us()));
         }
     }
 
@@ -181,7 +188,7 @@ mod tests {
         assert!(session.is_due(1_000_000));
         session.sent(1, 1, 1_000_000);
         assert!(session.answered(1).is_some());
-        session.succeeded(false, 0);
+        session.succeeded(false, 0, 0);
         assert!(!session.is_due(1_249_999));
         assert!(session.is_due(1_250_000));
     }
@@ -197,7 +204,7 @@ mod tests {
             let mut session = session();
             session.sent(1, 1, 1_000_000);
             session.answered(1);
-            session.succeeded(false, asked_ms);
+            session.succeeded(false, 0, asked_ms);
             assert!(
                 !session.is_due(1_000_000 + wait_us - 1),
                 "{asked_ms} ms asked for"
@@ -208,6 +215,37 @@ mod tests {
             );
             session.sent(2, 2, 2_000_000);
             assert!(!session.is_due(2_249_999), "it was asked for once");
+        }
+    }
+
+    #[test]
+    fn the_control_plane_may_expect_more_syncs_than_we_would_send_and_those_are_not_early() {
+        let mut session = Session::new(1_000, 2_000, 7, 1_000_000);
+        let mut now_us = 1_000_000;
+        for sync in 1..20 {
+            session.sent(sync, u64::from(sync), now_us);
+            session.answered(sync);
+            session.succeeded(false, 250, 0);
+            now_us += 250_000;
+            assert!(!session.is_due(now_us - 1) && session.is_due(now_us));
+        }
+        session.hurry();
+        session.sent(20, 20, now_us);
+        session.answered(20);
+        session.hurry();
+        assert!(session.is_due(now_us + EARLY_GAP_US), "none was spent");
+    }
+
+    #[test]
+    fn the_rest_of_an_answer_is_fetched_at_once_and_costs_no_early_sync() {
+        let mut session = session();
+        let mut now_us = 1_000_000;
+        for sync in 1..100 {
+            session.sent(sync, u64::from(sync), now_us);
+            session.answered(sync);
+            session.succeeded(true, 250, 0);
+            now_us += EARLY_GAP_US;
+            assert!(session.is_due(now_us));
         }
     }
 
@@ -234,7 +272,7 @@ mod tests {
         let mut session = session();
         session.sent(1, 1, 1_000_000);
         session.answered(1);
-        session.succeeded(false, 0);
+        session.succeeded(false, 0, 0);
         session.hurry();
         session.hurry();
         assert!(!session.is_due(1_049_999));
@@ -260,7 +298,7 @@ mod tests {
         }
         session.sent(99, 1, now_us);
         session.answered(99);
-        session.succeeded(false, 0);
+        session.succeeded(false, 0, 0);
         assert!(session.is_due(now_us + 250_000));
     }
 

@@ -177,7 +177,7 @@ fn claims(
         .zip(seats)
         .map(|(part, seat)| {
             let (seat, holding) = seat.zip(part.holdings.get(resource))?;
-            // A gateway that has synced without a report was asked for nothing since.
+            // A gateway that has synced without a report was asked for nothing since, but for what it had not looked at yet.
             Some((holding, holding.pace.average_per_s(seat.synced_at)))
         })
         .collect();

@@ -62,6 +62,53 @@ async fn grants_of_a_lost_reply_are_told_again_and_are_the_same() {
 }
 
 #[tokio::test]
+async fn a_list_of_grants_that_is_too_long_for_one_reply_goes_on_in_the_next() {
+    let server = TestServer::new();
+    let mut long = policy();
+    long["resources"]["requests"]["capacity_per_s"] = json!(1_000_000);
+    long["customers"] = (0..5_000)
+        .map(|number| json!({"key": format!("c{number}"), "contract": "gold"}))
+        .collect();
+    server.ok("POST", "/v1/policies", long).await;
+    let mut gateway = Gateway::new("g1", 7);
+    let (mut seen, mut cursor) = (0, 0);
+    while gateway.epoch == 0 {
+        let mut request = gateway.request();
+        (request.policy_epoch_seen, request.policy_cursor) = (seen, cursor);
+        let part = server.sync(&request).await.1.policy.unwrap();
+        (seen, cursor) = (part.epoch, part.cursor);
+        gateway.epoch = if part.complete { part.epoch } else { 0 };
+    }
+    gateway.cursor = cursor;
+    let first = gateway.sync(&server).await;
+    let rest = gateway.sync(&server).await;
+    assert_eq!((first.grants.len(), first.grants_left), (4_096, true));
+    assert_eq!((rest.grants.len(), rest.grants_left), (904, false));
+}
+
+#[tokio::test]
+async fn what_an_outage_has_gathered_is_no_pace() {
+    let server = TestServer::new();
+    server.ok("POST", "/v1/policies", policy()).await;
+    let (mut busy, mut idle) = (Gateway::new("g1", 7), Gateway::new("g2", 8));
+    for _ in 0..12 {
+        server.advance_ms(250);
+        busy.spend("acme", 2);
+        busy.sync(&server).await;
+        idle.sync(&server).await;
+    }
+    let rate_per_s = |gateway: &Gateway| gateway.grants[&hash("acme")].rate_micro_per_s / 1_000_000;
+    let usual_per_s = rate_per_s(&busy);
+    assert!((20..80).contains(&usual_per_s), "{usual_per_s}");
+    server.advance_ms(3_000);
+    idle.sync(&server).await;
+    busy.spend("acme", 3_000);
+    busy.sync(&server).await;
+    busy.sync(&server).await;
+    assert!(rate_per_s(&busy) <= usual_per_s, "{}", rate_per_s(&busy));
+}
+
+#[tokio::test]
 async fn a_new_incarnation_starts_from_nothing_and_the_old_one_is_fenced_off() {
     let (server, mut old) = server_and_gateway().await;
     old.spend("acme", 10);

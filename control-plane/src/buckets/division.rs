@@ -253,3 +253,18 @@ impl Starters {
 fn tokens(amount: Micro) -> f64 {
     to_per_s(Rate::new(amount.at_least_zero().get().unsigned_abs()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_goes_by_the_root_of_rates_and_not_to_where_it_would_be_a_fraction() {
+        let none = [Micro::ZERO; 3];
+        assert_eq!(rooms(110.0, &[81.0, 1.0, 1.0], &none), [90.0, 10.0, 10.0]);
+        assert_eq!(rooms(5.0, &[81.0, 1.0, 0.0], &none), [5.0, 0.0, 0.0]);
+        let starters = [Micro::ZERO, ONE_TOKEN, Micro::ZERO];
+        assert_eq!(rooms(20.0, &[81.0, 1.0, 1.0], &starters), [18.0, 2.0, 0.0]);
+        assert_eq!(rooms(9.0, &[0.0; 3], &none), [0.0; 3]);
+    }
+}

@@ -7,7 +7,7 @@ use crate::history::MAX_STEPS;
 use crate::keys::{BadSecret, Keys};
 use crate::models::{KeyError, Sandbox, SandboxLimits, SigningKeyFile, from_hex};
 use crate::plane::{Clock, Plane, Settings, StartError};
-use crate::store::{RedbStore, Store, StoreError};
+use crate::store::{EmbeddedStore, Store, StoreError};
 use clap::Args;
 use forebay_wire::key::{PREVIOUS_SECRET_ENV, SECRET_ENV};
 use std::io::Write;
@@ -178,7 +178,7 @@ fn assemble(options: &ServeOptions) -> Result<Server, ServeError> {
         .as_deref()
         .map(|text| from_hex(text).ok_or(ServeError::PublicKey))
         .transpose()?;
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(&options.data)?);
+    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&options.data)?);
     let plane = Plane::start(store, keys, settings(options), Clock::system())?;
     let forecaster = options
         .forecaster_wasm

@@ -4,21 +4,27 @@
 //! rest of the program ignorant of the backend. A richer one (a method per entity) was the worse alternative: each backend
 //! would repeat all of the domain's encodings.
 
+mod embedded;
+mod image;
 mod journal;
+mod log;
 mod memory;
-mod redb_backend;
 mod start;
 
+pub use embedded::EmbeddedStore;
 pub use journal::{Journal, Receipt};
 pub use memory::MemoryStore;
-pub use redb_backend::RedbStore;
 pub use start::{Start, mark_clean, open_epoch};
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-/// Version of the tables' layout and encodings.
-pub const LAYOUT_VERSION: u32 = 3;
+/// Version of the files, the tables' layout and the encodings, which a start stamps the store with. Version 4 has the log, which an older
+/// build would take no notice of.
+pub const LAYOUT_VERSION: u32 = 4;
+/// The versions that this build reads.
+const READABLE_LAYOUTS: RangeInclusive<u32> = 3..=LAYOUT_VERSION;
 
 /// The tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,7 +124,7 @@ pub enum StoreError {
     },
     /// It was written by another version.
     #[error(
-        "the store has layout version {found}, but this build reads version {LAYOUT_VERSION}: run the `forebay` that wrote it, or start with an empty --data directory"
+        "the store has layout version {found}, but this build reads no version but 3 and {LAYOUT_VERSION}: run the `forebay` that wrote it, or start with an empty --data directory"
     )]
     Layout {
         /// The version found.
@@ -162,6 +168,24 @@ impl Table {
         Self::Parts,
         Self::Audit,
     ];
+
+    /// The number in a log, which means the same table for ever.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Meta => 1,
+            Self::Policies => 2,
+            Self::Overrides => 3,
+            Self::Accounts => 4,
+            Self::Parts => 5,
+            Self::History => 6,
+            Self::ModelFiles => 7,
+            Self::Models => 8,
+            Self::Releases => 9,
+            Self::Gateways => 10,
+            Self::Audit => 11,
+        }
+    }
 
     /// The name in the store.
     #[must_use]
@@ -224,6 +248,16 @@ impl Batch {
         }
         last.reverse();
         self.changes = last;
+    }
+
+    /// The changes to rows, each of which changes once.
+    fn of_rows(rows: &BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>) -> Self {
+        let changes = rows
+            .iter()
+            .map(|((table, key), value)| (*table, key.clone(), value.clone()));
+        Self {
+            changes: changes.collect(),
+        }
     }
 
     /// Adds the changes of a later batch behind.

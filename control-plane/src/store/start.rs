@@ -4,7 +4,7 @@
 //! only to the gateways. So the store carries a mark that is true only between a clean stop and the next start, and an epoch
 //! that grows with each start that does not find it.
 
-use super::{Batch, LAYOUT_VERSION, Store, StoreError, Table};
+use super::{Batch, LAYOUT_VERSION, READABLE_LAYOUTS, Store, StoreError, Table};
 
 const LAYOUT: &[u8] = b"layout";
 const CLEAN: &[u8] = b"clean";
@@ -49,7 +49,7 @@ pub fn open_epoch(store: &dyn Store) -> Result<Start, StoreError> {
         None => Start::New,
         Some(layout) => {
             let found = u32::from_le_bytes(fixed("layout version", &layout)?);
-            if found != LAYOUT_VERSION {
+            if !READABLE_LAYOUTS.contains(&found) {
                 return Err(StoreError::Layout { found });
             }
             let epoch = store.get(Table::Meta, EPOCH)?.unwrap_or_default();

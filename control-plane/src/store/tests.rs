@@ -6,7 +6,7 @@ use std::sync::Arc;
 fn with_each_store(test: impl Fn(Arc<dyn Store>)) {
     test(Arc::new(MemoryStore::default()));
     let directory = tempfile::tempdir().unwrap();
-    test(Arc::new(RedbStore::open(directory.path()).unwrap()));
+    test(Arc::new(EmbeddedStore::open(directory.path()).unwrap()));
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn refuses_the_layout_of_another_version() {
 #[test]
 fn a_store_that_is_open_elsewhere_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
-    let _first = RedbStore::open(directory.path()).unwrap();
-    let error = RedbStore::open(directory.path()).unwrap_err();
+    let _first = EmbeddedStore::open(directory.path()).unwrap();
+    let error = EmbeddedStore::open(directory.path()).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
 }
 
@@ -150,7 +150,7 @@ fn a_damaged_file_is_an_error_and_never_a_panic_or_another_value() {
     let file = directory.path().join("forebay.redb");
     let row = |number: u8| vec![number; 3_000];
     {
-        let store = RedbStore::open(directory.path()).unwrap();
+        let store = EmbeddedStore::open(directory.path()).unwrap();
         let mut batch = Batch::default();
         for number in 0..40 {
             batch.put(Table::Policies, [number], row(number));
@@ -166,8 +166,9 @@ fn a_damaged_file_is_an_error_and_never_a_panic_or_another_value() {
             let mut damaged = good.clone();
             damage(&mut damaged[page * 4_096..][..4_096]);
             std::fs::write(&file, damaged).unwrap();
-            let opened = RedbStore::open(directory.path());
-            let value = |store: &RedbStore, number| store.get(Table::Policies, &[number]).unwrap();
+            let opened = EmbeddedStore::open(directory.path());
+            let value =
+                |store: &EmbeddedStore, number| store.get(Table::Policies, &[number]).unwrap();
             match opened {
                 Ok(store) => {
                     assert!((0..40).all(|number| value(&store, number) == Some(row(number))));
@@ -183,10 +184,10 @@ fn a_damaged_file_is_an_error_and_never_a_panic_or_another_value() {
 #[test]
 fn a_store_that_lost_all_its_content_is_not_taken_for_a_new_one() {
     let directory = tempfile::tempdir().unwrap();
-    drop(RedbStore::open(directory.path()).unwrap());
+    drop(EmbeddedStore::open(directory.path()).unwrap());
     let file = directory.path().join("forebay.redb");
     std::fs::write(&file, []).unwrap();
-    let error = RedbStore::open(directory.path()).unwrap_err();
+    let error = EmbeddedStore::open(directory.path()).unwrap_err();
     assert!(matches!(error, StoreError::Empty { .. }), "{error}");
     assert_eq!(std::fs::metadata(&file).unwrap().len(), 0, "left as it was");
 }
@@ -197,7 +198,7 @@ fn a_creation_that_was_interrupted_is_done_again() {
         let directory = tempfile::tempdir().unwrap();
         let unfinished = directory.path().join("forebay.redb.new");
         std::fs::write(&unfinished, left).unwrap();
-        let store = RedbStore::open(directory.path()).unwrap();
+        let store = EmbeddedStore::open(directory.path()).unwrap();
         assert_eq!(open_epoch(&store).unwrap(), Start::New);
         assert!(!unfinished.exists());
     }

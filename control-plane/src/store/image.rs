@@ -1,4 +1,4 @@
-//! The embedded store: one redb file.
+//! The image of the embedded store: one redb file, which takes in what the log has made durable.
 //!
 //! redb commits copy-on-write pages and one fsync makes a whole transaction valid, so a process that is killed, or a machine
 //! that loses power, finds the last durable transaction. It also locks the file: a second server on the same data is refused.
@@ -10,7 +10,8 @@
 //! so that happens here. And where the pages of a damaged file do not fit together it panics: all pages are checked when the
 //! file is opened, and what still panics becomes an error.
 
-use super::{Batch, Row, Store, StoreError, Table, Visitor};
+use super::log::segments;
+use super::{Batch, Row, StoreError, Table, Visitor};
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
 };
@@ -29,13 +30,17 @@ const UNFINISHED: &str = "forebay.redb.new";
 /// Memory that redb may use for pages.
 const CACHE_BYTES: usize = 64 << 20;
 
-/// A store in one file.
+/// Rows in one file.
 #[derive(Debug)]
-pub struct RedbStore {
+pub(super) struct Image {
     path: PathBuf,
     /// `None` while the file cannot be opened anew after an error.
     database: RwLock<Option<Database>>,
 }
+
+/// One row: the segment that the log begins with.
+const LOG: TableDefinition<'static, &'static [u8], u64> = TableDefinition::new("log");
+const FIRST_SEGMENT: &[u8] = b"first";
 
 fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
     TableDefinition::new(table.name())
@@ -49,12 +54,12 @@ fn write(error: impl std::fmt::Display) -> StoreError {
     StoreError::Write(error.to_string())
 }
 
-impl RedbStore {
-    /// Opens the store of a data directory; creates both where they are missing.
+impl Image {
+    /// Opens the image of a data directory; creates both where they are missing.
     ///
     /// # Errors
     /// When another process has it open, or the file cannot be used.
-    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
         let path = directory.join(FILE);
         let failed = |reason: String| StoreError::Open {
             path: path.clone(),
@@ -69,6 +74,76 @@ impl RedbStore {
         Ok(Self {
             path,
             database: RwLock::new(Some(database)),
+        })
+    }
+
+    /// The segment that the log begins with; 0 where there has never been a log.
+    pub(super) fn log_begins_with(&self) -> Result<u64, StoreError> {
+        self.with(|database| {
+            let transaction = database.begin_read().map_err(read)?;
+            let log = transaction.open_table(LOG).map_err(read)?;
+            let first = log.get(FIRST_SEGMENT).map_err(read)?;
+            Ok(first.map_or(0, |first| first.value()))
+        })
+    }
+
+    /// Takes in a batch and notes that it holds all of the log before a segment, both or neither.
+    ///
+    /// # Errors
+    /// When nothing was taken in, or nobody knows.
+    pub(super) fn take_in(&self, batch: &Batch, first_segment: u64) -> Result<(), StoreError> {
+        if self.is_closed() {
+            self.reopen()?;
+        }
+        let result = self.with(|database| write_all(database, batch, first_segment));
+        // If that fails as well, the next commit tries again.
+        if result.is_err()
+            && let Err(error) = self.reopen()
+        {
+            tracing::error!(%error, "the store cannot be opened again yet");
+        }
+        result
+    }
+
+    /// The value of a key.
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(|database| {
+            let transaction = database.begin_read().map_err(read)?;
+            let open = transaction.open_table(definition(table)).map_err(read)?;
+            let value = open.get(key).map_err(read)?;
+            Ok(value.map(|value| value.value().to_vec()))
+        })
+    }
+
+    /// The rows from one key to another (inclusive), by key; `from` is not behind `to`.
+    pub(super) fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<Vec<Row>, StoreError> {
+        self.with(|database| {
+            let transaction = database.begin_read().map_err(read)?;
+            let open = transaction.open_table(definition(table)).map_err(read)?;
+            let rows = open.range(from..=to).map_err(read)?;
+            rows.map(|row| {
+                row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
+                    .map_err(read)
+            })
+            .collect()
+        })
+    }
+
+    /// Visits each row of a table, by key.
+    pub(super) fn visit(&self, table: Table, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
+        self.with(|database| {
+            let transaction = database.begin_read().map_err(read)?;
+            let open = transaction.open_table(definition(table)).map_err(read)?;
+            for row in open.iter().map_err(read)? {
+                let (key, value) = row.map_err(read)?;
+                visitor(key.value(), value.value())?;
+            }
+            Ok(())
         })
     }
 
@@ -118,6 +193,13 @@ fn create_if_missing(directory: &Path, path: &Path) -> Result<(), CreateError> {
     if path.try_exists()? {
         return Ok(());
     }
+    if !segments(directory)?.is_empty() {
+        return Err(StoreError::Open {
+            path: path.to_owned(),
+            reason: "it is missing, but the log beside it is there: restore the --data directory from a backup".to_owned(),
+        }
+        .into());
+    }
     let unfinished = directory.join(UNFINISHED);
     // What an interrupted creation left was never opened by that name, so nothing was granted from it.
     match std::fs::remove_file(&unfinished) {
@@ -166,6 +248,7 @@ fn open_with(
         for table in Table::ALL {
             transaction.open_table(definition(table)).map_err(write)?;
         }
+        transaction.open_table(LOG).map_err(write)?;
         transaction.commit().map_err(write)?;
         Ok(database)
     })
@@ -180,7 +263,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
     })
 }
 
-fn write_all(database: &Database, batch: &Batch) -> Result<(), StoreError> {
+fn write_all(database: &Database, batch: &Batch, first_segment: u64) -> Result<(), StoreError> {
     let mut transaction = database.begin_write().map_err(write)?;
     transaction
         .set_durability(Durability::Immediate)
@@ -204,58 +287,10 @@ fn write_all(database: &Database, batch: &Batch) -> Result<(), StoreError> {
             };
         }
     }
+    transaction
+        .open_table(LOG)
+        .map_err(write)?
+        .insert(FIRST_SEGMENT, first_segment)
+        .map_err(write)?;
     transaction.commit().map_err(write)
-}
-
-impl Store for RedbStore {
-    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        if self.is_closed() {
-            self.reopen()?;
-        }
-        let result = self.with(|database| write_all(database, batch));
-        // If that fails as well, the next commit tries again.
-        if result.is_err()
-            && let Err(error) = self.reopen()
-        {
-            tracing::error!(%error, "the store cannot be opened again yet");
-        }
-        result
-    }
-
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.with(|database| {
-            let transaction = database.begin_read().map_err(read)?;
-            let open = transaction.open_table(definition(table)).map_err(read)?;
-            let value = open.get(key).map_err(read)?;
-            Ok(value.map(|value| value.value().to_vec()))
-        })
-    }
-
-    fn range(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Vec<Row>, StoreError> {
-        if from > to {
-            return Ok(Vec::new());
-        }
-        self.with(|database| {
-            let transaction = database.begin_read().map_err(read)?;
-            let open = transaction.open_table(definition(table)).map_err(read)?;
-            let rows = open.range(from..=to).map_err(read)?;
-            rows.map(|row| {
-                row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
-                    .map_err(read)
-            })
-            .collect()
-        })
-    }
-
-    fn visit(&self, table: Table, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
-        self.with(|database| {
-            let transaction = database.begin_read().map_err(read)?;
-            let open = transaction.open_table(definition(table)).map_err(read)?;
-            for row in open.iter().map_err(read)? {
-                let (key, value) = row.map_err(read)?;
-                visitor(key.value(), value.value())?;
-            }
-            Ok(())
-        })
-    }
 }

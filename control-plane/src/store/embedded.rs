@@ -1,0 +1,316 @@
+//! The embedded store: a log that makes batches durable at once, and behind it an image that takes them in later, many together.
+//!
+//! ```text
+//!   commit ──▶ segment N of the log ──(fdatasync)──▶ acknowledged
+//!                   │ and into `recent`, which readers look into first
+//!                   ▼ after 10 s or 8 MiB
+//!              segment N+1 begins; `recent` becomes `leaving`, is written to the image in one transaction that also says
+//!              "the log begins with N+1"; then segment N is removed
+//! ```
+//! A start replays the segments from the one that the image names. Rows are whole values, so it does no harm to write some twice.
+//! The image names a segment that must be there: a log that was lost is found out.
+
+use super::image::Image;
+use super::log::{Segment, remove, replay, segments};
+use super::{Batch, Row, Store, StoreError, Table, Visitor};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Changes reach the image within this time.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+/// Or when the log has grown to this, so that a start is quick and the changes in memory are few.
+const CHECKPOINT_BYTES: u64 = 8 << 20;
+
+/// A store in one directory.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    inner: Arc<Inner>,
+    /// Tells the checkpointing thread to look at the log; closed to stop it.
+    wake: Option<Sender<()>>,
+    checkpoints: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    image: Image,
+    segment: Mutex<Segment>,
+    overlay: RwLock<Overlay>,
+    /// One checkpoint at a time.
+    checkpoint: Mutex<()>,
+}
+
+type Changes = BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>;
+
+/// What is durable and not in the image.
+#[derive(Debug, Default)]
+struct Overlay {
+    /// Of the current segment.
+    recent: Changes,
+    /// Of the segments before, on the way into the image.
+    leaving: Changes,
+}
+
+// === impl EmbeddedStore ===
+
+impl EmbeddedStore {
+    /// Opens the store of a data directory; creates both where they are missing.
+    ///
+    /// # Errors
+    /// When another process has it open, it is damaged, or its files cannot be used.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let image = Image::open(directory)?;
+        let first = image.log_begins_with()?;
+        let (done, needed): (Vec<u64>, Vec<u64>) = segments(directory)?
+            .into_iter()
+            .partition(|number| *number < first);
+        let mut left = Batch::default();
+        let mut next = first;
+        for number in needed.iter().copied() {
+            if number != next {
+                return Err(missing(directory, next));
+            }
+            left.append(replay(directory, number, number == first)?);
+            next = number.saturating_add(1);
+        }
+        if needed.is_empty() && first > 0 {
+            return Err(missing(directory, first));
+        }
+        let segment = Segment::create(directory, next.max(1))?;
+        left.compact();
+        image.take_in(&left, segment.number())?;
+        for number in done.into_iter().chain(needed) {
+            remove(directory, number);
+        }
+        let inner = Arc::new(Inner {
+            directory: directory.to_owned(),
+            image,
+            segment: Mutex::new(segment),
+            overlay: RwLock::default(),
+            checkpoint: Mutex::default(),
+        });
+        let (wake, woken) = std::sync::mpsc::channel();
+        let worker = Arc::clone(&inner);
+        let checkpoints = std::thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || worker.checkpoints(&woken))
+            .map_err(|error| StoreError::Open {
+                path: directory.to_owned(),
+                reason: format!("no thread for checkpoints: {error}"),
+            })?;
+        Ok(Self {
+            inner,
+            wake: Some(wake),
+            checkpoints: Some(checkpoints),
+        })
+    }
+}
+
+impl Drop for EmbeddedStore {
+    /// Leaves an empty log, so that the next start has nothing to replay.
+    fn drop(&mut self) {
+        self.wake = None;
+        if let Some(checkpoints) = self.checkpoints.take() {
+            drop(checkpoints.join());
+        }
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let is_full = {
+            let mut segment = self.inner.segment();
+            segment.append(batch)?;
+            self.inner.overlay_mut().add(batch);
+            segment.len_bytes() >= CHECKPOINT_BYTES
+        };
+        if is_full && let Some(wake) = &self.wake {
+            // The thread ends only with the store.
+            wake.send(()).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let overlay = self.inner.overlay();
+        match overlay.get(table, key) {
+            Some(change) => Ok(change.clone()),
+            None => self.inner.image.get(table, key),
+        }
+    }
+
+    fn range(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Vec<Row>, StoreError> {
+        if from > to {
+            return Ok(Vec::new());
+        }
+        let overlay = self.inner.overlay();
+        let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = self
+            .inner
+            .image
+            .range(table, from, to)?
+            .into_iter()
+            .collect();
+        for (key, change) in overlay.within(table, from.to_vec()..=to.to_vec()) {
+            match change {
+                Some(value) => rows.insert(key.to_vec(), value.clone()),
+                None => rows.remove(key),
+            };
+        }
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Changes wait until all rows are visited.
+    fn visit(&self, table: Table, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
+        let overlay = self.inner.overlay();
+        let mut changes = overlay.of(table).into_iter().peekable();
+        self.inner.image.visit(table, &mut |key, value| {
+            while let Some((new, change)) = changes.next_if(|(new, _)| *new < key) {
+                if let Some(value) = change {
+                    visitor(new, value)?;
+                }
+            }
+            match changes.next_if(|(changed, _)| *changed == key) {
+                Some((_, Some(value))) => visitor(key, value),
+                Some((_, None)) => Ok(()),
+                None => visitor(key, value),
+            }
+        })?;
+        for (new, change) in changes {
+            if let Some(value) = change {
+                visitor(new, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Until the store is dropped, and then once more.
+    fn checkpoints(&self, woken: &Receiver<()>) {
+        loop {
+            let is_over = matches!(
+                woken.recv_timeout(CHECKPOINT_EVERY),
+                Err(RecvTimeoutError::Disconnected)
+            );
+            while woken.try_recv().is_ok() {}
+            if let Err(error) = self.checkpoint() {
+                tracing::error!(%error, "the log cannot be brought into the store's image; nothing is lost, it is tried again");
+            }
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// Brings everything that is durable by now into the image, and removes the segments that held it.
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        let _alone = self
+            .checkpoint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let next = self.rotate()?;
+        let leaving = {
+            let overlay = self.overlay();
+            if overlay.leaving.is_empty() {
+                return Ok(());
+            }
+            Batch::of_rows(&overlay.leaving)
+        };
+        let first = self.image.log_begins_with()?;
+        self.image.take_in(&leaving, next)?;
+        self.overlay_mut().leaving.clear();
+        for number in first..next {
+            remove(&self.directory, number);
+        }
+        Ok(())
+    }
+
+    /// Begins a new segment if the current one holds anything. Returns the number of the one that is current then.
+    fn rotate(&self) -> Result<u64, StoreError> {
+        let mut segment = self.segment();
+        if segment.len_bytes() > 0 {
+            *segment = Segment::create(&self.directory, segment.number().saturating_add(1))?;
+            self.overlay_mut().leave();
+        }
+        Ok(segment.number())
+    }
+
+    fn segment(&self) -> MutexGuard<'_, Segment> {
+        self.segment.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn overlay(&self) -> RwLockReadGuard<'_, Overlay> {
+        self.overlay.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn overlay_mut(&self) -> RwLockWriteGuard<'_, Overlay> {
+        self.overlay.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Overlay ===
+
+impl Overlay {
+    fn add(&mut self, batch: &Batch) {
+        for (table, key, value) in batch.changes() {
+            self.recent.insert((*table, key.clone()), value.clone());
+        }
+    }
+
+    /// What was recent is on its way, with what an earlier attempt left.
+    fn leave(&mut self) {
+        let mut recent = std::mem::take(&mut self.recent);
+        self.leaving.append(&mut recent);
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Option<&Option<Vec<u8>>> {
+        let key = (table, key.to_vec());
+        self.recent.get(&key).or_else(|| self.leaving.get(&key))
+    }
+
+    /// The changes of a table, by key.
+    fn of(&self, table: Table) -> BTreeMap<&[u8], Option<&Vec<u8>>> {
+        let mut all = BTreeMap::new();
+        for changes in [&self.leaving, &self.recent] {
+            let rows = changes
+                .range((table, Vec::new())..)
+                .take_while(|((other, _), _)| *other == table);
+            all.extend(rows.map(|((_, key), change)| (key.as_slice(), change.as_ref())));
+        }
+        all
+    }
+
+    /// The changes of a table between two keys.
+    fn within(
+        &self,
+        table: Table,
+        keys: RangeInclusive<Vec<u8>>,
+    ) -> impl Iterator<Item = (&[u8], Option<&Vec<u8>>)> {
+        let (from, to) = keys.into_inner();
+        let bounds = (table, from)..=(table, to);
+        [&self.leaving, &self.recent]
+            .into_iter()
+            .flat_map(move |changes| changes.range(bounds.clone()))
+            .map(|((_, key), change)| (key.as_slice(), change.as_ref()))
+    }
+}
+
+fn missing(directory: &Path, number: u64) -> StoreError {
+    StoreError::Damaged {
+        what: "log",
+        reason: format!(
+            "segment {number} is missing from {}, and with it changes that were acknowledged",
+            directory.display()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! What only a store of files can do wrong.
+
+use super::super::{MemoryStore, Start, open_epoch};
+use super::*;
+use proptest::prelude::*;
+use std::fs::{read, read_dir, write};
+
+/// A copy of a store's directory as a killed process would leave it.
+fn as_if_killed(directory: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in read_dir(directory).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    copy
+}
+
+fn put(table: Table, key: u8, value: u8) -> Batch {
+    let mut batch = Batch::default();
+    batch.put(table, [key], [value]);
+    batch
+}
+
+fn rows(store: &dyn Store, table: Table) -> Vec<Row> {
+    let mut rows = Vec::new();
+    store
+        .visit(table, &mut |key, value| {
+            rows.push((key.to_vec(), value.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+    rows
+}
+
+/// The path of the only segment in a directory.
+fn log_of(directory: &Path) -> PathBuf {
+    let numbers = segments(directory).unwrap();
+    assert_eq!(numbers.len(), 1, "{numbers:?}");
+    directory.join(format!("forebay.log.{}", numbers[0]))
+}
+
+/// A store with three committed batches that are in its log only, and its directory.
+fn three_in_the_log() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    for value in 1..=3 {
+        store.commit(&put(Table::Meta, value, value)).unwrap();
+    }
+    as_if_killed(directory.path())
+}
+
+fn values(directory: &Path) -> Result<Vec<u8>, StoreError> {
+    let store = EmbeddedStore::open(directory)?;
+    Ok(rows(&store, Table::Meta)
+        .into_iter()
+        .map(|(key, value)| {
+            assert_eq!(key, value);
+            key[0]
+        })
+        .collect())
+}
+
+#[test]
+fn a_killed_store_has_all_that_was_acknowledged() {
+    let killed = three_in_the_log();
+    assert_eq!(values(killed.path()).unwrap(), [1, 2, 3]);
+    // It was replayed into the image, and the log begins anew.
+    assert_eq!(values(killed.path()).unwrap(), [1, 2, 3]);
+}
+
+#[test]
+fn a_log_that_is_cut_anywhere_leaves_the_batches_before_the_cut() {
+    let killed = three_in_the_log();
+    let log = log_of(killed.path());
+    let whole = read(&log).unwrap();
+    let mut seen = Vec::new();
+    for length in 0..=whole.len() {
+        let cut = as_if_killed(killed.path());
+        write(log_of(cut.path()), &whole[..length]).unwrap();
+        let left = values(cut.path());
+        // A segment that the image names had been made to its end.
+        if length < 16 {
+            assert!(
+                matches!(left, Err(StoreError::Damaged { what: "log", .. })),
+                "{length} bytes: {left:?}"
+            );
+            continue;
+        }
+        let left = left.unwrap();
+        assert_eq!(left, (1..=left.len() as u8).collect::<Vec<_>>());
+        seen.push(left.len());
+    }
+    assert!(seen.is_sorted());
+    assert_eq!(seen.last(), Some(&3));
+}
+
+#[test]
+fn a_flipped_bit_in_the_log_is_damage_or_an_append_that_was_never_acknowledged() {
+    let killed = three_in_the_log();
+    let whole = read(log_of(killed.path())).unwrap();
+    let last_record = whole.len() - (whole.len() - 16) / 3;
+    for at in 0..whole.len() {
+        let damaged = as_if_killed(killed.path());
+        let mut bytes = whole.clone();
+        bytes[at] ^= 4;
+        write(log_of(damaged.path()), bytes).unwrap();
+        match values(damaged.path()) {
+            Err(StoreError::Damaged { what: "log", .. }) if at < last_record => {}
+            Ok(left) if at >= last_record => assert_eq!(left, [1, 2]),
+            other => panic!("byte {at}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_lost_log_and_a_lost_image_are_found_out() {
+    let killed = three_in_the_log();
+    let without_log = as_if_killed(killed.path());
+    std::fs::remove_file(log_of(without_log.path())).unwrap();
+    let error = EmbeddedStore::open(without_log.path()).unwrap_err();
+    assert!(
+        error.to_string().contains("segment 1 is missing"),
+        "{error}"
+    );
+    std::fs::remove_file(killed.path().join("forebay.redb")).unwrap();
+    let error = EmbeddedStore::open(killed.path()).unwrap_err();
+    assert!(
+        error.to_string().contains("but the log beside it is there"),
+        "{error}"
+    );
+}
+
+#[test]
+fn segments_whose_batches_are_in_the_image_are_not_replayed_and_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    store.commit(&put(Table::Meta, 1, 1)).unwrap();
+    let old = read(log_of(directory.path())).unwrap();
+    store.commit(&put(Table::Meta, 1, 2)).unwrap();
+    store.inner.checkpoint().unwrap();
+    let killed = as_if_killed(directory.path());
+    // As if the process had been killed before it removed the segment.
+    write(killed.path().join("forebay.log.1"), old).unwrap();
+    let store = EmbeddedStore::open(killed.path()).unwrap();
+    assert_eq!(store.get(Table::Meta, &[1]).unwrap(), Some(vec![2]));
+    assert!(!killed.path().join("forebay.log.1").exists());
+}
+
+#[test]
+fn a_log_grows_no_further_than_to_the_next_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    let written = 6 * CHECKPOINT_BYTES;
+    for number in 0..written / (1 << 20) {
+        let mut batch = Batch::default();
+        batch.put(Table::History, [number as u8], vec![7; 1 << 20]);
+        store.commit(&batch).unwrap();
+    }
+    drop(store);
+    let length = |number: &u64| {
+        let path = directory.path().join(format!("forebay.log.{number}"));
+        std::fs::metadata(path).unwrap().len()
+    };
+    let logs = segments(directory.path()).unwrap();
+    assert_eq!(logs.iter().map(length).sum::<u64>(), 16, "{logs:?}");
+}
+
+#[test]
+fn a_store_from_before_the_log_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let image = Image::open(directory.path()).unwrap();
+        let mut batch = put(Table::Accounts, 1, 1);
+        batch.put(Table::Meta, *b"layout", 3_u32.to_le_bytes());
+        batch.put(Table::Meta, *b"store_epoch", 5_u64.to_le_bytes());
+        batch.put(Table::Meta, *b"clean", [1]);
+        image.take_in(&batch, 0).unwrap();
+    }
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    assert_eq!(open_epoch(&store).unwrap(), Start::Clean { epoch: 5 });
+    assert_eq!(store.get(Table::Accounts, &[1]).unwrap(), Some(vec![1]));
+    let layout = store.get(Table::Meta, b"layout").unwrap();
+    assert_eq!(layout, Some(4_u32.to_le_bytes().to_vec()));
+}
+
+/// What may happen to a store.
+#[derive(Clone, Debug)]
+enum Step {
+    Commit(Vec<(bool, u8, Option<u8>)>),
+    Checkpoint,
+    /// A checkpoint that ends before the image has it.
+    Rotate,
+    Kill,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let change = (any::<bool>(), 0..12_u8, proptest::option::of(any::<u8>()));
+    prop_oneof![
+        6 => proptest::collection::vec(change, 1..6).prop_map(Step::Commit),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Rotate),
+        1 => Just(Step::Kill),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn reads_like_a_store_in_memory_whatever_has_happened(
+        steps in proptest::collection::vec(step(), 1..40),
+        from in 0..12_u8,
+        to in 0..12_u8,
+    ) {
+        let mut directory = tempfile::tempdir().unwrap();
+        let mut store = EmbeddedStore::open(directory.path()).unwrap();
+        let model = MemoryStore::default();
+        for step in steps {
+            match step {
+                Step::Commit(changes) => {
+                    let mut batch = Batch::default();
+                    for (is_history, key, value) in changes {
+                        let table = if is_history { Table::History } else { Table::Parts };
+                        match value {
+                            Some(value) => batch.put(table, [key], [value]),
+                            None => batch.delete(table, [key]),
+                        }
+                    }
+                    store.commit(&batch).unwrap();
+                    model.commit(&batch).unwrap();
+                }
+                Step::Checkpoint => store.inner.checkpoint().unwrap(),
+                Step::Rotate => {
+                    store.inner.rotate().unwrap();
+                }
+                Step::Kill => {
+                    let copy = as_if_killed(directory.path());
+                    drop(store);
+                    directory = copy;
+                    store = EmbeddedStore::open(directory.path()).unwrap();
+                }
+            }
+            for table in [Table::History, Table::Parts] {
+                prop_assert_eq!(rows(&store, table), rows(&model, table));
+                prop_assert_eq!(
+                    store.range(table, &[from], &[to]).unwrap(),
+                    model.range(table, &[from], &[to]).unwrap()
+                );
+                prop_assert_eq!(
+                    store.get(table, &[from]).unwrap(),
+                    model.get(table, &[from]).unwrap()
+                );
+            }
+        }
+    }
+}

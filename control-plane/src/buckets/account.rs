@@ -6,9 +6,10 @@
 
 use super::counters::Counters;
 use super::division::whole;
-use super::part::{Part, PartHolding, SessionNumber, StepDemand};
+use super::part::{Part, PartHolding, SessionNumber, StepDemand, Unsaved};
 use super::roster::Roster;
 use super::sum::Sum;
+use super::want::Want;
 use forebay_core::amount::Micro;
 use forebay_core::fleet::{self, Central, Presence, Reserved, ShareReport};
 use forebay_core::policy::Limits;
@@ -29,10 +30,8 @@ pub struct Holding {
     pub(super) reserved: Sum,
     /// When it was divided, and what. Not kept over a restart.
     pub(super) divided: Option<(TimeUs, Limits)>,
-    /// Whether a gateway lacked what others may have. Not kept over a restart.
-    pub(super) is_wanted: bool,
-    /// Whether it would deny something before the next two syncs. Not kept over a restart.
-    pub(super) is_urgent: bool,
+    /// What gateways lacked then. Not kept over a restart.
+    pub(super) want: Want,
 }
 
 /// A customer's account (or that of the pools).
@@ -46,6 +45,8 @@ pub struct Account {
     pub(super) reckoned_for: Option<u64>,
     /// Parts that have gone since the account was last saved.
     pub(super) gone: Vec<SessionNumber>,
+    /// Whether the store has a row of it.
+    pub has_row: bool,
     /// Whether it is in the queue of those to be saved.
     pub is_queued: bool,
 }
@@ -88,6 +89,8 @@ pub struct News {
     pub is_changed: bool,
     /// Whether the gateway has not applied all that was moved to it.
     pub is_behind: bool,
+    /// Whether a grant may change the gateway's part.
+    pub is_due: bool,
 }
 
 // === impl Account ===
@@ -213,12 +216,14 @@ impl Account {
             seen_cum: arrived_cum,
         };
         let index = self.part_of(session, true);
+        let parts = self.parts.len();
         let (Some(part), Some(holding)) =
             (self.parts.get_mut(index), self.holdings.get_mut(resource))
         else {
             return News::default();
         };
-        part.is_unsaved = true;
+        part.unsaved = part.unsaved.max(Unsaved::Reports);
+        let mut has_returned = false;
         let Some(own) = part.holdings.get_mut(resource) else {
             return News::default();
         };
@@ -234,6 +239,7 @@ impl Account {
         if is_listed {
             let others = holding.reserved.but(own.counted);
             if is_granted {
+                let moved_cum = own.share.moved_cum();
                 fleet::report(
                     &mut holding.central,
                     whole(limits),
@@ -242,6 +248,7 @@ impl Account {
                     &share_report,
                     now,
                 );
+                has_returned = own.share.moved_cum() != moved_cum;
             } else {
                 holding.central.advance(now);
                 let reserved = own.share.reserved(Presence::Live);
@@ -249,11 +256,15 @@ impl Account {
             }
             own.reckon(&mut holding.reserved, Some(Presence::Live));
         }
-        News {
+        let news = News {
             demand,
             is_changed,
             is_behind: is_granted && own.share.moved_cum() != arrived_cum,
-        }
+            is_due: is_listed && holding.is_due(limits, own, parts, now),
+        };
+        // What came back may be granted to others, and the gateway must not give it back a second time.
+        part.must_save(has_returned);
+        news
     }
 
     /// Counts demand at a gateway into the running step of usage history.
@@ -278,15 +289,28 @@ impl Account {
     /// Whether anything has changed since it was last saved, but for what flows by itself.
     #[must_use]
     pub fn is_unsaved(&self) -> bool {
-        !self.gone.is_empty() || self.parts.iter().any(|part| part.is_unsaved)
+        !self.gone.is_empty()
+            || self
+                .parts
+                .iter()
+                .any(|part| part.unsaved > Unsaved::Nothing)
     }
 
-    /// Parts that have changed since it was last saved, and sessions whose parts have gone. From now on they count as saved.
-    pub fn take_unsaved(&mut self) -> (Vec<&Part>, Vec<SessionNumber>) {
-        let unsaved = self
-            .parts
-            .iter_mut()
-            .filter_map(|part| std::mem::take(&mut part.is_unsaved).then_some(&*part));
+    /// Whether what has changed since it was last saved is in its parts alone.
+    #[must_use]
+    pub fn is_row_saved(&self) -> bool {
+        self.has_row && self.gone.is_empty()
+    }
+
+    /// Parts of which `least` or more is unsaved, and sessions whose parts have gone. From now on they count as saved.
+    pub fn take_unsaved(&mut self, least: Unsaved) -> (Vec<&Part>, Vec<SessionNumber>) {
+        let unsaved = self.parts.iter_mut().filter_map(|part| {
+            let is_taken = part.unsaved >= least;
+            if is_taken {
+                part.unsaved = Unsaved::Nothing;
+            }
+            is_taken.then_some(&*part)
+        });
         (unsaved.collect(), std::mem::take(&mut self.gone))
     }
 

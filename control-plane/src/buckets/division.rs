@@ -6,9 +6,9 @@
 
 use super::account::Contract;
 use super::part::{Part, PartHolding, SessionNumber};
-use super::roster::Seat;
+use super::roster::{Roster, Seat};
 use forebay_core::amount::{Micro, Rate};
-use forebay_core::fleet::{Presence, Reserved, Whole};
+use forebay_core::fleet::{Reserved, Whole};
 use forebay_core::grant::GrantTerms;
 use forebay_core::policy::Limits;
 use forebay_sharing::{Claim, Law, to_amounts, to_per_s, to_rates};
@@ -44,11 +44,12 @@ struct Starters {
 pub(super) fn divide(contract: &Contract<'_>, law: &dyn Law, resource: usize, parts: &mut [Part]) {
     let roster = contract.roster;
     let limits = contract.limits.get(resource).copied().unwrap_or_default();
-    let is_live = |part: &Part| roster.presence(part.session) == Some(Presence::Live);
+    let seats = live_seats(roster, parts);
     let cut_off = parts
         .iter()
-        .filter(|part| !is_live(part))
-        .filter_map(|part| part.holdings.get(resource))
+        .zip(&seats)
+        .filter(|(_, seat)| seat.is_none())
+        .filter_map(|(part, _)| part.holdings.get(resource))
         .fold(Reserved::default(), |sum, own| sum.plus(own.counted));
     let rate = limits.rate.minus(cut_off.rate);
     let depth = limits.burst.minus(cut_off.cap).at_least_zero();
@@ -60,12 +61,11 @@ pub(super) fn divide(contract: &Contract<'_>, law: &dyn Law, resource: usize, pa
         };
         vec![all; parts.len()]
     } else {
-        among_several(contract, law, resource, parts, rate, depth)
+        among_several(contract, law, resource, parts, &seats, rate, depth)
     };
-    for (part, terms) in parts.iter_mut().zip(terms) {
-        let is_live = is_live(part);
+    for ((part, seat), terms) in parts.iter_mut().zip(&seats).zip(terms) {
         if let Some(own) = part.holdings.get_mut(resource) {
-            own.target = is_live.then_some(terms);
+            own.target = seat.map(|_| terms);
         }
     }
 }
@@ -94,6 +94,7 @@ fn among_several(
     law: &dyn Law,
     resource: usize,
     parts: &[Part],
+    seats: &[Option<&Seat>],
     rate: Rate,
     depth: Micro,
 ) -> Vec<GrantTerms> {
@@ -108,14 +109,7 @@ fn among_several(
         .get(resource)
         .copied()
         .unwrap_or(0.0);
-    let seats: Vec<Option<&Seat>> = parts
-        .iter()
-        .map(|part| {
-            let is_live = roster.presence(part.session) == Some(Presence::Live);
-            roster.seat(part.session).filter(|_| is_live)
-        })
-        .collect();
-    let claims = claims(resource, parts, &seats, expected_per_s);
+    let claims = claims(resource, parts, seats, expected_per_s);
     let needed_per_s: f64 = claims.iter().map(Claim::need_per_s).sum();
     let spare_per_s = (to_per_s(rate) - needed_per_s).max(0.0);
     let placed_per_s = to_per_s(rate) - spare_per_s / PLACED_OF_SPARE as f64;
@@ -163,6 +157,18 @@ fn among_several(
             }
         })
         .collect()
+}
+
+/// The seat of each part's gateway, if that is live. Both are in the order of the sessions.
+fn live_seats<'a>(roster: &'a Roster, parts: &[Part]) -> Vec<Option<&'a Seat>> {
+    let mut seats = roster.seats().iter().peekable();
+    let live = parts.iter().map(|part| {
+        while seats.next_if(|seat| seat.session < part.session).is_some() {}
+        seats
+            .next_if(|seat| seat.session == part.session)
+            .filter(|seat| seat.is_live())
+    });
+    live.collect()
 }
 
 /// What each gateway claims of a resource; one without a seat nothing.

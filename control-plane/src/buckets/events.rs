@@ -17,7 +17,7 @@ impl Account {
         if let Ok(index) = self.index_of(session)
             && let Some(part) = self.parts.get_mut(index)
         {
-            part.is_unsaved = true;
+            part.must_save(true);
         }
         // What it reserves has changed.
         self.reckoned_for = None;
@@ -47,11 +47,12 @@ impl Account {
         let is_new = had_buckets && !self.parts.iter().any(Part::was_moved);
         let mut has_begun = is_new;
         for part in &mut self.parts {
+            let mut is_changed = false;
             for own in &mut part.holdings {
-                let is_changed = own.share.begin_life();
-                part.is_unsaved |= is_changed;
-                has_begun |= is_changed;
+                is_changed |= own.share.begin_life();
             }
+            part.must_save(is_changed);
+            has_begun |= is_changed;
         }
         if is_new {
             for holding in &mut self.holdings {
@@ -73,7 +74,7 @@ impl Account {
         if !part.was_moved() {
             return false;
         }
-        part.is_unsaved = true;
+        part.must_save(true);
         let presence = roster.presence(session);
         for (holding, own) in self.holdings.iter_mut().zip(&mut part.holdings) {
             let before = holding.reserved.all();
@@ -141,7 +142,7 @@ impl Account {
             if given == Micro::ZERO {
                 continue;
             }
-            part.is_unsaved = true;
+            part.must_save(true);
             if let Some(own) = part.holdings.get_mut(resource) {
                 own.share.adjust(given);
                 own.reckon(&mut holding.reserved, Some(Presence::Live));
@@ -161,7 +162,7 @@ impl Account {
         holding.central.advance(contract.roster.now());
         holding.central.put(limits.burst);
         for part in &mut self.parts {
-            part.is_unsaved = true;
+            part.must_save(true);
             let presence = contract.roster.presence(part.session);
             let Some(own) = part.holdings.get_mut(resource) else {
                 continue;

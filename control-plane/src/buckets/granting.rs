@@ -1,18 +1,23 @@
 //! Granting: a gateway's part is brought as near to what it should be as the others allow.
 
-use super::account::{Account, Contract};
+use super::account::{Account, Contract, Holding};
 use super::division::{divide, has_starter, whole};
 use super::offer::Offer;
-use super::part::SessionNumber;
+use super::part::{PartHolding, SessionNumber};
+use super::want::Want;
 use forebay_core::fleet::{self, Presence, Share};
 use forebay_core::policy::Limits;
+use forebay_core::time::TimeUs;
 use forebay_sharing::Law;
 
 /// Up to so many parts an account is divided whenever it is touched.
 const FEW_PARTS: usize = 8;
 
 /// With more of them, it is divided anew no sooner than after this time for each.
-const DIVISION_US_PER_PART: u64 = 200;
+const DIVISION_US_PER_PART: u64 = 10_000;
+
+/// Where nobody lacks anything, it is divided anew after this time.
+const DIVISION_US_MOST: u64 = 2_000_000;
 
 /// A gateway that gives up less than this part of the whole need not hurry.
 const LARGE_PART: u64 = 16;
@@ -26,6 +31,41 @@ pub struct Granted {
     pub is_giving_up: bool,
     /// Other sessions whose parts should change.
     pub others: Vec<SessionNumber>,
+}
+
+// === impl Holding ===
+
+impl Holding {
+    /// Whether a part that was reported about may be granted something else than it has.
+    pub(super) fn is_due(
+        &self,
+        limits: &Limits,
+        own: &PartHolding,
+        parts: usize,
+        now: TimeUs,
+    ) -> bool {
+        Offer::of(limits, self).must_give_up()
+            || own.has_room_for_half()
+            || self.must_divide(limits, own, parts, now)
+    }
+
+    /// Whether the division is out of date for a part: always where there are few parts; where there are more, when there is none, or somebody
+    /// lacks something and it was not made just now.
+    fn must_divide(&self, limits: &Limits, own: &PartHolding, parts: usize, now: TimeUs) -> bool {
+        let Some((at, of)) = self.divided else {
+            return true;
+        };
+        let age_us = now.since(at);
+        let is_lacking = || own.is_low() || own.is_short(now) || self.want.is_any;
+        let of_parts_us = u64::try_from(parts)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(DIVISION_US_PER_PART);
+        parts <= FEW_PARTS
+            || own.target.is_none()
+            || of != *limits
+            || age_us >= DIVISION_US_MOST
+            || age_us >= of_parts_us && is_lacking()
+    }
 }
 
 // === impl Account ===
@@ -77,9 +117,9 @@ impl Account {
             let after = own.share.terms();
             let is_giving_up = after.rate.plus(limits.rate.share(1, LARGE_PART)) < before.rate
                 || after.cap.plus(limits.burst.share(1, LARGE_PART)) < before.cap;
-            granted.is_giving_up |= is_giving_up && holding.is_urgent;
+            granted.is_giving_up |= is_giving_up && holding.want.is_urgent;
             granted.is_changed |= is_changed;
-            part.is_unsaved |= is_changed;
+            part.must_save(is_changed);
             part.is_due = false;
             if is_divided {
                 self.tell_others(limits, resource, session, &mut granted.others);
@@ -101,28 +141,15 @@ impl Account {
             return false;
         };
         let limits = contract.limits.get(resource).copied().unwrap_or_default();
-        let parts = u64::try_from(self.parts.len()).unwrap_or(u64::MAX);
-        let is_new = self
+        let is_due = self
             .parts
             .get(own)
             .and_then(|part| part.holdings.get(resource))
-            .is_some_and(|own| own.target.is_none());
-        let is_due = is_new
-            || self.parts.len() <= FEW_PARTS
-            || holding.divided.is_none_or(|(at, of)| {
-                of != limits || now.since(at) >= parts.saturating_mul(DIVISION_US_PER_PART)
-            });
+            .is_some_and(|own| holding.must_divide(&limits, own, self.parts.len(), now));
         if is_due {
             divide(contract, law, resource, &mut self.parts);
             holding.divided = Some((now, limits));
-            let wanting = self.parts.iter().filter_map(|part| {
-                let own = part.holdings.get(resource)?;
-                own.is_wanting(&own.target?).then_some(own.is_pressed)
-            });
-            (holding.is_wanted, holding.is_urgent) = wanting
-                .fold((false, false), |(_, is_urgent), is_pressed| {
-                    (true, is_urgent || is_pressed)
-                });
+            holding.want = Want::of(resource, &limits, &holding.reserved.all(), &self.parts);
         }
         is_due
     }

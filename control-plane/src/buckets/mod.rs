@@ -16,11 +16,12 @@ mod part;
 mod record;
 mod roster;
 mod sum;
+mod want;
 
 pub use account::{Account, Contract, Holding, News, Told};
 pub use counters::Counters;
 pub use granting::Granted;
-pub use part::{Part, PartHolding, SessionNumber, StepDemand};
+pub use part::{Part, PartHolding, SessionNumber, StepDemand, Unsaved};
 pub use record::{AccountRecord, PartRecord};
 pub use roster::{Gone, Roster, Seat, Standing};
 

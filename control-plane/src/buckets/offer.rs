@@ -42,8 +42,15 @@ impl Offer {
                 cap: limits.burst,
             },
             level: holding.central.level(),
-            must_give_up: holding.is_wanted || taken.rate > limits.rate || taken.cap > limits.burst,
+            must_give_up: holding.want.exceeds_centre
+                || taken.rate > limits.rate
+                || taken.cap > limits.burst,
         }
+    }
+
+    /// Whether parts must give up what they have beyond their targets.
+    pub(super) const fn must_give_up(&self) -> bool {
+        self.must_give_up
     }
 
     /// What a part is offered that should be `target`.
@@ -83,7 +90,7 @@ impl Offer {
             cap,
             fallback_rate: target.fallback_rate,
         };
-        let is_low = own.is_pressed || own.share.content() < cap.share(1, 2);
+        let is_low = own.has_room_for_half();
         let is_worth_it = self.level >= ONE_TOKEN.min(cap.share(1, 4));
         Target {
             terms,

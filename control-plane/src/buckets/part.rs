@@ -7,19 +7,32 @@ use forebay_core::amount::Micro;
 use forebay_core::fleet::{Presence, Reserved, Share};
 use forebay_core::grant::GrantTerms;
 use forebay_core::time::TimeUs;
+use forebay_sharing::to_per_s;
 use forebay_wire::sync::CustomerReport;
 use std::sync::Once;
 
 static ABSURD: Once = Once::new();
 
 /// A bucket with less than this part of its depth in it is dry.
-const DRY: u64 = 4;
+const DRY: u64 = 8;
 
 /// Changes by less than this part are not worth a message.
 const NOTICEABLE: u64 = 128;
 
 /// Number of a session: of one incarnation of one gateway, from its first sync here to its end. Never used again.
 pub type SessionNumber = u64;
+
+/// What the store does not know yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unsaved {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// What a gateway has reported, and would report again.
+    Reports,
+    /// What a gateway may be working with, which must not be forgotten.
+    Grants,
+}
 
 /// One gateway's part of an account.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,7 +42,7 @@ pub struct Part {
     /// By resource, in the order of the policy.
     pub holdings: Vec<PartHolding>,
     /// Whether it has changed since it was last saved.
-    pub is_unsaved: bool,
+    pub unsaved: Unsaved,
     /// Whether the gateway has been noted as one to be granted another part. Not kept over a restart.
     pub is_due: bool,
 }
@@ -109,8 +122,15 @@ impl Part {
         Self {
             session,
             holdings: vec![holding; resources],
-            is_unsaved: true,
+            unsaved: Unsaved::Grants,
             is_due: false,
+        }
+    }
+
+    /// Notes that it must be saved before anybody is told, if it `has_changed`.
+    pub(super) fn must_save(&mut self, has_changed: bool) {
+        if has_changed {
+            self.unsaved = Unsaved::Grants;
         }
     }
 
@@ -132,7 +152,7 @@ impl Part {
             holding.is_pressed = false;
             holding.target = None;
         }
-        self.is_unsaved |= was_any;
+        self.must_save(was_any);
         was_any
     }
 
@@ -177,12 +197,26 @@ impl PartHolding {
         self.is_pressed = self.balance < cover;
     }
 
+    /// Whether it is asked for more than it has, or runs dry.
+    pub(super) fn is_low(&self) -> bool {
+        self.is_pressed || self.share.content() < self.share.terms().cap.share(1, DRY)
+    }
+
+    /// Whether more is asked for on average than flows to it.
+    pub(super) fn is_short(&self, now: TimeUs) -> bool {
+        self.pace.average_per_s(now) > to_per_s(self.share.terms().rate)
+    }
+
+    /// Whether tokens are worth bringing: it is asked for more than it has, or half of its bucket is empty.
+    pub(super) fn has_room_for_half(&self) -> bool {
+        self.is_pressed || self.share.content() < self.share.terms().cap.share(1, 2)
+    }
+
     /// Whether it lacks something of what it should be that somebody would notice: anything while it is asked for more than it has or
     /// runs dry, half of it otherwise.
     pub(super) fn is_wanting(&self, target: &GrantTerms) -> bool {
         let has = self.share.terms();
-        let is_dry = self.share.content() < has.cap.share(1, DRY);
-        if self.is_pressed || is_dry {
+        if self.is_low() {
             is_noticeable(has.rate.get(), target.rate.get())
                 || is_noticeable(
                     has.cap.get().unsigned_abs(),

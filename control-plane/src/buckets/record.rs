@@ -141,6 +141,7 @@ impl Account {
                 .iter()
                 .map(|record| record.to_holding(now, is_clean))
                 .collect(),
+            has_row: true,
             ..Self::default()
         }
     }

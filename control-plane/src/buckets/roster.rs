@@ -94,6 +94,12 @@ impl Roster {
         self.live
     }
 
+    /// All seats, in the order of their sessions.
+    #[must_use]
+    pub fn seats(&self) -> &[Seat] {
+        &self.seats
+    }
+
     /// One that the roster has no seat of cannot come back.
     #[must_use]
     pub fn seat(&self, session: SessionNumber) -> Option<&Seat> {
@@ -173,7 +179,9 @@ impl Homes {
 // === impl Seat ===
 
 impl Seat {
-    fn is_live(&self) -> bool {
+    /// Whether its lease is live.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
         self.standing == Standing::Present(Presence::Live)
     }
 }

@@ -9,8 +9,9 @@ use forebay_core::policy::ContractIndex;
 use forebay_policy::CompiledCustomer;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{FLAG_EXEMPT, FLAG_FROZEN, FLAG_REMOVED, PolicyCustomer, PolicyDelta};
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// Customers in one part: about 150 kB on the wire.
 const PART_CUSTOMERS: usize = 4_096;

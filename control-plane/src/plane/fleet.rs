@@ -6,8 +6,9 @@ use crate::error::ApiError;
 use forebay_core::fleet::Presence;
 use forebay_core::time::TimeUs;
 use forebay_wire::sync::{SyncErrorCode, SyncRequest};
+use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Gateways that may be present at one time, and names that are remembered.

@@ -20,8 +20,9 @@ use forebay_core::policy::{ContractIndex, Policy};
 use forebay_policy::compile;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::policy::PolicyDocument;
+use hashbrown::{HashMap, HashSet};
 use prost::Message;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
 pub(super) fn load(
     store: &dyn Store,

@@ -10,6 +10,7 @@ mod customers;
 mod directory;
 mod fleet;
 mod history;
+mod limits;
 mod load;
 mod models;
 mod policies;

@@ -4,6 +4,7 @@
 //! back to an older one makes a new version with the older document: epochs only grow.
 
 use super::audit::{Deed, Done};
+use super::limits::LimitsTable;
 use super::state::State;
 use super::{Now, Plane};
 use crate::auth::Caller;
@@ -60,7 +61,15 @@ pub(super) struct VersionRecord {
 #[derive(Debug, Default)]
 pub struct Policies {
     versions: BTreeMap<u64, VersionInfo>,
-    active: Option<(Policy, Vec<u8>)>,
+    active: Option<Active>,
+}
+
+/// The policy in force.
+#[derive(Debug)]
+struct Active {
+    policy: Policy,
+    encoded: Vec<u8>,
+    limits: LimitsTable,
 }
 
 // === impl Policies ===
@@ -69,19 +78,24 @@ impl Policies {
     /// The policy in force.
     #[must_use]
     pub fn compiled(&self) -> Option<&Policy> {
-        self.active.as_ref().map(|(policy, _)| policy)
+        self.active.as_ref().map(|active| &active.policy)
     }
 
     /// Its binary form.
     #[must_use]
     pub fn encoded(&self) -> &[u8] {
-        self.active.as_ref().map_or(&[], |(_, encoded)| encoded)
+        self.active.as_ref().map_or(&[], |active| &active.encoded)
     }
 
     /// Its number; 0 for none.
     #[must_use]
     pub fn active_epoch(&self) -> u64 {
         self.compiled().map_or(0, |policy| policy.epoch)
+    }
+
+    /// What its accounts may be; `None` without a policy.
+    pub(super) fn limits(&self) -> Option<&LimitsTable> {
+        self.active.as_ref().map(|active| &active.limits)
     }
 
     /// All versions, oldest first.
@@ -94,8 +108,11 @@ impl Policies {
     }
 
     pub(super) fn put_in_force(&mut self, policy: Policy) {
-        let encoded = policy.encode();
-        self.active = Some((policy, encoded));
+        self.active = Some(Active {
+            encoded: policy.encode(),
+            limits: LimitsTable::of(&policy),
+            policy,
+        });
     }
 }
 

@@ -7,7 +7,7 @@ use super::models::ModelBook;
 use super::policies::Policies;
 use super::session::Terms;
 use super::sync::usage::Finished;
-use crate::buckets::{Account, POOL_ACCOUNT, SessionNumber};
+use crate::buckets::{Account, POOL_ACCOUNT, SessionNumber, Unsaved};
 use crate::history::{Coverage, Ring, Series};
 use crate::store::{Batch, Table};
 use forebay_core::amount::Rate;
@@ -15,8 +15,10 @@ use forebay_core::policy::{ContractIndex, Limits};
 use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::CustomerForecast;
+use hashbrown::{HashMap, HashSet};
 use prost::Message;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Keys of single values in the store.
 pub(super) const META_SESSIONS: &[u8] = b"sessions";
@@ -24,7 +26,7 @@ pub(super) const META_COVERAGE: &[u8] = b"coverage";
 pub(super) const META_STEP_MS: &[u8] = b"step_ms";
 
 /// What was only reported is durable after this time.
-const SAVED_WITHIN_US: u64 = 5_000_000;
+const SAVED_WITHIN_US: u64 = 20_000_000;
 
 /// Rows that one sync writes of what was only reported.
 const ROWS_SAVED_LATER: usize = 16;
@@ -103,39 +105,16 @@ impl Settings {
 impl State {
     /// The limits of an account by resource; `None` where no policy says any.
     #[must_use]
-    pub fn limits_of(&self, customer: CustomerHash) -> Option<Vec<Limits>> {
-        let policy = self.policies.compiled()?;
+    pub fn limits_of(&self, customer: CustomerHash) -> Option<Arc<[Limits]>> {
+        let table = self.policies.limits()?;
         if customer == POOL_ACCOUNT {
-            let pool = |resource: &forebay_core::policy::Resource| {
-                resource.pool.map_or(Limits::default(), |pool| Limits {
-                    // A gateway that is cut off goes on with its part of the capacity.
-                    guarantee: pool.capacity,
-                    ..Limits::plain(pool.capacity, pool.depth)
-                })
-            };
-            return Some(policy.resources.iter().map(pool).collect());
+            return Some(table.pools());
         }
-        let contract = self
-            .directory
-            .get(customer)
-            .map(|member| member.contract)
-            .or(policy.unknown_contract())?;
-        self.limits_of_contract(contract)
-    }
-
-    fn limits_of_contract(&self, contract: ContractIndex) -> Option<Vec<Limits>> {
-        let policy = self.policies.compiled()?;
-        let row = policy.contract(contract)?;
-        let limits = policy.resources.iter().zip(row.limits.iter());
-        let limits = limits.map(|(resource, limits)| Limits {
-            // Where there is no pool to compete for, all of the rate is as good as guaranteed.
-            guarantee: match resource.pool {
-                Some(_) => limits.guarantee,
-                None => limits.rate,
-            },
-            ..*limits
-        });
-        Some(limits.collect())
+        let member = self.directory.get(customer);
+        match member {
+            Some(member) => table.contract(member.contract),
+            None => table.unknown(),
+        }
     }
 
     /// The account of a customer, made if need be. `None` when it is a stranger, and there are too many.
@@ -209,20 +188,29 @@ impl State {
             return 0;
         };
         let before = batch.len();
+        account.has_row = true;
         batch.put(
             Table::Accounts,
             customer.0,
             account.to_record().encode_to_vec(),
         );
-        let (parts, gone) = account.take_unsaved();
-        for part in parts {
-            let key = part_key(customer, part.session);
-            batch.put(Table::Parts, key, part.to_record().encode_to_vec());
-        }
-        for session in gone {
-            batch.delete(Table::Parts, part_key(customer, session));
-        }
+        save_parts(batch, customer, account, Unsaved::Reports);
         batch.len().saturating_sub(before)
+    }
+
+    /// Adds what gateways may be working with from now on to a batch, as far as it has changed. The rest of the account follows later: after an
+    /// unclean stop nothing counts that was in its centre.
+    pub fn save_grants(&mut self, batch: &mut Batch, customer: CustomerHash, now: TimeUs) {
+        match self.accounts.get_mut(&customer) {
+            Some(account) if account.is_row_saved() => {
+                save_parts(batch, customer, account, Unsaved::Grants);
+                self.save_later(customer, now);
+            }
+            Some(_) => {
+                self.save_account(batch, customer);
+            }
+            None => {}
+        }
     }
 
     /// Notes that an account has changed in what a gateway reported. That need not be durable at once: a server that is killed is told it
@@ -293,6 +281,18 @@ impl State {
         self.directory.iter().fold(Rate::ZERO, |sum, (_, member)| {
             sum.plus(rate(member.contract))
         })
+    }
+}
+
+/// Adds those parts of an account to a batch of which `least` or more is unsaved, and deletes those that have gone.
+fn save_parts(batch: &mut Batch, customer: CustomerHash, account: &mut Account, least: Unsaved) {
+    let (parts, gone) = account.take_unsaved(least);
+    for part in parts {
+        let key = part_key(customer, part.session);
+        batch.put(Table::Parts, key, part.to_record().encode_to_vec());
+    }
+    for session in gone {
+        batch.delete(Table::Parts, part_key(customer, session));
     }
 }
 

@@ -124,7 +124,7 @@ pub(super) fn view(
     let (ban_until, frozen) = member.map_or((0, false), |member| {
         state.directory.in_force(customer, member)
     });
-    let resources = policy.resources.iter().zip(&limits).enumerate();
+    let resources = policy.resources.iter().zip(limits.iter()).enumerate();
     let contract_of = Contract {
         customer,
         limits: &limits,

@@ -3,18 +3,18 @@
 //! ```text
 //!   commit ──▶ segment N of the log ──(fdatasync)──▶ acknowledged
 //!                   │ and into `recent`, which readers look into first
-//!                   ▼ after 10 s or 8 MiB
+//!                   ▼ after 30 s or 128 MiB
 //!              segment N+1 begins; `recent` becomes `leaving`, is written to the image in one transaction that also says
 //!              "the log begins with N+1"; then segment N is removed
 //! ```
 //! A start replays the segments from the one that the image names. Rows are whole values, so it does no harm to write some twice.
 //! The image names a segment that must be there: a log that was lost is found out.
 
-use super::image::Image;
+use super::image::{Haste, Image};
 use super::log::{Segment, remove, replay, segments};
+use super::overlay::Overlay;
 use super::{Batch, Row, Store, StoreError, Table, Visitor};
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -22,14 +22,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Changes reach the image within this time.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
-/// Or when the log has grown to this, so that a start is quick and the changes in memory are few.
-const CHECKPOINT_BYTES: u64 = 8 << 20;
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+/// Or when the log has grown to this, so that a start is quick and the changes in memory are few. The same rows change again and again: the
+/// longer it takes, the less there is to write in all.
+const CHECKPOINT_BYTES: u64 = 128 << 20;
 
 /// A store in one directory.
 #[derive(Debug)]
 pub struct EmbeddedStore {
     inner: Arc<Inner>,
+    checkpoint_bytes: u64,
     /// Tells the checkpointing thread to look at the log; closed to stop it.
     wake: Option<Sender<()>>,
     checkpoints: Option<JoinHandle<()>>,
@@ -45,17 +47,6 @@ struct Inner {
     checkpoint: Mutex<()>,
 }
 
-type Changes = BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>;
-
-/// What is durable and not in the image.
-#[derive(Debug, Default)]
-struct Overlay {
-    /// Of the current segment.
-    recent: Changes,
-    /// Of the segments before, on the way into the image.
-    leaving: Changes,
-}
-
 // === impl EmbeddedStore ===
 
 impl EmbeddedStore {
@@ -64,26 +55,31 @@ impl EmbeddedStore {
     /// # Errors
     /// When another process has it open, it is damaged, or its files cannot be used.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::with_log_of(CHECKPOINT_BYTES, directory)
+    }
+
+    /// Opens one whose log reaches the image when it has grown to so many bytes.
+    fn with_log_of(checkpoint_bytes: u64, directory: &Path) -> Result<Self, StoreError> {
         let image = Image::open(directory)?;
         let first = image.log_begins_with()?;
         let (done, needed): (Vec<u64>, Vec<u64>) = segments(directory)?
             .into_iter()
             .partition(|number| *number < first);
-        let mut left = Batch::default();
+        let mut left = Overlay::default();
         let mut next = first;
         for number in needed.iter().copied() {
             if number != next {
                 return Err(missing(directory, next));
             }
-            left.append(replay(directory, number, number == first)?);
+            left.add(&replay(directory, number, number == first)?);
             next = number.saturating_add(1);
         }
         if needed.is_empty() && first > 0 {
             return Err(missing(directory, first));
         }
         let segment = Segment::create(directory, next.max(1))?;
-        left.compact();
-        image.take_in(&left, segment.number())?;
+        left.leave();
+        image.take_in(&left.leaving(), segment.number(), Haste::Urgent)?;
         for number in done.into_iter().chain(needed) {
             remove(directory, number);
         }
@@ -105,6 +101,7 @@ impl EmbeddedStore {
             })?;
         Ok(Self {
             inner,
+            checkpoint_bytes,
             wake: Some(wake),
             checkpoints: Some(checkpoints),
         })
@@ -127,7 +124,7 @@ impl Store for EmbeddedStore {
             let mut segment = self.inner.segment();
             segment.append(batch)?;
             self.inner.overlay_mut().add(batch);
-            segment.len_bytes() >= CHECKPOINT_BYTES
+            segment.len_bytes() >= self.checkpoint_bytes
         };
         if is_full && let Some(wake) = &self.wake {
             // The thread ends only with the store.
@@ -139,7 +136,7 @@ impl Store for EmbeddedStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let overlay = self.inner.overlay();
         match overlay.get(table, key) {
-            Some(change) => Ok(change.clone()),
+            Some(change) => Ok(change.as_ref().map(|value| value.to_vec())),
             None => self.inner.image.get(table, key),
         }
     }
@@ -155,9 +152,9 @@ impl Store for EmbeddedStore {
             .range(table, from, to)?
             .into_iter()
             .collect();
-        for (key, change) in overlay.within(table, from.to_vec()..=to.to_vec()) {
+        for (key, change) in overlay.within(table, from, to) {
             match change {
-                Some(value) => rows.insert(key.to_vec(), value.clone()),
+                Some(value) => rows.insert(key.to_vec(), value.to_vec()),
                 None => rows.remove(key),
             };
         }
@@ -200,7 +197,12 @@ impl Inner {
                 Err(RecvTimeoutError::Disconnected)
             );
             while woken.try_recv().is_ok() {}
-            if let Err(error) = self.checkpoint() {
+            let haste = if is_over {
+                Haste::Urgent
+            } else {
+                Haste::Leisurely
+            };
+            if let Err(error) = self.checkpoint(haste) {
                 tracing::error!(%error, "the log cannot be brought into the store's image; nothing is lost, it is tried again");
             }
             if is_over {
@@ -210,22 +212,21 @@ impl Inner {
     }
 
     /// Brings everything that is durable by now into the image, and removes the segments that held it.
-    fn checkpoint(&self) -> Result<(), StoreError> {
+    fn checkpoint(&self, haste: Haste) -> Result<(), StoreError> {
         let _alone = self
             .checkpoint
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let next = self.rotate()?;
-        let leaving = {
-            let overlay = self.overlay();
-            if overlay.leaving.is_empty() {
-                return Ok(());
-            }
-            Batch::of_rows(&overlay.leaving)
-        };
+        let leaving = self.overlay().leaving();
+        if leaving.is_empty() {
+            return Ok(());
+        }
         let first = self.image.log_begins_with()?;
-        self.image.take_in(&leaving, next)?;
-        self.overlay_mut().leaving.clear();
+        self.image.take_in(&leaving, next, haste)?;
+        // There may be a lot of it: it is dropped when the lock is free again.
+        drop(leaving);
+        let _gone = self.overlay_mut().left();
         for number in first..next {
             remove(&self.directory, number);
         }
@@ -252,53 +253,6 @@ impl Inner {
 
     fn overlay_mut(&self) -> RwLockWriteGuard<'_, Overlay> {
         self.overlay.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Overlay ===
-
-impl Overlay {
-    fn add(&mut self, batch: &Batch) {
-        for (table, key, value) in batch.changes() {
-            self.recent.insert((*table, key.clone()), value.clone());
-        }
-    }
-
-    /// What was recent is on its way, with what an earlier attempt left.
-    fn leave(&mut self) {
-        let mut recent = std::mem::take(&mut self.recent);
-        self.leaving.append(&mut recent);
-    }
-
-    fn get(&self, table: Table, key: &[u8]) -> Option<&Option<Vec<u8>>> {
-        let key = (table, key.to_vec());
-        self.recent.get(&key).or_else(|| self.leaving.get(&key))
-    }
-
-    /// The changes of a table, by key.
-    fn of(&self, table: Table) -> BTreeMap<&[u8], Option<&Vec<u8>>> {
-        let mut all = BTreeMap::new();
-        for changes in [&self.leaving, &self.recent] {
-            let rows = changes
-                .range((table, Vec::new())..)
-                .take_while(|((other, _), _)| *other == table);
-            all.extend(rows.map(|((_, key), change)| (key.as_slice(), change.as_ref())));
-        }
-        all
-    }
-
-    /// The changes of a table between two keys.
-    fn within(
-        &self,
-        table: Table,
-        keys: RangeInclusive<Vec<u8>>,
-    ) -> impl Iterator<Item = (&[u8], Option<&Vec<u8>>)> {
-        let (from, to) = keys.into_inner();
-        let bounds = (table, from)..=(table, to);
-        [&self.leaving, &self.recent]
-            .into_iter()
-            .flat_map(move |changes| changes.range(bounds.clone()))
-            .map(|((_, key), change)| (key.as_slice(), change.as_ref()))
     }
 }
 

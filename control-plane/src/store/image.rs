@@ -11,7 +11,8 @@
 //! file is opened, and what still panics becomes an error.
 
 use super::log::segments;
-use super::{Batch, Row, StoreError, Table, Visitor};
+use super::overlay::{Changes, rows_of};
+use super::{Row, StoreError, Table, Visitor};
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
 };
@@ -20,6 +21,7 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 /// Name of the file within the data directory.
 const FILE: &str = "forebay.redb";
@@ -29,6 +31,19 @@ const UNFINISHED: &str = "forebay.redb.new";
 
 /// Memory that redb may use for pages.
 const CACHE_BYTES: usize = 64 << 20;
+
+/// A leisurely transaction pauses after so many rows, about a millisecond's work, so that syncs need not wait for all of it.
+const ROWS_TO_PAUSE: usize = 256;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Whether anybody waits for a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// The server starts or stops.
+    Urgent,
+    /// It works on.
+    Leisurely,
+}
 
 /// Rows in one file.
 #[derive(Debug)]
@@ -87,15 +102,20 @@ impl Image {
         })
     }
 
-    /// Takes in a batch and notes that it holds all of the log before a segment, both or neither.
+    /// Takes in changes and notes that it holds all of the log before a segment, both or neither.
     ///
     /// # Errors
     /// When nothing was taken in, or nobody knows.
-    pub(super) fn take_in(&self, batch: &Batch, first_segment: u64) -> Result<(), StoreError> {
+    pub(super) fn take_in(
+        &self,
+        changes: &Changes,
+        first_segment: u64,
+        haste: Haste,
+    ) -> Result<(), StoreError> {
         if self.is_closed() {
             self.reopen()?;
         }
-        let result = self.with(|database| write_all(database, batch, first_segment));
+        let result = self.with(|database| write_all(database, changes, first_segment, haste));
         // If that fails as well, the next commit tries again.
         if result.is_err()
             && let Err(error) = self.reopen()
@@ -263,28 +283,33 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
     })
 }
 
-fn write_all(database: &Database, batch: &Batch, first_segment: u64) -> Result<(), StoreError> {
+fn write_all(
+    database: &Database,
+    changes: &Changes,
+    first_segment: u64,
+    haste: Haste,
+) -> Result<(), StoreError> {
+    let mut since_pause = 0_usize;
     let mut transaction = database.begin_write().map_err(write)?;
     transaction
         .set_durability(Durability::Immediate)
         .map_err(write)?;
     for table in Table::ALL {
-        let mut changes = batch
-            .changes()
-            .iter()
-            .filter(|(of, _, _)| *of == table)
-            .peekable();
-        if changes.peek().is_none() {
+        let mut rows = rows_of(changes, table).peekable();
+        if rows.peek().is_none() {
             continue;
         }
         let mut open = transaction.open_table(definition(table)).map_err(write)?;
-        for (_, key, value) in changes {
+        for (key, value) in rows {
             match value {
-                Some(value) => open
-                    .insert(key.as_slice(), value.as_slice())
-                    .map_err(write)?,
-                None => open.remove(key.as_slice()).map_err(write)?,
+                Some(value) => open.insert(key, value.as_ref()).map_err(write)?,
+                None => open.remove(key).map_err(write)?,
             };
+            since_pause = since_pause.saturating_add(1);
+            if haste == Haste::Leisurely && since_pause >= ROWS_TO_PAUSE {
+                since_pause = 0;
+                std::thread::sleep(PAUSE);
+            }
         }
     }
     transaction

@@ -8,6 +8,7 @@
 //! good one behind it; it was never acknowledged and is cut off. A bad record *before* a good one is damage, and refused.
 
 use super::{Batch, StoreError, Table};
+use bytes::Bytes;
 use prost::Message;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -45,11 +46,11 @@ struct LoggedChange {
     /// Code of the table.
     #[prost(uint32, tag = "1")]
     table: u32,
-    #[prost(bytes = "vec", tag = "2")]
-    key: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "2")]
+    key: Bytes,
     /// Missing: the row is deleted.
-    #[prost(bytes = "vec", optional, tag = "3")]
-    value: Option<Vec<u8>>,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    value: Option<Bytes>,
 }
 
 // === impl Segment ===

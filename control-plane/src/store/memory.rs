@@ -33,8 +33,8 @@ impl Store for MemoryStore {
         self.with(|rows| {
             for (table, key, value) in batch.changes() {
                 match value {
-                    Some(value) => rows.insert((*table, key.clone()), value.clone()),
-                    None => rows.remove(&(*table, key.clone())),
+                    Some(value) => rows.insert((*table, key.to_vec()), value.to_vec()),
+                    None => rows.remove(&(*table, key.to_vec())),
                 };
             }
         });

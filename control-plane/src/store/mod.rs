@@ -9,6 +9,7 @@ mod image;
 mod journal;
 mod log;
 mod memory;
+mod overlay;
 mod start;
 
 pub use embedded::EmbeddedStore;
@@ -16,7 +17,8 @@ pub use journal::{Journal, Receipt};
 pub use memory::MemoryStore;
 pub use start::{Start, mark_clean, open_epoch};
 
-use std::collections::{BTreeMap, HashSet};
+use bytes::Bytes;
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -60,7 +62,7 @@ pub struct Batch {
 }
 
 /// One change: a value to write, or none to delete.
-pub type Change = (Table, Vec<u8>, Option<Vec<u8>>);
+pub type Change = (Table, Bytes, Option<Bytes>);
 
 /// What is done with each row.
 pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'a;
@@ -211,12 +213,13 @@ impl Table {
 impl Batch {
     /// Writes a value.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.changes.push((table, key.into(), Some(value.into())));
+        let (key, value) = (key.into().into(), value.into().into());
+        self.changes.push((table, key, Some(value)));
     }
 
     /// Deletes a value, if it is there.
     pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
-        self.changes.push((table, key.into(), None));
+        self.changes.push((table, key.into().into(), None));
     }
 
     /// The changes in order; a later one of the same key wins.
@@ -248,16 +251,6 @@ impl Batch {
         }
         last.reverse();
         self.changes = last;
-    }
-
-    /// The changes to rows, each of which changes once.
-    fn of_rows(rows: &BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>) -> Self {
-        let changes = rows
-            .iter()
-            .map(|((table, key), value)| (*table, key.clone(), value.clone()));
-        Self {
-            changes: changes.collect(),
-        }
     }
 
     /// Adds the changes of a later batch behind.

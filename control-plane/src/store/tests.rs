@@ -137,9 +137,9 @@ fn a_compacted_batch_leaves_the_same_rows() {
     batch.delete(Table::Models, [1]);
     batch.compact();
     let expected = [
-        (Table::Meta, vec![2], Some(vec![3])),
-        (Table::Meta, vec![1], Some(vec![4])),
-        (Table::Models, vec![1], None),
+        (Table::Meta, vec![2].into(), Some(vec![3].into())),
+        (Table::Meta, vec![1].into(), Some(vec![4].into())),
+        (Table::Models, vec![1].into(), None),
     ];
     assert_eq!(batch.changes(), expected);
 }

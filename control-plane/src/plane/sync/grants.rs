@@ -30,13 +30,13 @@ struct Outgoing<'a> {
 }
 
 impl Plane {
-    /// Grants make sense to a gateway only when it has the policy that their indexes mean. `touched` are those whom it has
-    /// reported about.
+    /// Grants make sense to a gateway only when it has the policy that their indexes mean. `reported` are those of whom it has
+    /// reported something that grants may follow from.
     pub(super) fn add_grants(
         &self,
         state: &mut State,
         caller: &Caller<'_>,
-        touched: BTreeSet<CustomerHash>,
+        reported: BTreeSet<CustomerHash>,
         reply: &mut SyncReply,
         changed: &mut BTreeSet<CustomerHash>,
     ) {
@@ -77,7 +77,7 @@ impl Plane {
             ),
             None => return,
         };
-        due.extend(touched);
+        due.extend(reported);
         let mut outgoing = Outgoing {
             reply,
             changed,

@@ -169,12 +169,12 @@ impl Plane {
             roster: &roster,
             now,
         };
-        let touched = take_reports(state, &caller, &self.settings, in_history, &mut changed);
+        let due = take_reports(state, &caller, &self.settings, in_history, &mut changed);
         let mut reply = self.reply(state, request, dialect, now);
-        self.add_grants(state, &caller, touched, &mut reply, &mut changed);
+        self.add_grants(state, &caller, due, &mut reply, &mut changed);
         usage::add_step_usage(state, &caller, &mut reply);
         for customer in changed {
-            state.save_account(batch, customer);
+            state.save_grants(batch, customer, now.mono);
         }
         state.save_some(batch, now.mono);
         state.save_gateway(batch, id);

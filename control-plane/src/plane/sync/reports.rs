@@ -54,7 +54,15 @@ struct Intake<'a> {
     changed: &'a mut BTreeSet<CustomerHash>,
 }
 
-/// Takes the reports in; returns who is reported about. Those whose accounts changed are added to `changed`.
+/// What a report brought.
+struct Taken {
+    /// New demand, in micro-tokens, as far as the contract admits it.
+    demand: u64,
+    /// Whether a grant may change what the gateway has.
+    is_due: bool,
+}
+
+/// Takes the reports in; returns who may be granted something else for what was reported. Those whose accounts changed are added to `changed`.
 pub(super) fn take_reports(
     state: &mut State,
     caller: &Caller<'_>,
@@ -63,7 +71,7 @@ pub(super) fn take_reports(
     changed: &mut BTreeSet<CustomerHash>,
 ) -> BTreeSet<CustomerHash> {
     let request = caller.request;
-    let mut touched = BTreeSet::new();
+    let mut due = BTreeSet::new();
     let mut asked: Vec<u64> = Vec::new();
     let mut intake = Intake {
         caller,
@@ -80,9 +88,11 @@ pub(super) fn take_reports(
         if customer == POOL_ACCOUNT {
             continue;
         }
-        if let Some(new_demand) = take_report(state, customer, report, 0, &mut intake) {
-            touched.insert(customer);
-            add(&mut asked, report.resource, new_demand);
+        if let Some(taken) = take_report(state, customer, report, 0, &mut intake) {
+            if taken.is_due {
+                due.insert(customer);
+            }
+            add(&mut asked, report.resource, taken.demand);
         }
     }
     intake.in_history = false;
@@ -100,7 +110,7 @@ pub(super) fn take_reports(
         let by_customers = asked.get(pool.resource as usize).copied().unwrap_or(0);
         take_report(state, POOL_ACCOUNT, &report, by_customers, &mut intake);
     }
-    touched
+    due
 }
 
 fn add(asked: &mut Vec<u64>, resource: u32, demand: u64) {
@@ -140,7 +150,7 @@ fn take_report(
     report: &CustomerReport,
     asked: u64,
     intake: &mut Intake<'_>,
-) -> Option<u64> {
+) -> Option<Taken> {
     let caller = intake.caller;
     let limits = state.limits_of(customer)?;
     let rate = limits.get(report.resource as usize)?.rate;
@@ -186,7 +196,10 @@ fn take_report(
     // More than its contract a customer is not admitted, however much it asks for.
     let window_us = caller.now.mono.since(caller.synced_at);
     let (most, _) = rate.over(window_us, 0);
-    Some(news.demand.min(most.get().unsigned_abs()))
+    Some(Taken {
+        demand: news.demand.min(most.get().unsigned_abs()),
+        is_due: news.is_due,
+    })
 }
 
 impl State {

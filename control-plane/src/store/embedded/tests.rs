@@ -137,7 +137,7 @@ fn segments_whose_batches_are_in_the_image_are_not_replayed_and_go() {
     store.commit(&put(Table::Meta, 1, 1)).unwrap();
     let old = read(log_of(directory.path())).unwrap();
     store.commit(&put(Table::Meta, 1, 2)).unwrap();
-    store.inner.checkpoint().unwrap();
+    store.inner.checkpoint(Haste::Leisurely).unwrap();
     let killed = as_if_killed(directory.path());
     // As if the process had been killed before it removed the segment.
     write(killed.path().join("forebay.log.1"), old).unwrap();
@@ -149,12 +149,16 @@ fn segments_whose_batches_are_in_the_image_are_not_replayed_and_go() {
 #[test]
 fn a_log_grows_no_further_than_to_the_next_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(directory.path()).unwrap();
-    let written = 6 * CHECKPOINT_BYTES;
-    for number in 0..written / (1 << 20) {
+    let store = EmbeddedStore::with_log_of(1 << 20, directory.path()).unwrap();
+    for number in 0..30 {
         let mut batch = Batch::default();
-        batch.put(Table::History, [number as u8], vec![7; 1 << 20]);
+        batch.put(Table::History, [number], vec![7; 1 << 18]);
         store.commit(&batch).unwrap();
+    }
+    let at_once = std::time::Instant::now();
+    while segments(directory.path()).unwrap() == [1] {
+        assert!(at_once.elapsed() < CHECKPOINT_EVERY / 2, "no checkpoint");
+        std::thread::yield_now();
     }
     drop(store);
     let length = |number: &u64| {
@@ -174,7 +178,10 @@ fn a_store_from_before_the_log_is_taken_over() {
         batch.put(Table::Meta, *b"layout", 3_u32.to_le_bytes());
         batch.put(Table::Meta, *b"store_epoch", 5_u64.to_le_bytes());
         batch.put(Table::Meta, *b"clean", [1]);
-        image.take_in(&batch, 0).unwrap();
+        let mut changes = Overlay::default();
+        changes.add(&batch);
+        changes.leave();
+        image.take_in(&changes.leaving(), 0, Haste::Urgent).unwrap();
     }
     let store = EmbeddedStore::open(directory.path()).unwrap();
     assert_eq!(open_epoch(&store).unwrap(), Start::Clean { epoch: 5 });
@@ -229,7 +236,7 @@ proptest! {
                     store.commit(&batch).unwrap();
                     model.commit(&batch).unwrap();
                 }
-                Step::Checkpoint => store.inner.checkpoint().unwrap(),
+                Step::Checkpoint => store.inner.checkpoint(Haste::Leisurely).unwrap(),
                 Step::Rotate => {
                     store.inner.rotate().unwrap();
                 }

@@ -80,6 +80,9 @@ pub struct HeadersConfig {
     pub remaining: bool,
     /// `X-RateLimit-Reset`: seconds until the tightest bucket is full again.
     pub reset: bool,
+    /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11): burst, window, what remains and when it is full again, of
+    /// each resource.
+    pub rate_limit: bool,
 }
 
 /// The answer to a denied request.
@@ -188,6 +191,7 @@ impl Default for HeadersConfig {
             quota_policy: true,
             remaining: false,
             reset: false,
+            rate_limit: false,
         }
     }
 }

@@ -63,7 +63,7 @@ impl Filter {
         if settings.headers.retry_after && !retry_after.is_empty() {
             headers.push((RETRY_AFTER, &retry_after));
         }
-        headers.extend(self.rate_headers.each(&settings.headers));
+        headers.extend(self.rate_headers.each());
         header_map::write(&headers, &mut self.scratch);
         host.reply(&Reply {
             status: settings.denial.status,

@@ -1,21 +1,28 @@
 //! `X-RateLimit-*` as Envoy's own filters render them (draft-polli-ratelimit-headers-03): plain integers, and the quota policy behind the
-//! limit as `, N;w=S`.
+//! limit as `, N;w=S`. And `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11: lists of structured fields (RFC
+//! 9651), one item for each resource, named like it.
 //!
 //! A token bucket has no window. `N` is the burst and `S` the time in which it refills, so `N` per `S` is the rate that the client can
 //! count on, and `Reset` is the time until the bucket is full. Both follow from the balance alone: no clock is read.
 
 use forebay_core::amount::{Micro, Rate};
 use forebay_core::limits::US_PER_S;
+use forebay_core::policy::Resource;
+use forebay_core::resource::ResourceIndex;
 use forebay_wire::config::HeadersConfig;
 
 pub(crate) const LIMIT: &str = "x-ratelimit-limit";
 pub(crate) const REMAINING: &str = "x-ratelimit-remaining";
 pub(crate) const RESET: &str = "x-ratelimit-reset";
+pub(crate) const POLICY: &str = "ratelimit-policy";
+pub(crate) const RATE_LIMIT: &str = "ratelimit";
 pub(crate) const RETRY_AFTER: &str = "retry-after";
 
 /// What the headers say of one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BucketView {
+    /// What it is a bucket of.
+    pub(crate) resource: ResourceIndex,
     /// Depth.
     pub(crate) burst: Micro,
     /// Refill.
@@ -24,14 +31,15 @@ pub(crate) struct BucketView {
     pub(crate) remaining: Micro,
 }
 
-/// The values of the three headers, in one buffer.
+/// The values of the headers, in one buffer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RateHeaders {
     bytes: Vec<u8>,
-    limit_end: usize,
-    remaining_end: usize,
-    has_reset: bool,
+    /// Where each value ends, in the order of [`NAMES`]. A header without a value is not sent.
+    ends: [usize; NAMES.len()],
 }
+
+const NAMES: [&str; 5] = [LIMIT, REMAINING, RESET, POLICY, RATE_LIMIT];
 
 // === impl BucketView ===
 
@@ -60,63 +68,108 @@ impl BucketView {
 // === impl RateHeaders ===
 
 impl RateHeaders {
-    /// Renders the headers for the buckets that a request was charged to; the first one is the tightest.
-    pub(crate) fn render(&mut self, buckets: &[BucketView], config: &HeadersConfig) {
+    /// Renders the headers that are switched on for the buckets that a request was charged to; the first one is the tightest.
+    pub(crate) fn render(
+        &mut self,
+        buckets: &[BucketView],
+        resources: &[Resource],
+        config: &HeadersConfig,
+    ) {
         self.bytes.clear();
-        self.has_reset = false;
-        let Some(tightest) = buckets.first() else {
-            self.limit_end = 0;
-            self.remaining_end = 0;
-            return;
-        };
-        push_number(&mut self.bytes, tightest.burst.whole_tokens());
-        if config.quota_policy {
-            for bucket in buckets {
-                if let Some(window_s) = bucket.window_s() {
-                    self.bytes.extend_from_slice(b", ");
-                    push_number(&mut self.bytes, bucket.burst.whole_tokens());
-                    self.bytes.extend_from_slice(b";w=");
-                    push_number(&mut self.bytes, window_s);
-                }
+        let into = &mut self.bytes;
+        let tightest = buckets.first();
+        if let Some(tightest) = tightest.filter(|_| config.limit) {
+            push_number(into, tightest.burst.whole_tokens());
+            if config.quota_policy {
+                push_quota_policy(into, buckets);
             }
         }
-        self.limit_end = self.bytes.len();
-        push_number(&mut self.bytes, tightest.remaining.whole_tokens());
-        self.remaining_end = self.bytes.len();
-        if let Some(reset_s) = tightest.reset_s() {
-            self.has_reset = true;
-            push_number(&mut self.bytes, reset_s);
+        let limit_end = into.len();
+        if let Some(tightest) = tightest.filter(|_| config.remaining) {
+            push_number(into, tightest.remaining.whole_tokens());
         }
+        let remaining_end = into.len();
+        let reset_s = tightest.and_then(BucketView::reset_s);
+        if let Some(reset_s) = reset_s.filter(|_| config.reset) {
+            push_number(into, reset_s);
+        }
+        let reset_end = into.len();
+        if config.rate_limit {
+            push_items(into, buckets, resources, |into, bucket| {
+                push_parameter(into, b";q=", Some(bucket.burst.whole_tokens()));
+                push_parameter(into, b";w=", bucket.window_s());
+            });
+        }
+        let policy_end = into.len();
+        if config.rate_limit {
+            push_items(into, buckets, resources, |into, bucket| {
+                push_parameter(into, b";r=", Some(bucket.remaining.whole_tokens()));
+                push_parameter(into, b";t=", bucket.reset_s());
+            });
+        }
+        self.ends = [limit_end, remaining_end, reset_end, policy_end, into.len()];
     }
 
-    /// The headers that are switched on, name and value.
-    pub(crate) fn each<'a>(
-        &'a self,
-        config: &HeadersConfig,
-    ) -> impl Iterator<Item = (&'static str, &'a [u8])> {
-        let part = |from: usize, to: usize| self.bytes.get(from..to).unwrap_or_default();
-        [
-            (config.limit, LIMIT, part(0, self.limit_end)),
-            (
-                config.remaining,
-                REMAINING,
-                part(self.limit_end, self.remaining_end),
-            ),
-            (
-                config.reset && self.has_reset,
-                RESET,
-                part(self.remaining_end, self.bytes.len()),
-            ),
-        ]
-        .into_iter()
-        .filter(|(on, _, value)| *on && !value.is_empty())
-        .map(|(_, name, value)| (name, value))
+    /// The headers that have a value, name and value.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends);
+        let values = starts
+            .zip(self.ends)
+            .map(|(from, to)| self.bytes.get(from..to).unwrap_or_default());
+        NAMES
+            .into_iter()
+            .zip(values)
+            .filter(|(_, value)| !value.is_empty())
     }
 }
 
-/// Whether any of the three is switched on.
+/// `, N;w=S` of each bucket that refills.
+fn push_quota_policy(into: &mut Vec<u8>, buckets: &[BucketView]) {
+    for bucket in buckets {
+        if let Some(window_s) = bucket.window_s() {
+            into.extend_from_slice(b", ");
+            push_number(into, bucket.burst.whole_tokens());
+            push_parameter(into, b";w=", Some(window_s));
+        }
+    }
+}
+
+/// A list with an item for each resource: its name, which a policy keeps free of what would have to be escaped, and parameters. Where a
+/// request was charged to several buckets of one resource, they are of the one with least remaining.
+fn push_items(
+    into: &mut Vec<u8>,
+    buckets: &[BucketView],
+    resources: &[Resource],
+    parameters: impl Fn(&mut Vec<u8>, &BucketView),
+) {
+    let start = into.len();
+    for (index, resource) in resources.iter().enumerate() {
+        let of_resource = buckets
+            .iter()
+            .filter(|bucket| bucket.resource.position() == index);
+        let Some(tightest) = of_resource.min_by_key(|bucket| bucket.remaining) else {
+            continue;
+        };
+        if into.len() > start {
+            into.extend_from_slice(b", ");
+        }
+        into.push(b'"');
+        into.extend_from_slice(resource.name.as_bytes());
+        into.push(b'"');
+        parameters(into, tightest);
+    }
+}
+
+fn push_parameter(into: &mut Vec<u8>, name: &[u8], value: Option<u64>) {
+    if let Some(value) = value {
+        into.extend_from_slice(name);
+        push_number(into, value);
+    }
+}
+
+/// Whether any of them is switched on.
 pub(crate) fn any(config: &HeadersConfig) -> bool {
-    config.limit || config.remaining || config.reset
+    config.limit || config.remaining || config.reset || config.rate_limit
 }
 
 /// Whole seconds, rounded up.
@@ -150,10 +203,12 @@ mod tests {
         quota_policy: true,
         remaining: true,
         reset: true,
+        rate_limit: false,
     };
 
     fn bucket(rate: u64, burst: u64, remaining: u64) -> BucketView {
         BucketView {
+            resource: ResourceIndex::new(0).unwrap(),
             burst: Micro::from_tokens(burst),
             rate: Rate::from_tokens_per_s(rate),
             remaining: Micro::from_tokens(remaining),
@@ -162,10 +217,14 @@ mod tests {
 
     fn rendered(buckets: &[BucketView], config: &HeadersConfig) -> Vec<(&'static str, String)> {
         let mut headers = RateHeaders::default();
-        headers.render(&[bucket(1, 99_999, 5)], &ALL);
-        headers.render(buckets, config);
+        let resources = ["requests", "tokens"].map(|name| Resource {
+            name: name.to_owned(),
+            pool: None,
+        });
+        headers.render(&[bucket(1, 99_999, 5)], &resources, &ALL);
+        headers.render(buckets, &resources, config);
         headers
-            .each(config)
+            .each()
             .map(|(name, value)| (name, String::from_utf8(value.to_vec()).unwrap()))
             .collect()
     }
@@ -222,6 +281,34 @@ mod tests {
             [(LIMIT, "5".into()), (REMAINING, "2".into())]
         );
         assert_eq!(rendered(&[], &ALL), []);
+    }
+
+    #[test]
+    fn structured_fields_have_an_item_for_each_resource_and_its_tightest_bucket() {
+        let fields = HeadersConfig {
+            limit: false,
+            remaining: false,
+            reset: false,
+            rate_limit: true,
+            ..ALL
+        };
+        let tokens = |rate, burst, remaining| BucketView {
+            resource: ResourceIndex::new(1).unwrap(),
+            ..bucket(rate, burst, remaining)
+        };
+        let buckets = [
+            tokens(0, 9_000, 12),
+            bucket(10, 50, 45),
+            bucket(10, 100, 20),
+        ];
+        assert_eq!(
+            rendered(&buckets, &fields),
+            [
+                (POLICY, r#""requests";q=100;w=10, "tokens";q=9000"#.into()),
+                (RATE_LIMIT, r#""requests";r=20;t=8, "tokens";r=12"#.into()),
+            ]
+        );
+        assert_eq!(rendered(&[], &fields), []);
     }
 
     #[test]

@@ -86,8 +86,8 @@ impl Filter {
             return;
         };
         if !pending.buckets.is_empty() {
-            rate_headers.render(&pending.buckets, &settings.headers);
-            for (name, value) in rate_headers.each(&settings.headers) {
+            rate_headers.render(&pending.buckets, &desk.policy.resources, &settings.headers);
+            for (name, value) in rate_headers.each() {
                 host.set_response_header(name, value);
             }
         }
@@ -146,7 +146,8 @@ impl Filter {
         if self.settings.has_rate_headers {
             collect_buckets(&mut self.desk, &self.accounts, &mut buckets);
         }
-        self.rate_headers.render(&buckets, &self.settings.headers);
+        self.rate_headers
+            .render(&buckets, &self.desk.policy.resources, &self.settings.headers);
     }
 }
 
@@ -198,6 +199,7 @@ fn collect_buckets(
                 let limits = contract.limits.at(resource);
                 let remaining = slot.chunk.remaining(resource);
                 into.push(BucketView {
+                    resource,
                     burst: limits.burst,
                     rate: limits.rate,
                     remaining,

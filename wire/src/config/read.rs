@@ -177,7 +177,14 @@ impl Read for HeadersConfig {
         let fields = Fields::of(
             json,
             place,
-            &["retry_after", "limit", "quota_policy", "remaining", "reset"],
+            &[
+                "retry_after",
+                "limit",
+                "quota_policy",
+                "remaining",
+                "reset",
+                "rate_limit",
+            ],
         )?;
         let default = Self::default();
         Ok(Self {
@@ -186,6 +193,7 @@ impl Read for HeadersConfig {
             quota_policy: fields.or("quota_policy", default.quota_policy)?,
             remaining: fields.or("remaining", default.remaining)?,
             reset: fields.or("reset", default.reset)?,
+            rate_limit: fields.or("rate_limit", default.rate_limit)?,
         })
     }
 }

@@ -358,6 +358,8 @@ impl Host for TestHost<'_> {
             "x-ratelimit-limit",
             "x-ratelimit-remaining",
             "x-ratelimit-reset",
+            "ratelimit-policy",
+            "ratelimit",
         ] {
             if let Some(value) = header_map::find(reply.headers, name) {
                 self.answer

@@ -7,6 +7,8 @@ use crate::case::{Case, Expected, Sent, Want, minimal};
 const LIMIT: &str = "x-ratelimit-limit";
 const REMAINING: &str = "x-ratelimit-remaining";
 const RESET: &str = "x-ratelimit-reset";
+const POLICY: &str = "ratelimit-policy";
+const RATE_LIMIT: &str = "ratelimit";
 const RETRY: &str = "retry-after";
 
 pub(super) fn cases() -> Vec<Case> {
@@ -83,6 +85,16 @@ pub(super) fn cases() -> Vec<Case> {
                 .header(LIMIT, Want::Is("5, 5;w=10"))
                 .header(REMAINING, Want::Absent),
         ),
+        Case::new(
+            "structured fields say policy and remainder, on denials as well",
+            &with(0.5, 2.0, &json!({ "rate_limit": true })),
+        )
+        .step(a.clone(), fields(Expected::ok(), r#""requests";r=1;t=2"#))
+        .step(a.clone(), fields(Expected::ok(), r#""requests";r=0;t=4"#))
+        .step(
+            a.clone(),
+            fields(Expected::denied(), r#""requests";r=0;t=4"#),
+        ),
         Case::new("each customer sees its own balance", &with(0.01, 3.0, &all))
             .step(a.clone(), remaining(Expected::ok(), "2"))
             .step(Sent::by("b"), remaining(Expected::ok(), "2"))
@@ -98,6 +110,13 @@ fn remaining(expected: Expected, left: &'static str) -> Expected {
     expected
         .header(LIMIT, Want::Is("3"))
         .header(REMAINING, Want::Is(left))
+}
+
+fn fields(expected: Expected, left: &'static str) -> Expected {
+    expected
+        .header(POLICY, Want::Is(r#""requests";q=2;w=4"#))
+        .header(RATE_LIMIT, Want::Is(left))
+        .header(LIMIT, Want::Absent)
 }
 
 fn with(rate_per_s: f64, burst: f64, headers: &Value) -> Value {

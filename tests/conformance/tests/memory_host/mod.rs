@@ -183,6 +183,8 @@ fn read(map: &[u8]) -> Vec<(String, Vec<u8>)> {
         "x-ratelimit-limit",
         "x-ratelimit-remaining",
         "x-ratelimit-reset",
+        "ratelimit-policy",
+        "ratelimit",
     ];
     let pair =
         |name: &str| header_map::find(map, name).map(|value| (name.to_owned(), value.to_vec()));

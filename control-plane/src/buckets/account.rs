@@ -34,6 +34,18 @@ pub struct Holding {
     pub(super) want: Want,
 }
 
+/// The row of an account in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoredRow {
+    /// There is none.
+    #[default]
+    Missing,
+    /// Grants have changed the centre since.
+    Stale,
+    /// It is as good as what is in memory.
+    Fresh,
+}
+
 /// A customer's account (or that of the pools).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Account {
@@ -45,8 +57,8 @@ pub struct Account {
     pub(super) reckoned_for: Option<u64>,
     /// Parts that have gone since the account was last saved.
     pub(super) gone: Vec<SessionNumber>,
-    /// Whether the store has a row of it.
-    pub has_row: bool,
+    /// What the store has of it beside its parts.
+    pub row: StoredRow,
     /// Whether it is in the queue of those to be saved.
     pub is_queued: bool,
 }
@@ -170,7 +182,7 @@ impl Account {
     }
 
     /// What no part reserves any more refills here from `at` on.
-    pub(super) fn release(&mut self, contract: &Contract<'_>, at: TimeUs) {
+    pub fn release(&mut self, contract: &Contract<'_>, at: TimeUs) {
         for (holding, limits) in self.holdings.iter_mut().zip(contract.limits) {
             holding.central.advance(at);
             holding.central.keep(whole(limits), holding.reserved.all());
@@ -289,7 +301,8 @@ impl Account {
     /// Whether anything has changed since it was last saved, but for what flows by itself.
     #[must_use]
     pub fn is_unsaved(&self) -> bool {
-        !self.gone.is_empty()
+        self.row != StoredRow::Fresh
+            || !self.gone.is_empty()
             || self
                 .parts
                 .iter()
@@ -299,7 +312,7 @@ impl Account {
     /// Whether what has changed since it was last saved is in its parts alone.
     #[must_use]
     pub fn is_row_saved(&self) -> bool {
-        self.has_row && self.gone.is_empty()
+        self.row != StoredRow::Missing && self.gone.is_empty()
     }
 
     /// Parts of which `least` or more is unsaved, and sessions whose parts have gone. From now on they count as saved.

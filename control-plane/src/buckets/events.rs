@@ -1,7 +1,7 @@
 //! What happens to an account beside reports and grants: a gateway that comes back, a policy that changes, an operator's word.
 
 use super::account::{Account, Contract};
-use super::part::{Part, SessionNumber};
+use super::part::{Part, SessionNumber, Unsaved};
 use super::roster::Roster;
 use forebay_core::amount::Micro;
 use forebay_core::fleet::{Presence, Share, Whole};
@@ -32,12 +32,17 @@ impl Account {
         ended_at: TimeUs,
     ) -> bool {
         let part = self.parts.iter_mut().find(|part| part.session == session);
-        let was_any = part.is_some_and(Part::forget);
+        let Some(part) = part else {
+            return false;
+        };
+        // It may have been forgotten before, and not have been saved since.
+        let is_unsaved = part.unsaved == Unsaved::Grants;
+        let was_any = part.forget();
         if was_any {
             self.reckon(contract.roster);
             self.release(contract, ended_at);
         }
-        was_any
+        was_any || is_unsaved
     }
 
     /// The policy begins to list the customer. Where a gateway makes a new entry for it, what was moved to the old one does not come

@@ -5,6 +5,7 @@ use super::division::{divide, has_starter, whole};
 use super::offer::Offer;
 use super::part::{PartHolding, SessionNumber};
 use super::want::Want;
+use forebay_core::amount::Micro;
 use forebay_core::fleet::{self, Presence, Share};
 use forebay_core::policy::Limits;
 use forebay_core::time::TimeUs;
@@ -13,11 +14,13 @@ use forebay_sharing::Law;
 /// Up to so many parts an account is divided whenever it is touched.
 const FEW_PARTS: usize = 8;
 
-/// With more of them, it is divided anew no sooner than after this time for each.
+/// With more of them, it is divided anew no sooner than after this time for each, where somebody lacks something.
 const DIVISION_US_PER_PART: u64 = 10_000;
 
-/// Where nobody lacks anything, it is divided anew after this time.
+/// And in any case after this time.
 const DIVISION_US_MOST: u64 = 2_000_000;
+
+const ONE_TOKEN: Micro = Micro::from_tokens(1);
 
 /// A gateway that gives up less than this part of the whole need not hurry.
 const LARGE_PART: u64 = 16;
@@ -27,6 +30,8 @@ const LARGE_PART: u64 = 16;
 pub struct Granted {
     /// The gateway's own part: it must be told.
     pub is_changed: bool,
+    /// Sessions have ended: what is left of their parts must be saved.
+    pub must_save: bool,
     /// The gateway gives up a large part, which others wait for: they can have it when it has confirmed that.
     pub is_giving_up: bool,
     /// Other sessions whose parts should change.
@@ -56,10 +61,16 @@ impl Holding {
             return true;
         };
         let age_us = now.since(at);
+        // One that has no token denies everything meanwhile.
+        let has_token = own.share.terms().cap >= ONE_TOKEN;
         let is_lacking = || own.is_low() || own.is_short(now) || self.want.is_any;
         let of_parts_us = u64::try_from(parts)
             .unwrap_or(u64::MAX)
-            .saturating_mul(DIVISION_US_PER_PART);
+            .saturating_mul(if has_token {
+                DIVISION_US_PER_PART
+            } else {
+                DIVISION_US_PER_PART / 8
+            });
         parts <= FEW_PARTS
             || own.target.is_none()
             || of != *limits
@@ -80,9 +91,12 @@ impl Account {
         session: SessionNumber,
         sequence: u64,
     ) -> Granted {
-        self.refresh(contract);
+        let must_save = self.refresh(contract);
         let roster = contract.roster;
-        let mut granted = Granted::default();
+        let mut granted = Granted {
+            must_save,
+            ..Granted::default()
+        };
         let index = match self.index_of(session) {
             Ok(index) => index,
             Err(_) if has_starter(contract, session) => self.part_of(session, false),

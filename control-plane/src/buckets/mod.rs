@@ -18,7 +18,7 @@ mod roster;
 mod sum;
 mod want;
 
-pub use account::{Account, Contract, Holding, News, Told};
+pub use account::{Account, Contract, Holding, News, StoredRow, Told};
 pub use counters::Counters;
 pub use granting::Granted;
 pub use part::{Part, PartHolding, SessionNumber, StepDemand, Unsaved};

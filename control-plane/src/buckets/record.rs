@@ -2,7 +2,7 @@
 //!
 //! Parts have rows of their own. A customer that is busy everywhere has hundreds of them, and a grant changes one.
 
-use super::account::{Account, Holding};
+use super::account::{Account, Holding, StoredRow};
 use super::counters::Counters;
 use super::part::{Part, PartHolding, SessionNumber, StepDemand};
 use forebay_core::amount::{Micro, Rate};
@@ -141,7 +141,7 @@ impl Account {
                 .iter()
                 .map(|record| record.to_holding(now, is_clean))
                 .collect(),
-            has_row: true,
+            row: StoredRow::Fresh,
             ..Self::default()
         }
     }

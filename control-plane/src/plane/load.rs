@@ -58,6 +58,7 @@ pub(super) fn load(
         accounts,
         others,
         others_dropped: 0,
+        is_stopped: false,
         fleet,
         newcomers_since: (!is_clean).then_some(now.mono),
         ring: Ring::new(settings.history_steps),
@@ -197,12 +198,14 @@ fn refresh_accounts(state: &mut State, settings: &Settings, now: Now) {
     for customer in customers {
         let limits = state.limits_of(customer);
         if let (Some(limits), Some(account)) = (limits, state.accounts.get_mut(&customer)) {
-            account.refresh(&Contract {
+            let contract = Contract {
                 customer,
                 limits: &limits,
                 expected_per_s: &[],
                 roster: &roster,
-            });
+            };
+            account.refresh(&contract);
+            account.release(&contract, now.mono);
         }
     }
 }

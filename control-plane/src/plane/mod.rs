@@ -115,6 +115,7 @@ impl Plane {
         let mut batch = Batch::default();
         let receipt = {
             let mut state = self.lock();
+            state.is_stopped = true;
             state.save_accounts(&mut batch);
             mark_clean(&mut batch);
             self.journal.submit(batch)
@@ -148,6 +149,9 @@ impl Plane {
     ) -> Result<T, ApiError> {
         let (value, receipt): (T, Receipt) = {
             let mut state = self.lock();
+            if state.is_stopped {
+                return Err(StoreError::Stopped.into());
+            }
             let mut batch = Batch::default();
             let now = self.clock.now();
             let done = work(&mut state, &mut batch, now)?;

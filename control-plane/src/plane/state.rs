@@ -7,7 +7,7 @@ use super::models::ModelBook;
 use super::policies::Policies;
 use super::session::Terms;
 use super::sync::usage::Finished;
-use crate::buckets::{Account, POOL_ACCOUNT, SessionNumber, Unsaved};
+use crate::buckets::{Account, POOL_ACCOUNT, SessionNumber, StoredRow, Unsaved};
 use crate::history::{Coverage, Ring, Series};
 use crate::store::{Batch, Table};
 use forebay_core::amount::Rate;
@@ -28,8 +28,9 @@ pub(super) const META_STEP_MS: &[u8] = b"step_ms";
 /// What was only reported is durable after this time.
 const SAVED_WITHIN_US: u64 = 20_000_000;
 
-/// Rows that one sync writes of what was only reported.
+/// Rows that one sync writes of what was only reported: so many, or this part of those that wait.
 const ROWS_SAVED_LATER: usize = 16;
+const PARTS_OF_THE_QUEUE: usize = 32;
 
 /// What the operator chose at the start.
 #[derive(Clone, Debug)]
@@ -63,6 +64,8 @@ pub struct State {
     pub others: usize,
     /// Reports that were dropped because there were too many such accounts.
     pub others_dropped: u64,
+    /// The last batch is on its way: nothing may change any more.
+    pub is_stopped: bool,
     /// The gateways.
     pub fleet: Fleet,
     /// Since when an account that was never seen has been refilling; `None`: since ever, it starts full.
@@ -188,7 +191,7 @@ impl State {
             return 0;
         };
         let before = batch.len();
-        account.has_row = true;
+        account.row = StoredRow::Fresh;
         batch.put(
             Table::Accounts,
             customer.0,
@@ -203,6 +206,7 @@ impl State {
     pub fn save_grants(&mut self, batch: &mut Batch, customer: CustomerHash, now: TimeUs) {
         match self.accounts.get_mut(&customer) {
             Some(account) if account.is_row_saved() => {
+                account.row = StoredRow::Stale;
                 save_parts(batch, customer, account, Unsaved::Grants);
                 self.save_later(customer, now);
             }
@@ -225,8 +229,9 @@ impl State {
 
     /// Adds accounts to a batch that have waited for long enough, a few at a time.
     pub fn save_some(&mut self, batch: &mut Batch, now: TimeUs) {
+        let most = ROWS_SAVED_LATER.max(self.unsaved.len() / PARTS_OF_THE_QUEUE);
         let mut rows = 0;
-        while rows < ROWS_SAVED_LATER
+        while rows < most
             && let Some((since, customer)) = self.unsaved.front().copied()
             && now.since(since) >= SAVED_WITHIN_US
         {

@@ -13,8 +13,10 @@
 use super::image::{Haste, Image};
 use super::log::{Segment, remove, replay, segments};
 use super::overlay::Overlay;
+use super::start::{LAYOUT, stamp};
 use super::{Batch, Row, Store, StoreError, Table, Visitor};
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -27,6 +29,14 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// longer it takes, the less there is to write in all.
 const CHECKPOINT_BYTES: u64 = 128 << 20;
 
+/// After a checkpoint that failed the next one is tried: the image may be closed until then.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+const FIRST_SEGMENT: u64 = 1;
+
+/// Whoever has this file locked has the store. The image's own lock is not enough: the image is opened anew after an error.
+const LOCK: &str = "forebay.lock";
+
 /// A store in one directory.
 #[derive(Debug)]
 pub struct EmbeddedStore {
@@ -35,6 +45,8 @@ pub struct EmbeddedStore {
     /// Tells the checkpointing thread to look at the log; closed to stop it.
     wake: Option<Sender<()>>,
     checkpoints: Option<JoinHandle<()>>,
+    /// Held for as long as the store is open.
+    _lock: File,
 }
 
 #[derive(Debug)]
@@ -43,8 +55,8 @@ struct Inner {
     image: Image,
     segment: Mutex<Segment>,
     overlay: RwLock<Overlay>,
-    /// One checkpoint at a time.
-    checkpoint: Mutex<()>,
+    /// The segment that the image says the log begins with. Locked for a checkpoint: there is one at a time.
+    first: Mutex<u64>,
 }
 
 // === impl EmbeddedStore ===
@@ -60,13 +72,14 @@ impl EmbeddedStore {
 
     /// Opens one whose log reaches the image when it has grown to so many bytes.
     fn with_log_of(checkpoint_bytes: u64, directory: &Path) -> Result<Self, StoreError> {
+        let lock = lock(directory)?;
         let image = Image::open(directory)?;
         let first = image.log_begins_with()?;
         let (done, needed): (Vec<u64>, Vec<u64>) = segments(directory)?
             .into_iter()
             .partition(|number| *number < first);
         let mut left = Overlay::default();
-        let mut next = first;
+        let mut next = first.max(FIRST_SEGMENT);
         for number in needed.iter().copied() {
             if number != next {
                 return Err(missing(directory, next));
@@ -77,7 +90,11 @@ impl EmbeddedStore {
         if needed.is_empty() && first > 0 {
             return Err(missing(directory, first));
         }
-        let segment = Segment::create(directory, next.max(1))?;
+        if first == 0 && image.get(Table::Meta, LAYOUT)?.is_some() {
+            // From here on a build that takes no notice of a log must not open it.
+            left.add(&stamp());
+        }
+        let segment = Segment::create(directory, next)?;
         left.leave();
         image.take_in(&left.leaving(), segment.number(), Haste::Urgent)?;
         for number in done.into_iter().chain(needed) {
@@ -86,9 +103,9 @@ impl EmbeddedStore {
         let inner = Arc::new(Inner {
             directory: directory.to_owned(),
             image,
+            first: Mutex::new(segment.number()),
             segment: Mutex::new(segment),
             overlay: RwLock::default(),
-            checkpoint: Mutex::default(),
         });
         let (wake, woken) = std::sync::mpsc::channel();
         let worker = Arc::clone(&inner);
@@ -104,6 +121,7 @@ impl EmbeddedStore {
             checkpoint_bytes,
             wake: Some(wake),
             checkpoints: Some(checkpoints),
+            _lock: lock,
         })
     }
 }
@@ -191,9 +209,10 @@ impl Store for EmbeddedStore {
 impl Inner {
     /// Until the store is dropped, and then once more.
     fn checkpoints(&self, woken: &Receiver<()>) {
+        let mut wait = CHECKPOINT_EVERY;
         loop {
             let is_over = matches!(
-                woken.recv_timeout(CHECKPOINT_EVERY),
+                woken.recv_timeout(wait),
                 Err(RecvTimeoutError::Disconnected)
             );
             while woken.try_recv().is_ok() {}
@@ -202,7 +221,9 @@ impl Inner {
             } else {
                 Haste::Leisurely
             };
+            wait = CHECKPOINT_EVERY;
             if let Err(error) = self.checkpoint(haste) {
+                wait = RETRY_AFTER;
                 tracing::error!(%error, "the log cannot be brought into the store's image; nothing is lost, it is tried again");
             }
             if is_over {
@@ -213,21 +234,17 @@ impl Inner {
 
     /// Brings everything that is durable by now into the image, and removes the segments that held it.
     fn checkpoint(&self, haste: Haste) -> Result<(), StoreError> {
-        let _alone = self
-            .checkpoint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         let next = self.rotate()?;
         let leaving = self.overlay().leaving();
         if leaving.is_empty() {
             return Ok(());
         }
-        let first = self.image.log_begins_with()?;
         self.image.take_in(&leaving, next, haste)?;
         // There may be a lot of it: it is dropped when the lock is free again.
         drop(leaving);
         let _gone = self.overlay_mut().left();
-        for number in first..next {
+        for number in std::mem::replace(&mut *first, next)..next {
             remove(&self.directory, number);
         }
         Ok(())
@@ -253,6 +270,21 @@ impl Inner {
 
     fn overlay_mut(&self) -> RwLockWriteGuard<'_, Overlay> {
         self.overlay.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join(LOCK);
+    let failed = |error: std::io::Error| StoreError::Open {
+        path: path.clone(),
+        reason: error.to_string(),
+    };
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let file = File::create(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
 

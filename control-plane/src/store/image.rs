@@ -189,6 +189,15 @@ impl Image {
         Ok(())
     }
 
+    /// As after an error and a file that could not be opened again.
+    #[cfg(test)]
+    pub(super) fn close(&self) {
+        *self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn is_closed(&self) -> bool {
         self.database
             .read()

@@ -3,8 +3,8 @@
 //! A copy-on-write tree rewrites a page on each level for each row of a batch, and syncs whole files: 5 ms for the 20 rows of a sync,
 //! where an append takes a tenth of one. So batches are durable here first, and reach the tree later, many together.
 //!
-//! A segment is a file: a head (magic, number), then records. A record is its length and a CRC-32 of length and payload (both 32 bits,
-//! little-endian), and the payload, a [`LoggedBatch`]. An append that was interrupted leaves a record that does not fit its sum with no
+//! A segment is a file: a head (magic, number), then records. A record is a mark, its length, a CRC-32 of the segment's number, length and
+//! payload (32 bits each, little-endian), and the payload, a [`LoggedBatch`]. An append that was interrupted leaves a record that does not fit its sum with no
 //! good one behind it; it was never acknowledged and is cut off. A bad record *before* a good one is damage, and refused.
 
 use super::{Batch, StoreError, Table};
@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 const MAGIC: [u8; 8] = *b"fblog\0\0\x01";
 /// Magic and number.
 const HEAD_BYTES: usize = 16;
-/// Length and sum.
-const FRAME_BYTES: usize = 8;
-/// Largest payload: a model file and what was committed with it stay far below.
-const MAX_PAYLOAD_BYTES: usize = 256 << 20;
+/// What each record begins with, so that the next good one behind a bad one can be looked for.
+const MARK: [u8; 4] = *b"\xf0bR\x01";
+/// Mark, length and sum.
+const FRAME_BYTES: usize = 12;
 /// Before the number in the name of a segment.
 const PREFIX: &str = "forebay.log.";
 
@@ -96,7 +96,7 @@ impl Segment {
     /// # Errors
     /// When it is not known to be durable. The next append then writes over it.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let record = encode(batch)?;
+        let record = encode(self.number, batch)?;
         let written = self
             .file
             .write_all_at(&record, self.end)
@@ -161,8 +161,8 @@ pub(super) fn replay(directory: &Path, number: u64, was_made: bool) -> Result<Ba
         return Err(damaged(&path, "it does not begin like a segment"));
     };
     while !rest.is_empty() {
-        let Some((payload, behind)) = record(rest) else {
-            if has_record(rest.get(1..).unwrap_or_default()) {
+        let Some((payload, behind)) = record(number, rest) else {
+            if has_record(number, rest.get(1..).unwrap_or_default()) {
                 let at = bytes.len().saturating_sub(rest.len());
                 let reason = format!("the record at byte {at} does not fit its checksum");
                 return Err(damaged(&path, &reason));
@@ -178,32 +178,38 @@ pub(super) fn replay(directory: &Path, number: u64, was_made: bool) -> Result<Ba
 }
 
 /// The first record's payload and what is behind it, if it is whole.
-fn record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
+fn record(number: u64, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = bytes.strip_prefix(&MARK)?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<4>()?;
     let (payload, behind) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    let is_whole = !payload.is_empty() && checksum(*length, payload) == u32::from_le_bytes(*sum);
+    let is_whole = checksum(number, *length, payload) == u32::from_le_bytes(*sum);
     is_whole.then_some((payload, behind))
 }
 
 /// Whether a whole record begins anywhere.
-fn has_record(bytes: &[u8]) -> bool {
-    (0..bytes.len()).any(|at| {
-        bytes
-            .get(at..)
-            .and_then(record)
-            .is_some_and(|(payload, _)| decode(payload).is_ok())
-    })
+fn has_record(number: u64, bytes: &[u8]) -> bool {
+    bytes
+        .windows(MARK.len())
+        .enumerate()
+        .filter(|(_, window)| **window == MARK)
+        .any(|(at, _)| {
+            bytes
+                .get(at..)
+                .and_then(|rest| record(number, rest))
+                .is_some()
+        })
 }
 
-fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
+fn checksum(number: u64, length: [u8; 4], payload: &[u8]) -> u32 {
     let mut sum = crc32fast::Hasher::new();
+    sum.update(&number.to_le_bytes());
     sum.update(&length);
     sum.update(payload);
     sum.finalize()
 }
 
-fn encode(batch: &Batch) -> Result<Vec<u8>, StoreError> {
+fn encode(number: u64, batch: &Batch) -> Result<Vec<u8>, StoreError> {
     let changes = batch.changes().iter();
     let logged = LoggedBatch {
         changes: changes
@@ -216,15 +222,14 @@ fn encode(batch: &Batch) -> Result<Vec<u8>, StoreError> {
     };
     let payload = logged.encode_to_vec();
     let length = u32::try_from(payload.len())
-        .ok()
-        .filter(|_| payload.len() <= MAX_PAYLOAD_BYTES)
-        .ok_or_else(|| {
+        .map_err(|_| {
             let bytes = payload.len();
             StoreError::Write(format!("{bytes} bytes are too many for one change"))
         })?
         .to_le_bytes();
-    let sum = checksum(length, &payload).to_le_bytes();
+    let sum = checksum(number, length, &payload).to_le_bytes();
     let mut record = Vec::with_capacity(FRAME_BYTES.saturating_add(payload.len()));
+    record.extend_from_slice(&MARK);
     record.extend_from_slice(&length);
     record.extend_from_slice(&sum);
     record.extend_from_slice(&payload);

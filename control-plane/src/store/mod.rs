@@ -118,7 +118,7 @@ pub enum StoreError {
     },
     /// The file is there and holds nothing, which we never leave behind.
     #[error(
-        "the store {path} is empty: something has truncated it; restore the --data directory from a backup, or delete the file to begin anew, without the policies, balances, models and history that it held"
+        "the store {path} is empty: something has truncated it; restore the --data directory from a backup, or empty the directory to begin anew, without the policies, balances, models and history that it held"
     )]
     Empty {
         /// The file.

@@ -6,7 +6,7 @@
 
 use super::{Batch, LAYOUT_VERSION, READABLE_LAYOUTS, Store, StoreError, Table};
 
-const LAYOUT: &[u8] = b"layout";
+pub(super) const LAYOUT: &[u8] = b"layout";
 const CLEAN: &[u8] = b"clean";
 const EPOCH: &[u8] = b"store_epoch";
 
@@ -63,12 +63,18 @@ pub fn open_epoch(store: &dyn Store) -> Result<Start, StoreError> {
             }
         }
     };
-    let mut batch = Batch::default();
-    batch.put(Table::Meta, LAYOUT, LAYOUT_VERSION.to_le_bytes());
+    let mut batch = stamp();
     batch.put(Table::Meta, EPOCH, start.epoch().to_le_bytes());
     batch.delete(Table::Meta, CLEAN);
     store.commit(&batch)?;
     Ok(start)
+}
+
+/// Writes the version of this build.
+pub(super) fn stamp() -> Batch {
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, LAYOUT, LAYOUT_VERSION.to_le_bytes());
+    batch
 }
 
 /// Adds the mark of a clean stop to the last batch of a run.

@@ -146,8 +146,11 @@ impl Filter {
         if self.settings.has_rate_headers {
             collect_buckets(&mut self.desk, &self.accounts, &mut buckets);
         }
-        self.rate_headers
-            .render(&buckets, &self.desk.policy.resources, &self.settings.headers);
+        self.rate_headers.render(
+            &buckets,
+            &self.desk.policy.resources,
+            &self.settings.headers,
+        );
     }
 }
 

@@ -152,6 +152,9 @@ impl Plane {
             roster: caller.roster,
         };
         let granted = account.grant(&contract, self.law, caller.session, caller.request.sequence);
+        if granted.must_save {
+            outgoing.changed.insert(customer);
+        }
         let has_part = account.part(caller.session).is_some();
         let is_told = has_part && (must_tell || granted.is_changed);
         if is_told {
@@ -198,7 +201,7 @@ impl Plane {
         let granted = account.grant(&contract, self.law, caller.session, caller.request.sequence);
         // Pools are told with each reply.
         account.told(caller.session, caller.request.sequence);
-        if granted.is_changed {
+        if granted.is_changed || granted.must_save {
             changed.insert(POOL_ACCOUNT);
         }
         let grants = account.part(caller.session).into_iter().flat_map(grants_of);

@@ -96,6 +96,9 @@ impl Plane {
         request: &SyncRequest,
         now: Now,
     ) -> Result<(SyncReply, Dialect), Refusal> {
+        if state.is_stopped {
+            return Err(unavailable(StoreError::Stopped));
+        }
         let dialect = self.understand(request)?;
         if state.policies.compiled().is_none() {
             let error = ApiError::conflict(

@@ -59,3 +59,63 @@ impl Want {
         want
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_core::grant::GrantTerms;
+
+    fn terms(rate: u64, cap: u64) -> GrantTerms {
+        GrantTerms {
+            rate: Rate::from_tokens_per_s(rate),
+            cap: Micro::from_tokens(cap),
+            ..GrantTerms::default()
+        }
+    }
+
+    /// A part that should have `target` and has nothing.
+    fn lacking(session: u64, target: GrantTerms, is_pressed: bool) -> Part {
+        let mut part = Part::new(session, 1, false);
+        part.holdings[0].target = Some(target);
+        part.holdings[0].is_pressed = is_pressed;
+        part
+    }
+
+    #[test]
+    fn what_the_centre_can_give_and_keep_half_of_its_own_asks_nobody_to_give_up() {
+        let limits = Limits::plain(Rate::from_tokens_per_s(100), Micro::from_tokens(100));
+        // By the division 60/s and 80 tokens lie at gateways: of the centre's 40/s and 20 tokens half must stay.
+        let parts = [lacking(1, terms(60, 80), false)];
+        let want = |taken_per_s, taken_tokens| {
+            let taken = Reserved {
+                rate: Rate::from_tokens_per_s(taken_per_s),
+                cap: Micro::from_tokens(taken_tokens),
+            };
+            Want::of(0, &limits, &taken, &parts)
+        };
+        let met = Want {
+            is_any: true,
+            ..Want::default()
+        };
+        let not_met = Want {
+            exceeds_centre: true,
+            ..met
+        };
+        assert_eq!(want(0, 0), met);
+        assert_eq!(want(20, 10), met);
+        assert_eq!(want(21, 0), not_met);
+        assert_eq!(want(0, 11), not_met);
+    }
+
+    #[test]
+    fn only_those_who_are_about_to_deny_something_are_urgent_and_nobody_lacks_nothing() {
+        let limits = Limits::plain(Rate::from_tokens_per_s(100), Micro::from_tokens(100));
+        let of = |parts: &[Part]| Want::of(0, &limits, &Reserved::default(), parts);
+        assert!(!of(&[lacking(1, terms(1, 1), false)]).is_urgent);
+        assert!(of(&[lacking(1, terms(1, 1), true)]).is_urgent);
+        assert_eq!(
+            of(&[lacking(1, terms(0, 0), true), Part::new(2, 1, false)]),
+            Want::default()
+        );
+    }
+}

@@ -30,3 +30,6 @@ use forebay_wire::key::CustomerHash;
 /// The key of the pools: they are granted to gateways as if they were one more customer. No customer hashes to it but by a
 /// chance of one in 2^128.
 pub const POOL_ACCOUNT: CustomerHash = CustomerHash([0; 16]);
+
+#[cfg(test)]
+mod saving_tests;

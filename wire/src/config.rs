@@ -80,8 +80,8 @@ pub struct HeadersConfig {
     pub remaining: bool,
     /// `X-RateLimit-Reset`: seconds until the tightest bucket is full again.
     pub reset: bool,
-    /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11): burst, window, what remains and when it is full again, of
-    /// each resource.
+    /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11): burst and window, what remains and for how long, of each
+    /// resource.
     pub rate_limit: bool,
 }
 

@@ -13,7 +13,7 @@
 use super::image::{Haste, Image};
 use super::log::{Segment, remove, replay, segments};
 use super::overlay::Overlay;
-use super::start::{LAYOUT, stamp};
+use super::start::{LAYOUT, check_layout, stamp};
 use super::{Batch, Row, Store, StoreError, Table, Visitor};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -29,7 +29,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// longer it takes, the less there is to write in all.
 const CHECKPOINT_BYTES: u64 = 128 << 20;
 
-/// After a checkpoint that failed the next one is tried: the image may be closed until then.
+/// After a checkpoint that left the image closed the next one is tried after this time: nothing of it can be read until then.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 const FIRST_SEGMENT: u64 = 1;
@@ -90,9 +90,12 @@ impl EmbeddedStore {
         if needed.is_empty() && first > 0 {
             return Err(missing(directory, first));
         }
-        if first == 0 && image.get(Table::Meta, LAYOUT)?.is_some() {
-            // From here on a build that takes no notice of a log must not open it.
-            left.add(&stamp());
+        if first == 0 {
+            // From here on a build that takes no notice of a log must not open it. One of before the log may be refused, and stays as it is then.
+            if let Some(layout) = image.get(Table::Meta, LAYOUT)? {
+                check_layout(&layout)?;
+                left.add(&stamp());
+            }
         }
         let segment = Segment::create(directory, next)?;
         left.leave();
@@ -223,7 +226,9 @@ impl Inner {
             };
             wait = CHECKPOINT_EVERY;
             if let Err(error) = self.checkpoint(haste) {
-                wait = RETRY_AFTER;
+                if self.image.is_closed() {
+                    wait = RETRY_AFTER;
+                }
                 tracing::error!(%error, "the log cannot be brought into the store's image; nothing is lost, it is tried again");
             }
             if is_over {
@@ -235,10 +240,15 @@ impl Inner {
     /// Brings everything that is durable by now into the image, and removes the segments that held it.
     fn checkpoint(&self, haste: Haste) -> Result<(), StoreError> {
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = self.rotate()?;
+        // On a full disk there may be room in the image when there is none for a new segment.
+        let rotated = self.rotate();
+        let next = match &rotated {
+            Ok(next) => *next,
+            Err(_) => self.segment().number(),
+        };
         let leaving = self.overlay().leaving();
         if leaving.is_empty() {
-            return Ok(());
+            return rotated.map(|_| ());
         }
         self.image.take_in(&leaving, next, haste)?;
         // There may be a lot of it: it is dropped when the lock is free again.
@@ -247,7 +257,7 @@ impl Inner {
         for number in std::mem::replace(&mut *first, next)..next {
             remove(&self.directory, number);
         }
-        Ok(())
+        rotated.map(|_| ())
     }
 
     /// Begins a new segment if the current one holds anything. Returns the number of the one that is current then.

@@ -198,7 +198,8 @@ impl Image {
             .unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether it could not be opened again after an error.
+    pub(super) fn is_closed(&self) -> bool {
         self.database
             .read()
             .unwrap_or_else(PoisonError::into_inner)

@@ -14,7 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 8] = *b"fblog\0\0\x01";
+const MAGIC: [u8; 8] = *b"fblog\0\0\x02";
 /// Magic and number.
 const HEAD_BYTES: usize = 16;
 /// What each record begins with, so that the next good one behind a bad one can be looked for.

@@ -48,10 +48,7 @@ pub fn open_epoch(store: &dyn Store) -> Result<Start, StoreError> {
     let start = match store.get(Table::Meta, LAYOUT)? {
         None => Start::New,
         Some(layout) => {
-            let found = u32::from_le_bytes(fixed("layout version", &layout)?);
-            if !READABLE_LAYOUTS.contains(&found) {
-                return Err(StoreError::Layout { found });
-            }
+            check_layout(&layout)?;
             let epoch = store.get(Table::Meta, EPOCH)?.unwrap_or_default();
             let epoch = u64::from_le_bytes(fixed("store epoch", &epoch)?);
             if store.get(Table::Meta, CLEAN)?.is_some() {
@@ -68,6 +65,16 @@ pub fn open_epoch(store: &dyn Store) -> Result<Start, StoreError> {
     batch.delete(Table::Meta, CLEAN);
     store.commit(&batch)?;
     Ok(start)
+}
+
+/// Refuses a layout that this build does not read.
+pub(super) fn check_layout(layout: &[u8]) -> Result<(), StoreError> {
+    let found = u32::from_le_bytes(fixed("layout version", layout)?);
+    if READABLE_LAYOUTS.contains(&found) {
+        Ok(())
+    } else {
+        Err(StoreError::Layout { found })
+    }
 }
 
 /// Writes the version of this build.

@@ -54,6 +54,17 @@ impl BucketView {
         self.seconds_until(self.burst.minus(self.remaining))
     }
 
+    /// Seconds in which the client should take no more than what remains, so that it does not come faster than the refill (section 4.1.2 of
+    /// the draft); where nothing remains, until the next token is there. At least one; `None` if nothing refills.
+    fn effective_window_s(&self) -> Option<u64> {
+        let next = Micro::from_tokens(self.remaining.whole_tokens().max(1));
+        let wanting = match self.remaining.whole_tokens() {
+            0 => next.minus(self.remaining),
+            _ => next,
+        };
+        Some(self.seconds_until(wanting)?.max(1))
+    }
+
     /// Whole seconds, rounded up. One division of 64 bits: by way of microseconds it would take one of 128, which wasm has to call for.
     fn seconds_until(&self, amount: Micro) -> Option<u64> {
         let amount = amount.at_least_zero().get().unsigned_abs();
@@ -97,14 +108,18 @@ impl RateHeaders {
         if config.rate_limit {
             push_items(into, buckets, resources, |into, bucket| {
                 push_parameter(into, b";q=", Some(bucket.burst.whole_tokens()));
-                push_parameter(into, b";w=", bucket.window_s());
+                push_parameter(into, b";w=", bucket.window_s().map(at_most_15_digits));
             });
         }
         let policy_end = into.len();
         if config.rate_limit {
             push_items(into, buckets, resources, |into, bucket| {
                 push_parameter(into, b";r=", Some(bucket.remaining.whole_tokens()));
-                push_parameter(into, b";t=", bucket.reset_s());
+                push_parameter(
+                    into,
+                    b";t=",
+                    bucket.effective_window_s().map(at_most_15_digits),
+                );
             });
         }
         self.ends = [limit_end, remaining_end, reset_end, policy_end, into.len()];
@@ -158,6 +173,11 @@ fn push_items(
         into.push(b'"');
         parameters(into, tightest);
     }
+}
+
+/// The largest integer of structured fields.
+fn at_most_15_digits(number: u64) -> u64 {
+    number.min(999_999_999_999_999)
 }
 
 fn push_parameter(into: &mut Vec<u8>, name: &[u8], value: Option<u64>) {
@@ -305,10 +325,20 @@ mod tests {
             rendered(&buckets, &fields),
             [
                 (POLICY, r#""requests";q=100;w=10, "tokens";q=9000"#.into()),
-                (RATE_LIMIT, r#""requests";r=20;t=8, "tokens";r=12"#.into()),
+                (RATE_LIMIT, r#""requests";r=20;t=2, "tokens";r=12"#.into()),
             ]
         );
         assert_eq!(rendered(&[], &fields), []);
+        let rate_limit = |bucket| rendered(&[bucket], &fields).remove(1).1;
+        assert_eq!(rate_limit(bucket(10, 1_000, 0)), r#""requests";r=0;t=1"#);
+        assert_eq!(rate_limit(bucket(10, 50, 50)), r#""requests";r=50;t=5"#);
+        let slow = BucketView {
+            rate: Rate::new(1),
+            ..bucket(0, 1_000_000_000_000, 0)
+        };
+        assert_eq!(rate_limit(slow), r#""requests";r=0;t=1000000"#);
+        let policy = rendered(&[slow], &fields).remove(0).1;
+        assert_eq!(policy, r#""requests";q=1000000000000;w=999999999999999"#);
     }
 
     #[test]

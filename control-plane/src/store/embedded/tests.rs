@@ -168,11 +168,11 @@ fn a_log_grows_no_further_than_to_the_next_checkpoint() {
 }
 
 /// A store of the version before there was a log.
-fn without_a_log() -> tempfile::TempDir {
+fn without_a_log(layout: u32) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let image = Image::open(directory.path()).unwrap();
     let mut batch = put(Table::Accounts, 1, 1);
-    batch.put(Table::Meta, *b"layout", 3_u32.to_le_bytes());
+    batch.put(Table::Meta, *b"layout", layout.to_le_bytes());
     batch.put(Table::Meta, *b"store_epoch", 5_u64.to_le_bytes());
     batch.put(Table::Meta, *b"clean", [1]);
     let mut changes = Overlay::default();
@@ -184,7 +184,7 @@ fn without_a_log() -> tempfile::TempDir {
 
 #[test]
 fn a_store_from_before_the_log_is_taken_over_and_kept_from_builds_that_know_no_log() {
-    let directory = without_a_log();
+    let directory = without_a_log(3);
     let store = EmbeddedStore::open(directory.path()).unwrap();
     let killed = as_if_killed(directory.path());
     let image = Image::open(killed.path()).unwrap();
@@ -196,10 +196,10 @@ fn a_store_from_before_the_log_is_taken_over_and_kept_from_builds_that_know_no_l
 
 #[test]
 fn a_first_start_that_was_killed_before_the_image_knew_of_the_log_is_done_again() {
-    let mut head = b"fblog\0\0\x01".to_vec();
+    let mut head = b"fblog\0\0\x02".to_vec();
     head.extend(1_u64.to_le_bytes());
     for length in [0, 8, 16] {
-        let directory = without_a_log();
+        let directory = without_a_log(3);
         write(directory.path().join("forebay.log.1"), &head[..length]).unwrap();
         let store = EmbeddedStore::open(directory.path()).unwrap();
         assert_eq!(store.get(Table::Accounts, &[1]).unwrap(), Some(vec![1]));
@@ -226,6 +226,16 @@ fn nobody_else_can_open_a_store_whose_image_is_closed() {
     store.inner.image.close();
     let error = EmbeddedStore::open(directory.path()).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+}
+
+#[test]
+fn a_store_of_a_version_that_this_build_does_not_read_stays_as_it_is() {
+    let directory = without_a_log(2);
+    for _ in 0..2 {
+        let error = EmbeddedStore::open(directory.path()).unwrap_err();
+        assert_eq!(error, StoreError::Layout { found: 2 });
+    }
+    assert!(segments(directory.path()).unwrap().is_empty());
 }
 
 /// What may happen to a store.

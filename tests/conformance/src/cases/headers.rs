@@ -86,14 +86,32 @@ pub(super) fn cases() -> Vec<Case> {
                 .header(REMAINING, Want::Absent),
         ),
         Case::new(
-            "structured fields say policy and remainder, on denials as well",
+            "structured fields say burst and window, what remains and for how long",
             &with(0.5, 2.0, &json!({ "rate_limit": true })),
         )
-        .step(a.clone(), fields(Expected::ok(), r#""requests";r=1;t=2"#))
-        .step(a.clone(), fields(Expected::ok(), r#""requests";r=0;t=4"#))
         .step(
             a.clone(),
-            fields(Expected::denied(), r#""requests";r=0;t=4"#),
+            fields(
+                Expected::ok(),
+                r#""requests";q=2;w=4"#,
+                r#""requests";r=1;t=2"#,
+            ),
+        ),
+        Case::new(
+            "structured fields count down to a denial",
+            &with(0.0, 2.0, &json!({ "rate_limit": true })),
+        )
+        .step(
+            a.clone(),
+            fields(Expected::ok(), r#""requests";q=2"#, r#""requests";r=1"#),
+        )
+        .step(
+            a.clone(),
+            fields(Expected::ok(), r#""requests";q=2"#, r#""requests";r=0"#),
+        )
+        .step(
+            a.clone(),
+            fields(Expected::denied(), r#""requests";q=2"#, r#""requests";r=0"#),
         ),
         Case::new("each customer sees its own balance", &with(0.01, 3.0, &all))
             .step(a.clone(), remaining(Expected::ok(), "2"))
@@ -112,9 +130,9 @@ fn remaining(expected: Expected, left: &'static str) -> Expected {
         .header(REMAINING, Want::Is(left))
 }
 
-fn fields(expected: Expected, left: &'static str) -> Expected {
+fn fields(expected: Expected, policy: &'static str, left: &'static str) -> Expected {
     expected
-        .header(POLICY, Want::Is(r#""requests";q=2;w=4"#))
+        .header(POLICY, Want::Is(policy))
         .header(RATE_LIMIT, Want::Is(left))
         .header(LIMIT, Want::Absent)
 }

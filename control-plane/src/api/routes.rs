@@ -45,6 +45,9 @@ pub fn routes() -> Vec<Route> {
         get("/healthz", Access::Open, async || "ok\n")
             .says("Whether the server answers")
             .answers_bytes("text/plain"),
+        get("/readyz", Access::Open, async || "ok\n")
+            .says("Whether the server answers by itself: a replica that stands by says 503")
+            .answers_bytes("text/plain"),
         get("/metrics", Access::Open, metrics::metrics)
             .says("Metrics in Prometheus' text format: aggregates only")
             .answers_bytes("text/plain"),

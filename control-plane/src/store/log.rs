@@ -4,12 +4,11 @@
 //! where an append takes a tenth of one. So batches are durable here first, and reach the tree later, many together.
 //!
 //! A segment is a file: a head (magic, number), then records. A record is a mark, its length, a CRC-32 of the segment's number, length and
-//! payload (32 bits each, little-endian), and the payload, a [`LoggedBatch`]. An append that was interrupted leaves a record that does not fit its sum with no
+//! payload (32 bits each, little-endian), and the payload, as in [`super::encoding`]. An append that was interrupted leaves a record that does not fit its sum with no
 //! good one behind it; it was never acknowledged and is cut off. A bad record *before* a good one is damage, and refused.
 
-use super::{Batch, StoreError, Table};
-use bytes::Bytes;
-use prost::Message;
+use super::encoding::{decode_changes, encode_changes};
+use super::{Batch, StoreError};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -32,25 +31,6 @@ pub(super) struct Segment {
     file: File,
     /// Where the next record begins.
     end: u64,
-}
-
-/// A batch as it lies in a record.
-#[derive(Clone, PartialEq, Message)]
-struct LoggedBatch {
-    #[prost(message, repeated, tag = "1")]
-    changes: Vec<LoggedChange>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct LoggedChange {
-    /// Code of the table.
-    #[prost(uint32, tag = "1")]
-    table: u32,
-    #[prost(bytes = "bytes", tag = "2")]
-    key: Bytes,
-    /// Missing: the row is deleted.
-    #[prost(bytes = "bytes", optional, tag = "3")]
-    value: Option<Bytes>,
 }
 
 // === impl Segment ===
@@ -170,7 +150,7 @@ pub(super) fn replay(directory: &Path, number: u64, was_made: bool) -> Result<Ba
             tracing::warn!(path = %path.display(), bytes = rest.len(), "the last change was not written to its end when the server was stopped; nobody was told of it");
             break;
         };
-        all.append(decode(payload).map_err(|reason| damaged(&path, &reason))?);
+        all.append(decode_changes(payload).map_err(|reason| damaged(&path, &reason))?);
         rest = behind;
     }
     all.compact();
@@ -210,17 +190,7 @@ fn checksum(number: u64, length: [u8; 4], payload: &[u8]) -> u32 {
 }
 
 fn encode(number: u64, batch: &Batch) -> Result<Vec<u8>, StoreError> {
-    let changes = batch.changes().iter();
-    let logged = LoggedBatch {
-        changes: changes
-            .map(|(table, key, value)| LoggedChange {
-                table: u32::from(table.code()),
-                key: key.clone(),
-                value: value.clone(),
-            })
-            .collect(),
-    };
-    let payload = logged.encode_to_vec();
+    let payload = encode_changes(batch.changes());
     let length = u32::try_from(payload.len())
         .map_err(|_| {
             let bytes = payload.len();
@@ -234,22 +204,6 @@ fn encode(number: u64, batch: &Batch) -> Result<Vec<u8>, StoreError> {
     record.extend_from_slice(&sum);
     record.extend_from_slice(&payload);
     Ok(record)
-}
-
-fn decode(payload: &[u8]) -> Result<Batch, String> {
-    let logged = LoggedBatch::decode(payload).map_err(|error| error.to_string())?;
-    let mut batch = Batch::default();
-    for change in logged.changes {
-        let table = Table::ALL
-            .into_iter()
-            .find(|table| u32::from(table.code()) == change.table)
-            .ok_or_else(|| format!("there is no table {}", change.table))?;
-        match change.value {
-            Some(value) => batch.put(table, change.key, value),
-            None => batch.delete(table, change.key),
-        }
-    }
-    Ok(batch)
 }
 
 fn head(number: u64) -> [u8; HEAD_BYTES] {

@@ -1,20 +1,23 @@
 //! What survives: tables of small values, changed in batches that are durable before anyone is told.
 //!
-//! The whole working state is in memory; the store is its journal and its image at once. One trait with three verbs keeps the
+//! The whole working state is in memory; the store is its journal and its image at once. One trait with four verbs keeps the
 //! rest of the program ignorant of the backend. A richer one (a method per entity) was the worse alternative: each backend
 //! would repeat all of the domain's encodings.
 
 mod embedded;
+mod encoding;
 mod image;
 mod journal;
 mod log;
 mod memory;
 mod overlay;
+mod redis;
 mod start;
 
 pub use embedded::EmbeddedStore;
 pub use journal::{Journal, Receipt};
 pub use memory::MemoryStore;
+pub use redis::{Candidate, Lease, RedisStore, RedisUrl, Standing};
 pub use start::{Start, mark_clean, open_epoch};
 
 use bytes::Bytes;
@@ -148,6 +151,32 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// No node that could be the store answers.
+    #[error(
+        "cannot reach the store: {0}; does Redis run at the nodes of --store, and are user and password right?"
+    )]
+    Unreachable(String),
+    /// It could lose what it has taken, or does not do what is needed.
+    #[error("the store cannot be used: {0}")]
+    Unsuitable(String),
+    /// Another process leads by now.
+    #[error("another `forebay serve` leads by now, and this one may change nothing any more")]
+    Fenced,
+    /// It has lost what it had acknowledged.
+    #[error(
+        "the store has lost changes that it had acknowledged: the newest was {acknowledged}, and it knows of none after {found}"
+    )]
+    WentBack {
+        /// The newest change that it had acknowledged.
+        acknowledged: u64,
+        /// The newest one that it knows of.
+        found: u64,
+    },
+    /// It had rows, and has none any more.
+    #[error(
+        "the store is empty, and was not: restore it from a backup; to begin anew, without the policies, balances, models and history that it held, restart all replicas"
+    )]
+    Emptied,
     /// The server is stopping.
     #[error("the server is stopping: send the request again to its successor")]
     Stopped,

@@ -7,6 +7,8 @@ fn with_each_store(test: impl Fn(Arc<dyn Store>)) {
     test(Arc::new(MemoryStore::default()));
     let directory = tempfile::tempdir().unwrap();
     test(Arc::new(EmbeddedStore::open(directory.path()).unwrap()));
+    let node = forebay_redis_tests::Node::start().unwrap();
+    test(Arc::new(super::redis::leading(&node.url()).store));
 }
 
 #[test]
@@ -17,6 +19,9 @@ fn reads_back_what_was_committed_and_nothing_else() {
         batch.put(Table::Accounts, [2], [20]);
         batch.put(Table::Accounts, [2], [21]);
         batch.put(Table::History, [2], [99]);
+        batch.put(Table::History, [4, 4], [98]);
+        batch.put(Table::History, [5], [97]);
+        batch.delete(Table::History, [5]);
         batch.put(Table::Accounts, [3], [30]);
         batch.delete(Table::Accounts, [3]);
         store.commit(&batch).unwrap();
@@ -27,6 +32,10 @@ fn reads_back_what_was_committed_and_nothing_else() {
             [(vec![1], vec![10])]
         );
         assert_eq!(store.range(Table::Accounts, &[9], &[1]).unwrap(), []);
+        assert_eq!(
+            store.range(Table::History, &[2], &[5, 255]).unwrap(),
+            [(vec![2], vec![99]), (vec![4, 4], vec![98])]
+        );
         let mut seen = Vec::new();
         store
             .visit(Table::Accounts, &mut |key, value| {

@@ -1,0 +1,60 @@
+//! A request on its way from a replica that stands by to the one that leads.
+//!
+//! Each has a connection of its own. Kept ones were the worse alternative: they would have to be found dead after each change of the leader,
+//! and the replica that leads is asked directly wherever `/readyz` is looked at.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::{CONNECTION, HOST};
+use axum::response::Response;
+use hyper_util::rt::TokioIo;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Says that a request has been passed on once: it is not passed on again.
+pub(super) const FORWARDED: &str = "forebay-forwarded";
+
+/// How long the leader may take to accept a connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// How long the leader may take to answer. The longest work is judging a model, which takes a minute at most.
+const ANSWER_WITHIN: Duration = Duration::from_secs(90);
+
+/// Passes a request on.
+///
+/// # Errors
+/// Why there is no answer, for people.
+pub(super) async fn forward(leader: &str, request: Request) -> Result<Response, String> {
+    let failed = |reason: String| format!("{leader} leads, and cannot be asked: {reason}");
+    let stream = timeout(CONNECT_WITHIN, TcpStream::connect(leader)).await;
+    let stream = stream
+        .map_err(|_| failed("it accepts no connection".to_owned()))?
+        .map_err(|error| failed(error.to_string()))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    // It ends with the sender, or when the answer has been read.
+    tokio::spawn(connection);
+    let answer = timeout(
+        ANSWER_WITHIN,
+        sender.send_request(addressed(leader, request)),
+    );
+    let mut response = answer
+        .await
+        .map_err(|_| failed("it takes too long".to_owned()))?
+        .map_err(|error| failed(error.to_string()))?;
+    response.headers_mut().remove(CONNECTION);
+    Ok(response.map(Body::new))
+}
+
+/// The same request as the leader must see it.
+fn addressed(leader: &str, mut request: Request) -> Request {
+    let headers = request.headers_mut();
+    headers.remove(CONNECTION);
+    headers.insert(FORWARDED, HeaderValue::from_static("1"));
+    if let Ok(host) = HeaderValue::from_str(leader) {
+        headers.insert(HOST, host);
+    }
+    request
+}

@@ -1,0 +1,98 @@
+//! What this replica is at the moment, and what it does with a request.
+
+use super::forward::{FORWARDED, forward};
+use crate::api;
+use crate::error::ApiError;
+use crate::store::Lease;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use std::sync::{Arc, PoisonError, RwLock};
+use tower::ServiceExt;
+
+/// A replica's role, shared between those who answer requests and the one who changes it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Role(Arc<RwLock<Now>>);
+
+#[derive(Clone, Debug, Default)]
+enum Now {
+    /// It knows of no leader.
+    #[default]
+    Waits,
+    /// Another one leads.
+    Follows { leader: String },
+    /// It leads.
+    Leads { app: Router, lease: Arc<Lease> },
+}
+
+// === impl Role ===
+
+impl Role {
+    /// Requests are answered here from now on.
+    pub(crate) fn leads(&self, server: &Arc<api::Server>, lease: Arc<Lease>) {
+        let app = api::router(server);
+        self.becomes(Now::Leads { app, lease });
+    }
+
+    /// Requests are passed on from now on.
+    pub(crate) fn follows(&self, leader: String) {
+        self.becomes(Now::Follows { leader });
+    }
+
+    /// Requests are refused from now on.
+    pub(crate) fn waits(&self) {
+        self.becomes(Now::Waits);
+    }
+
+    fn becomes(&self, now: Now) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn now(&self) -> Now {
+        let now = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        now.clone()
+    }
+}
+
+/// Everything that is asked of a replica.
+pub(crate) fn router(role: &Role) -> Router {
+    Router::new().fallback(answer).with_state(role.clone())
+}
+
+async fn answer(State(role): State<Role>, request: Request) -> Response {
+    let path = request.uri().path();
+    match role.now() {
+        Now::Leads { app, lease } => {
+            let Ok(response) = app.oneshot(request).await;
+            // Changes were refused by the store when another one leads. What needed none is held back here: another one may have
+            // changed it meanwhile, and a gateway would take the answer for a longer lease.
+            if lease.is_held() {
+                response
+            } else {
+                nobody_leads("this replica has not heard of the store for too long")
+            }
+        }
+        Now::Follows { .. } | Now::Waits if path == "/healthz" => "ok\n".into_response(),
+        Now::Follows { leader } if path == "/readyz" => {
+            nobody_leads(&format!("this replica stands by, {leader} leads"))
+        }
+        Now::Follows { leader } if request.headers().contains_key(FORWARDED) => nobody_leads(
+            &format!("a request was passed on to this replica, which stands by for {leader}"),
+        ),
+        Now::Follows { leader } => forward(&leader, request)
+            .await
+            .unwrap_or_else(|reason| nobody_leads(&reason)),
+        Now::Waits => nobody_leads("no replica leads"),
+    }
+}
+
+fn nobody_leads(message: &str) -> Response {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "no_leader",
+        message,
+        "try again: when the leader is lost another replica takes its place within seconds",
+    )
+    .into_response()
+}

@@ -1,0 +1,67 @@
+//! Changes of more rows than one script should make: all accounts at the end of a run, for example.
+//!
+//! The rows are put beside the tables first, in parts, which count for nothing. One script then says that they count. After that they are
+//! applied part by part, by whoever leads: a leader that finds some left begins with them. To apply them part by part at once was the worse
+//! alternative: half of a change would be there after a crash.
+
+use super::super::encoding::{decode_changes, encode_changes};
+use super::super::{Change, StoreError};
+use super::link::{Call, Link, Trouble};
+use super::scripts::{FENCE, HEAD, SEALED, STAGED, Script};
+use super::{Inner, MAX_ROWS_AT_ONCE, RedisStore};
+use redis::cmd;
+
+const KEYS: [&str; 4] = [FENCE, HEAD, STAGED, SEALED];
+
+impl RedisStore {
+    /// Makes a large change count, without applying it.
+    pub(super) fn stage_large(
+        &self,
+        inner: &mut Inner,
+        link: &mut Link,
+        changes: &[Change],
+    ) -> Result<(), Trouble> {
+        for (place, part) in changes.chunks(MAX_ROWS_AT_ONCE).enumerate() {
+            let mut call = Call::on(&KEYS);
+            call.with(self.fence.as_str())
+                .with(encode_changes(part))
+                .number(u64::from(place == 0));
+            let _done: u64 = link.change(Script::Stage, call)?;
+        }
+        let number = inner.attempt();
+        let mut call = Call::on(&KEYS);
+        call.with(self.fence.as_str())
+            .number(inner.acknowledged)
+            .number(number.saturating_sub(1))
+            .number(number);
+        // Whether it counts is not known when the answer is lost: then it is asked for before the next change.
+        inner.is_unapplied = true;
+        let _done: u64 = link.change(Script::Seal, call)?;
+        inner.acknowledged = number;
+        Ok(())
+    }
+
+    /// Applies what is left of a large change, if one counts.
+    pub(super) fn apply_large(&self, inner: &mut Inner, link: &mut Link) -> Result<(), Trouble> {
+        if !inner.is_unapplied {
+            return Ok(());
+        }
+        let counts: Option<u64> = link.ask(cmd("GET").arg(SEALED))?;
+        while counts.is_some()
+            && let Some(part) = link.ask::<Option<Vec<u8>>>(cmd("LINDEX").arg(STAGED).arg(0))?
+        {
+            let part = decode_changes(&part).map_err(|reason| {
+                Trouble::Refused(StoreError::Damaged {
+                    what: "large change",
+                    reason,
+                })
+            })?;
+            self.change(inner, link, part.changes(), true)?;
+        }
+        let mut call = Call::on(&KEYS);
+        call.with(self.fence.as_str());
+        let _done: u64 = link.change(Script::Clear, call)?;
+        inner.is_unapplied = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! The store in Redis, for more than one `forebay serve`: on one node, or in a cluster with replicas.
+//!
+//! ```text
+//!   {forebay}:TABLE:BYTE   hash   the rows whose keys begin with that byte
+//!   {forebay}:TABLE:keys   zset   all keys, of tables of which parts are asked for
+//!   {forebay}:head         number of the newest change
+//!   {forebay}:fence        who may change anything      {forebay}:lease   who leads, while it says so
+//! ```
+//! One process leads and has everything in memory; Redis is what its successor begins with. So rows are never read to be changed, each
+//! change is one script, and it counts when a replica has it too. Locks per row and a read before each write, as several
+//! writers would need, were the worse alternative: a sync would take as many round trips as it has customers.
+//!
+//! After a failover of Redis the head tells whether the new master has all that was acknowledged. When it has not, nothing is changed any
+//! more under this leader: the next one begins as after a crash.
+
+mod large;
+mod lease;
+mod link;
+mod scripts;
+mod url;
+
+pub use lease::{Candidate, Lease, Standing};
+pub use url::RedisUrl;
+
+use super::{Batch, Change, Row, Store, StoreError, Table, Visitor};
+use link::{Call, Link, Trouble};
+use redis::cmd;
+use scripts::{FENCE, HEAD, STAGED, Script, hash_of, index_of};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Rows that one script changes: Redis serves nobody else meanwhile, and takes some milliseconds for so many.
+const MAX_ROWS_AT_ONCE: usize = 4_096;
+/// Attempts at each operation, each on a connection of its own. More would hold up those who wait behind it; they come again.
+const ATTEMPTS: usize = 2;
+
+/// The store of the one who leads.
+#[derive(Debug)]
+pub struct RedisStore {
+    nodes: Vec<RedisUrl>,
+    fence: String,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    link: Option<Link>,
+    /// The newest change that is known to be made.
+    acknowledged: u64,
+    /// The newest change that may have been made.
+    tried: u64,
+    /// A large change counts as made, and some of its rows may be as they were.
+    is_unapplied: bool,
+    /// Redis has lost what it had acknowledged.
+    is_behind: bool,
+}
+
+// === impl RedisStore ===
+
+impl RedisStore {
+    /// Opens the store for the process that leads under `lease`.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached, or another process leads by now.
+    pub fn open(nodes: Vec<RedisUrl>, lease: &Lease) -> Result<Self, StoreError> {
+        let store = Self {
+            nodes,
+            fence: lease.fence().to_owned(),
+            inner: Mutex::default(),
+        };
+        store.with(|inner, link| {
+            let head: Option<u64> = link.ask(cmd("GET").arg(HEAD))?;
+            inner.acknowledged = head.unwrap_or(0);
+            inner.tried = inner.acknowledged;
+            inner.is_unapplied = true;
+            store.apply_large(inner, link)
+        })?;
+        Ok(store)
+    }
+
+    /// Whether Redis has lost changes that it had acknowledged: it takes no more under this leader.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.inner().is_behind
+    }
+
+    /// Does something on a connection, and again on a new one if need be.
+    fn with<T>(
+        &self,
+        mut work: impl FnMut(&mut Inner, &mut Link) -> Result<T, Trouble>,
+    ) -> Result<T, StoreError> {
+        let mut inner = self.inner();
+        let mut reason = String::new();
+        for _ in 0..ATTEMPTS {
+            let mut link = match inner.link.take() {
+                Some(link) => link,
+                None => Link::to_master(&self.nodes)?,
+            };
+            match work(&mut inner, &mut link) {
+                Ok(value) => {
+                    inner.link = Some(link);
+                    return Ok(value);
+                }
+                Err(Trouble::Lost(lost)) => reason = lost,
+                Err(Trouble::Refused(error)) => {
+                    inner.link = Some(link);
+                    inner.is_behind |= matches!(error, StoreError::WentBack { .. });
+                    return Err(explained(error, inner.acknowledged));
+                }
+            }
+        }
+        Err(StoreError::Unreachable(reason))
+    }
+
+    /// Changes rows at once; with `of_large` they are the first part of a large change, which is dropped with it.
+    fn change(
+        &self,
+        inner: &mut Inner,
+        link: &mut Link,
+        changes: &[Change],
+        of_large: bool,
+    ) -> Result<(), Trouble> {
+        let mut call = Call::on(&[FENCE, HEAD, STAGED]);
+        let mut keys: BTreeMap<String, usize> = BTreeMap::new();
+        let number = inner.attempt();
+        call.with(self.fence.as_str())
+            .number(inner.acknowledged)
+            .number(number.saturating_sub(1))
+            .number(number)
+            .number(u64::from(of_large));
+        for (table, key, value) in changes {
+            let hash = hash_of(*table, first_byte(key));
+            let mut place = |key: String| match keys.get(&key) {
+                Some(place) => *place as u64,
+                None => {
+                    let place = call.key(key.clone());
+                    keys.insert(key, place);
+                    place as u64
+                }
+            };
+            let hash = place(hash);
+            let index = index_of(*table).map_or(0, &mut place);
+            call.number(hash)
+                .number(index)
+                .with(key.as_ref())
+                .number(u64::from(value.is_some()))
+                .with(value.as_deref().unwrap_or_default());
+        }
+        let _done: u64 = link.change(Script::Change, call)?;
+        inner.acknowledged = number;
+        Ok(())
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for RedisStore {
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.with(|inner, link| {
+            self.apply_large(inner, link)?;
+            if batch.len() > MAX_ROWS_AT_ONCE {
+                self.stage_large(inner, link, batch.changes())?;
+                return self.apply_large(inner, link);
+            }
+            self.change(inner, link, batch.changes(), false)
+        })
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(|_, link| link.ask(cmd("HGET").arg(hash_of(table, first_byte(key))).arg(key)))
+    }
+
+    fn range(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Vec<Row>, StoreError> {
+        if from > to {
+            return Ok(Vec::new());
+        }
+        self.with(|_, link| {
+            let mut rows = Vec::new();
+            let Some(index) = index_of(table) else {
+                for first in first_byte(from)..=first_byte(to) {
+                    let all = rows_of(link, table, first)?.into_iter();
+                    rows.extend(all.filter(|(key, _)| (from..=to).contains(&key.as_slice())));
+                }
+                return Ok(rows);
+            };
+            let keys: Vec<Vec<u8>> = link.ask(
+                cmd("ZRANGEBYLEX")
+                    .arg(index)
+                    .arg([b"[", from].concat())
+                    .arg([b"[", to].concat()),
+            )?;
+            for keys in keys.chunk_by(|one, other| first_byte(one) == first_byte(other)) {
+                let first = keys.first().map_or(0, |key| first_byte(key));
+                for keys in keys.chunks(MAX_ROWS_AT_ONCE) {
+                    let values: Vec<Option<Vec<u8>>> =
+                        link.ask(cmd("HMGET").arg(hash_of(table, first)).arg(keys))?;
+                    let there = keys.iter().cloned().zip(values);
+                    rows.extend(there.filter_map(|(key, value)| Some((key, value?))));
+                }
+            }
+            Ok(rows)
+        })
+    }
+
+    fn visit(&self, table: Table, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
+        for first in 0..=u8::MAX {
+            let rows = self.with(|_, link| rows_of(link, table, first))?;
+            rows.iter()
+                .try_for_each(|(key, value)| visitor(key, value))?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// The number of a new attempt to change something. None is used twice: the answer to an old one may be lost, and it may still be made.
+    fn attempt(&mut self) -> u64 {
+        self.tried = self.tried.saturating_add(1);
+        self.tried
+    }
+}
+
+/// Rows whose keys begin with a byte, by key.
+fn rows_of(
+    link: &mut Link,
+    table: Table,
+    first: u8,
+) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Trouble> {
+    link.ask(cmd("HGETALL").arg(hash_of(table, first)))
+}
+
+fn first_byte(key: &[u8]) -> u8 {
+    key.first().copied().unwrap_or(0)
+}
+
+/// What only the leader knows of a refusal.
+fn explained(error: StoreError, acknowledged: u64) -> StoreError {
+    match error {
+        StoreError::WentBack { found, .. } => StoreError::WentBack {
+            found,
+            acknowledged,
+        },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(super) use tests::leading;

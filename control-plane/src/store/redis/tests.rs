@@ -1,0 +1,408 @@
+//! What only a store in Redis can do wrong, on real servers.
+
+use super::super::{MemoryStore, Start, open_epoch};
+use super::*;
+use forebay_redis_tests::{Cluster, Node};
+use proptest::prelude::*;
+use std::time::{Duration, Instant};
+
+/// A failover takes three seconds, but the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A process that leads, and its store.
+pub(in super::super) struct Leading {
+    candidate: Candidate,
+    lease: Lease,
+    pub(in super::super) store: RedisStore,
+}
+
+fn nodes(urls: &str) -> Vec<RedisUrl> {
+    urls.split(',').map(|url| url.parse().unwrap()).collect()
+}
+
+/// Takes the lead in the store at some nodes.
+pub(in super::super) fn leading(urls: &str) -> Leading {
+    let candidate = Candidate::new(nodes(urls), "127.0.0.1:1".to_owned());
+    let Standing::Leads(lease) = candidate.stand().unwrap() else {
+        panic!("another process leads");
+    };
+    let store = RedisStore::open(nodes(urls), &lease).unwrap();
+    Leading {
+        candidate,
+        lease,
+        store,
+    }
+}
+
+fn put(key: u8, value: u8) -> Batch {
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, [key], [value]);
+    batch
+}
+
+fn rows(store: &dyn Store, table: Table) -> Vec<Row> {
+    let mut rows = Vec::new();
+    store
+        .visit(table, &mut |key, value| {
+            rows.push((key.to_vec(), value.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+    rows
+}
+
+/// A batch that is too large for one script.
+fn large(rows: u16) -> Batch {
+    let mut batch = Batch::default();
+    for number in 0..rows {
+        batch.put(Table::Accounts, number.to_be_bytes(), number.to_le_bytes());
+    }
+    batch
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+#[test]
+fn one_leads_and_the_next_one_shuts_it_out() {
+    let node = Node::start().unwrap();
+    let first = leading(&node.url());
+    let second = Candidate::new(nodes(&node.url()), "127.0.0.1:2".to_owned());
+    let standing = second.stand().unwrap();
+    assert!(
+        matches!(&standing, Standing::Follows { leader } if leader == "127.0.0.1:1"),
+        "{standing:?}"
+    );
+    first.candidate.renew(&first.lease).unwrap();
+    first.store.commit(&put(1, 1)).unwrap();
+    // It has fallen silent: its lease is over, and it does not know.
+    node.ask(&["DEL", scripts::LEASE]).unwrap();
+    let Standing::Leads(lease) = second.stand().unwrap() else {
+        panic!("nobody leads");
+    };
+    assert_eq!(first.store.commit(&put(1, 2)), Err(StoreError::Fenced));
+    assert_eq!(first.candidate.renew(&first.lease), Err(StoreError::Fenced));
+    assert_eq!(
+        first.candidate.resign(&first.lease),
+        Err(StoreError::Fenced)
+    );
+    assert_eq!(first.store.commit(&large(5_000)), Err(StoreError::Fenced));
+    let store = RedisStore::open(nodes(&node.url()), &lease).unwrap();
+    assert_eq!(store.get(Table::Meta, &[1]).unwrap(), Some(vec![1]));
+    assert_eq!(rows(&store, Table::Accounts), []);
+    second.resign(&lease).unwrap();
+    assert_eq!(store.commit(&put(1, 3)), Err(StoreError::Fenced));
+    drop(leading(&node.url()));
+}
+
+#[test]
+fn a_leader_that_says_nothing_knows_that_it_does_not_lead_before_another_one_does() {
+    let node = Node::start().unwrap();
+    let silent = leading(&node.url());
+    assert!(silent.lease.is_held());
+    let other = Candidate::new(nodes(&node.url()), "127.0.0.1:2".to_owned());
+    until("another one leads", || {
+        let was_held = silent.lease.is_held();
+        let leads = matches!(other.stand().unwrap(), Standing::Leads(_));
+        assert!(!(leads && was_held), "two led at one time");
+        leads.then_some(())
+    });
+}
+
+#[test]
+fn changes_that_were_acknowledged_and_are_gone_are_found_out() {
+    let node = Node::start().unwrap();
+    let leading = leading(&node.url());
+    for value in 1..=3 {
+        leading.store.commit(&put(value, value)).unwrap();
+    }
+    node.ask(&["SET", scripts::HEAD, "2"]).unwrap();
+    let lost = StoreError::WentBack {
+        acknowledged: 3,
+        found: 2,
+    };
+    assert!(!leading.store.is_behind());
+    assert_eq!(leading.store.commit(&put(4, 4)), Err(lost.clone()));
+    assert!(leading.store.is_behind());
+    assert_eq!(leading.store.commit(&large(5_000)), Err(lost));
+    node.ask(&["FLUSHALL"]).unwrap();
+    assert_eq!(leading.store.commit(&put(4, 4)), Err(StoreError::Fenced));
+    // Nor is what is left taken for a new store, by those who have seen it before.
+    leading.candidate.renew(&leading.lease).unwrap_err();
+    assert_eq!(leading.candidate.stand().unwrap_err(), StoreError::Emptied);
+}
+
+#[test]
+fn an_attempt_whose_answer_was_lost_may_have_been_made_or_not() {
+    let node = Node::start().unwrap();
+    let leading = leading(&node.url());
+    leading.store.commit(&put(1, 1)).unwrap();
+    for was_made in [true, false] {
+        let number = leading.store.inner().attempt();
+        if was_made {
+            node.ask(&["SET", scripts::HEAD, &number.to_string()])
+                .unwrap();
+        }
+        leading.store.commit(&put(1, 2)).unwrap();
+        assert_eq!(leading.store.get(Table::Meta, &[1]).unwrap(), Some(vec![2]));
+    }
+}
+
+#[test]
+fn an_attempt_that_arrives_after_a_later_one_changes_nothing() {
+    let node = Node::start().unwrap();
+    let leading = leading(&node.url());
+    leading.store.commit(&put(1, 1)).unwrap();
+    let mut link = Link::to_master(&nodes(&node.url())).unwrap();
+    let mut late = Inner {
+        acknowledged: 0,
+        tried: 0,
+        ..Inner::default()
+    };
+    let trouble = leading
+        .store
+        .change(&mut late, &mut link, put(1, 9).changes(), false);
+    assert!(
+        matches!(&trouble, Err(Trouble::Lost(reason)) if reason.contains("OVERTAKEN")),
+        "{trouble:?}"
+    );
+    assert_eq!(leading.store.get(Table::Meta, &[1]).unwrap(), Some(vec![1]));
+}
+
+#[test]
+fn a_large_change_is_there_as_a_whole_or_not_at_all_wherever_it_is_cut() {
+    const ROWS: u16 = 20_000;
+    let node = Node::start().unwrap();
+    let url = node.url();
+    let expected = rows_of_batch(&large(ROWS));
+    // Parts are put aside, and then nothing more happens.
+    {
+        let cut = leading(&url);
+        let mut link = Link::to_master(&nodes(&url)).unwrap();
+        for (place, part) in large(ROWS).changes().chunks(4_000).enumerate() {
+            let mut call = Call::on(&[FENCE, HEAD, STAGED, scripts::SEALED]);
+            call.with(cut.store.fence.as_str())
+                .with(super::super::encoding::encode_changes(part))
+                .number(u64::from(place == 0));
+            let _done: u64 = link.change(Script::Stage, call).unwrap();
+        }
+        cut.candidate.resign(&cut.lease).unwrap();
+        let next = leading(&url);
+        assert_eq!(rows(&next.store, Table::Accounts), []);
+        assert_eq!(node.ask(&["EXISTS", STAGED]).unwrap(), "0");
+        next.candidate.resign(&next.lease).unwrap();
+    }
+    // It counts, and nothing or one part of it is applied.
+    for applied in [0, 1] {
+        let cut = leading(&url);
+        let mut batch = Batch::default();
+        for (key, _) in &expected {
+            batch.delete(Table::Accounts, key.clone());
+        }
+        cut.store.commit(&batch).unwrap();
+        assert_eq!(rows(&cut.store, Table::Accounts), []);
+        let mut link = Link::to_master(&nodes(&url)).unwrap();
+        {
+            let mut inner = cut.store.inner();
+            cut.store
+                .stage_large(&mut inner, &mut link, large(ROWS).changes())
+                .unwrap();
+            let first = &large(ROWS).changes()[..MAX_ROWS_AT_ONCE].to_vec();
+            for _ in 0..applied {
+                cut.store
+                    .change(&mut inner, &mut link, first, true)
+                    .unwrap();
+            }
+        }
+        cut.candidate.resign(&cut.lease).unwrap();
+        let next = leading(&url);
+        assert_eq!(rows(&next.store, Table::Accounts), expected);
+        next.store.commit(&put(1, 1)).unwrap();
+        next.candidate.resign(&next.lease).unwrap();
+    }
+    // The same leader goes on with it when its connection was lost meanwhile.
+    let leading = leading(&url);
+    let mut link = Link::to_master(&nodes(&url)).unwrap();
+    let mut changed = Batch::default();
+    for (key, _) in &expected {
+        changed.put(Table::Accounts, key.clone(), [7]);
+    }
+    leading
+        .store
+        .stage_large(&mut leading.store.inner(), &mut link, changed.changes())
+        .unwrap();
+    leading.store.commit(&put(1, 2)).unwrap();
+    assert_eq!(
+        rows(&leading.store, Table::Accounts),
+        rows_of_batch(&changed)
+    );
+}
+
+fn rows_of_batch(batch: &Batch) -> Vec<Row> {
+    let rows = batch.changes().iter();
+    rows.map(|(_, key, value)| (key.to_vec(), value.as_ref().unwrap().to_vec()))
+        .collect()
+}
+
+#[test]
+fn connections_that_break_and_scripts_that_are_forgotten_do_no_harm() {
+    let mut node = Node::start_with(&[
+        "--save",
+        "",
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+    ])
+    .unwrap();
+    let leading = leading(&node.url());
+    leading.store.commit(&put(1, 1)).unwrap();
+    node.ask(&["SCRIPT", "FLUSH"]).unwrap();
+    leading.store.commit(&put(2, 2)).unwrap();
+    node.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+        .unwrap();
+    leading.store.commit(&put(3, 3)).unwrap();
+    node.kill().unwrap();
+    let error = leading.store.commit(&put(4, 4)).unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable(_)), "{error}");
+    node.restart().unwrap();
+    leading.store.commit(&put(4, 4)).unwrap();
+    let kept = rows(&leading.store, Table::Meta);
+    assert_eq!(
+        kept,
+        (1..=4)
+            .map(|value| (vec![value], vec![value]))
+            .collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn what_could_lose_rows_or_is_not_ours_is_refused_with_its_reason() {
+    let forgetful =
+        Node::start_with(&["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]).unwrap();
+    let locked = Node::start_with(&["--requirepass", "secret"]).unwrap();
+    let wrong = locked.url().replace("redis://", "redis://:wrong@");
+    let cases = [
+        (forgetful.url(), "set it to noeviction"),
+        (locked.url(), "NOAUTH"),
+        (wrong, "are user and password right?"),
+        ("redis://127.0.0.1:1".to_owned(), "does Redis run"),
+    ];
+    for (url, reason) in cases {
+        let candidate = Candidate::new(nodes(&url), "127.0.0.1:1".to_owned());
+        let error = candidate.stand().unwrap_err().to_string();
+        assert!(error.contains(reason), "{url}: {error}");
+        assert!(!error.contains("wrong@"), "{error}");
+    }
+    let right = locked.url().replace("redis://", "redis://:secret@");
+    leading(&right).store.commit(&put(1, 1)).unwrap();
+}
+
+#[test]
+fn the_slot_is_that_of_all_keys() {
+    let cluster = Cluster::start().unwrap();
+    let first = &cluster.nodes()[0];
+    for key in [
+        FENCE,
+        HEAD,
+        STAGED,
+        scripts::SEALED,
+        scripts::LEASE,
+        scripts::TERM,
+        &hash_of(Table::Parts, 7),
+    ] {
+        let slot = first.ask(&["CLUSTER", "KEYSLOT", key]).unwrap();
+        assert_eq!(slot, scripts::SLOT.to_string(), "{key}");
+    }
+}
+
+#[test]
+fn a_master_that_dies_takes_nothing_with_it_that_was_acknowledged() {
+    let mut cluster = Cluster::start().unwrap();
+    let leading = leading(&cluster.urls());
+    let master = cluster.master_of(HEAD).unwrap();
+    let mut acknowledged = 0;
+    for value in 1..=100 {
+        leading.store.commit(&put(value, value)).unwrap();
+        acknowledged = value;
+    }
+    cluster.node_mut(master).kill().unwrap();
+    until("changes are taken again", || {
+        leading.store.commit(&put(101, 101)).ok()
+    });
+    let kept = rows(&leading.store, Table::Meta);
+    assert_eq!(kept.len(), usize::from(acknowledged) + 1);
+    leading.candidate.renew(&leading.lease).unwrap();
+    assert_eq!(
+        open_epoch(&leading.store).unwrap(),
+        Start::New,
+        "no row of a start was there"
+    );
+    // Its node comes back as the replica of its successor.
+    cluster.node_mut(master).restart().unwrap();
+    until("the cluster is whole", || cluster.is_ready().then_some(()));
+    leading.store.commit(&put(102, 102)).unwrap();
+}
+
+#[test]
+fn a_replica_that_hangs_holds_changes_up_until_the_cluster_gives_it_up() {
+    let cluster = Cluster::start().unwrap();
+    let leading = leading(&cluster.urls());
+    leading.store.commit(&put(1, 1)).unwrap();
+    let master = cluster.master_of(HEAD).unwrap();
+    let replica = cluster.replica_of(master).unwrap();
+    cluster.nodes()[replica].pause().unwrap();
+    let error = leading.store.commit(&put(2, 2)).unwrap_err().to_string();
+    assert!(error.contains("no replica has acknowledged"), "{error}");
+    until("changes are taken without a replica", || {
+        leading.store.commit(&put(2, 2)).ok()
+    });
+    cluster.nodes()[replica].resume().unwrap();
+    until("the replica follows", || cluster.is_ready().then_some(()));
+    leading.store.commit(&put(3, 3)).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn reads_like_a_store_in_memory(
+        batches in proptest::collection::vec(
+            proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..3), any::<Option<u8>>()), 0..12),
+            1..12,
+        ),
+        from in proptest::collection::vec(any::<u8>(), 0..3),
+        to in proptest::collection::vec(any::<u8>(), 0..3),
+    ) {
+        let node = Node::start().unwrap();
+        let store = leading(&node.url()).store;
+        let model = MemoryStore::default();
+        for changes in batches {
+            let mut batch = Batch::default();
+            for (is_history, key, value) in changes {
+                let table = if is_history { Table::History } else { Table::Parts };
+                match value {
+                    Some(value) => batch.put(table, key, [value]),
+                    None => batch.delete(table, key),
+                }
+            }
+            store.commit(&batch).unwrap();
+            model.commit(&batch).unwrap();
+            for table in [Table::History, Table::Parts] {
+                prop_assert_eq!(rows(&store, table), rows(&model, table));
+                prop_assert_eq!(store.range(table, &from, &to).unwrap(), model.range(table, &from, &to).unwrap());
+                prop_assert_eq!(store.get(table, &from).unwrap(), model.get(table, &from).unwrap());
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Six Redis servers that are one cluster.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::node::{Node, free_port};
+use crate::wait_for;
+
+const MASTERS: usize = 3;
+const NODES: usize = 6;
+/// A cluster is made in about two seconds, and its replicas are linked soon after.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A running cluster: three masters with a replica each. Dropping it kills all of its nodes.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Node>,
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Starts one, and waits until each master has its replica.
+    pub fn start() -> Result<Self> {
+        let mut nodes = Vec::new();
+        for _ in 0..NODES {
+            let bus = free_port()?.to_string();
+            nodes.push(Node::start_with(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &bus,
+                "--cluster-config-file",
+                "nodes.conf",
+                "--cluster-node-timeout",
+                "1500",
+                "--repl-diskless-sync-delay",
+                "0",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])?);
+        }
+        let addresses: Vec<String> = nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port()))
+            .collect();
+        let mut create = vec!["--cluster", "create"];
+        create.extend(addresses.iter().map(String::as_str));
+        create.extend(["--cluster-replicas", "1", "--cluster-yes"]);
+        let first = nodes.first().context("a cluster has nodes")?;
+        first.ask(&create)?;
+        let cluster = Self { nodes };
+        wait_for("the cluster is ready", READY_WITHIN, || cluster.is_ready())?;
+        Ok(cluster)
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Where they listen, as URLs with commas between them.
+    pub fn urls(&self) -> String {
+        let urls: Vec<String> = self.nodes.iter().map(Node::url).collect();
+        urls.join(",")
+    }
+
+    /// The master that holds a key, as those who are alive see it.
+    pub fn master_of(&self, key: &str) -> Result<usize> {
+        let place = self.nodes.iter().position(|node| {
+            // Whoever else is asked sends the client away.
+            is_master(node)
+                && node.ask(&["EXISTS", key]).is_ok_and(|answer| {
+                    !answer.starts_with("MOVED") && !answer.contains("CLUSTERDOWN")
+                })
+        });
+        place.context("no master answers for the key")
+    }
+
+    /// The replica of a master.
+    pub fn replica_of(&self, master: usize) -> Result<usize> {
+        let port = self.nodes[master].port();
+        let place = self.nodes.iter().position(|node| {
+            node.ask(&["INFO", "replication"])
+                .is_ok_and(|info| info.contains(&format!("master_port:{port}")))
+        });
+        place.context("the master has no replica")
+    }
+
+    /// A node, to do something to.
+    pub fn node_mut(&mut self, place: usize) -> &mut Node {
+        &mut self.nodes[place]
+    }
+
+    /// Whether all slots are served, and each master has its replica.
+    pub fn is_ready(&self) -> bool {
+        let replication = |node: &Node| node.ask(&["INFO", "replication"]).unwrap_or_default();
+        let is_ok = |node: &Node| {
+            node.ask(&["CLUSTER", "INFO"])
+                .is_ok_and(|info| info.contains("cluster_state:ok"))
+        };
+        let with_replica = self
+            .nodes
+            .iter()
+            .filter(|node| is_master(node) && replication(node).contains("state=online"));
+        self.nodes.iter().all(is_ok) && with_replica.count() == MASTERS
+    }
+}
+
+fn is_master(node: &Node) -> bool {
+    node.ask(&["INFO", "replication"])
+        .is_ok_and(|info| info.contains("role:master"))
+}

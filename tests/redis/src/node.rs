@@ -1,0 +1,187 @@
+//! One Redis server.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::wait_for;
+
+/// It takes 20 ms, but the machine may be busy.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// Another process may take a free port before Redis does.
+const PORTS_TRIED: usize = 5;
+
+/// A running server with a folder of its own. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Node {
+    process: Child,
+    folder: TempDir,
+    port: u16,
+    options: Vec<String>,
+}
+
+// === impl Node ===
+
+impl Node {
+    /// Starts one that keeps nothing on disk.
+    pub fn start() -> Result<Self> {
+        Self::start_with(&["--save", "", "--appendonly", "no"])
+    }
+
+    /// Starts one with options of `redis-server`.
+    pub fn start_with(options: &[&str]) -> Result<Self> {
+        let mut tries = 0..PORTS_TRIED;
+        loop {
+            tries.next();
+            match Self::start_once(options) {
+                Err(_) if !tries.is_empty() => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn start_once(options: &[&str]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let port = free_port()?;
+        let mut node = Self {
+            process: spawn(folder.path(), port, &options)?,
+            folder,
+            port,
+            options,
+        };
+        node.until_it_answers()?;
+        Ok(node)
+    }
+
+    /// Where it listens, as a URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What `redis-cli` prints for a command.
+    pub fn ask(&self, command: &[&str]) -> Result<String> {
+        cli(self.port, command)
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again on the same port and folder.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process = spawn(self.folder.path(), self.port, &self.options)?;
+        self.until_it_answers()
+    }
+
+    /// Stops it as a machine that hangs does.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let id = i32::try_from(self.process.id())?;
+        Ok(kill_process(
+            Pid::from_raw(id).context("no process id")?,
+            signal,
+        )?)
+    }
+
+    fn until_it_answers(&mut self) -> Result<()> {
+        let mut ended = None;
+        let (process, port) = (&mut self.process, self.port);
+        wait_for("redis-server answers", ANSWERS_WITHIN, || {
+            ended = process.try_wait().ok().flatten();
+            ended.is_some()
+                || cli(port, &["PING"])
+                    .is_ok_and(|answer| answer.contains("PONG") || answer.contains("NOAUTH"))
+        })?;
+        match ended {
+            None => Ok(()),
+            Some(status) => {
+                let log = std::fs::read_to_string(self.folder.path().join("redis.log"));
+                bail!(
+                    "redis-server ended ({status}):\n{}",
+                    log.unwrap_or_default()
+                )
+            }
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Already ended is as good as killed.
+        let _killed = self.kill();
+    }
+}
+
+/// What `redis-cli` prints for a command to a port.
+pub(crate) fn cli(port: u16, command: &[&str]) -> Result<String> {
+    let output = Command::new(tool("redis-cli")?)
+        .args(["-p", &port.to_string()])
+        .args(command)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start redis-cli")?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if !output.status.success() {
+        bail!(
+            "redis-cli {command:?}: {text} {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(text)
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn spawn(folder: &Path, port: u16, options: &[String]) -> Result<Child> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("redis.log"))?;
+    Command::new(tool("redis-server")?)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .arg("--dir")
+        .arg(folder)
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("cannot start redis-server")
+}
+
+/// An installed tool, `.tools/bin/NAME`.
+fn tool(name: &str) -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.ancestors().nth(2).unwrap_or(here);
+    let path = root.join(".tools/bin").join(name);
+    if !path.exists() {
+        bail!("{} is missing: run `make setup`", path.display());
+    }
+    Ok(path)
+}

@@ -11,48 +11,16 @@
 
 mod process;
 
-use bytes::Bytes;
 use forebay_wire::key::{CustomerHash, KeySecret};
 use forebay_wire::sync::{CustomerReport, PROTOCOL, SyncReply, SyncRequest};
-use http_body_util::{BodyExt, Full};
-use hyper::Request;
-use hyper_util::rt::TokioIo;
-use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process};
+use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process, send};
 use prost::Message;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 const ROUNDS: u64 = 6;
 const CUSTOMERS: u64 = 40;
-
-/// Sends a request; `None` if the server died before it answered.
-async fn send(
-    address: &str,
-    method: &str,
-    path: &str,
-    token: &str,
-    body: Vec<u8>,
-) -> Option<(u16, Bytes)> {
-    let stream = TcpStream::connect(address).await.ok()?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .ok()?;
-    let driver = tokio::spawn(connection);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", address)
-        .header("authorization", format!("Bearer {token}"))
-        .body(Full::new(Bytes::from(body)))
-        .unwrap();
-    let response = sender.send_request(request).await.ok()?;
-    let status = response.status().as_u16();
-    let body = response.into_body().collect().await.ok()?.to_bytes();
-    driver.abort();
-    Some((status, body))
-}
 
 async fn admin(address: &str, method: &str, path: &str, body: Value) -> Option<Value> {
     let (status, bytes) = send(

@@ -2,9 +2,15 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 pub(crate) const GATEWAY_TOKEN: &str = "gateway-token-of-the-tests";
@@ -46,7 +52,17 @@ impl Process {
         assert!(enlarged.success());
     }
 
-    async fn start_by(mut program: Command, data: &Path) -> Self {
+    /// Starts a replica on the store at some nodes of Redis.
+    pub(crate) async fn start_replica(nodes: &str) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        Self::start_on(program, "--store", nodes.as_ref()).await
+    }
+
+    async fn start_by(program: Command, data: &Path) -> Self {
+        Self::start_on(program, "--data", data.as_ref()).await
+    }
+
+    async fn start_on(mut program: Command, kind: &str, store: &OsStr) -> Self {
         let mut child = program
             .args([
                 "serve",
@@ -57,9 +73,9 @@ impl Process {
                 // Gateways of tests sync as fast as they can.
                 "--max-syncs-per-s",
                 "100000",
-                "--data",
+                kind,
             ])
-            .arg(data)
+            .arg(store)
             .env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN)
             .env("FOREBAY_VIEWER_TOKEN", VIEWER_TOKEN)
             .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
@@ -80,15 +96,20 @@ impl Process {
 
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn terminate(&mut self) {
+        self.signal("TERM").await;
+        assert!(self.child.wait().await.unwrap().success());
+    }
+
+    /// Stops it as a machine that hangs does, or lets it go on.
+    pub(crate) async fn signal(&self, signal: &str) {
         let id = self.child.id().unwrap();
-        let asked = Command::new("sh")
+        let sent = Command::new("sh")
             .arg("-c")
-            .arg(format!("kill -TERM {id}"))
+            .arg(format!("kill -{signal} {id}"))
             .status()
             .await
             .unwrap();
-        assert!(asked.success());
-        assert!(self.child.wait().await.unwrap().success());
+        assert!(sent.success());
     }
 
     /// Kills it without warning.
@@ -96,4 +117,31 @@ impl Process {
         self.child.start_kill().unwrap();
         self.child.wait().await.unwrap();
     }
+}
+
+/// Sends a request; `None` if the server died before it answered.
+pub(crate) async fn send(
+    address: &str,
+    method: &str,
+    path: &str,
+    token: &str,
+    body: Vec<u8>,
+) -> Option<(u16, Bytes)> {
+    let stream = TcpStream::connect(address).await.ok()?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .ok()?;
+    let driver = tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", address)
+        .header("authorization", format!("Bearer {token}"))
+        .body(Full::new(Bytes::from(body)))
+        .unwrap();
+    let response = sender.send_request(request).await.ok()?;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.ok()?.to_bytes();
+    driver.abort();
+    Some((status, body))
 }

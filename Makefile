@@ -3,7 +3,7 @@ SECONDS ?= 60
 REPORT := target/report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint build wasm test demo bench-filter bench-fleet bench-core bench-forecast bench-size bench-scale bench-simulate evaluate train clean
+.PHONY: help setup lint build wasm test demo bench-filter bench-fleet bench-core bench-forecast bench-size bench-scale bench-simulate test-fleet evaluate train clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,10 @@ wasm: ## build the two plugins as shipped, into target/wasm/
 
 test: build ## run all tests, with real Envoy processes
 	cargo test --workspace
+
+test-fleet: wasm ## a fleet on Redis Cluster while everything behind it fails; needs root for network namespaces
+	cargo build --release -p forebay-control-plane
+	cargo run --release -p forebay-bench -- faults
 
 demo: wasm ## show the main job on realistic traffic; SECONDS=30 needs no terminal
 	cargo build --workspace --bin forebay --bin forebay-demo

@@ -66,6 +66,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "forebay-bench",
         &[
             "forebay-envoy-tests",
+            "forebay-redis-tests",
             "forebay-core",
             "forebay-simulator",
             "forebay-wire",

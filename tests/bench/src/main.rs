@@ -14,6 +14,7 @@
 use std::process::ExitCode;
 
 mod call;
+mod faults;
 mod filter;
 mod fleet;
 mod forecast;
@@ -28,13 +29,14 @@ mod zipf;
 async fn main() -> ExitCode {
     let bench = std::env::args().nth(1).unwrap_or_default();
     let outcome = match bench.as_str() {
+        "faults" => faults::run().await,
         "filter" => filter::run().await,
         "fleet" => fleet::run().await,
         "forecast" => forecast::run().await,
         "simulate" => simulate::run(),
         "size" => size::run().await,
         _ => {
-            eprintln!("usage: forebay-bench filter | fleet | forecast | simulate | size");
+            eprintln!("usage: forebay-bench faults | filter | fleet | forecast | simulate | size");
             return ExitCode::from(2);
         }
     };

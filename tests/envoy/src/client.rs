@@ -54,7 +54,13 @@ pub struct Reply {
 impl Client {
     /// Connects; the connection lives until the client is dropped.
     pub async fn connect(address: SocketAddr, protocol: Protocol) -> Result<Self> {
-        Self::connect_from(SocketAddr::from(([127, 0, 0, 1], 0)), address, protocol).await
+        // The system chooses the way to an address in another network namespace.
+        let from = if address.ip().is_loopback() {
+            [127, 0, 0, 1]
+        } else {
+            [0; 4]
+        };
+        Self::connect_from(SocketAddr::from((from, 0)), address, protocol).await
     }
 
     /// Connects from an address of this machine: all of 127.0.0.0/8 is.

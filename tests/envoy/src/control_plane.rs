@@ -35,13 +35,45 @@ pub struct ControlPlane {
     folder: TempDir,
     address: SocketAddr,
     model_key: String,
+    place: Place,
+}
+
+/// Where a control plane runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Nodes of Redis, for a replica; else the store is embedded.
+    pub store: Option<String>,
+    /// What it listens on; port 0 for a free one.
+    pub listen: String,
+    /// Where other replicas reach it, if not there.
+    pub advertise: Option<String>,
+    /// The network namespace of its process, if not ours.
+    pub namespace: Option<String>,
+}
+
+// === impl Place ===
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            store: None,
+            listen: "127.0.0.1:0".to_owned(),
+            advertise: None,
+            namespace: None,
+        }
+    }
 }
 
 // === impl ControlPlane ===
 
 impl ControlPlane {
-    /// Starts on an empty store.
+    /// Starts on an empty embedded store.
     pub async fn start() -> Result<Self> {
+        Self::start_in(Place::default()).await
+    }
+
+    /// Starts where it should be.
+    pub async fn start_in(place: Place) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let forebay = binary("forebay")?;
         let keygen = Command::new(&forebay)
@@ -54,14 +86,16 @@ impl ControlPlane {
             .as_str()
             .context("no public key")?
             .to_owned();
-        let process = serve(&folder, "127.0.0.1:0")?;
+        let process = serve(&folder, &place)?;
         let mut plane = Self {
             process,
             folder,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             model_key,
+            place,
         };
         plane.address = plane.listening().await?;
+        plane.place.listen = plane.address.to_string();
         Ok(plane)
     }
 
@@ -74,8 +108,30 @@ impl ControlPlane {
 
     /// Starts it again on the same store and port.
     pub async fn restart(&mut self) -> Result<()> {
-        self.process = serve(&self.folder, &self.address.to_string())?;
+        self.process = serve(&self.folder, &self.place)?;
         self.listening().await?;
+        Ok(())
+    }
+
+    /// Sends the process a signal, by its name.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.process.id().to_string()])
+            .status()
+            .context("kill (Debian package procps) cannot be started")?;
+        ensure!(status.success(), "kill failed: {status}");
+        Ok(())
+    }
+
+    /// Lets no file of the process grow beyond so many bytes from now on, as on a full disk; `None`: as large as it likes.
+    pub fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let status = Command::new("prlimit")
+            .args(["--pid", &self.process.id().to_string()])
+            .arg(format!("--fsize={limit}:unlimited"))
+            .status()
+            .context("prlimit (Debian package util-linux) cannot be started")?;
+        ensure!(status.success(), "prlimit failed: {status}");
         Ok(())
     }
 
@@ -126,6 +182,19 @@ impl ControlPlane {
             .await
     }
 
+    /// Calls the admin API of any replica at its address.
+    pub async fn admin_at(
+        &self,
+        address: SocketAddr,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<(u16, Value)> {
+        let body = body.to_string().into();
+        self.send_to(address, method, path, "application/json", body)
+            .await
+    }
+
     /// Uploads a model file; the answer's status and JSON.
     pub async fn upload_model(&self, file: Vec<u8>) -> Result<(u16, Value)> {
         self.send(
@@ -168,6 +237,37 @@ impl ControlPlane {
         cluster("control_plane", tcp_address(self.address.port()))
     }
 
+    /// The cluster by which the forecaster reaches whichever of several replicas leads.
+    pub fn cluster_of(replicas: &[SocketAddr]) -> Value {
+        let endpoint = |replica: &SocketAddr| {
+            let (address, port_value) = (replica.ip().to_string(), replica.port());
+            json!({ "endpoint": { "address": { "socket_address": { "address": address, "port_value": port_value } } } })
+        };
+        let endpoints: Vec<Value> = replicas.iter().map(endpoint).collect();
+        let mut cluster = cluster("control_plane", Value::Null);
+        cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = json!(endpoints);
+        cluster["health_checks"] = json!([{
+            "timeout": "1s",
+            "interval": "1s",
+            "unhealthy_interval": "0.5s",
+            "unhealthy_threshold": 1,
+            "healthy_threshold": 1,
+            "http_health_check": { "path": "/readyz" },
+        }]);
+        cluster
+    }
+
+    /// Whether it answers by itself, and does not stand by.
+    pub async fn leads(&self, at: SocketAddr) -> bool {
+        let Ok(mut client) = Client::connect(at, Protocol::Http1).await else {
+            return false;
+        };
+        client
+            .get("/readyz", &[])
+            .await
+            .is_ok_and(|reply| reply.status == 200)
+    }
+
     /// What Envoy must have in its environment.
     pub fn environment() -> Vec<(String, String)> {
         let values = [GATEWAY_TOKEN, KEY_HASH_SECRET].map(str::to_owned);
@@ -193,7 +293,19 @@ impl ControlPlane {
         content: &str,
         body: Bytes,
     ) -> Result<(u16, Value)> {
-        let mut client = Client::connect(self.address, Protocol::Http1).await?;
+        self.send_to(self.address, method, path, content, body)
+            .await
+    }
+
+    async fn send_to(
+        &self,
+        address: SocketAddr,
+        method: Method,
+        path: &str,
+        content: &str,
+        body: Bytes,
+    ) -> Result<(u16, Value)> {
+        let mut client = Client::connect(address, Protocol::Http1).await?;
         let bearer = format!("Bearer {ADMIN_TOKEN}");
         let headers = [
             ("authorization", bearer.as_bytes()),
@@ -234,12 +346,27 @@ impl Drop for ControlPlane {
     }
 }
 
-fn serve(folder: &TempDir, listen: &str) -> Result<Child> {
+fn serve(folder: &TempDir, place: &Place) -> Result<Child> {
     let log = fs::File::create(folder.path().join("forebay.log"))?;
-    Command::new(binary("forebay")?)
-        .args(["serve", "--listen", listen])
-        .arg("--data")
-        .arg(folder.path().join("store"))
+    let forebay = binary("forebay")?;
+    // Each of these becomes the program after it, so the process that is started is the server itself. Ignored, the signal of a file
+    // that may not grow becomes an error of the write, as it is on a full disk.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
+    if let Some(namespace) = &place.namespace {
+        command.args(["ip", "netns", "exec", namespace]);
+    }
+    command
+        .arg(forebay)
+        .args(["serve", "--listen", &place.listen]);
+    match &place.store {
+        Some(nodes) => command.args(["--store", nodes]),
+        None => command.arg("--data").arg(folder.path().join("store")),
+    };
+    if let Some(address) = &place.advertise {
+        command.args(["--advertise", address]);
+    }
+    command
         .arg("--forecaster-wasm")
         .arg(artefact("forecaster")?)
         .arg("--model-signing-key")

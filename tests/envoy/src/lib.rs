@@ -24,7 +24,7 @@ mod wait;
 pub use admission::{Admission, minimal_config};
 pub use bootstrap::{Bootstrap, Listener, Upstream, Wasm};
 pub use client::{Client, Protocol, Reply};
-pub use control_plane::ControlPlane;
+pub use control_plane::{ControlPlane, Place};
 pub use envoy::{Envoy, Options};
 pub use gateway::gateway;
 pub use place::{artefact, binary, tool};

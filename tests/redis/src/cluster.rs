@@ -23,25 +23,33 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one, and waits until each master has its replica.
     pub fn start() -> Result<Self> {
+        Self::start_in(None)
+    }
+
+    /// Starts one in a network namespace.
+    pub fn start_in(namespace: Option<&str>) -> Result<Self> {
         let mut nodes = Vec::new();
         for _ in 0..NODES {
             let bus = free_port()?.to_string();
-            nodes.push(Node::start_with(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-port",
-                &bus,
-                "--cluster-config-file",
-                "nodes.conf",
-                "--cluster-node-timeout",
-                "1500",
-                "--repl-diskless-sync-delay",
-                "0",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-            ])?);
+            nodes.push(Node::start_in(
+                namespace,
+                &[
+                    "--cluster-enabled",
+                    "yes",
+                    "--cluster-port",
+                    &bus,
+                    "--cluster-config-file",
+                    "nodes.conf",
+                    "--cluster-node-timeout",
+                    "1500",
+                    "--repl-diskless-sync-delay",
+                    "0",
+                    "--save",
+                    "",
+                    "--appendonly",
+                    "no",
+                ],
+            )?);
         }
         let addresses: Vec<String> = nodes
             .iter()

@@ -24,6 +24,8 @@ pub struct Node {
     folder: TempDir,
     port: u16,
     options: Vec<String>,
+    /// Its network namespace, if not ours.
+    namespace: Option<String>,
 }
 
 // === impl Node ===
@@ -36,25 +38,32 @@ impl Node {
 
     /// Starts one with options of `redis-server`.
     pub fn start_with(options: &[&str]) -> Result<Self> {
+        Self::start_in(None, options)
+    }
+
+    /// Starts one in a network namespace.
+    pub fn start_in(namespace: Option<&str>, options: &[&str]) -> Result<Self> {
         let mut tries = 0..PORTS_TRIED;
         loop {
             tries.next();
-            match Self::start_once(options) {
+            match Self::start_once(namespace, options) {
                 Err(_) if !tries.is_empty() => {}
                 result => return result,
             }
         }
     }
 
-    fn start_once(options: &[&str]) -> Result<Self> {
+    fn start_once(namespace: Option<&str>, options: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let port = free_port()?;
+        let namespace = namespace.map(str::to_owned);
         let mut node = Self {
-            process: spawn(folder.path(), port, &options)?,
+            process: spawn(namespace.as_deref(), folder.path(), port, &options)?,
             folder,
             port,
             options,
+            namespace,
         };
         node.until_it_answers()?;
         Ok(node)
@@ -72,7 +81,7 @@ impl Node {
 
     /// What `redis-cli` prints for a command.
     pub fn ask(&self, command: &[&str]) -> Result<String> {
-        cli(self.port, command)
+        cli(self.namespace.as_deref(), self.port, command)
     }
 
     /// Ends it at once.
@@ -84,7 +93,8 @@ impl Node {
 
     /// Starts it again on the same port and folder.
     pub fn restart(&mut self) -> Result<()> {
-        self.process = spawn(self.folder.path(), self.port, &self.options)?;
+        let (namespace, folder) = (self.namespace.as_deref(), self.folder.path());
+        self.process = spawn(namespace, folder, self.port, &self.options)?;
         self.until_it_answers()
     }
 
@@ -108,11 +118,11 @@ impl Node {
 
     fn until_it_answers(&mut self) -> Result<()> {
         let mut ended = None;
-        let (process, port) = (&mut self.process, self.port);
+        let (process, port, namespace) = (&mut self.process, self.port, self.namespace.as_deref());
         wait_for("redis-server answers", ANSWERS_WITHIN, || {
             ended = process.try_wait().ok().flatten();
             ended.is_some()
-                || cli(port, &["PING"])
+                || cli(namespace, port, &["PING"])
                     .is_ok_and(|answer| answer.contains("PONG") || answer.contains("NOAUTH"))
         })?;
         match ended {
@@ -136,8 +146,8 @@ impl Drop for Node {
 }
 
 /// What `redis-cli` prints for a command to a port.
-pub(crate) fn cli(port: u16, command: &[&str]) -> Result<String> {
-    let output = Command::new(tool("redis-cli")?)
+fn cli(namespace: Option<&str>, port: u16, command: &[&str]) -> Result<String> {
+    let output = program(namespace, "redis-cli")?
         .args(["-p", &port.to_string()])
         .args(command)
         .stdin(Stdio::null())
@@ -158,12 +168,12 @@ pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn spawn(folder: &Path, port: u16, options: &[String]) -> Result<Child> {
+fn spawn(namespace: Option<&str>, folder: &Path, port: u16, options: &[String]) -> Result<Child> {
     let log = File::options()
         .create(true)
         .append(true)
         .open(folder.join("redis.log"))?;
-    Command::new(tool("redis-server")?)
+    program(namespace, "redis-server")?
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .arg("--dir")
         .arg(folder)
@@ -173,6 +183,19 @@ fn spawn(folder: &Path, port: u16, options: &[String]) -> Result<Child> {
         .stderr(log)
         .spawn()
         .context("cannot start redis-server")
+}
+
+/// A tool, to be started in a namespace. `ip` becomes the program that it starts.
+fn program(namespace: Option<&str>, name: &str) -> Result<Command> {
+    let tool = tool(name)?;
+    Ok(match namespace {
+        None => Command::new(tool),
+        Some(namespace) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", namespace]).arg(tool);
+            command
+        }
+    })
 }
 
 /// An installed tool, `.tools/bin/NAME`.

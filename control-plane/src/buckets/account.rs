@@ -6,6 +6,7 @@
 
 use super::counters::Counters;
 use super::division::whole;
+use super::pace::Pace;
 use super::part::{Part, PartHolding, SessionNumber, StepDemand, Unsaved};
 use super::roster::Roster;
 use super::sum::Sum;
@@ -14,6 +15,7 @@ use forebay_core::amount::Micro;
 use forebay_core::fleet::{self, Central, Presence, Reserved, ShareReport};
 use forebay_core::policy::Limits;
 use forebay_core::time::TimeUs;
+use forebay_sharing::to_per_s;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{CustomerReport, FLAG_NOT_GRANTED};
 
@@ -294,7 +296,12 @@ impl Account {
     }
 
     /// Takes in a part of the store. Parts come in the order of their sessions.
-    pub fn restore(&mut self, part: Part) {
+    pub fn restore(&mut self, mut part: Part, now: TimeUs) {
+        for holding in &mut part.holdings {
+            // Else the first division would take from everybody who has not yet reported since the start.
+            let rate_per_s = to_per_s(holding.share.terms().rate);
+            holding.pace = Pace::presumed(rate_per_s, now);
+        }
         self.parts.push(part);
     }
 

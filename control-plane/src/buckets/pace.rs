@@ -20,6 +20,9 @@ const SLOW_AVERAGE_S: f64 = 60.0;
 const COVERED_WINDOWS: f64 = 2.0;
 const COVER_S_LEAST: f64 = 0.5;
 
+/// A slow average cannot follow by itself: it is given up when the last so many seconds contradict it.
+const RECENT_S: f64 = 4.0;
+
 /// Tokens that come by chance vary by the root of their number; so many times that is not chance.
 const CHANCE_DEVIATIONS: f64 = 3.0;
 
@@ -44,11 +47,23 @@ pub struct Pace {
     at: TimeUs,
     /// Tokens that were asked for since, not yet in the average.
     gathered: f64,
+    /// Tokens of the last few seconds, fading, at `at`.
+    recent: f64,
 }
 
 // === impl Pace ===
 
 impl Pace {
+    /// Of a gateway about which no more is known than that it was thought to need this rate. The first reports confirm that or not.
+    pub(super) fn presumed(average_per_s: f64, now: TimeUs) -> Self {
+        Self {
+            average_per_s,
+            at: now,
+            gathered: 0.0,
+            recent: average_per_s * RECENT_S,
+        }
+    }
+
     /// Notes that `micro` micro-tokens were asked for since `since`, of a gateway that had enough or not (`is_pressed`). Returns what would
     /// cover the demand until more can come, in micro-tokens.
     pub fn asked(&mut self, micro: u64, since: TimeUs, now: TimeUs, is_pressed: bool) -> i64 {
@@ -56,6 +71,7 @@ impl Pace {
             // Syncs without a report in between have brought nothing.
             let is_over = self.gathered == 0.0 || since.since(self.at) > PAUSE_US;
             if is_over && since > self.at {
+                self.recent *= fading(since.since(self.at));
                 self.average_per_s = self.average_per_s(since);
                 self.at = since;
                 self.gathered = 0.0;
@@ -83,8 +99,12 @@ impl Pace {
         if span_us < SPAN_US_LEAST && !is_more {
             return;
         }
+        self.recent = self.recent * fading(span_us) + self.gathered;
+        let lately_per_s = self.recent / RECENT_S;
         self.average_per_s = if is_more || self.gathered + by_chance < usual {
             per_s
+        } else if self.recent > before_per_s * RECENT_S + self::by_chance(before_per_s * RECENT_S) {
+            lately_per_s
         } else {
             let weight = 1.0 - (-span_s / average_s(before_per_s)).exp();
             before_per_s + weight * (per_s - before_per_s)
@@ -111,6 +131,11 @@ impl Pace {
 /// How far from the `usual` tokens as many may be by chance.
 fn by_chance(usual: f64) -> f64 {
     CHANCE_DEVIATIONS * (usual + 1.0).sqrt()
+}
+
+/// What is left of what was recent, after some time.
+fn fading(us: u64) -> f64 {
+    (-seconds(us) / RECENT_S).exp()
 }
 
 const fn average_s(average_per_s: f64) -> f64 {
@@ -198,6 +223,37 @@ mod tests {
         assert!(by_chance[20] < 112.0, "{by_chance:?}");
         let surge = averages_per_s(&[steady, vec![62]].concat());
         assert!(surge[20] > 200.0, "{surge:?}");
+    }
+
+    #[test]
+    fn an_average_that_was_far_too_low_is_given_up_within_seconds() {
+        let mut pace = Pace::default();
+        let mut now = TimeUs(1_000_000);
+        // One request, and a quiet minute.
+        pace.asked(1_000_000, TimeUs(750_000), now, false);
+        now = now.plus_us(60_000_000);
+        // Then one with each sync, four a second.
+        for _ in 0..20 {
+            let since = now;
+            now = now.plus_us(SYNC_US);
+            pace.asked(1_000_000, since, now, false);
+        }
+        let average_per_s = pace.average_per_s(now);
+        assert!((2.0..5.0).contains(&average_per_s), "{average_per_s}");
+    }
+
+    #[test]
+    fn a_presumed_average_holds_until_reports_contradict_it() {
+        let now = TimeUs(5_000_000);
+        let mut pace = Pace::presumed(40.0, now);
+        assert!((pace.average_per_s(now) - 40.0).abs() < 0.1);
+        let later = now.plus_us(SYNC_US);
+        pace.asked(10_000_000, now, later, false);
+        assert!((pace.average_per_s(later) - 40.0).abs() < 1.0);
+        assert!(
+            pace.average_per_s(later.plus_us(2_000_000)) < 0.1,
+            "nobody asks"
+        );
     }
 
     #[test]

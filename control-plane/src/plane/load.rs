@@ -145,7 +145,7 @@ fn load_accounts(
         let account: &mut Account = accounts
             .get_mut(&customer)
             .ok_or_else(|| damaged("part", &"its account is missing"))?;
-        account.restore(Part::from_record(session, &record));
+        account.restore(Part::from_record(session, &record), now.mono);
         Ok(())
     })?;
     Ok(accounts)

@@ -13,7 +13,7 @@ use forebay_redis_tests::Cluster;
 use hyper::Method;
 use serde_json::Value;
 
-use crate::report::Report;
+use crate::report::{Report, median};
 use namespace::Namespaces;
 use traffic::{Fleet, Traffic};
 
@@ -36,7 +36,9 @@ const OUTAGE: Duration = Duration::from_secs(15);
 /// How long a process hangs.
 const HANG: Duration = Duration::from_secs(5);
 /// As long as it takes to see what rate is served.
-const MOVED: Duration = Duration::from_secs(10);
+const MOVED: Duration = Duration::from_secs(6);
+/// Where all traffic of a customer goes, one after the other.
+const MOVES: [usize; 5] = [2, 0, 1, 2, 1];
 
 /// Runs it in namespaces of its own and publishes the report.
 pub(crate) async fn run() -> Result<()> {
@@ -80,10 +82,16 @@ async fn inside(control: &str) -> Result<()> {
         outcome.first_touch_denied as f64,
         "first requests of customers that were denied (bar: 0)",
     );
+    let worst = skew_syncs.iter().copied().fold(0.0, f64::max);
     report.add(
         "skew_syncs",
-        skew_syncs,
-        "syncs until all of a contract is served at one gateway (bar: 2)",
+        worst,
+        "syncs until all of a contract is served at one gateway, the worst of five moves (bar: 2)",
+    );
+    report.add(
+        "skew_syncs_median",
+        median(&skew_syncs),
+        "the same, the median",
     );
     report.add(
         "first_touches",
@@ -106,12 +114,12 @@ async fn inside(control: &str) -> Result<()> {
         outcome.first_touch_denied as f64,
     ];
     ensure!(bars.iter().all(|figure| *figure <= 0.0), "a bar is missed");
-    ensure!(skew_syncs <= 2.0, "a bar is missed: skew_syncs");
+    ensure!(worst <= 2.0, "a bar is missed: skew_syncs");
     Ok(())
 }
 
-/// Replicas on Redis. Returns how many syncs it took until a gateway served all of a contract.
-async fn replicated(control: &str, traffic: &mut Traffic) -> Result<f64> {
+/// Replicas on Redis. Returns how many syncs it took, after each move, until a gateway served all of a contract.
+async fn replicated(control: &str, traffic: &mut Traffic) -> Result<Vec<f64>> {
     let mut redis = Cluster::start_in(Some(control))?;
     let mut replicas = Vec::new();
     for port in REPLICAS {
@@ -191,8 +199,12 @@ async fn replicated(control: &str, traffic: &mut Traffic) -> Result<f64> {
     let _next = self::leader(&replicas, &at).await;
     traffic.scene("calm", CALM * 2).await;
 
-    eprintln!("all traffic of a customer moves to one gateway");
-    let skew_syncs = traffic.move_all_to(2, MOVED).await;
+    let mut skew_syncs = Vec::new();
+    for gateway in MOVES {
+        let syncs = traffic.move_all_to(gateway, MOVED).await;
+        eprintln!("all traffic of a customer moves to gateway {gateway}: {syncs} syncs");
+        skew_syncs.push(syncs);
+    }
     traffic.end(&fleet).await?;
     Ok(skew_syncs)
 }

@@ -18,7 +18,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// How long a node may take to answer. A large change takes a tenth of it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long the acknowledgement of a replica is waited for.
-const REPLICA_WITHIN: Duration = Duration::from_millis(500);
+const REPLICA_WITHIN: Duration = Duration::from_secs(1);
 /// How often nodes may send us on to another one.
 const HOPS: usize = 3;
 

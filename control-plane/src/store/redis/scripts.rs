@@ -117,7 +117,7 @@ impl Script {
             ),
             Self::Lead => "
                 local head = redis.call('GET', KEYS[4]) or '0'
-                if head == '0' and ARGV[4] ~= '0' then return redis.error_reply('EMPTIED') end
+                if head == '0' and ARGV[4] ~= '0' then return redis.error_reply('EMPTIED no rows are left') end
                 local leader = redis.call('GET', KEYS[3])
                 if leader then return {'', leader, head} end
                 local fence = redis.call('INCR', KEYS[2]) .. ':' .. ARGV[1]

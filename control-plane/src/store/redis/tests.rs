@@ -135,6 +135,7 @@ fn changes_that_were_acknowledged_and_are_gone_are_found_out() {
     assert_eq!(leading.store.commit(&put(4, 4)), Err(lost.clone()));
     assert!(leading.store.is_behind());
     assert_eq!(leading.store.commit(&large(5_000)), Err(lost));
+    leading.candidate.renew(&leading.lease).unwrap();
     node.ask(&["FLUSHALL"]).unwrap();
     assert_eq!(leading.store.commit(&put(4, 4)), Err(StoreError::Fenced));
     // Nor is what is left taken for a new store, by those who have seen it before.
@@ -351,7 +352,9 @@ fn a_master_that_dies_takes_nothing_with_it_that_was_acknowledged() {
     // Its node comes back as the replica of its successor.
     cluster.node_mut(master).restart().unwrap();
     until("the cluster is whole", || cluster.is_ready().then_some(()));
-    leading.store.commit(&put(102, 102)).unwrap();
+    until("its replica acknowledges", || {
+        leading.store.commit(&put(102, 102)).ok()
+    });
 }
 
 #[test]
@@ -362,14 +365,30 @@ fn a_replica_that_hangs_holds_changes_up_until_the_cluster_gives_it_up() {
     let master = cluster.master_of(HEAD).unwrap();
     let replica = cluster.replica_of(master).unwrap();
     cluster.nodes()[replica].pause().unwrap();
-    let error = leading.store.commit(&put(2, 2)).unwrap_err().to_string();
-    assert!(error.contains("no replica has acknowledged"), "{error}");
     until("changes are taken without a replica", || {
-        leading.store.commit(&put(2, 2)).ok()
+        match leading.store.commit(&put(2, 2)) {
+            Ok(()) => Some(()),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("no replica has acknowledged"), "{error}");
+                None
+            }
+        }
     });
+    let table = cluster.nodes()[master].ask(&["CLUSTER", "NODES"]).unwrap();
+    let port = cluster.nodes()[replica].port();
+    let of_replica = table
+        .lines()
+        .find(|line| line.contains(&format!(":{port}@")));
+    assert!(
+        of_replica.is_some_and(|line| line.contains("slave,fail ")),
+        "a change was taken before the replica was given up: {table}"
+    );
     cluster.nodes()[replica].resume().unwrap();
     until("the replica follows", || cluster.is_ready().then_some(()));
-    leading.store.commit(&put(3, 3)).unwrap();
+    until("it acknowledges again", || {
+        leading.store.commit(&put(3, 3)).ok()
+    });
 }
 
 proptest! {

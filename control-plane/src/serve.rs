@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 /// How long requests that are under way may take to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -186,7 +186,12 @@ async fn run_replica(
         address,
         assemble,
     };
-    let mut leading = tokio::spawn(lead_or_follow(campaign, role, left));
+    // On a thread of its own: the lead must not be lost because requests keep all others busy.
+    let threads = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut leading =
+        spawn_blocking(move || threads.block_on(lead_or_follow(campaign, role, left)));
     tokio::select! {
         ended = &mut leading => return ended.map_err(std::io::Error::from)?,
         told = told_to_stop() => told?,

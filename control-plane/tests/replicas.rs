@@ -153,9 +153,15 @@ async fn a_store_that_was_emptied_is_not_taken_for_a_new_one_by_either() {
     let (first, second) = pair(&node).await;
     assert_eq!(apply_policy(&first).await, 1);
     node.ask(&["FLUSHALL"]).unwrap();
-    for replica in [&first, &second] {
-        until_status(replica, "/readyz", 503).await;
-        until_status(replica, "/v1/status", 503).await;
+    // Each of them has tried several times by then.
+    let deadline = Instant::now() + Duration::from_secs(4);
+    until_status(&first, "/readyz", 503).await;
+    while Instant::now() < deadline {
+        for replica in [&first, &second] {
+            until_status(replica, "/v1/status", 503).await;
+            until_status(replica, "/healthz", 200).await;
+        }
+        tokio::time::sleep(POLL).await;
     }
     assert_eq!(node.ask(&["DBSIZE"]).unwrap(), "0", "nobody has begun anew");
 }
@@ -175,7 +181,8 @@ async fn without_redis_nothing_is_answered_and_afterwards_all_is_there() {
     assert_eq!(apply_policy(&first).await, 1);
     node.kill().unwrap();
     for replica in [&first, &second] {
-        until_status(replica, "/readyz", 503).await;
+        until_status(replica, "/v1/status", 503).await;
+        until_status(replica, "/healthz", 200).await;
     }
     node.restart().unwrap();
     for replica in [&first, &second] {

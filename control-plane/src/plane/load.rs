@@ -30,8 +30,10 @@ pub(super) fn load(
     settings: &Settings,
     now: Now,
 ) -> Result<(State, Start), StartError> {
-    let start = open_epoch(store)?;
+    // Before anything is written: a server that refuses to start must not spoil the start of the next one.
     check_step_length(store, settings)?;
+    let start = open_epoch(store)?;
+    keep_step_length(store, settings)?;
     let is_clean = !matches!(start, Start::Unclean { .. });
     let fleet = load_fleet(store, now)?;
     let accounts = load_accounts(store, now, is_clean)?;
@@ -84,27 +86,27 @@ pub(super) fn load(
 }
 
 fn check_step_length(store: &dyn Store, settings: &Settings) -> Result<(), StartError> {
-    match store.get(Table::Meta, META_STEP_MS)? {
-        Some(bytes) => {
-            let bytes = bytes
-                .as_slice()
-                .try_into()
-                .map_err(|error| damaged("step length", &error))?;
-            let found_ms = u32::from_le_bytes(bytes);
-            if found_ms == settings.step_ms {
-                return Ok(());
-            }
-            Err(StartError::StepLength {
-                found_ms,
-                given_ms: settings.step_ms,
-            })
-        }
-        None => {
-            let mut batch = Batch::default();
-            batch.put(Table::Meta, META_STEP_MS, settings.step_ms.to_le_bytes());
-            Ok(store.commit(&batch)?)
-        }
+    let Some(bytes) = store.get(Table::Meta, META_STEP_MS)? else {
+        return Ok(());
+    };
+    let bytes = bytes
+        .as_slice()
+        .try_into()
+        .map_err(|error| damaged("step length", &error))?;
+    let found_ms = u32::from_le_bytes(bytes);
+    if found_ms == settings.step_ms {
+        return Ok(());
     }
+    Err(StartError::StepLength {
+        found_ms,
+        given_ms: settings.step_ms,
+    })
+}
+
+fn keep_step_length(store: &dyn Store, settings: &Settings) -> Result<(), StoreError> {
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, META_STEP_MS, settings.step_ms.to_le_bytes());
+    store.commit(&batch)
 }
 
 fn load_fleet(store: &dyn Store, now: Now) -> Result<Fleet, StoreError> {

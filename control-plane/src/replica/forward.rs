@@ -18,8 +18,8 @@ pub(super) const FORWARDED: &str = "forebay-forwarded";
 
 /// How long the leader may take to accept a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
-/// How long the leader may take to answer. The longest work is judging a model, which takes a minute at most.
-const ANSWER_WITHIN: Duration = Duration::from_secs(90);
+/// How long the leader may take to answer. The longest work is to read a model and to judge it, which take a minute at most each.
+const ANSWER_WITHIN: Duration = Duration::from_secs(150);
 
 /// Passes a request on.
 ///

@@ -136,6 +136,7 @@ impl Term {
             }
         };
         role.waits();
+        self.candidate.has_seen(store.head());
         if !is_lost && let Err(error) = self.keep_while(server.plane.stop()).await {
             tracing::error!(%error, "the end of this run cannot be noted: the next one begins as after a crash");
         }

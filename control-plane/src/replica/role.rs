@@ -63,6 +63,8 @@ pub(crate) fn router(role: &Role) -> Router {
 async fn answer(State(role): State<Role>, request: Request) -> Response {
     let path = request.uri().path();
     match role.now() {
+        // A process that is restarted because the store is away would forget what it had seen of it.
+        _ if path == "/healthz" => "ok\n".into_response(),
         Now::Leads { app, lease } => {
             let Ok(response) = app.oneshot(request).await;
             // Changes were refused by the store when another one leads. What needed none is held back here: another one may have
@@ -73,7 +75,6 @@ async fn answer(State(role): State<Role>, request: Request) -> Response {
                 nobody_leads("this replica has not heard of the store for too long")
             }
         }
-        Now::Follows { .. } | Now::Waits if path == "/healthz" => "ok\n".into_response(),
         Now::Follows { leader } if path == "/readyz" => {
             nobody_leads(&format!("this replica stands by, {leader} leads"))
         }

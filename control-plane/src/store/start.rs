@@ -7,7 +7,7 @@
 use super::{Batch, LAYOUT_VERSION, READABLE_LAYOUTS, Store, StoreError, Table};
 
 pub(super) const LAYOUT: &[u8] = b"layout";
-const CLEAN: &[u8] = b"clean";
+pub(super) const CLEAN: &[u8] = b"clean";
 const EPOCH: &[u8] = b"store_epoch";
 
 /// What the store was like when this run began.

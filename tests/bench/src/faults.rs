@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const CALM: Duration = Duration::from_secs(6);
 /// Longer than a lease: gateways work with fallback rates at the end of it.
 const OUTAGE: Duration = Duration::from_secs(15);
-/// How long a process hangs.
-const HANG: Duration = Duration::from_secs(5);
+/// How long a process hangs: longer than it leads without saying so, which is 5 s.
+const HANG: Duration = Duration::from_secs(8);
 /// As long as it takes to see what rate is served.
 const MOVED: Duration = Duration::from_secs(6);
 /// Where all traffic of a customer goes, one after the other.
@@ -160,6 +160,11 @@ async fn replicated(control: &str, traffic: &mut Traffic) -> Result<Vec<f64>> {
     replicas[leading].signal("STOP")?;
     traffic.scene("hanging", HANG).await;
     replicas[leading].signal("CONT")?;
+    let next = self::leader(&replicas, &at).await;
+    ensure!(
+        next != leading,
+        "nobody has taken the place of the leader that hung"
+    );
     traffic.scene("calm", CALM).await;
 
     let master = redis.master_of(KEY)?;
@@ -224,6 +229,10 @@ async fn embedded(traffic: &mut Traffic) -> Result<()> {
     eprintln!("the disk of the embedded store is full");
     plane.limit_files(Some(1))?;
     traffic.scene("full", OUTAGE).await;
+    ensure!(
+        apply_policy(&plane, plane.address()).await.is_err(),
+        "a full disk takes changes"
+    );
     plane.limit_files(None)?;
     traffic.scene("calm", CALM * 2).await;
     traffic.end(&fleet).await

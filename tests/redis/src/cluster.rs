@@ -114,7 +114,17 @@ impl Cluster {
             .nodes
             .iter()
             .filter(|node| is_master(node) && replication(node).contains("state=online"));
-        self.nodes.iter().all(is_ok) && with_replica.count() == MASTERS
+        // A node hears of its replicas by gossip, after they have begun to follow it.
+        let knows_replicas = |node: &Node| {
+            let table = node.ask(&["CLUSTER", "NODES"]).unwrap_or_default();
+            let replicas = table
+                .lines()
+                .filter(|line| line.contains("slave ") && !line.contains("fail"));
+            replicas.count() == MASTERS
+        };
+        self.nodes.iter().all(is_ok)
+            && with_replica.count() == MASTERS
+            && self.nodes.iter().all(knows_replicas)
     }
 }
 

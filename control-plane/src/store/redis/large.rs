@@ -22,23 +22,14 @@ impl RedisStore {
         changes: &[Change],
     ) -> Result<(), Trouble> {
         for (place, part) in changes.chunks(MAX_ROWS_AT_ONCE).enumerate() {
-            let mut call = Call::on(&KEYS);
-            call.with(self.fence.as_str())
-                .with(encode_changes(part))
-                .number(u64::from(place == 0));
-            let _done: u64 = link.change(Script::Stage, call)?;
+            self.step(inner, link, Script::Stage, |call| {
+                call.with(encode_changes(part))
+                    .number(u64::from(place == 0));
+            })?;
         }
-        let number = inner.attempt();
-        let mut call = Call::on(&KEYS);
-        call.with(self.fence.as_str())
-            .number(inner.acknowledged)
-            .number(number.saturating_sub(1))
-            .number(number);
         // Whether it counts is not known when the answer is lost: then it is asked for before the next change.
         inner.is_unapplied = true;
-        let _done: u64 = link.change(Script::Seal, call)?;
-        inner.acknowledged = number;
-        Ok(())
+        self.step(inner, link, Script::Seal, |_| {})
     }
 
     /// Applies what is left of a large change, if one counts.
@@ -46,6 +37,8 @@ impl RedisStore {
         if !inner.is_unapplied {
             return Ok(());
         }
+        // No earlier attempt can be made after this one: what is read now changes only by what is done here.
+        self.change(inner, link, &[], false)?;
         let counts: Option<u64> = link.ask(cmd("GET").arg(SEALED))?;
         while counts.is_some()
             && let Some(part) = link.ask::<Option<Vec<u8>>>(cmd("LINDEX").arg(STAGED).arg(0))?
@@ -58,10 +51,28 @@ impl RedisStore {
             })?;
             self.change(inner, link, part.changes(), true)?;
         }
-        let mut call = Call::on(&KEYS);
-        call.with(self.fence.as_str());
-        let _done: u64 = link.change(Script::Clear, call)?;
+        self.step(inner, link, Script::Clear, |_| {})?;
         inner.is_unapplied = false;
+        Ok(())
+    }
+
+    /// Calls one of the scripts about large changes, which count as changes themselves.
+    pub(super) fn step(
+        &self,
+        inner: &mut Inner,
+        link: &mut Link,
+        script: Script,
+        fill: impl FnOnce(&mut Call),
+    ) -> Result<(), Trouble> {
+        let number = inner.attempt();
+        let mut call = Call::on(&KEYS);
+        call.with(self.fence.as_str())
+            .number(inner.acknowledged)
+            .number(number.saturating_sub(1))
+            .number(number);
+        fill(&mut call);
+        let _done: u64 = link.change(script, call)?;
+        inner.acknowledged = number;
         Ok(())
     }
 }

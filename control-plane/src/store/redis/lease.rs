@@ -3,10 +3,11 @@
 //! The fence makes a second leader harmless: whatever the first one still sends is refused. The lease only says when another one may
 //! try, and until when the leader may answer what needs no change; so clocks must run at about the same speed, and need not agree.
 
-use super::super::StoreError;
-use super::RedisUrl;
+use super::super::start::CLEAN;
+use super::super::{StoreError, Table};
 use super::link::{Call, Link, Trouble};
-use super::scripts::{FENCE, HEAD, LEASE, Script, TERM};
+use super::scripts::{FENCE, HEAD, LEASE, Script, TERM, hash_of};
+use super::{RedisUrl, first_byte};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -72,13 +73,23 @@ impl Candidate {
         let asked_at = Instant::now();
         let (fence, leader, head): (String, String, u64) = self.call(|| {
             let mut call = Call::on(&[FENCE, TERM, LEASE, HEAD]);
+            call.key(hash_of(Table::Meta, first_byte(CLEAN)));
             call.with(format!("{nonce:016x}"))
                 .with(self.address.as_str())
                 .number(millis(LEASE_TTL))
-                .number(self.head.load(Ordering::Relaxed));
+                .number(self.head.load(Ordering::Relaxed))
+                .with(CLEAN);
             (Script::Lead, call)
         })?;
-        self.head.store(head, Ordering::Relaxed);
+        let seen = self.head.fetch_max(head, Ordering::Relaxed);
+        if head < seen && !fence.is_empty() {
+            tracing::error!(
+                head,
+                seen,
+                "the store has lost changes that it had: this replica begins with what is left, as after a crash"
+            );
+            self.head.store(head, Ordering::Relaxed);
+        }
         if fence.is_empty() {
             return Ok(Standing::Follows { leader });
         }
@@ -86,6 +97,11 @@ impl Candidate {
             fence,
             until: Mutex::new(until(asked_at)),
         }))
+    }
+
+    /// Notes how far the store is known to have been.
+    pub fn has_seen(&self, head: u64) {
+        self.head.fetch_max(head, Ordering::Relaxed);
     }
 
     /// Says that this process still leads.
@@ -101,7 +117,7 @@ impl Candidate {
                 .number(millis(LEASE_TTL));
             (Script::Renew, call)
         })?;
-        self.head.store(head, Ordering::Relaxed);
+        self.has_seen(head);
         *lease.until.lock().unwrap_or_else(PoisonError::into_inner) = until(asked_at);
         Ok(())
     }

@@ -11,14 +11,17 @@ use redis::{
     Client, Cmd, Connection, ConnectionAddr, FromRedisValue, RedisError, Value, cmd, pipe,
 };
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a node may take to accept a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// How long a node may take to answer. A large change takes a tenth of it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// How long the acknowledgement of a replica is waited for.
-const REPLICA_WITHIN: Duration = Duration::from_secs(1);
+/// How long the acknowledgement of replicas is waited for, and how much longer for each so many bytes.
+const REPLICA_WITHIN_MS: u64 = 1_000;
+const BYTES_PER_MS: u64 = 10_000;
+/// Replicas are counted again after this time.
+const COUNTED_EVERY: Duration = Duration::from_secs(1);
 /// How often nodes may send us on to another one.
 const HOPS: usize = 3;
 
@@ -29,8 +32,9 @@ pub(super) struct Link {
     scripts: Vec<String>,
     /// Id of the node in its cluster; `None`: it is in no cluster.
     node: Option<String>,
-    /// Whether changes are made without a replica, because there is none, so that it is said once.
-    is_alone: bool,
+    /// The node's replicas that must acknowledge, as they were counted last.
+    replicas: u64,
+    counted_at: Instant,
 }
 
 /// What a node is.
@@ -103,7 +107,10 @@ impl Link {
             connection,
             scripts,
             node: id,
-            is_alone: false,
+            replicas: 0,
+            counted_at: Instant::now()
+                .checked_sub(COUNTED_EVERY)
+                .unwrap_or_else(Instant::now),
         }))
     }
 
@@ -127,36 +134,43 @@ impl Link {
         if self.node.is_none() {
             return self.ask(&command);
         }
-        let wait = u64::try_from(REPLICA_WITHIN.as_millis()).unwrap_or(u64::MAX);
+        if self.counted_at.elapsed() >= COUNTED_EVERY {
+            self.count_replicas()?;
+        }
+        let bytes = call.arguments.iter().map(Vec::len).sum::<usize>() as u64;
+        let wait_ms = REPLICA_WITHIN_MS.saturating_add(bytes / BYTES_PER_MS);
+        let answer_within = ANSWER_WITHIN.saturating_add(Duration::from_millis(wait_ms));
+        self.connection.set_read_timeout(Some(answer_within))?;
         let mut both = pipe();
         both.add_command(command);
-        both.cmd("WAIT").arg(1).arg(wait);
-        let (answer, replicas): (T, u64) = both.query(&mut self.connection)?;
-        if replicas == 0 {
-            self.may_be_alone()?;
-        } else {
-            self.is_alone = false;
+        both.cmd("WAIT").arg(self.replicas).arg(wait_ms);
+        let (answer, acknowledged): (T, u64) = both.query(&mut self.connection)?;
+        if acknowledged < self.replicas {
+            // Those that the majority of the masters has given up meanwhile need not. A master that has been cut off from the others goes
+            // on to hope for its replica, which is about to take its place.
+            self.count_replicas()?;
+        }
+        if acknowledged < self.replicas {
+            return Err(Trouble::Refused(StoreError::Write(format!(
+                "{acknowledged} of {} replicas have acknowledged the change within {wait_ms} ms",
+                self.replicas
+            ))));
         }
         Ok(answer)
     }
 
-    /// No replica has acknowledged a change. That is in order only where there is none: the majority of the masters must have given them
-    /// up. A master that has been cut off from the others goes on to hope for its replica, which is about to take its place.
-    fn may_be_alone(&mut self) -> Result<(), Trouble> {
+    /// Counts the replicas that the cluster has not given up.
+    fn count_replicas(&mut self) -> Result<(), Trouble> {
         let table: String = self.ask(cmd("CLUSTER").arg("NODES"))?;
         let node = self.node.clone().unwrap_or_default();
-        if let Some(replica) = living_replica(&table, &node) {
-            return Err(Trouble::Refused(StoreError::Write(format!(
-                "no replica has acknowledged the change within {} ms, and {replica} should have",
-                REPLICA_WITHIN.as_millis()
-            ))));
+        let Some(replicas) = living_replicas(&table, &node) else {
+            return Err(Trouble::Lost("it is no master any more".to_owned()));
+        };
+        if replicas == 0 {
+            tracing::debug!(node, "the master of the store has no replica");
         }
-        if !std::mem::replace(&mut self.is_alone, true) {
-            tracing::warn!(
-                node,
-                "the master of the store has no replica left: changes are lost if it is lost"
-            );
-        }
+        self.replicas = replicas;
+        self.counted_at = Instant::now();
         Ok(())
     }
 }
@@ -203,6 +217,13 @@ impl Call {
 
 impl From<RedisError> for Trouble {
     fn from(error: RedisError) -> Self {
+        // In a pipeline the first error counts.
+        let error = match error.clone().into_server_errors() {
+            Some(errors) => errors
+                .first()
+                .map_or(error, |(_, first)| first.clone().into()),
+            None => error,
+        };
         let head = || {
             let detail = error.detail().unwrap_or_default();
             detail.trim().parse().unwrap_or(0)
@@ -243,16 +264,16 @@ fn role(connection: &mut Connection, node: &RedisUrl) -> Result<Node, Trouble> {
         return Err(Trouble::Lost("it is loading its data".to_owned()));
     }
     if field("cluster_enabled") != "1" {
-        return match (
-            field("role"),
-            field("master_host"),
-            field("master_port").parse(),
-        ) {
-            ("slave", host, Ok(port)) => {
-                Ok(Node::Elsewhere(ConnectionAddr::Tcp(host.to_owned(), port)))
-            }
-            _ => Ok(Node::Master { id: None }),
-        };
+        if field("role") == "slave" || field("connected_slaves") != "0" {
+            return Err(Trouble::Refused(StoreError::Unsuitable(format!(
+                "{node} has replicas and is in no cluster: a failover could not be noticed here; use a Redis Cluster, or a node without replicas"
+            ))));
+        }
+        return Ok(Node::Master { id: None });
+    }
+    let state: String = cmd("CLUSTER").arg("INFO").query(connection)?;
+    if !state.contains("cluster_state:ok") {
+        return Err(Trouble::Lost("its cluster is not whole".to_owned()));
     }
     let id: String = cmd("CLUSTER").arg("MYID").query(connection)?;
     let slots: Vec<Vec<Value>> = cmd("CLUSTER").arg("SLOTS").query(connection)?;
@@ -290,42 +311,52 @@ fn master_of(range: &[Value]) -> Option<(String, u16, String)> {
     Some((host.unwrap_or_default(), slot(port)?, id))
 }
 
-/// A replica of a node that the cluster has not given up, by the table of CLUSTER NODES.
-fn living_replica<'a>(table: &'a str, node: &str) -> Option<&'a str> {
-    table.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (_, address, flags, master) = (
-            fields.next()?,
-            fields.next()?,
-            fields.next()?,
-            fields.next()?,
-        );
-        let is_given_up = flags
-            .split(',')
-            .any(|flag| matches!(flag, "fail" | "noaddr" | "handshake"));
-        (master == node && !is_given_up).then_some(address)
+/// The replicas of a master that the cluster has not given up, by the table of CLUSTER NODES; `None` if it is no master.
+fn living_replicas(table: &str, node: &str) -> Option<u64> {
+    let nodes: Vec<(&str, Vec<&str>, &str)> = table
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(' ');
+            let (id, _, flags, master) = (
+                fields.next()?,
+                fields.next()?,
+                fields.next()?,
+                fields.next()?,
+            );
+            Some((id, flags.split(',').collect(), master))
+        })
+        .collect();
+    let is_master =
+        |(id, flags, _): &(&str, Vec<&str>, &str)| *id == node && flags.contains(&"master");
+    nodes.iter().any(is_master).then(|| {
+        let living = nodes.iter().filter(|(_, flags, master)| {
+            let is_given_up = flags
+                .iter()
+                .any(|flag| matches!(*flag, "fail" | "noaddr" | "handshake"));
+            *master == node && !is_given_up
+        });
+        living.count() as u64
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::living_replica;
+    use super::living_replicas;
 
     #[test]
     fn a_replica_counts_until_the_majority_has_given_it_up() {
-        let table = |flags: &str| {
+        let table = |role: &str, flags: &str| {
             format!(
-                "m 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-5460\n\
+                "m 127.0.0.1:1@2 myself,{role} - 0 0 1 connected 0-5460\n\
                  r 127.0.0.1:3@4 {flags} m 0 0 1 connected\n\
                  o 127.0.0.1:5@6 slave x 0 0 1 connected\n"
             )
         };
-        assert_eq!(living_replica(&table("slave"), "m"), Some("127.0.0.1:3@4"));
-        assert_eq!(
-            living_replica(&table("slave,fail?"), "m"),
-            Some("127.0.0.1:3@4")
-        );
-        assert_eq!(living_replica(&table("slave,fail"), "m"), None);
-        assert_eq!(living_replica(&table("slave"), "other"), None);
+        let of = |role, flags| living_replicas(&table(role, flags), "m");
+        assert_eq!(of("master", "slave"), Some(1));
+        assert_eq!(of("master", "slave,fail?"), Some(1));
+        assert_eq!(of("master", "slave,fail"), Some(0));
+        assert_eq!(of("slave", "slave"), None, "it was demoted");
+        assert_eq!(living_replicas(&table("master", "slave"), "other"), None);
     }
 }

@@ -27,6 +27,7 @@ use link::{Call, Link, Trouble};
 use redis::cmd;
 use scripts::{FENCE, HEAD, STAGED, Script, hash_of, index_of};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Rows that one script changes: Redis serves nobody else meanwhile, and takes some milliseconds for so many.
@@ -40,6 +41,8 @@ pub struct RedisStore {
     nodes: Vec<RedisUrl>,
     fence: String,
     inner: Mutex<Inner>,
+    /// Redis has lost what it had acknowledged.
+    is_behind: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -51,8 +54,6 @@ struct Inner {
     tried: u64,
     /// A large change counts as made, and some of its rows may be as they were.
     is_unapplied: bool,
-    /// Redis has lost what it had acknowledged.
-    is_behind: bool,
 }
 
 // === impl RedisStore ===
@@ -67,6 +68,7 @@ impl RedisStore {
             nodes,
             fence: lease.fence().to_owned(),
             inner: Mutex::default(),
+            is_behind: AtomicBool::new(false),
         };
         store.with(|inner, link| {
             let head: Option<u64> = link.ask(cmd("GET").arg(HEAD))?;
@@ -81,7 +83,13 @@ impl RedisStore {
     /// Whether Redis has lost changes that it had acknowledged: it takes no more under this leader.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.inner().is_behind
+        self.is_behind.load(Ordering::Relaxed)
+    }
+
+    /// Number of the newest change that is known to be made.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        self.inner().acknowledged
     }
 
     /// Does something on a connection, and again on a new one if need be.
@@ -103,8 +111,12 @@ impl RedisStore {
                 }
                 Err(Trouble::Lost(lost)) => reason = lost,
                 Err(Trouble::Refused(error)) => {
-                    inner.link = Some(link);
-                    inner.is_behind |= matches!(error, StoreError::WentBack { .. });
+                    let is_behind = matches!(error, StoreError::WentBack { .. });
+                    self.is_behind.fetch_or(is_behind, Ordering::Relaxed);
+                    // A node that its replicas do not hear may not be the master for long.
+                    if !matches!(error, StoreError::Write(_)) {
+                        inner.link = Some(link);
+                    }
                     return Err(explained(error, inner.acknowledged));
                 }
             }
@@ -177,11 +189,12 @@ impl Store for RedisStore {
             return Ok(Vec::new());
         }
         self.with(|_, link| {
-            let mut rows = Vec::new();
             let Some(index) = index_of(table) else {
+                let mut rows = Vec::new();
                 for first in first_byte(from)..=first_byte(to) {
-                    let all = rows_of(link, table, first)?.into_iter();
-                    rows.extend(all.filter(|(key, _)| (from..=to).contains(&key.as_slice())));
+                    let mut keys = keys_of(link, table, first)?;
+                    keys.retain(|key| (from..=to).contains(&key.as_slice()));
+                    rows.extend(rows_of(link, table, &keys)?);
                 }
                 return Ok(rows);
             };
@@ -191,24 +204,18 @@ impl Store for RedisStore {
                     .arg([b"[", from].concat())
                     .arg([b"[", to].concat()),
             )?;
-            for keys in keys.chunk_by(|one, other| first_byte(one) == first_byte(other)) {
-                let first = keys.first().map_or(0, |key| first_byte(key));
-                for keys in keys.chunks(MAX_ROWS_AT_ONCE) {
-                    let values: Vec<Option<Vec<u8>>> =
-                        link.ask(cmd("HMGET").arg(hash_of(table, first)).arg(keys))?;
-                    let there = keys.iter().cloned().zip(values);
-                    rows.extend(there.filter_map(|(key, value)| Some((key, value?))));
-                }
-            }
-            Ok(rows)
+            rows_of(link, table, &keys)
         })
     }
 
     fn visit(&self, table: Table, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
         for first in 0..=u8::MAX {
-            let rows = self.with(|_, link| rows_of(link, table, first))?;
-            rows.iter()
-                .try_for_each(|(key, value)| visitor(key, value))?;
+            let keys = self.with(|_, link| keys_of(link, table, first))?;
+            for keys in keys.chunks(rows_at_once(table)) {
+                let rows = self.with(|_, link| rows_of(link, table, keys))?;
+                rows.iter()
+                    .try_for_each(|(key, value)| visitor(key, value))?;
+            }
         }
         Ok(())
     }
@@ -224,13 +231,34 @@ impl Inner {
     }
 }
 
-/// Rows whose keys begin with a byte, by key.
-fn rows_of(
-    link: &mut Link,
-    table: Table,
-    first: u8,
-) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Trouble> {
-    link.ask(cmd("HGETALL").arg(hash_of(table, first)))
+/// The keys that begin with a byte, in their order.
+fn keys_of(link: &mut Link, table: Table, first: u8) -> Result<Vec<Vec<u8>>, Trouble> {
+    let mut keys: Vec<Vec<u8>> = link.ask(cmd("HKEYS").arg(hash_of(table, first)))?;
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+/// The rows of keys in their order, as far as they are there.
+fn rows_of(link: &mut Link, table: Table, keys: &[Vec<u8>]) -> Result<Vec<Row>, Trouble> {
+    let mut rows = Vec::with_capacity(keys.len());
+    for of_byte in keys.chunk_by(|one, other| first_byte(one) == first_byte(other)) {
+        let first = of_byte.first().map_or(0, |key| first_byte(key));
+        for keys in of_byte.chunks(rows_at_once(table)) {
+            let values: Vec<Option<Vec<u8>>> =
+                link.ask(cmd("HMGET").arg(hash_of(table, first)).arg(keys))?;
+            let there = keys.iter().cloned().zip(values);
+            rows.extend(there.filter_map(|(key, value)| Some((key, value?))));
+        }
+    }
+    Ok(rows)
+}
+
+/// Rows that are read with one answer. Documents of policies may be as large as a hundred megabytes.
+const fn rows_at_once(table: Table) -> usize {
+    match table {
+        Table::Policies | Table::ModelFiles => 1,
+        _ => 1_024,
+    }
 }
 
 fn first_byte(key: &[u8]) -> u8 {

@@ -33,14 +33,16 @@ pub(super) enum Script {
     /// The head must be one that this leader has been told of or has tried to set. A lower one: a failover has lost changes that were
     /// acknowledged. A higher one: this attempt was on its way for so long that a later one has overtaken it.
     Change,
-    /// KEYS fence, head, staged, sealed; ARGV fence, part, 1 for the first one. Nothing counts of it yet.
+    /// KEYS fence, head, staged, sealed; ARGV fence, lowest head, highest head, new head, part, 1 for the first one. Nothing counts of it yet.
     Stage,
     /// KEYS fence, head, staged, sealed; ARGV fence, lowest head, highest head, new head. From here on the parts count.
     Seal,
-    /// KEYS fence, head, staged, sealed; ARGV fence. Drops what is left of a large change, all of which is applied or none of which counts.
+    /// KEYS fence, head, staged, sealed; ARGV fence, lowest head, highest head, new head. Drops what is left of a large change, all of which is
+    /// applied or none of which counts.
     Clear,
-    /// KEYS fence, term, lease, head; ARGV nonce, address, milliseconds, newest head that was seen. Answers the new fence, or an empty one
-    /// and who leads; and the head. A store that was not empty and is now has lost its data, and is not taken for a new one.
+    /// KEYS fence, term, lease, head, the hash with the mark of a clean stop; ARGV nonce, address, milliseconds, newest head that was seen,
+    /// field of the mark. Answers the new fence, or an empty one and who leads; and the head. A store that was not empty and is now has lost
+    /// its data, and is not taken for a new one; one that went back to a clean stop of long ago did not stop cleanly.
     Lead,
     /// KEYS fence, lease, head; ARGV fence, address, milliseconds. Answers the head.
     Renew,
@@ -99,9 +101,10 @@ impl Script {
                 return 1"
             ),
             Self::Stage => format!(
-                "{fenced}
-                if ARGV[3] == '1' then redis.call('DEL', KEYS[3]) end
-                redis.call('RPUSH', KEYS[3], ARGV[2])
+                "{fenced}{headed}
+                if ARGV[6] == '1' then redis.call('DEL', KEYS[3]) end
+                redis.call('RPUSH', KEYS[3], ARGV[5])
+                redis.call('SET', KEYS[2], ARGV[4])
                 return 1"
             ),
             Self::Seal => format!(
@@ -111,8 +114,9 @@ impl Script {
                 return 1"
             ),
             Self::Clear => format!(
-                "{fenced}
+                "{fenced}{headed}
                 redis.call('DEL', KEYS[3], KEYS[4])
+                redis.call('SET', KEYS[2], ARGV[4])
                 return 1"
             ),
             Self::Lead => "
@@ -120,6 +124,7 @@ impl Script {
                 if head == '0' and ARGV[4] ~= '0' then return redis.error_reply('EMPTIED no rows are left') end
                 local leader = redis.call('GET', KEYS[3])
                 if leader then return {'', leader, head} end
+                if tonumber(head) < tonumber(ARGV[4]) then redis.call('HDEL', KEYS[5], ARGV[5]) end
                 local fence = redis.call('INCR', KEYS[2]) .. ':' .. ARGV[1]
                 redis.call('SET', KEYS[1], fence)
                 redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])

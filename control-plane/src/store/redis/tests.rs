@@ -76,8 +76,19 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 #[test]
 fn one_leads_and_the_next_one_shuts_it_out() {
     let node = Node::start().unwrap();
-    let first = leading(&node.url());
-    let second = Candidate::new(nodes(&node.url()), "127.0.0.1:2".to_owned());
+    shuts_out(&node.url(), &|key| {
+        node.ask(&["DEL", key]).unwrap();
+    });
+    let cluster = Cluster::start().unwrap();
+    let master = cluster.master_of(HEAD).unwrap();
+    shuts_out(&cluster.urls(), &|key| {
+        cluster.nodes()[master].ask(&["DEL", key]).unwrap();
+    });
+}
+
+fn shuts_out(urls: &str, forget: &dyn Fn(&str)) {
+    let first = leading(urls);
+    let second = Candidate::new(nodes(urls), "127.0.0.1:2".to_owned());
     let standing = second.stand().unwrap();
     assert!(
         matches!(&standing, Standing::Follows { leader } if leader == "127.0.0.1:1"),
@@ -86,7 +97,7 @@ fn one_leads_and_the_next_one_shuts_it_out() {
     first.candidate.renew(&first.lease).unwrap();
     first.store.commit(&put(1, 1)).unwrap();
     // It has fallen silent: its lease is over, and it does not know.
-    node.ask(&["DEL", scripts::LEASE]).unwrap();
+    forget(scripts::LEASE);
     let Standing::Leads(lease) = second.stand().unwrap() else {
         panic!("nobody leads");
     };
@@ -97,12 +108,19 @@ fn one_leads_and_the_next_one_shuts_it_out() {
         Err(StoreError::Fenced)
     );
     assert_eq!(first.store.commit(&large(5_000)), Err(StoreError::Fenced));
-    let store = RedisStore::open(nodes(&node.url()), &lease).unwrap();
+    let store = RedisStore::open(nodes(urls), &lease).unwrap();
     assert_eq!(store.get(Table::Meta, &[1]).unwrap(), Some(vec![1]));
     assert_eq!(rows(&store, Table::Accounts), []);
     second.resign(&lease).unwrap();
     assert_eq!(store.commit(&put(1, 3)), Err(StoreError::Fenced));
-    drop(leading(&node.url()));
+    let third = leading(urls);
+    third.store.commit(&put(1, 4)).unwrap();
+    forget(HEAD);
+    assert!(matches!(
+        third.store.commit(&put(1, 5)),
+        Err(StoreError::WentBack { .. })
+    ));
+    assert!(third.store.is_behind());
 }
 
 #[test]
@@ -128,7 +146,7 @@ fn changes_that_were_acknowledged_and_are_gone_are_found_out() {
     }
     node.ask(&["SET", scripts::HEAD, "2"]).unwrap();
     let lost = StoreError::WentBack {
-        acknowledged: 3,
+        acknowledged: leading.store.inner().acknowledged,
         found: 2,
     };
     assert!(!leading.store.is_behind());
@@ -190,13 +208,16 @@ fn a_large_change_is_there_as_a_whole_or_not_at_all_wherever_it_is_cut() {
     {
         let cut = leading(&url);
         let mut link = Link::to_master(&nodes(&url)).unwrap();
+        let mut inner = cut.store.inner();
         for (place, part) in large(ROWS).changes().chunks(4_000).enumerate() {
-            let mut call = Call::on(&[FENCE, HEAD, STAGED, scripts::SEALED]);
-            call.with(cut.store.fence.as_str())
-                .with(super::super::encoding::encode_changes(part))
-                .number(u64::from(place == 0));
-            let _done: u64 = link.change(Script::Stage, call).unwrap();
+            cut.store
+                .step(&mut inner, &mut link, Script::Stage, |call| {
+                    call.with(super::super::encoding::encode_changes(part))
+                        .number(u64::from(place == 0));
+                })
+                .unwrap();
         }
+        drop(inner);
         cut.candidate.resign(&cut.lease).unwrap();
         let next = leading(&url);
         assert_eq!(rows(&next.store, Table::Accounts), []);
@@ -247,6 +268,88 @@ fn a_large_change_is_there_as_a_whole_or_not_at_all_wherever_it_is_cut() {
         rows(&leading.store, Table::Accounts),
         rows_of_batch(&changed)
     );
+}
+
+#[test]
+fn late_attempts_of_a_large_change_change_nothing() {
+    const ROWS: u16 = 10_000;
+    let node = Node::start().unwrap();
+    let leading = leading(&node.url());
+    leading.store.commit(&put(1, 1)).unwrap();
+    let mut link = Link::to_master(&nodes(&node.url())).unwrap();
+    let batch = large(ROWS);
+    let as_of = |inner: &Inner| Inner {
+        acknowledged: inner.acknowledged,
+        tried: inner.tried,
+        ..Inner::default()
+    };
+    let mut inner = leading.store.inner();
+    let mut late = as_of(&inner);
+    leading
+        .store
+        .stage_large(&mut inner, &mut link, batch.changes())
+        .unwrap();
+    let mut late_part = as_of(&inner);
+    // What comes next makes sure that nothing of before is still on its way.
+    leading
+        .store
+        .change(&mut inner, &mut link, &[], false)
+        .unwrap();
+    let parts = node.ask(&["LLEN", STAGED]).unwrap();
+    for script in [Script::Stage, Script::Clear, Script::Seal] {
+        let trouble = leading.store.step(&mut late, &mut link, script, |call| {
+            call.with("").number(1);
+        });
+        assert!(
+            matches!(&trouble, Err(Trouble::Lost(reason)) if reason.contains("OVERTAKEN")),
+            "{script:?}: {trouble:?}"
+        );
+    }
+    let first = &batch.changes()[..MAX_ROWS_AT_ONCE];
+    let trouble = leading.store.change(&mut late_part, &mut link, first, true);
+    assert!(trouble.is_err(), "{trouble:?}");
+    assert_eq!(node.ask(&["LLEN", STAGED]).unwrap(), parts);
+    drop(inner);
+    leading.store.commit(&put(1, 2)).unwrap();
+    assert_eq!(rows(&leading.store, Table::Accounts), rows_of_batch(&batch));
+}
+
+#[test]
+fn a_store_that_went_back_to_a_clean_stop_of_long_ago_did_not_stop_cleanly() {
+    let node = Node::start().unwrap();
+    let first = leading(&node.url());
+    let stop = |store: &dyn Store| {
+        let mut batch = Batch::default();
+        crate::store::mark_clean(&mut batch);
+        store.commit(&batch).unwrap();
+    };
+    assert_eq!(open_epoch(&first.store).unwrap(), Start::New);
+    stop(&first.store);
+    first.candidate.resign(&first.lease).unwrap();
+    let head = node.ask(&["GET", scripts::HEAD]).unwrap();
+    // Somebody else works with it, and this process sees how far that goes.
+    node.ask(&["SET", scripts::HEAD, "1000"]).unwrap();
+    node.ask(&["SET", scripts::LEASE, "elsewhere"]).unwrap();
+    assert!(matches!(
+        first.candidate.stand().unwrap(),
+        Standing::Follows { .. }
+    ));
+    // Then Redis is what it was.
+    node.ask(&["SET", scripts::HEAD, &head]).unwrap();
+    node.ask(&["DEL", scripts::LEASE]).unwrap();
+    let Standing::Leads(lease) = first.candidate.stand().unwrap() else {
+        panic!("nobody leads");
+    };
+    let store = RedisStore::open(nodes(&node.url()), &lease).unwrap();
+    assert_eq!(open_epoch(&store).unwrap(), Start::Unclean { epoch: 2 });
+    // That is said once: a clean stop after it is one.
+    stop(&store);
+    first.candidate.resign(&lease).unwrap();
+    let Standing::Leads(lease) = first.candidate.stand().unwrap() else {
+        panic!("nobody leads");
+    };
+    let store = RedisStore::open(nodes(&node.url()), &lease).unwrap();
+    assert_eq!(open_epoch(&store).unwrap(), Start::Clean { epoch: 2 });
 }
 
 fn rows_of_batch(batch: &Batch) -> Vec<Row> {
@@ -370,7 +473,10 @@ fn a_replica_that_hangs_holds_changes_up_until_the_cluster_gives_it_up() {
             Ok(()) => Some(()),
             Err(error) => {
                 let error = error.to_string();
-                assert!(error.contains("no replica has acknowledged"), "{error}");
+                assert!(
+                    error.contains("0 of 1 replicas have acknowledged"),
+                    "{error}"
+                );
                 None
             }
         }

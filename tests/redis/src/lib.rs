@@ -2,6 +2,9 @@
 //!
 //! A server on a fixed port of the machine was the worse alternative: tests could neither run beside each other nor kill it.
 
+// A failed step must stop the run: the reader of a test log needs the first cause.
+#![allow(clippy::indexing_slicing)]
+
 mod cluster;
 mod node;
 

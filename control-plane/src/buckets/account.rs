@@ -242,7 +242,9 @@ impl Account {
             return News::default();
         };
         let demand = own.count(report);
-        if !told.is_lump {
+        if told.is_lump {
+            own.pace.goes_on(now);
+        } else {
             own.asked(demand.max(told.asked), told.since, now);
         }
         if std::mem::take(&mut own.is_unknown) && is_granted {

@@ -64,6 +64,11 @@ impl Pace {
         }
     }
 
+    /// Goes on from `now` with what was known: a gateway is heard of again, and says nothing of a pace.
+    pub(super) fn goes_on(&mut self, now: TimeUs) {
+        self.at = now;
+    }
+
     /// Notes that `micro` micro-tokens were asked for since `since`, of a gateway that had enough or not (`is_pressed`). Returns what would
     /// cover the demand until more can come, in micro-tokens.
     pub fn asked(&mut self, micro: u64, since: TimeUs, now: TimeUs, is_pressed: bool) -> i64 {
@@ -71,8 +76,13 @@ impl Pace {
             // Syncs without a report in between have brought nothing.
             let is_over = self.gathered == 0.0 || since.since(self.at) > PAUSE_US;
             if is_over && since > self.at {
-                self.recent *= fading(since.since(self.at));
                 self.average_per_s = self.average_per_s(since);
+                // What is over does not come back with the next request.
+                self.recent = if self.average_per_s > 0.0 {
+                    self.recent * fading(since.since(self.at))
+                } else {
+                    0.0
+                };
                 self.at = since;
                 self.gathered = 0.0;
             }
@@ -99,12 +109,16 @@ impl Pace {
         if span_us < SPAN_US_LEAST && !is_more {
             return;
         }
-        self.recent = self.recent * fading(span_us) + self.gathered;
-        let lately_per_s = self.recent / RECENT_S;
+        let fading = fading(span_us.max(SPAN_US_LEAST));
+        self.recent = self.recent * fading + per_s * RECENT_S * (1.0 - fading);
+        let usual_lately = before_per_s * RECENT_S;
         self.average_per_s = if is_more || self.gathered + by_chance < usual {
+            self.recent = per_s * RECENT_S;
             per_s
-        } else if self.recent > before_per_s * RECENT_S + self::by_chance(before_per_s * RECENT_S) {
-            lately_per_s
+        } else if before_per_s <= SLOW_PER_S
+            && self.recent > usual_lately + self::by_chance(usual_lately)
+        {
+            self.recent / RECENT_S
         } else {
             let weight = 1.0 - (-span_s / average_s(before_per_s)).exp();
             before_per_s + weight * (per_s - before_per_s)
@@ -233,13 +247,44 @@ mod tests {
         pace.asked(1_000_000, TimeUs(750_000), now, false);
         now = now.plus_us(60_000_000);
         // Then one with each sync, four a second.
-        for _ in 0..20 {
+        for _ in 0..32 {
             let since = now;
             now = now.plus_us(SYNC_US);
             pace.asked(1_000_000, since, now, false);
         }
         let average_per_s = pace.average_per_s(now);
         assert!((2.0..5.0).contains(&average_per_s), "{average_per_s}");
+    }
+
+    #[test]
+    fn one_request_after_a_surge_that_is_over_is_one_request() {
+        let mut pace = Pace::default();
+        let now = TimeUs(5_000_000);
+        pace.asked(25_000_000, TimeUs(4_750_000), now, false);
+        let later = now.plus_us(3_000_000);
+        pace.asked(0, now, later, false);
+        assert!(pace.average_per_s(later) < 0.1);
+        let last = later.plus_us(SYNC_US);
+        pace.asked(1_000_000, later, last, false);
+        let average_per_s = pace.average_per_s(last);
+        assert!(average_per_s < 5.0, "{average_per_s}");
+    }
+
+    #[test]
+    fn a_report_after_a_gap_counts_for_as_long_as_the_gap() {
+        let mut pace = Pace::default();
+        let mut now = TimeUs(5_000_000);
+        let waits_us = [SYNC_US; 60].into_iter().chain([6_000_000, SYNC_US]);
+        for (sync, wait_us) in waits_us.enumerate() {
+            let since = now;
+            now = now.plus_us(wait_us);
+            pace.asked(wait_us * 3, since, now, false);
+            let average_per_s = pace.average_per_s(now);
+            assert!(
+                sync < 40 || (1.0..4.0).contains(&average_per_s),
+                "{average_per_s} after sync {sync}"
+            );
+        }
     }
 
     #[test]

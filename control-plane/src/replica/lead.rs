@@ -41,7 +41,7 @@ pub(crate) async fn lead_or_follow(
     let nodes = campaign.nodes.clone();
     let candidate = Arc::new(Candidate::new(nodes, campaign.address.clone()));
     let mut heard = Heard::default();
-    while !*stopped.borrow() {
+    while !is_told_to_stop(&stopped) {
         match stand(&candidate).await {
             Ok(Standing::Leads(lease)) => {
                 heard.says("this replica leads");
@@ -192,6 +192,11 @@ impl Heard {
             self.0 = news;
         }
     }
+}
+
+/// Also when whoever would say so is gone.
+fn is_told_to_stop(stopped: &watch::Receiver<bool>) -> bool {
+    *stopped.borrow() || stopped.has_changed().is_err()
 }
 
 async fn stand(candidate: &Arc<Candidate>) -> Result<Standing, StoreError> {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Changes reach the image within this time.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
@@ -36,6 +36,10 @@ const FIRST_SEGMENT: u64 = 1;
 
 /// Whoever has this file locked has the store. The image's own lock is not enough: the image is opened anew after an error.
 const LOCK: &str = "forebay.lock";
+
+/// A lock outlives its process for as long as a program that it was starting has not begun: that is waited for.
+const LOCKED_FOR: Duration = Duration::from_millis(500);
+const LOCK_POLL: Duration = Duration::from_millis(10);
 
 /// A store in one directory.
 #[derive(Debug)]
@@ -291,10 +295,16 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
     };
     std::fs::create_dir_all(directory).map_err(failed)?;
     let file = File::create(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
+    let deadline = Instant::now() + LOCKED_FOR;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_POLL);
+            }
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path }),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
     }
 }
 

@@ -7,9 +7,7 @@
 use super::super::StoreError;
 use super::RedisUrl;
 use super::scripts::{FENCE, SLOT, Script};
-use redis::{
-    Client, Cmd, Connection, ConnectionAddr, FromRedisValue, RedisError, Value, cmd, pipe,
-};
+use redis::{Client, Cmd, Connection, ConnectionAddr, FromRedisValue, RedisError, Value, cmd};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -98,11 +96,11 @@ impl Link {
             Node::Elsewhere(address) => return Ok(Err(address)),
             Node::Master { id } => id,
         };
-        let mut load = pipe();
+        let mut scripts = Vec::with_capacity(Script::ALL.len());
         for script in Script::ALL {
-            load.cmd("SCRIPT").arg("LOAD").arg(script.text());
+            let load = cmd("SCRIPT").arg("LOAD").arg(script.text()).to_owned();
+            scripts.push(load.query(&mut connection)?);
         }
-        let scripts = load.query(&mut connection)?;
         Ok(Ok(Self {
             connection,
             scripts,
@@ -131,20 +129,19 @@ impl Link {
         for part in call.keys.iter().chain(&call.arguments) {
             command.arg(part.as_slice());
         }
+        let bytes = call.arguments.iter().map(Vec::len).sum::<usize>() as u64;
+        let more_ms = bytes / BYTES_PER_MS;
+        self.answer_within(more_ms)?;
         if self.node.is_none() {
             return self.ask(&command);
         }
         if self.counted_at.elapsed() >= COUNTED_EVERY {
             self.count_replicas()?;
         }
-        let bytes = call.arguments.iter().map(Vec::len).sum::<usize>() as u64;
-        let wait_ms = REPLICA_WITHIN_MS.saturating_add(bytes / BYTES_PER_MS);
-        let answer_within = ANSWER_WITHIN.saturating_add(Duration::from_millis(wait_ms));
-        self.connection.set_read_timeout(Some(answer_within))?;
-        let mut both = pipe();
-        both.add_command(command);
-        both.cmd("WAIT").arg(self.replicas).arg(wait_ms);
-        let (answer, acknowledged): (T, u64) = both.query(&mut self.connection)?;
+        let wait_ms = REPLICA_WITHIN_MS.saturating_add(more_ms);
+        let answer: T = self.ask(&command)?;
+        self.answer_within(wait_ms)?;
+        let acknowledged: u64 = self.ask(cmd("WAIT").arg(self.replicas).arg(wait_ms))?;
         if acknowledged < self.replicas {
             // Those that the majority of the masters has given up meanwhile need not. A master that has been cut off from the others goes
             // on to hope for its replica, which is about to take its place.
@@ -157,6 +154,12 @@ impl Link {
             ))));
         }
         Ok(answer)
+    }
+
+    /// Waits for answers for the usual time and some more.
+    fn answer_within(&self, more_ms: u64) -> Result<(), Trouble> {
+        let within = ANSWER_WITHIN.saturating_add(Duration::from_millis(more_ms));
+        Ok(self.connection.set_read_timeout(Some(within))?)
     }
 
     /// Counts the replicas that the cluster has not given up.
@@ -217,13 +220,6 @@ impl Call {
 
 impl From<RedisError> for Trouble {
     fn from(error: RedisError) -> Self {
-        // In a pipeline the first error counts.
-        let error = match error.clone().into_server_errors() {
-            Some(errors) => errors
-                .first()
-                .map_or(error, |(_, first)| first.clone().into()),
-            None => error,
-        };
         let head = || {
             let detail = error.detail().unwrap_or_default();
             detail.trim().parse().unwrap_or(0)

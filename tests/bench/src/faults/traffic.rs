@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use forebay_envoy_tests::{Client, Envoy, Protocol, until};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::GATEWAYS;
 use super::check::{Admission, excess};
@@ -46,6 +46,8 @@ const NEW_EVERY: Duration = Duration::from_millis(500);
 const PER_CONNECTION_PER_S: u32 = 25;
 /// A request that waits for the control plane or its store takes longer than this.
 const WAITED: Duration = Duration::from_secs(1);
+/// A request that is not answered by then is an error as well.
+const GIVEN_UP: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// As in the policy of the control plane.
 const SYNC: Duration = Duration::from_millis(250);
@@ -171,13 +173,7 @@ impl Fleet {
     /// Kills a gateway. Nobody asks it any more then: a load balancer in front would see to that.
     pub(super) async fn kill(&mut self, number: usize) {
         let member = &mut self.members[number];
-        member.door.is_open.store(false, Ordering::SeqCst);
-        until(
-            "the requests at a gateway are answered",
-            PATIENCE,
-            || async { (member.door.inside.load(Ordering::SeqCst) == 0).then_some(()) },
-        )
-        .await;
+        member.door.close().await;
         member.envoy = None;
     }
 
@@ -211,6 +207,17 @@ async fn until_served(envoy: &Envoy) {
 // === impl Door ===
 
 impl Door {
+    /// Lets nobody in any more, and waits until those inside have their answers.
+    async fn close(&self) {
+        self.is_open.store(false, Ordering::SeqCst);
+        until(
+            "the requests at a gateway are answered",
+            PATIENCE,
+            || async { (self.inside.load(Ordering::SeqCst) == 0).then_some(()) },
+        )
+        .await;
+    }
+
     fn address(&self) -> SocketAddr {
         *self.address.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -305,7 +312,7 @@ impl Traffic {
     pub(super) async fn end(&mut self, fleet: &Fleet) -> Result<()> {
         let run = self.run.take().context("no traffic has begun")?;
         for member in &fleet.members {
-            member.door.is_open.store(false, Ordering::SeqCst);
+            member.door.close().await;
         }
         for client in &run.clients {
             client.abort();
@@ -398,7 +405,9 @@ impl Caller {
 
     async fn ask_inside(&mut self, customer: &str) -> Option<bool> {
         let sent = self.started.elapsed();
-        let status = self.status(customer).await;
+        let status = timeout(GIVEN_UP, self.status(customer))
+            .await
+            .unwrap_or_else(|_| bail!("no answer within {GIVEN_UP:?}"));
         let answered = self.started.elapsed();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = &mut seen.outcome;

@@ -148,6 +148,8 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
 }
 
 async fn run(options: ServeOptions) -> Result<(), ServeError> {
+    // What is wrong with the options is said before a store is touched, and not when this replica leads for the first time.
+    Prepared::new(&options)?;
     let (stop, stopped) = watch::channel(false);
     let Some(data) = &options.data else {
         return run_replica(options, stop, stopped).await;
@@ -167,9 +169,7 @@ async fn run_replica(
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
-    // What is wrong with the options must not come out only when this replica leads for the first time.
     let role = Role::default();
-    Prepared::new(&options)?;
     let serving = listen(&options, replica::router(&role), stopped).await?;
     let address = match &options.advertise {
         Some(address) => address.clone(),

@@ -20,8 +20,9 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Method, path, and which of gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 4]); 28] = [
+const TABLE: [(&str, &str, [bool; 4]); 29] = [
     ("GET", "/healthz", ALL),
+    ("GET", "/readyz", ALL),
     ("GET", "/metrics", ALL),
     ("POST", "/v1/sync", GATEWAY),
     ("GET", "/v1/openapi.json", VIEWER),
@@ -60,7 +61,7 @@ const ADMIN: [bool; 4] = [false, false, false, true];
 const TOKENS: [&str; 4] = [GATEWAY_TOKEN, VIEWER_TOKEN, OPERATOR_TOKEN, ADMIN_TOKEN];
 
 /// Routes that need no token at all.
-const OPEN: [&str; 2] = ["/healthz", "/metrics"];
+const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 #[test]
 fn every_route_is_in_the_truth_table_and_nothing_else() {

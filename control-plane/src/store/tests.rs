@@ -3,6 +3,18 @@
 use super::*;
 use std::sync::Arc;
 
+/// All rows of a table.
+pub(super) fn rows(store: &dyn Store, table: Table) -> Vec<Row> {
+    let mut rows = Vec::new();
+    store
+        .visit(table, &mut |key, value| {
+            rows.push((key.to_vec(), value.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+    rows
+}
+
 fn with_each_store(test: impl Fn(Arc<dyn Store>)) {
     test(Arc::new(MemoryStore::default()));
     let directory = tempfile::tempdir().unwrap();
@@ -36,14 +48,10 @@ fn reads_back_what_was_committed_and_nothing_else() {
             store.range(Table::History, &[2], &[5, 255]).unwrap(),
             [(vec![2], vec![99]), (vec![4, 4], vec![98])]
         );
-        let mut seen = Vec::new();
-        store
-            .visit(Table::Accounts, &mut |key, value| {
-                seen.push((key.to_vec(), value.to_vec()));
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(seen, [(vec![1], vec![10]), (vec![2], vec![21])]);
+        assert_eq!(
+            rows(&*store, Table::Accounts),
+            [(vec![1], vec![10]), (vec![2], vec![21])]
+        );
     });
 }
 

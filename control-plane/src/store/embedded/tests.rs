@@ -1,5 +1,6 @@
 //! What only a store of files can do wrong.
 
+use super::super::tests::rows;
 use super::super::{MemoryStore, Start, open_epoch};
 use super::*;
 use proptest::prelude::*;
@@ -19,17 +20,6 @@ fn put(table: Table, key: u8, value: u8) -> Batch {
     let mut batch = Batch::default();
     batch.put(table, [key], [value]);
     batch
-}
-
-fn rows(store: &dyn Store, table: Table) -> Vec<Row> {
-    let mut rows = Vec::new();
-    store
-        .visit(table, &mut |key, value| {
-            rows.push((key.to_vec(), value.to_vec()));
-            Ok(())
-        })
-        .unwrap();
-    rows
 }
 
 /// The path of the only segment in a directory.

@@ -5,7 +5,7 @@
 
 use super::super::start::CLEAN;
 use super::super::{StoreError, Table};
-use super::link::{Call, Link, Trouble};
+use super::link::{Call, Line};
 use super::scripts::{FENCE, HEAD, LEASE, Script, TERM, hash_of};
 use super::{RedisUrl, first_byte};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,17 +16,14 @@ use std::time::{Duration, Instant};
 const LEASE_TTL: Duration = Duration::from_secs(5);
 /// The leader takes it to be shorter than Redis does.
 const MARGIN: Duration = Duration::from_millis(250);
-/// Attempts at each word with Redis, each on a connection of its own.
-const ATTEMPTS: usize = 2;
 
 /// A process that wants to lead.
 #[derive(Debug)]
 pub struct Candidate {
-    nodes: Vec<RedisUrl>,
     address: String,
     /// The newest change that it has seen the store have.
     head: AtomicU64,
-    link: Mutex<Option<Link>>,
+    line: Mutex<Line>,
 }
 
 /// What became of an attempt to lead.
@@ -55,10 +52,9 @@ impl Candidate {
     #[must_use]
     pub fn new(nodes: Vec<RedisUrl>, address: String) -> Self {
         Self {
-            nodes,
             address,
             head: AtomicU64::new(0),
-            link: Mutex::default(),
+            line: Mutex::new(Line::new(nodes)),
         }
     }
 
@@ -139,27 +135,11 @@ impl Candidate {
         &self,
         make: impl Fn() -> (Script, Call),
     ) -> Result<T, StoreError> {
-        let mut kept = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut reason = String::new();
-        for _ in 0..ATTEMPTS {
-            let mut link = match kept.take() {
-                Some(link) => link,
-                None => Link::to_master(&self.nodes)?,
-            };
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        line.with(|link| {
             let (script, call) = make();
-            match link.change(script, call) {
-                Ok(value) => {
-                    *kept = Some(link);
-                    return Ok(value);
-                }
-                Err(Trouble::Lost(lost)) => reason = lost,
-                Err(Trouble::Refused(error)) => {
-                    *kept = Some(link);
-                    return Err(error);
-                }
-            }
-        }
-        Err(StoreError::Unreachable(reason))
+            link.change(script, call)
+        })
     }
 }
 

@@ -23,6 +23,16 @@ const COUNTED_EVERY: Duration = Duration::from_secs(1);
 /// How often nodes may send us on to another one.
 const HOPS: usize = 3;
 
+/// Attempts at each operation, each on a connection of its own. More would hold up those who wait behind it; they come again.
+const ATTEMPTS: usize = 2;
+
+/// A connection to the master that is replaced when it is of no use any more.
+#[derive(Debug)]
+pub(super) struct Line {
+    nodes: Vec<RedisUrl>,
+    link: Option<Link>,
+}
+
 /// A connection to the master.
 pub(super) struct Link {
     connection: Connection,
@@ -58,6 +68,44 @@ pub(super) enum Trouble {
     Lost(String),
     /// A refusal that another node would repeat.
     Refused(StoreError),
+}
+
+// === impl Line ===
+
+impl Line {
+    /// By whichever of the nodes knows where the master is.
+    pub(super) fn new(nodes: Vec<RedisUrl>) -> Self {
+        Self { nodes, link: None }
+    }
+
+    /// Does something on the connection, and again on a new one if need be.
+    pub(super) fn with<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Link) -> Result<T, Trouble>,
+    ) -> Result<T, StoreError> {
+        let mut reason = String::new();
+        for _ in 0..ATTEMPTS {
+            let mut link = match self.link.take() {
+                Some(link) => link,
+                None => Link::to_master(&self.nodes)?,
+            };
+            match work(&mut link) {
+                Ok(value) => {
+                    self.link = Some(link);
+                    return Ok(value);
+                }
+                Err(Trouble::Lost(lost)) => reason = lost,
+                Err(Trouble::Refused(error)) => {
+                    // A node that its replicas do not hear may not be the master for long.
+                    if !matches!(error, StoreError::Write(_)) {
+                        self.link = Some(link);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Err(StoreError::Unreachable(reason))
+    }
 }
 
 // === impl Link ===

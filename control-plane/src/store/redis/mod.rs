@@ -23,7 +23,7 @@ pub use lease::{Candidate, Lease, Standing};
 pub use url::RedisUrl;
 
 use super::{Batch, Change, Row, Store, StoreError, Table, Visitor};
-use link::{Call, Link, Trouble};
+use link::{Call, Line, Link, Trouble};
 use redis::cmd;
 use scripts::{FENCE, HEAD, STAGED, Script, hash_of, index_of};
 use std::collections::BTreeMap;
@@ -32,22 +32,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Rows that one script changes: Redis serves nobody else meanwhile, and takes some milliseconds for so many.
 const MAX_ROWS_AT_ONCE: usize = 4_096;
-/// Attempts at each operation, each on a connection of its own. More would hold up those who wait behind it; they come again.
-const ATTEMPTS: usize = 2;
 
 /// The store of the one who leads.
 #[derive(Debug)]
 pub struct RedisStore {
-    nodes: Vec<RedisUrl>,
     fence: String,
     inner: Mutex<Inner>,
+    line: Mutex<Line>,
     /// Redis has lost what it had acknowledged.
     is_behind: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    link: Option<Link>,
     /// The newest change that is known to be made.
     acknowledged: u64,
     /// The newest change that may have been made.
@@ -65,9 +62,9 @@ impl RedisStore {
     /// When Redis cannot be reached, or another process leads by now.
     pub fn open(nodes: Vec<RedisUrl>, lease: &Lease) -> Result<Self, StoreError> {
         let store = Self {
-            nodes,
             fence: lease.fence().to_owned(),
             inner: Mutex::default(),
+            line: Mutex::new(Line::new(nodes)),
             is_behind: AtomicBool::new(false),
         };
         store.with(|inner, link| {
@@ -98,30 +95,18 @@ impl RedisStore {
         mut work: impl FnMut(&mut Inner, &mut Link) -> Result<T, Trouble>,
     ) -> Result<T, StoreError> {
         let mut inner = self.inner();
-        let mut reason = String::new();
-        for _ in 0..ATTEMPTS {
-            let mut link = match inner.link.take() {
-                Some(link) => link,
-                None => Link::to_master(&self.nodes)?,
-            };
-            match work(&mut inner, &mut link) {
-                Ok(value) => {
-                    inner.link = Some(link);
-                    return Ok(value);
-                }
-                Err(Trouble::Lost(lost)) => reason = lost,
-                Err(Trouble::Refused(error)) => {
-                    let is_behind = matches!(error, StoreError::WentBack { .. });
-                    self.is_behind.fetch_or(is_behind, Ordering::Relaxed);
-                    // A node that its replicas do not hear may not be the master for long.
-                    if !matches!(error, StoreError::Write(_)) {
-                        inner.link = Some(link);
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        line.with(|link| work(&mut inner, link))
+            .map_err(|error| match error {
+                StoreError::WentBack { found, .. } => {
+                    self.is_behind.store(true, Ordering::Relaxed);
+                    StoreError::WentBack {
+                        found,
+                        acknowledged: inner.acknowledged,
                     }
-                    return Err(explained(error, inner.acknowledged));
                 }
-            }
-        }
-        Err(StoreError::Unreachable(reason))
+                other => other,
+            })
     }
 
     /// Changes rows at once; with `of_large` they are the first part of a large change, which is dropped with it.
@@ -263,17 +248,6 @@ const fn rows_at_once(table: Table) -> usize {
 
 fn first_byte(key: &[u8]) -> u8 {
     key.first().copied().unwrap_or(0)
-}
-
-/// What only the leader knows of a refusal.
-fn explained(error: StoreError, acknowledged: u64) -> StoreError {
-    match error {
-        StoreError::WentBack { found, .. } => StoreError::WentBack {
-            found,
-            acknowledged,
-        },
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What only a store in Redis can do wrong, on real servers.
 
+use super::super::tests::rows;
 use super::super::{MemoryStore, Start, open_epoch};
 use super::*;
 use forebay_redis_tests::{Cluster, Node};
@@ -40,17 +41,6 @@ fn put(key: u8, value: u8) -> Batch {
     let mut batch = Batch::default();
     batch.put(Table::Meta, [key], [value]);
     batch
-}
-
-fn rows(store: &dyn Store, table: Table) -> Vec<Row> {
-    let mut rows = Vec::new();
-    store
-        .visit(table, &mut |key, value| {
-            rows.push((key.to_vec(), value.to_vec()));
-            Ok(())
-        })
-        .unwrap();
-    rows
 }
 
 /// A batch that is too large for one script.

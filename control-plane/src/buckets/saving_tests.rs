@@ -1,4 +1,4 @@
-//! What must be durable before anybody is told of it.
+//! What must be durable before anybody is told of it, and what is made of it after a start.
 
 use super::*;
 use forebay_core::amount::{Micro, Rate};
@@ -75,4 +75,38 @@ impl Alone {
 fn a_report_can_wait_but_not_one_of_tokens_that_came_back_and_may_go_elsewhere() {
     assert_eq!(Alone::new().reports_seen(50), Unsaved::Reports);
     assert_eq!(Alone::new().reports_seen(30), Unsaved::Grants);
+}
+
+/// Else the first division after a start would take from every gateway that has not reported yet.
+#[test]
+fn a_gateway_is_thought_to_need_what_it_held_until_it_reports_again_after_a_start() {
+    let alone = Alone::new();
+    let now = TimeUs(9_000_000);
+    let record = alone.account.part(1).unwrap().to_record();
+    let mut restored = Account::from_record(&alone.account.to_record(), now, true);
+    restored.restore(Part::from_record(1, &record), now);
+    let average_per_s = |account: &Account, at| {
+        let holding = &account.part(1).unwrap().holdings[0];
+        holding.pace.average_per_s(at)
+    };
+    assert!((average_per_s(&restored, now) - 10.0).abs() < 0.1);
+    // Its first report may bring the demand of any time, and says nothing of a pace.
+    let heard_at = now.plus_us(1_500_000);
+    let roster = Roster::new(alone.roster.seats().to_vec(), Arc::default(), heard_at);
+    let report = CustomerReport::default();
+    let told = Told {
+        report: &report,
+        since: now,
+        asked: 0,
+        is_lump: true,
+        is_listed: true,
+    };
+    let contract = Contract {
+        customer: CUSTOMER,
+        limits: &[alone.limits],
+        expected_per_s: &[],
+        roster: &roster,
+    };
+    restored.report(&contract, 1, &told);
+    assert!((average_per_s(&restored, heard_at) - 10.0).abs() < 0.1);
 }

@@ -16,6 +16,7 @@ pub mod history;
 pub mod keys;
 pub mod models;
 pub mod plane;
+mod quota;
 mod replica;
 pub mod serve;
 pub mod simulated;

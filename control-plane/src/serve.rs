@@ -7,10 +7,12 @@ use crate::history::MAX_STEPS;
 use crate::keys::{BadSecret, Keys};
 use crate::models::{KeyError, Sandbox, SandboxLimits, SigningKeyFile, from_hex};
 use crate::plane::{Clock, Plane, Settings, StartError};
+use crate::quota::QuotaFront;
 use crate::replica::{self, Assemble, Campaign, Role, lead_or_follow};
 use crate::store::{EmbeddedStore, RedisUrl, Store, StoreError};
 use axum::Router;
 use clap::Args;
+use forebay_quota::{GatewayError, GatewayOptions};
 use forebay_wire::key::{PREVIOUS_SECRET_ENV, SECRET_ENV};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -30,6 +32,9 @@ pub struct ServeOptions {
     /// Address to listen on. Without TLS: bind to the loopback, or put a proxy in front
     #[arg(long, default_value = "127.0.0.1:7430")]
     pub listen: SocketAddr,
+    /// Address for Envoy's own rate limit filters (gRPC); without it they are not served
+    #[arg(long)]
+    pub grpc_listen: Option<SocketAddr>,
     /// Directory of the embedded store, for one `forebay serve`; made if missing
     #[arg(long, required_unless_present = "store", conflicts_with = "store")]
     pub data: Option<PathBuf>,
@@ -131,6 +136,9 @@ pub enum ServeError {
         "--listen {0} is no address at which other replicas could reach this one: say it with --advertise HOST:PORT"
     )]
     Advertise(SocketAddr),
+    /// Envoy's own filters cannot be served.
+    #[error(transparent)]
+    Quota(#[from] GatewayError),
     /// The system gives no threads, or the listener broke.
     #[error("the server broke: {0}")]
     System(#[from] std::io::Error),
@@ -156,9 +164,11 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
     };
     let store = EmbeddedStore::open(data)?;
     let server = Arc::new(assemble(&options, Arc::new(store))?);
-    let serving = listen(&options, router(&server), stopped).await?;
+    let app = router(&server);
+    let quota = listen_quota(&options, &app, &stopped).await?;
+    let serving = listen(&options, app, stopped).await?;
     told_to_stop().await?;
-    end(&stop, serving.task).await;
+    end(&stop, serving.task, quota).await;
     server.plane.stop().await?;
     Ok(())
 }
@@ -170,7 +180,9 @@ async fn run_replica(
     stopped: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
     let role = Role::default();
-    let serving = listen(&options, replica::router(&role), stopped).await?;
+    let app = replica::router(&role);
+    let quota = listen_quota(&options, &app, &stopped).await?;
+    let serving = listen(&options, app, stopped).await?;
     let address = match &options.advertise {
         Some(address) => address.clone(),
         None if serving.address.ip().is_unspecified() => {
@@ -197,9 +209,16 @@ async fn run_replica(
         told = told_to_stop() => told?,
     }
     // Whoever leads goes on to do so until the last request is answered.
-    end(&stop, serving.task).await;
+    end(&stop, serving.task, quota).await;
     leave.send_replace(true);
     leading.await.map_err(std::io::Error::from)?
+}
+
+/// Says on standard output where something listens.
+fn say(ready: &str) {
+    if let Err(error) = writeln!(std::io::stdout(), "{ready}") {
+        tracing::warn!(%error, "{ready}, but it cannot be said on standard output");
+    }
 }
 
 /// What answers requests.
@@ -218,10 +237,7 @@ async fn listen(
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr()?;
     // The port may have been chosen by the system: tools that start this program read it from here.
-    let ready = format!("listening on {address}");
-    if let Err(error) = writeln!(std::io::stdout(), "{ready}") {
-        tracing::warn!(%error, "{ready}, but it cannot be said on standard output");
-    }
+    say(&format!("listening on {address}"));
     if options.key_hash_secret.is_none() {
         tracing::warn!(
             "{SECRET_ENV} is not set: customer keys are hashed under the development secret, which protects nothing"
@@ -233,12 +249,50 @@ async fn listen(
     Ok(Serving { address, task })
 }
 
+/// The listener for Envoy's own filters, if one is asked for. It comes before the other one: who reads where that listens finds both.
+async fn listen_quota(
+    options: &ServeOptions,
+    app: &Router,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Option<JoinHandle<()>>, ServeError> {
+    let Some(address) = options.grpc_listen else {
+        return Ok(None);
+    };
+    let failed = |reason| ServeError::Listen { address, reason };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr()?;
+    say(&format!("gRPC on {address}"));
+    let front = QuotaFront {
+        gateway: GatewayOptions {
+            // Each replica is a gateway of its own; its address tells them apart.
+            id: format!(
+                "quota-{}",
+                options
+                    .advertise
+                    .clone()
+                    .unwrap_or_else(|| address.to_string())
+            ),
+            token: options.gateway_token.clone(),
+            key_hash_secret: options.key_hash_secret.clone(),
+        },
+        tokens: Prepared::new(options)?.tokens,
+        app: app.clone(),
+    };
+    Ok(Some(front.start(listener, stopped.clone())?))
+}
+
 /// Waits for requests that are under way.
-async fn end(stop: &watch::Sender<bool>, serving: JoinHandle<()>) {
+async fn end(stop: &watch::Sender<bool>, serving: JoinHandle<()>, quota: Option<JoinHandle<()>>) {
     tracing::info!("stopping");
     stop.send_replace(true);
+    let all = async {
+        drop(serving.await);
+        if let Some(quota) = quota {
+            drop(quota.await);
+        }
+    };
     // A client that takes its answer byte by byte would keep it for ever.
-    drop(tokio::time::timeout(STOP_WITHIN, serving).await);
+    drop(tokio::time::timeout(STOP_WITHIN, all).await);
 }
 
 /// What the options say, checked.

@@ -33,11 +33,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "forebay-quota",
+        &["forebay-core", "forebay-wire", "forebay-forecaster"],
+    ),
+    (
         "forebay-control-plane",
         &[
             "forebay-core",
             "forebay-wire",
             "forebay-policy",
+            "forebay-quota",
             "forebay-sharing",
             "forebay-simulator",
             "forebay-traces",

@@ -20,6 +20,8 @@ pub(crate) const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: String,
+    /// Where Envoy's own filters are served.
+    pub(crate) grpc_address: String,
 }
 
 impl Process {
@@ -68,6 +70,8 @@ impl Process {
                 "serve",
                 "--listen",
                 "127.0.0.1:0",
+                "--grpc-listen",
+                "127.0.0.1:0",
                 "--step-ms",
                 "100",
                 // Gateways of tests sync as fast as they can.
@@ -85,13 +89,18 @@ impl Process {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines
-            .next_line()
-            .await
-            .unwrap()
-            .expect("the server says where it listens");
-        let address = line.strip_prefix("listening on ").unwrap().to_owned();
-        Self { child, address }
+        let mut said = async |words: &str| {
+            let line = lines.next_line().await.unwrap();
+            let line = line.expect("the server says where it listens");
+            line.strip_prefix(words).unwrap().to_owned()
+        };
+        let grpc_address = said("gRPC on ").await;
+        let address = said("listening on ").await;
+        Self {
+            child,
+            address,
+            grpc_address,
+        }
     }
 
     /// Asks it to stop, and waits until it has.

@@ -45,6 +45,8 @@ pub struct Place {
     pub store: Option<String>,
     /// What it listens on; port 0 for a free one.
     pub listen: String,
+    /// What it listens on for Envoy's own filters, if it should.
+    pub grpc_listen: Option<String>,
     /// Where other replicas reach it, if not there.
     pub advertise: Option<String>,
     /// The network namespace of its process, if not ours.
@@ -58,6 +60,7 @@ impl Default for Place {
         Self {
             store: None,
             listen: "127.0.0.1:0".to_owned(),
+            grpc_listen: None,
             advertise: None,
             namespace: None,
         }
@@ -96,6 +99,9 @@ impl ControlPlane {
         };
         plane.address = plane.listening().await?;
         plane.place.listen = plane.address.to_string();
+        if plane.place.grpc_listen.is_some() {
+            plane.place.grpc_listen = Some(plane.grpc_address()?.to_string());
+        }
         Ok(plane)
     }
 
@@ -138,6 +144,23 @@ impl ControlPlane {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for Envoy's own filters.
+    pub fn grpc_address(&self) -> Result<SocketAddr> {
+        self.says("gRPC on ").context("no gRPC listener")
+    }
+
+    /// The cluster by which Envoy's own filters reach it.
+    pub fn grpc_cluster(&self) -> Result<Value> {
+        let mut cluster = cluster("quota", tcp_address(self.grpc_address()?.port()));
+        cluster["typed_extension_protocol_options"] = json!({
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": { "http2_protocol_options": {} },
+            },
+        });
+        Ok(cluster)
     }
 
     /// Leaves it one core of the machine.
@@ -318,16 +341,19 @@ impl ControlPlane {
         ))
     }
 
+    /// The address that it has printed behind some words.
+    fn says(&self, words: &str) -> Option<SocketAddr> {
+        let log = self.log();
+        log.lines()
+            .find_map(|line| line.strip_prefix(words)?.parse().ok())
+    }
+
     async fn listening(&mut self) -> Result<SocketAddr> {
         for _ in 0..LISTENS_WITHIN_POLLS {
             if let Some(status) = self.process.try_wait()? {
                 bail!("forebay serve ended ({status}):\n{}", self.log());
             }
-            let log = self.log();
-            if let Some(address) = log
-                .lines()
-                .find_map(|line| line.strip_prefix("listening on ")?.parse().ok())
-            {
+            if let Some(address) = self.says("listening on ") {
                 return Ok(address);
             }
             tokio::time::sleep(POLL).await;
@@ -363,6 +389,9 @@ fn serve(folder: &TempDir, place: &Place) -> Result<Child> {
         Some(nodes) => command.args(["--store", nodes]),
         None => command.arg("--data").arg(folder.path().join("store")),
     };
+    if let Some(address) = &place.grpc_listen {
+        command.args(["--grpc-listen", address]);
+    }
     if let Some(address) = &place.advertise {
         command.args(["--advertise", address]);
     }

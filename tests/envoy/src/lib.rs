@@ -19,6 +19,7 @@ mod control_plane;
 mod envoy;
 mod gateway;
 mod place;
+mod traffic;
 mod wait;
 
 pub use admission::{Admission, minimal_config};
@@ -28,4 +29,5 @@ pub use control_plane::{ControlPlane, Place};
 pub use envoy::{Envoy, Options};
 pub use gateway::gateway;
 pub use place::{artefact, binary, tool};
+pub use traffic::Traffic;
 pub use wait::until;

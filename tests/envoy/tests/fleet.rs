@@ -2,14 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use forebay_envoy_tests::{ControlPlane, Envoy, Protocol, gateway, until};
+use forebay_envoy_tests::{ControlPlane, Envoy, Traffic, gateway};
 use hyper::Method;
 use serde_json::json;
-use tokio::task::JoinHandle;
 
 const RATE_PER_S: u64 = 100;
 const BURST: u64 = 50;
@@ -94,12 +91,11 @@ fn allowed(started: Instant) -> f64 {
     BURST as f64 + RATE_PER_S as f64 * started.elapsed().as_secs_f64()
 }
 
-/// A gateway with clients that ask for about three times the contract while they are switched on.
+/// A gateway and its clients.
 struct Member {
+    // Ends before the Envoy that it asks.
+    traffic: Traffic,
     _envoy: Envoy,
-    is_on: Arc<AtomicBool>,
-    admitted: Arc<AtomicU64>,
-    clients: Vec<JoinHandle<()>>,
 }
 
 // === impl Member ===
@@ -108,60 +104,20 @@ impl Member {
     async fn start(plane: &ControlPlane, number: u32) -> Self {
         let name = format!("gateway-{number}");
         let envoy = gateway(plane, plane.cluster(), &name, 1).await.unwrap();
-        let is_on = Arc::new(AtomicBool::new(false));
-        let admitted = Arc::new(AtomicU64::new(0));
-        let mut clients = Vec::new();
-        for _ in 0..6 {
-            let mut client = envoy.connect("front", Protocol::Http1).await.unwrap();
-            let (is_on, admitted) = (Arc::clone(&is_on), Arc::clone(&admitted));
-            clients.push(tokio::spawn(async move {
-                let mut ticks = tokio::time::interval(Duration::from_millis(20));
-                loop {
-                    ticks.tick().await;
-                    if !is_on.load(Ordering::Relaxed) {
-                        continue;
-                    }
-                    let reply = client.get("/", &[("x-customer", "acme")]).await.unwrap();
-                    assert!(matches!(reply.status, 200 | 429), "{reply:?}");
-                    if reply.status == 200 {
-                        admitted.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }));
-        }
+        let traffic = Traffic::start(&envoy, "acme").await.unwrap();
         Self {
             _envoy: envoy,
-            is_on,
-            admitted,
-            clients,
+            traffic,
         }
     }
 
     fn admitted(&self) -> u64 {
-        self.admitted.load(Ordering::Relaxed)
+        self.traffic.admitted()
     }
 
     /// Sends it traffic until so much was admitted within a span of time.
     async fn until_served(&self, what: &str, requests: u64, span: Duration) {
-        self.is_on.store(true, Ordering::Relaxed);
-        until(format!("a gateway is served {what}"), PATIENCE, || async {
-            assert!(
-                self.clients.iter().all(|client| !client.is_finished()),
-                "a client failed"
-            );
-            let before = self.admitted();
-            tokio::time::sleep(span).await;
-            (self.admitted() - before >= requests).then_some(())
-        })
-        .await;
-        self.is_on.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        for client in &self.clients {
-            client.abort();
-        }
+        let traffic = &self.traffic;
+        traffic.until_served(what, requests, span, PATIENCE).await;
     }
 }

@@ -1,0 +1,441 @@
+//! One Envoy's share of one customer's bucket, as a pure state machine.
+//!
+//! The protocol can say "a bucket of so many tokens that fills at such a rate, for such a time", and hears at intervals how much
+//! was used. So an Envoy is kept like a client that pays in advance: the tokens its bucket starts with and all that flows into it
+//! are drawn from the ledger before they can be used, and what its reports show to be more than its bucket can hold goes back.
+//! At any moment *credit* is no less than what the Envoy could still admit, and it is paid. Sending every Envoy the contract, or
+//! assigning rates without drawing for them, were the simpler alternatives: the first admits a contract per Envoy, the second
+//! knows of bans, pools and other clients only after the next report.
+//!
+//! What Envoy does with assignments (envoyproxy/envoy 36478 and 37624): the same one again prolongs its life and changes nothing, another
+//! bucket takes the place of the old one filled to the same part, one after a pause begins full.
+
+use forebay_core::amount::{Micro, Rate};
+use forebay_core::time::TimeUs;
+
+/// How far ahead of now flows are paid, at least: the time between two cycles, and as much again.
+const AHEAD_US: u64 = 200_000;
+
+/// The same at most, for flows so slow that a cycle is less than a token.
+const AHEAD_MOST_US: u64 = 2_000_000;
+
+/// How long an assignment holds, at most.
+pub(crate) const TTL_US: u64 = 8_000_000;
+
+/// An assignment is worth sending again when its rate rises or falls by more than one part in so many.
+const NOTICEABLE: u64 = 32;
+
+/// Rates are told in tokens for so many seconds, because Envoy divides whole tokens by whole seconds: the first of these in which a
+/// rate is a hundred tokens, so that rounding down costs one in a hundred.
+const FILL_INTERVALS_S: [u64; 3] = [10, 1_000, 1_000_000];
+const TOKENS_PER_FILL: u64 = 100;
+
+/// A first assignment that could not be paid is tried again after this time: each try counts as a demand that was denied.
+const ASK_AGAIN_US: u64 = 500_000;
+
+/// Of the rate that it could have an Envoy that asks for little is left one part in so many: it says that it asks for more only with its
+/// next report, and those of Envoy come every 5 s, whatever is configured.
+const IDLE_PART: u64 = 4;
+
+/// How often Envoy reports.
+const REPORTS_EVERY_US: u64 = 5_000_000;
+
+/// An Envoy that was not heard of in this many halves of that time has nothing to report. Its bucket is full then, or a late report says
+/// otherwise: nothing flows any more, and nothing comes back before it.
+const SILENT_AFTER: u64 = 3;
+
+/// Time between two looks at the size of the bucket.
+const RESIZE_US: u64 = 2_000_000;
+
+const US_PER_S: u64 = 1_000_000;
+
+/// What an Envoy has been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Nothing that still holds.
+    Nothing,
+    /// To deny everything.
+    Deny,
+    /// To admit everything: the customer is exempt, or the policy only counts.
+    Allow,
+    /// To admit from a bucket.
+    Bucket(Terms),
+}
+
+/// The bucket of an assignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// Tokens that it holds, and begins with.
+    pub(crate) max_tokens: u32,
+    /// Tokens that flow into it in `fill_interval_s`.
+    pub(crate) tokens_per_fill: u32,
+    /// Whole seconds.
+    pub(crate) fill_interval_s: u64,
+}
+
+/// How a customer stands in this gateway's ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nobody who is admitted.
+    Barred,
+    /// Admitted whatever it asks for.
+    Free,
+    /// Has a bucket.
+    Limited {
+        /// What could be drawn now.
+        available: Micro,
+        /// Its refill here.
+        rate: Rate,
+        /// Its depth here.
+        depth: Micro,
+    },
+}
+
+/// One Envoy's share.
+#[derive(Clone, Debug)]
+pub(crate) struct Share {
+    told: Told,
+    /// When what was told ends.
+    ends: TimeUs,
+    /// What the Envoy could admit if nothing has been used since the last report, and flows up to `paid_until` are in.
+    credit: Micro,
+    /// Credit of buckets that were taken away since the last report: what is reported next may have been used from them.
+    past: Micro,
+    paid_until: TimeUs,
+    /// Tokens a second that are asked for there; `None` until a report has said so.
+    demand: Option<Rate>,
+    /// Highest rate that could be paid lately.
+    affordable: Rate,
+    resized: TimeUs,
+    used_at: TimeUs,
+    reported_at: TimeUs,
+    /// Time between the last two reports.
+    reports_every_us: u64,
+    asks_again: TimeUs,
+}
+
+/// What the ledger is asked to move.
+pub(crate) trait Purse {
+    /// Draws an amount; says whether it could.
+    fn draw(&mut self, amount: Micro) -> bool;
+    /// Charges an amount that is out already, into debt if it must be.
+    fn owe(&mut self, amount: Micro);
+    /// Gives back what cannot be used any more.
+    fn give_back(&mut self, amount: Micro);
+    /// Tells of a demand that was denied, so that tokens come to where it is.
+    fn lack(&mut self, amount: Micro);
+}
+
+/// What a report says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) allowed: u64,
+    pub(crate) denied: u64,
+    /// Since the report before.
+    pub(crate) elapsed_us: u64,
+}
+
+// === impl Share ===
+
+impl Share {
+    pub(crate) fn new(now: TimeUs) -> Self {
+        Self {
+            told: Told::Nothing,
+            ends: now,
+            credit: Micro::ZERO,
+            past: Micro::ZERO,
+            paid_until: now,
+            demand: None,
+            affordable: Rate::new(u64::MAX),
+            resized: now,
+            used_at: now,
+            reported_at: now,
+            reports_every_us: REPORTS_EVERY_US,
+            asks_again: now,
+        }
+    }
+
+    /// Tokens a second that are asked for there, once that is known.
+    pub(crate) const fn demand(&self) -> Option<Rate> {
+        self.demand
+    }
+
+    /// When it was last asked for anything.
+    pub(crate) const fn used_at(&self) -> TimeUs {
+        self.used_at
+    }
+
+    /// Takes a report in.
+    pub(crate) fn report(&mut self, used: Used, now: TimeUs, purse: &mut impl Purse) {
+        let asked = used.allowed.saturating_add(used.denied);
+        if asked > 0 {
+            self.used_at = now;
+        }
+        self.reported_at = now;
+        // The first report comes with the first request, and no time has passed.
+        if used.elapsed_us > 0 {
+            self.reports_every_us = self.reports_every_us.max(used.elapsed_us);
+            let seen = rate_over(Micro::from_tokens(asked), used.elapsed_us);
+            // Up at once, because clients that are denied go away; down slowly, because bursts come back.
+            let before = self.demand.unwrap_or(Rate::ZERO);
+            self.demand = Some(if seen > before {
+                seen
+            } else {
+                Rate::new(before.get() / 4 * 3 + seen.get() / 4)
+            });
+        }
+        if used.denied > 0 {
+            purse.lack(Micro::from_tokens(used.denied));
+        }
+        let allowed = Micro::from_tokens(used.allowed);
+        let of_past = allowed.min(self.past);
+        self.past = Micro::ZERO;
+        let rest = allowed.minus(of_past);
+        let of_credit = rest.min(self.credit);
+        self.credit = self.credit.minus(of_credit);
+        // What an Envoy admits by rules of its own is its own affair, but it has been used.
+        purse.owe(rest.minus(of_credit));
+        self.give_back_overflow(now, purse);
+    }
+
+    /// Pays what flows until the next cycle, and says what the Envoy should be told now, if anything. `part_permille` is this Envoy's
+    /// part of the customer's bucket here; `holds_us` how long an assignment may hold.
+    pub(crate) fn cycle(
+        &mut self,
+        standing: Standing,
+        part_permille: u64,
+        holds_us: u64,
+        now: TimeUs,
+        purse: &mut impl Purse,
+    ) -> Option<Told> {
+        if now.since(self.reported_at) >= self.reports_every_us.saturating_mul(SILENT_AFTER) / 2 {
+            self.demand = Some(Rate::ZERO);
+        }
+        if now >= self.ends && self.told != Told::Nothing {
+            self.told = Told::Nothing;
+            self.lose_bucket();
+        }
+        if let Told::Bucket(terms) = self.told {
+            self.pay(terms, standing, now, purse);
+        }
+        let next = match standing {
+            Standing::Barred => Told::Deny,
+            Standing::Free => Told::Allow,
+            Standing::Limited {
+                available,
+                rate,
+                depth,
+            } => {
+                let part = |amount: u64| {
+                    let part = u128::from(amount) * u128::from(part_permille) / 1_000;
+                    u64::try_from(part).unwrap_or(u64::MAX)
+                };
+                let rate = Rate::new(part(rate.get()));
+                let depth =
+                    Micro::new(i64::try_from(part(depth.get().unsigned_abs())).unwrap_or(0));
+                self.limited(available, rate, depth, now, purse)
+            }
+        };
+        let holds_us = holds_us.min(TTL_US);
+        let is_old = self.ends.since(now) < holds_us / 2;
+        if next == self.told && !is_old {
+            return None;
+        }
+        if !matches!(next, Told::Bucket(_)) {
+            self.lose_bucket();
+        }
+        self.told = next;
+        self.ends = now.plus_us(holds_us);
+        Some(next)
+    }
+
+    /// The Envoy is gone: what it was told holds until it ends, and is charged as if all of it were used.
+    pub(crate) fn end(&mut self, now: TimeUs, purse: &mut impl Purse) {
+        if let Told::Bucket(terms) = self.told {
+            let from = self.paid_until.max(now.min(self.ends));
+            purse.owe(amount_in(rate_of(terms), self.ends.since(from)));
+        }
+        self.told = Told::Nothing;
+    }
+
+    /// What the bucket still held is gone with it.
+    fn lose_bucket(&mut self) {
+        self.past = self.past.plus(self.credit);
+        self.credit = Micro::ZERO;
+    }
+
+    /// What the bucket cannot hold, whatever was used, goes back.
+    fn give_back_overflow(&mut self, now: TimeUs, purse: &mut impl Purse) {
+        let Told::Bucket(terms) = self.told else {
+            return;
+        };
+        let most = Micro::from_tokens(terms.max_tokens.into());
+        // What is paid ahead has not flowed yet: it is no overflow.
+        let to_come = amount_in(rate_of(terms), self.paid_until.since(now));
+        let overflow = self.credit.minus(most).minus(to_come).at_least_zero();
+        if overflow > Micro::ZERO {
+            purse.give_back(overflow);
+            self.credit = self.credit.minus(overflow);
+        }
+    }
+
+    fn pay(&mut self, terms: Terms, standing: Standing, now: TimeUs, purse: &mut impl Purse) {
+        let rate = rate_of(terms);
+        let one_token_us = US_PER_S
+            .saturating_mul(US_PER_S)
+            .checked_div(rate.get())
+            .unwrap_or(AHEAD_MOST_US);
+        let ahead_us = one_token_us.clamp(AHEAD_US, AHEAD_MOST_US);
+        if self.paid_until >= now.plus_us(ahead_us / 2) {
+            return;
+        }
+        let until = now.plus_us(ahead_us);
+        let due = amount_in(rate, until.since(self.paid_until));
+        self.paid_until = until;
+        self.credit = self.credit.plus(due);
+        let has = match standing {
+            Standing::Limited { available, .. } => available.min(due),
+            Standing::Barred | Standing::Free => Micro::ZERO,
+        };
+        let paid = if has > Micro::ZERO && purse.draw(has) {
+            has
+        } else {
+            Micro::ZERO
+        };
+        if paid == due {
+            let more = self
+                .affordable
+                .get()
+                .saturating_add(self.affordable.get() / 8);
+            self.affordable = Rate::new(more);
+            return;
+        }
+        // It flows all the same until the Envoy hears of less.
+        purse.owe(due.minus(paid));
+        let part = rate.share(paid.get().unsigned_abs(), due.get().unsigned_abs());
+        self.affordable = part.max(Rate::new(rate.get() / 2));
+    }
+
+    fn limited(
+        &mut self,
+        available: Micro,
+        rate: Rate,
+        depth: Micro,
+        now: TimeUs,
+        purse: &mut impl Purse,
+    ) -> Told {
+        // A quarter above what is asked for, so that a growing demand is seen as such. All of it before anything is known: what is too much
+        // comes back with the first report.
+        let wanted = self.demand.map_or(rate, |demand| {
+            let wanted = demand.get().saturating_add(demand.get() / 4);
+            let idle = if demand == Rate::ZERO {
+                0
+            } else {
+                rate.get() / IDLE_PART
+            };
+            Rate::new(wanted.max(idle))
+        });
+        let wanted = wanted.min(rate).min(self.affordable);
+        let room = u32::try_from(depth.whole_tokens())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let Told::Bucket(mut terms) = self.told else {
+            let half = u32::try_from(available.whole_tokens() / 2).unwrap_or(u32::MAX);
+            let max_tokens = room.min(half.max(1));
+            let full = Micro::from_tokens(max_tokens.into());
+            if now < self.asks_again || available < full {
+                return Told::Deny;
+            }
+            // It begins full, and flows before the next cycle, as fast as what is left can pay for.
+            let left = available.minus(full);
+            let terms = terms(max_tokens, wanted.min(rate_over(left, AHEAD_US)));
+            let flows = amount_in(rate_of(terms), AHEAD_US);
+            if !purse.draw(full.plus(flows.min(left))) {
+                self.asks_again = now.plus_us(ASK_AGAIN_US);
+                return Told::Deny;
+            }
+            // The slowest that can be told may be more than nothing.
+            purse.owe(flows.minus(left).at_least_zero());
+            self.credit = full.plus(flows);
+            self.paid_until = now.plus_us(AHEAD_US);
+            self.resized = now;
+            self.affordable = rate;
+            return Told::Bucket(terms);
+        };
+        if now.since(self.resized) >= RESIZE_US {
+            self.resized = now;
+            self.resize(&mut terms, room, available, purse);
+        }
+        let should = self::terms(terms.max_tokens, wanted);
+        let (is, will_be) = (rate_of(terms).get(), rate_of(should).get());
+        if is.abs_diff(will_be) > is / NOTICEABLE {
+            // What is paid ahead was paid at the old rate.
+            let ahead_us = self.paid_until.since(now);
+            let more = amount_in(Rate::new(will_be.saturating_sub(is)), ahead_us);
+            if more == Micro::ZERO || more <= available && purse.draw(more) {
+                self.credit = self.credit.plus(more);
+                terms = should;
+            }
+        }
+        Told::Bucket(terms)
+    }
+
+    /// Envoy fills another bucket to the same part as the one before.
+    fn resize(&mut self, terms: &mut Terms, room: u32, available: Micro, purse: &mut impl Purse) {
+        let scaled = |credit: Micro| {
+            let scaled =
+                i128::from(credit.get()) * i128::from(room) / i128::from(terms.max_tokens.max(1));
+            Micro::new(i64::try_from(scaled).unwrap_or(i64::MAX))
+        };
+        let is_noticeable = room.abs_diff(terms.max_tokens) > terms.max_tokens / 2;
+        if !is_noticeable {
+            return;
+        }
+        let more = scaled(self.credit).minus(self.credit);
+        if more <= Micro::ZERO {
+            // What a smaller bucket cannot hold may have been used before: the next report says what comes back.
+            terms.max_tokens = room;
+        } else if more <= available && purse.draw(more) {
+            self.credit = self.credit.plus(more);
+            terms.max_tokens = room;
+        }
+    }
+}
+
+/// The rate of an assignment, rounded up.
+fn rate_of(terms: Terms) -> Rate {
+    let micro = u64::from(terms.tokens_per_fill).saturating_mul(US_PER_S);
+    Rate::new(micro.div_ceil(terms.fill_interval_s.max(1)))
+}
+
+/// A bucket that fills at a rate, rounded down, but no slower than Envoy can be told.
+fn terms(max_tokens: u32, rate: Rate) -> Terms {
+    let per_fill = |interval_s: u64| rate.get().saturating_mul(interval_s) / US_PER_S;
+    let [.., longest] = FILL_INTERVALS_S;
+    let interval_s = FILL_INTERVALS_S
+        .into_iter()
+        .find(|interval_s| per_fill(*interval_s) >= TOKENS_PER_FILL);
+    let fill_interval_s = interval_s.unwrap_or(longest);
+    let tokens_per_fill = u32::try_from(per_fill(fill_interval_s)).unwrap_or(u32::MAX);
+    Terms {
+        max_tokens,
+        tokens_per_fill: tokens_per_fill.max(1),
+        fill_interval_s,
+    }
+}
+
+/// The rate at which an amount flows in a time, rounded down.
+fn rate_over(amount: Micro, us: u64) -> Rate {
+    let amount = u128::from(amount.at_least_zero().get().unsigned_abs());
+    let rate = amount * u128::from(US_PER_S) / u128::from(us.max(1));
+    Rate::new(u64::try_from(rate).unwrap_or(u64::MAX))
+}
+
+/// What flows in a time, rounded up.
+fn amount_in(rate: Rate, us: u64) -> Micro {
+    let amount = (u128::from(rate.get()) * u128::from(us)).div_ceil(u128::from(US_PER_S));
+    Micro::new(i64::try_from(amount).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests;

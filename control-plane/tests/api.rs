@@ -12,7 +12,7 @@ mod kit;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use forebay_control_plane::api::router;
-use forebay_wire::sync::{FLAG_FROZEN, SyncReply};
+use forebay_wire::sync::{FLAG_EXEMPT, FLAG_FROZEN, SyncReply};
 use http_body_util::BodyExt;
 use kit::{ADMIN_TOKEN, GATEWAY_TOKEN, Gateway, TestServer, policy, server_and_gateway};
 use serde_json::{Value, json};
@@ -361,6 +361,39 @@ async fn an_operator_sees_and_changes_customers() {
     );
     let odd_key = server.ok("GET", "/v1/customers/a%2Fb%20%C3%A4", NONE).await;
     assert_eq!(odd_key["in_policy"], false);
+}
+
+#[tokio::test]
+async fn an_exemption_reaches_gateways_survives_a_kill_and_goes_before_the_policys() {
+    let (server, mut gateway) = server_and_gateway().await;
+    let told = |reply: &SyncReply, key: &str| {
+        let (hash_high, hash_low) = kit::hash(key).parts();
+        let told = reply.policy.iter().flat_map(|policy| &policy.customers);
+        let of_key = told.filter(|told| (told.hash_high, told.hash_low) == (hash_high, hash_low));
+        of_key.map(|told| told.flags).next_back()
+    };
+    server.ok("POST", "/v1/customers/acme/exempt", NONE).await;
+    assert_eq!(
+        told(&gateway.sync(&server).await, "acme"),
+        Some(FLAG_EXEMPT)
+    );
+    let server = server.killed();
+    let mut newcomer = Gateway::new("g2", 1);
+    assert_eq!(
+        told(&newcomer.sync(&server).await, "acme"),
+        Some(FLAG_EXEMPT)
+    );
+    let status = server.ok("GET", "/v1/status", NONE).await;
+    assert_eq!(status["customers_exempt"], 1);
+    server.ok("POST", "/v1/customers/acme/freeze", NONE).await;
+    assert_eq!(
+        told(&newcomer.sync(&server).await, "acme"),
+        Some(FLAG_EXEMPT | FLAG_FROZEN),
+        "a freeze goes before an exemption at the gateway"
+    );
+    server.ok("POST", "/v1/customers/acme/unfreeze", NONE).await;
+    server.ok("POST", "/v1/customers/acme/unexempt", NONE).await;
+    assert_eq!(told(&newcomer.sync(&server).await, "acme"), Some(0));
 }
 
 #[tokio::test]

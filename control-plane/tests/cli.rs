@@ -228,6 +228,8 @@ fn customers(server: &str) {
     assert!(ok(server, &["customer", "unban", key])["banned_until_unix_ms"].is_null());
     assert_eq!(ok(server, &["customer", "freeze", key])["frozen"], true);
     assert_eq!(ok(server, &["customer", "unfreeze", key])["frozen"], false);
+    assert_eq!(ok(server, &["customer", "exempt", key])["exempt"], true);
+    assert_eq!(ok(server, &["customer", "unexempt", key])["exempt"], false);
     refused(
         server,
         &["customer", "show", "nobody"],

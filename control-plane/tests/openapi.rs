@@ -320,6 +320,20 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
         nothing(),
     )
     .await;
+    check(
+        "POST",
+        "/v1/customers/{key}/exempt",
+        "/v1/customers/acme/exempt",
+        nothing(),
+    )
+    .await;
+    check(
+        "POST",
+        "/v1/customers/{key}/unexempt",
+        "/v1/customers/acme/unexempt",
+        nothing(),
+    )
+    .await;
     let mut digests = Vec::new();
     for model in ["a first one", "a second one"] {
         let model = check("POST", "/v1/models", "/v1/models", json!(model)).await;

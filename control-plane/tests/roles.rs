@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Method, path, and which of gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 4]); 29] = [
+const TABLE: [(&str, &str, [bool; 4]); 31] = [
     ("GET", "/healthz", ALL),
     ("GET", "/readyz", ALL),
     ("GET", "/metrics", ALL),
@@ -42,6 +42,8 @@ const TABLE: [(&str, &str, [bool; 4]); 29] = [
     ("POST", "/v1/customers/{key}/unban", OPERATOR),
     ("POST", "/v1/customers/{key}/freeze", OPERATOR),
     ("POST", "/v1/customers/{key}/unfreeze", OPERATOR),
+    ("POST", "/v1/customers/{key}/exempt", OPERATOR),
+    ("POST", "/v1/customers/{key}/unexempt", OPERATOR),
     ("GET", "/v1/models", VIEWER),
     ("POST", "/v1/models", ADMIN),
     ("GET", "/v1/models/{digest}", ALL),

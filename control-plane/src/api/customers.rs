@@ -142,6 +142,24 @@ pub(super) async fn unfreeze(
     plain_change(&server, by, key, body, CustomerChange::Thaw).await
 }
 
+pub(super) async fn exempt(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
+    plain_change(&server, by, key, body, CustomerChange::Exempt).await
+}
+
+pub(super) async fn unexempt(
+    State(server): Shared,
+    by: By,
+    key: Key,
+    body: Body,
+) -> Answer<CustomerView> {
+    plain_change(&server, by, key, body, CustomerChange::Unexempt).await
+}
+
 async fn plain_change(
     server: &Server,
     by: By,

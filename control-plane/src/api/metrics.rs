@@ -19,7 +19,7 @@ type Metric<View> = (&'static str, Kind, &'static str, fn(&View) -> f64);
 
 /// Of the whole server.
 #[allow(clippy::cast_precision_loss)] // counts for charts
-const METRICS: [Metric<StatusView>; 12] = [
+const METRICS: [Metric<StatusView>; 13] = [
     (
         "forebay_uptime_seconds",
         Kind::Gauge,
@@ -55,6 +55,12 @@ const METRICS: [Metric<StatusView>; 12] = [
         Kind::Gauge,
         "Customers that were banned by hand",
         |view| view.customers_banned as f64,
+    ),
+    (
+        "forebay_customers_exempt",
+        Kind::Gauge,
+        "Customers that were exempted by hand",
+        |view| view.customers_exempt as f64,
     ),
     (
         "forebay_other_customers",

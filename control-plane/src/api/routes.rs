@@ -150,6 +150,22 @@ pub fn routes() -> Vec<Route> {
         .says("Ends a freeze, the policy's as well")
         .takes::<customers::Nothing>()
         .answers::<CustomerView>(),
+        post(
+            "/v1/customers/{key}/exempt",
+            at_least(Operator),
+            customers::exempt,
+        )
+        .says("Admits everything and counts it, unless the customer is banned or frozen")
+        .takes::<customers::Nothing>()
+        .answers::<CustomerView>(),
+        post(
+            "/v1/customers/{key}/unexempt",
+            at_least(Operator),
+            customers::unexempt,
+        )
+        .says("Ends an exemption, the policy's as well")
+        .takes::<customers::Nothing>()
+        .answers::<CustomerView>(),
         get("/v1/models", at_least(Viewer), models::list)
             .says("The registry of models, newest first")
             .answers::<models::Models>(),

@@ -280,6 +280,16 @@ pub enum CustomerCommand {
         /// The customer
         key: String,
     },
+    /// Admit everything and count it, unless the customer is banned or frozen
+    Exempt {
+        /// The customer
+        key: String,
+    },
+    /// End an exemption
+    Unexempt {
+        /// The customer
+        key: String,
+    },
 }
 
 /// Gateways.

@@ -27,6 +27,8 @@ pub(super) fn run(command: CustomerCommand, connection: &Connection) -> Result<(
         CustomerCommand::Unban { key } => (key, "unban", None),
         CustomerCommand::Freeze { key } => (key, "freeze", None),
         CustomerCommand::Unfreeze { key } => (key, "unfreeze", None),
+        CustomerCommand::Exempt { key } => (key, "exempt", None),
+        CustomerCommand::Unexempt { key } => (key, "unexempt", None),
     };
     print(&client.post(
         &format!("/v1/customers/{}/{change}", encode(&key)),

@@ -38,6 +38,10 @@ pub enum CustomerChange {
     Freeze,
     /// End a freeze, the policy's as well.
     Thaw,
+    /// Admit everything, and count it.
+    Exempt,
+    /// End an exemption, the policy's as well.
+    Unexempt,
 }
 
 // === impl CustomerChange ===
@@ -56,6 +60,8 @@ impl CustomerChange {
             Self::Unban => Deed::new(by, "customer.unban", object),
             Self::Freeze => Deed::new(by, "customer.freeze", object),
             Self::Thaw => Deed::new(by, "customer.unfreeze", object),
+            Self::Exempt => Deed::new(by, "customer.exempt", object),
+            Self::Unexempt => Deed::new(by, "customer.unexempt", object),
         }
     }
 }
@@ -167,6 +173,12 @@ impl Plane {
                 }
                 CustomerChange::Thaw => say(state, batch, customer, now, |said| {
                     said.frozen = Some(false)
+                })?,
+                CustomerChange::Exempt => {
+                    say(state, batch, customer, now, |said| said.exempt = Some(true))?
+                }
+                CustomerChange::Unexempt => say(state, batch, customer, now, |said| {
+                    said.exempt = Some(false)
                 })?,
             }
             let view = view(state, &self.roster(state, now), customer, now)?;

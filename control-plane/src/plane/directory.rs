@@ -32,6 +32,31 @@ pub struct Override {
     /// Never admitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<bool>,
+    /// Always admitted, and counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exempt: Option<bool>,
+}
+
+/// How a customer is to be treated, whatever its buckets hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// Denied until this wall-clock time in ms; 0: not banned; `u64::MAX`: without an end.
+    pub ban_until_unix_ms: u64,
+    /// Never admitted.
+    pub frozen: bool,
+    /// Always admitted, unless it is banned or frozen.
+    pub exempt: bool,
+}
+
+/// How many customers the operator treats by hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByHand {
+    /// Frozen.
+    pub frozen: usize,
+    /// Banned, and the ban is not over.
+    pub banned: usize,
+    /// Exempt.
+    pub exempt: usize,
 }
 
 /// A policy customer.
@@ -181,27 +206,30 @@ impl Directory {
         contract.is_some()
     }
 
-    /// Ban and frozen as they are in force, the operator's word first.
+    /// What is in force, the operator's word before the policy's.
     #[must_use]
-    pub fn in_force(&self, hash: CustomerHash, member: &Member) -> (u64, bool) {
+    pub fn in_force(&self, hash: CustomerHash, member: &Member) -> InForce {
         let said = self.override_of(hash);
-        (
-            said.ban_until_unix_ms.unwrap_or(member.ban_until_unix_ms),
-            said.frozen.unwrap_or(member.frozen),
-        )
+        InForce {
+            ban_until_unix_ms: said.ban_until_unix_ms.unwrap_or(member.ban_until_unix_ms),
+            frozen: said.frozen.unwrap_or(member.frozen),
+            exempt: said.exempt.unwrap_or(member.exempt),
+        }
     }
 
-    /// How many customers the operator has frozen, and banned beyond a moment. Those of the policy are not counted: nobody forgets
-    /// what is written down.
+    /// How many customers the operator has frozen, banned beyond a moment, and exempted. Those of the policy are not counted: nobody
+    /// forgets what is written down.
     #[must_use]
-    pub fn denied_by_hand(&self, unix_ms: u64) -> (usize, usize) {
-        let count = |denies: fn(&Override, u64) -> bool| {
+    pub fn by_hand(&self, unix_ms: u64) -> ByHand {
+        let count = |says: fn(&Override, u64) -> bool| {
             let said = self.overrides.values();
-            said.filter(|said| denies(said, unix_ms)).count()
+            said.filter(|said| says(said, unix_ms)).count()
         };
-        let frozen = count(|said, _| said.frozen == Some(true));
-        let banned = count(|said, now| said.ban_until_unix_ms.is_some_and(|until| until > now));
-        (frozen, banned)
+        ByHand {
+            frozen: count(|said, _| said.frozen == Some(true)),
+            banned: count(|said, now| said.ban_until_unix_ms.is_some_and(|until| until > now)),
+            exempt: count(|said, _| said.exempt == Some(true)),
+        }
     }
 
     /// The hash under which a customer is filed, from the hash that a gateway knows.
@@ -317,15 +345,15 @@ impl Directory {
                 ..PolicyCustomer::default()
             };
         };
-        let (ban_until_unix_ms, frozen) = self.in_force(hash, member);
-        let exempt = if member.exempt { FLAG_EXEMPT } else { 0 };
-        let frozen = if frozen { FLAG_FROZEN } else { 0 };
+        let in_force = self.in_force(hash, member);
+        let exempt = if in_force.exempt { FLAG_EXEMPT } else { 0 };
+        let frozen = if in_force.frozen { FLAG_FROZEN } else { 0 };
         PolicyCustomer {
             hash_high,
             hash_low,
             contract: u32::from(member.contract.0),
             flags: exempt | frozen,
-            ban_until_unix_ms,
+            ban_until_unix_ms: in_force.ban_until_unix_ms,
         }
     }
 

@@ -32,6 +32,9 @@ pub struct StatusView {
     /// Customers that were banned by hand, for ever or until later.
     #[serde(default)]
     pub customers_banned: usize,
+    /// Customers that were exempted by hand.
+    #[serde(default)]
+    pub customers_exempt: usize,
     /// Customers outside the policy that were seen.
     pub other_customers: usize,
     /// Reports dropped because there were too many of those.
@@ -97,7 +100,7 @@ impl Plane {
         });
         let gateways = gateways.collect();
         let release = state.models.active();
-        let (customers_frozen, customers_banned) = state.directory.denied_by_hand(now.unix_ms);
+        let by_hand = state.directory.by_hand(now.unix_ms);
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: now.mono.0 / 1_000_000,
@@ -110,8 +113,9 @@ impl Plane {
             store_epoch: self.start.epoch(),
             policy_version: state.policies.active_epoch(),
             customers: state.directory.len(),
-            customers_frozen,
-            customers_banned,
+            customers_frozen: by_hand.frozen,
+            customers_banned: by_hand.banned,
+            customers_exempt: by_hand.exempt,
             other_customers: state.others,
             other_customers_dropped: state.others_dropped,
             syncs: state.syncs,

@@ -1,6 +1,7 @@
 //! A customer as the operator sees it: policy, account and forecast side by side, in tokens.
 
 use super::Now;
+use super::directory::InForce;
 use super::state::State;
 use crate::buckets::{Account, Contract, Part, Roster};
 use crate::error::ApiError;
@@ -85,10 +86,14 @@ impl CustomerView {
             let end = (until != BAN_FOREVER).then(|| format!(" until {until}"));
             format!("banned{}", end.unwrap_or_default())
         });
-        let states = [ban, self.frozen.then(|| "frozen".to_owned())];
+        let states = [
+            ban,
+            self.frozen.then(|| "frozen".to_owned()),
+            self.exempt.then(|| "exempt".to_owned()),
+        ];
         let states: Vec<String> = states.into_iter().flatten().collect();
         if states.is_empty() {
-            return "neither banned nor frozen".to_owned();
+            return "as the contract says".to_owned();
         }
         states.join(", ")
     }
@@ -121,7 +126,7 @@ pub(super) fn view(
     let contract = member
         .map(|member| member.contract)
         .or(policy.unknown_contract());
-    let (ban_until, frozen) = member.map_or((0, false), |member| {
+    let in_force = member.map_or_else(InForce::default, |member| {
         state.directory.in_force(customer, member)
     });
     let resources = policy.resources.iter().zip(limits.iter()).enumerate();
@@ -137,9 +142,9 @@ pub(super) fn view(
         contract: contract
             .and_then(|row| policy.contract(row))
             .map_or(String::new(), |row| row.name.clone()),
-        banned_until_unix_ms: (ban_until > now.unix_ms).then_some(ban_until),
-        frozen,
-        exempt: member.is_some_and(|member| member.exempt),
+        banned_until_unix_ms: Some(in_force.ban_until_unix_ms).filter(|until| *until > now.unix_ms),
+        frozen: in_force.frozen,
+        exempt: in_force.exempt,
         held_by_gateway: account.is_some_and(|account| {
             let parts = account.parts.iter();
             parts

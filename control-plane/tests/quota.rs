@@ -415,6 +415,14 @@ async fn bans_and_exemptions_by_hand_reach_those_who_ask() {
             .0,
         Code::Ok
     );
+    world
+        .admin("POST", "/v1/customers/umbrella/exempt", &json!({}))
+        .await;
+    let much: [Descriptor<'_>; 1] = [(&[("customer", "umbrella")], Some(1_000))];
+    while world.codes(&much, 1).await.0 != Code::Ok {
+        assert!(Instant::now() < deadline, "the exemption does not arrive");
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

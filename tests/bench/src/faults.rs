@@ -126,6 +126,7 @@ async fn replicated(control: &str, traffic: &mut Traffic) -> Result<Vec<f64>> {
         let place = Place {
             store: Some(redis.urls()),
             listen: format!("0.0.0.0:{port}"),
+            grpc_listen: None,
             advertise: Some(format!("127.0.0.1:{port}")),
             namespace: Some(control.to_owned()),
         };

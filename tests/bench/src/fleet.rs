@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use forebay_core::{CustomerHash, Micro, TimeUs};
-use forebay_envoy_tests::{Client, ControlPlane, Protocol};
+use forebay_envoy_tests::{Client, ControlPlane, Place, Protocol, until};
+use forebay_redis_tests::Node;
 use forebay_simulator::{Gateway, Pace};
 use forebay_wire::key::KeySecret;
 use forebay_wire::sync::{CONTENT_TYPE, SYNC_PATH, SyncReply};
@@ -36,6 +37,16 @@ const LEAST_PER_S: f64 = 8.0;
 
 /// The fleets that are tried, until one is too large.
 const FLEETS: [usize; 9] = [5, 10, 25, 50, 100, 150, 200, 300, 400];
+
+/// As the guide asks for it.
+const DURABLE: [&str; 6] = [
+    "--save",
+    "",
+    "--appendonly",
+    "yes",
+    "--appendfsync",
+    "always",
+];
 
 /// Syncs are counted for so long, after the fleet has settled.
 const MEASURED: Duration = Duration::from_secs(10);
@@ -81,58 +92,99 @@ struct Member {
 #[derive(Clone, Copy, Debug)]
 struct Clock(Instant);
 
+/// Where the server keeps its state.
+#[derive(Clone, Copy, Debug)]
+enum Store {
+    Embedded,
+    /// One node, on the core of the gateways.
+    Redis,
+}
+
+/// The largest fleet that was held, and what the syncs of it, or of the smallest one that was not, came to.
+struct Held {
+    gateways: usize,
+    p99_ms: f64,
+    outcome: Outcome,
+}
+
 /// Runs the bench and publishes its report.
 pub(crate) async fn run() -> Result<()> {
     let mut report = Report::default();
-    let (mut held, mut last) = (0, None);
+    let embedded = largest(Store::Embedded).await?;
+    report.add(
+        "gateways_embedded",
+        embedded.gateways as f64,
+        "gateways on one core (bar: 200)",
+    );
+    report.add(
+        "sync_p99_ms",
+        embedded.p99_ms,
+        "of that fleet, from when it was due (bar: 20)",
+    );
+    let requests = embedded.outcome.requests as f64;
+    report.add(
+        "messages_per_request",
+        2.0 * embedded.outcome.syncs as f64 / requests,
+        "requests and replies of syncs (bar: 0.01)",
+    );
+    report.add(
+        "bytes_per_request",
+        embedded.outcome.bytes as f64 / requests,
+        "bodies of both",
+    );
+    let redis = largest(Store::Redis).await?;
+    report.add(
+        "gateways_redis",
+        redis.gateways as f64,
+        "the same on one node of Redis (bar: 100)",
+    );
+    report.add("sync_p99_ms_redis", redis.p99_ms, "of that fleet (bar: 20)");
+    recipe::run(&mut report).await?;
+    report.publish("bench-fleet")
+}
+
+async fn largest(store: Store) -> Result<Held> {
+    let mut held: Option<Held> = None;
     for gateways in FLEETS {
-        let outcome = fleet(gateways).await?;
+        let outcome = fleet(gateways, store).await?;
         let p99_ms = percentile(&outcome.latencies_ms, 0.99);
         eprintln!(
-            "{gateways} gateways: sync p50 {:.1} ms, p99 {p99_ms:.1} ms; {:.1} syncs/s each, {:.1} % denied, {:.1} reports and {:.1} grants a sync",
+            "{gateways} gateways, {store:?}: sync p50 {:.1} ms, p99 {p99_ms:.1} ms; {:.1} syncs/s each, {:.1} % denied, {:.1} reports and {:.1} grants a sync",
             percentile(&outcome.latencies_ms, 0.5),
             outcome.syncs as f64 / MEASURED.as_secs_f64() / gateways as f64,
             100.0 * outcome.denied as f64 / outcome.requests as f64,
             outcome.reports as f64 / outcome.syncs as f64,
             outcome.grants as f64 / outcome.syncs as f64,
         );
-        if p99_ms > P99_MS {
-            // Where even the smallest fleet is too large, the figures are of that one.
-            last.get_or_insert((p99_ms, outcome));
+        let is_held = p99_ms <= P99_MS;
+        if is_held || held.is_none() {
+            held = Some(Held {
+                gateways: if is_held { gateways } else { 0 },
+                p99_ms,
+                outcome,
+            });
+        }
+        if !is_held {
             break;
         }
-        held = gateways;
-        last = Some((p99_ms, outcome));
     }
-    report.add(
-        "gateways_embedded",
-        held as f64,
-        "gateways on one core (bar: 200)",
-    );
-    if let Some((p99_ms, outcome)) = last {
-        let requests = outcome.requests as f64;
-        report.add(
-            "sync_p99_ms",
-            p99_ms,
-            "of that fleet, from when it was due (bar: 20)",
-        );
-        report.add(
-            "messages_per_request",
-            2.0 * outcome.syncs as f64 / requests,
-            "requests and replies of syncs (bar: 0.01)",
-        );
-        report.add(
-            "bytes_per_request",
-            outcome.bytes as f64 / requests,
-            "bodies of both",
-        );
-    }
-    recipe::run(&mut report).await?;
-    report.publish("bench-fleet")
+    held.context("no fleet was tried")
 }
 
-async fn fleet(gateways: usize) -> Result<Outcome> {
-    let plane = ControlPlane::start().await?;
+async fn fleet(gateways: usize, store: Store) -> Result<Outcome> {
+    let node = match store {
+        Store::Embedded => None,
+        Store::Redis => Some(Node::start_with(&DURABLE)?),
+    };
+    let place = Place {
+        store: node.as_ref().map(Node::url),
+        ..Place::default()
+    };
+    let plane = ControlPlane::start_in(place).await?;
+    until("the server leads", JOINING, || async {
+        plane.leads(plane.address()).await.then_some(())
+    })
+    .await;
     plane.pin_to_core(0)?;
     let active: Vec<Vec<usize>> = (0..gateways).map(active).collect();
     let policy = policy(&active);

@@ -3,7 +3,7 @@ SECONDS ?= 60
 REPORT := target/report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint build wasm test demo bench-filter bench-fleet bench-core bench-forecast bench-size bench-scale bench-simulate test-fleet evaluate train clean
+.PHONY: help setup lint build wasm test demo bench-accounts bench-filter bench-fleet bench-core bench-forecast bench-size bench-scale bench-simulate test-fleet evaluate train clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,10 @@ test-fleet: wasm ## a fleet on Redis Cluster while everything behind it fails; n
 demo: wasm ## show the main job on realistic traffic; SECONDS=30 needs no terminal
 	cargo build --workspace --bin forebay --bin forebay-demo
 	cargo run -q --bin forebay-demo -- --seconds $(SECONDS)
+
+bench-accounts: wasm ## memory and disk that a million customers cost the control plane
+	cargo build --release -p forebay-control-plane
+	cargo run --release -p forebay-bench -- accounts
 
 bench-filter: wasm ## CPU and throughput of the admission filter in Envoy
 	cargo xtask noop

@@ -13,6 +13,7 @@
 
 use std::process::ExitCode;
 
+mod accounts;
 mod call;
 mod faults;
 mod filter;
@@ -29,6 +30,7 @@ mod zipf;
 async fn main() -> ExitCode {
     let bench = std::env::args().nth(1).unwrap_or_default();
     let outcome = match bench.as_str() {
+        "accounts" => accounts::run().await,
         "faults" => faults::run().await,
         "filter" => filter::run().await,
         "fleet" => fleet::run().await,
@@ -36,7 +38,9 @@ async fn main() -> ExitCode {
         "simulate" => simulate::run(),
         "size" => size::run().await,
         _ => {
-            eprintln!("usage: forebay-bench faults | filter | fleet | forecast | simulate | size");
+            eprintln!(
+                "usage: forebay-bench accounts | faults | filter | fleet | forecast | simulate | size"
+            );
             return ExitCode::from(2);
         }
     };

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::bootstrap::{cluster, tcp_address};
 use crate::client::{Client, Protocol};
+use crate::envoy::resident_bytes;
 use crate::place::{artefact, binary};
 
 const GATEWAY_TOKEN: &str = "gateway-token-of-a-test";
@@ -173,6 +174,20 @@ impl ControlPlane {
             .context("taskset (Debian package util-linux) cannot be started")?;
         ensure!(status.success(), "taskset failed: {status}");
         Ok(())
+    }
+
+    /// Memory that it has resident.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        resident_bytes(self.process.id())
+    }
+
+    /// What the embedded store takes on disk.
+    pub fn store_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for file in fs::read_dir(self.folder.path().join("store"))? {
+            bytes += file?.metadata()?.len();
+        }
+        Ok(bytes)
     }
 
     /// CPU time that it has used since it was started.

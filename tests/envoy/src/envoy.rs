@@ -239,17 +239,7 @@ impl Envoy {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .context("no VmRSS")?;
-        let kilobytes: u64 = line
-            .split_whitespace()
-            .nth(1)
-            .context("no figure in VmRSS")?
-            .parse()?;
-        Ok(kilobytes * 1024)
+        resident_bytes(self.pid())
     }
 
     async fn wait_ready(&mut self, deadline: Instant) -> Result<()> {
@@ -310,4 +300,13 @@ fn cpu_ns(task: &Path) -> Result<u64> {
     let schedule = fs::read_to_string(task.join("schedstat"))?;
     let first = schedule.split_whitespace().next();
     Ok(first.context("empty schedstat")?.parse()?)
+}
+
+/// Memory that a process has resident.
+pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kilobytes: u64 = kilobytes.context("/proc/PID/status is odd")?.parse()?;
+    Ok(kilobytes * 1024)
 }

@@ -70,16 +70,16 @@ async fn sync(gateway: &mut Gateway, address: &str) {
     }
 }
 
-/// Waits for the next step.
-async fn next_step() {
+/// Waits for the next step. Syncs meanwhile: demand after a pause of a step is no usage of one step.
+async fn next_step(gateway: &mut Gateway, address: &str) {
     let step = unix_ms() / STEP_MS;
     while unix_ms() / STEP_MS == step {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sync(gateway, address).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Demand until the history has some more of it: acme in most steps, bolt in a few. What comes after a pause, on a busy machine, is
-/// no usage of one step, and the history leaves it out.
+/// Demand until the history has some more of it: acme in most steps, bolt in a few. On a busy machine the history leaves some out.
 async fn demand(gateway: &mut Gateway, address: &str) {
     const MORE: usize = 4;
     let deadline = Instant::now() + PATIENCE;
@@ -97,7 +97,7 @@ async fn demand(gateway: &mut Gateway, address: &str) {
 
 async fn demand_some(gateway: &mut Gateway, address: &str) {
     for step in 0..7 {
-        next_step().await;
+        next_step(gateway, address).await;
         if step % 7 < 4 {
             gateway.spend("acme", 1 + step % 3);
         }
@@ -111,7 +111,7 @@ async fn demand_some(gateway: &mut Gateway, address: &str) {
 /// Two more steps end, without demand.
 async fn settle(gateway: &mut Gateway, address: &str) {
     for _ in 0..3 {
-        next_step().await;
+        next_step(gateway, address).await;
         sync(gateway, address).await;
     }
 }

@@ -12,16 +12,22 @@ mod kit;
 mod process;
 mod timeseries;
 
+use forebay_control_plane::prometheus::RemoteWrite;
+use forebay_control_plane::store::MemoryStore;
 use forebay_redis_tests::Node;
 use forebay_wire::sync::SyncReply;
-use kit::{Gateway, hash, policy};
+use kit::{Gateway, TestServer, hash, policy};
 use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process, VIEWER_TOKEN, send};
 use prost::Message;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use timeseries::{Database, Kind};
+use tokio::net::TcpSocket;
 use tokio::process::Command;
+use tokio::runtime::Handle;
 
 /// That of processes of tests.
 const STEP_MS: u64 = 100;
@@ -282,6 +288,60 @@ async fn of_two_replicas_the_one_that_leads_sends() {
     assert_eq!(dropped(&metrics), 0.0, "{metrics:?}");
 }
 
+/// An address that is taken, and at which nobody listens.
+fn deaf() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}/write", socket.local_addr().unwrap());
+    (socket, url)
+}
+
+/// A server of which all that is to be sent waits.
+fn sending(url: &str, store: Arc<MemoryStore>, clock: Arc<AtomicU64>) -> TestServer {
+    let remote_write = RemoteWrite::start(url.parse().unwrap(), &Handle::current());
+    TestServer::sending(store, clock, remote_write)
+}
+
+fn waiting(server: &TestServer) -> usize {
+    server.server.plane.exported().unwrap().waiting
+}
+
+#[tokio::test]
+async fn a_step_is_sent_once_and_only_when_the_store_has_it() {
+    let step_ms = u64::from(kit::STEP_MS);
+    let (_socket, url) = deaf();
+    let server = sending(&url, Arc::default(), Arc::new(AtomicU64::new(1_000_000)));
+    server.ok("POST", "/v1/policies", policy()).await;
+    let mut gateway = Gateway::new("g1", 7);
+    gateway.sync(&server).await;
+    gateway.spend("acme", 5);
+    gateway.sync(&server).await;
+    assert_eq!(waiting(&server), 0, "the step is not over");
+    // The value, then the zero behind it, then nothing.
+    for expected in [1, 2, 2] {
+        server.advance_ms(step_ms);
+        gateway.sync(&server).await;
+        gateway.sync(&server).await;
+        assert_eq!(waiting(&server), expected);
+    }
+    server.server.plane.stop().await.unwrap();
+    let counts = server.server.plane.exported().unwrap();
+    assert_eq!((counts.waiting, counts.dropped), (0, [0, 0, 0, 2]));
+    // The account still says what it asked for in the first step, which was sent.
+    let server = sending(&url, Arc::clone(&server.store), Arc::clone(&server.clock));
+    server.advance_ms(step_ms);
+    gateway.sync(&server).await;
+    assert_eq!(waiting(&server), 0, "not sent again");
+    gateway.spend("acme", 5);
+    gateway.sync(&server).await;
+    server.store.set_full(true);
+    server.advance_ms(step_ms);
+    let (status, _) = server.sync(&gateway.request()).await;
+    assert_eq!(status, 503);
+    let counts = server.server.plane.exported().unwrap();
+    assert_eq!((counts.waiting, counts.dropped), (0, [0, 0, 1, 0]));
+}
+
 /// Runs `forebay history import` with more arguments, on the resource and label of these tests.
 async fn import(server: &str, database: &str, more: &[&str]) -> Result<Value, String> {
     let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
@@ -366,7 +426,7 @@ async fn usage_comes_in(kind: Kind) {
 
 /// What cannot be imported, and what is said then.
 async fn refusals(server: &str, database: &str, range: &[&str]) {
-    let away = format!("http://127.0.0.1:{}", timeseries::free_port());
+    let (_socket, away) = deaf();
     let nowhere = format!("{database}/no/such/place");
     for (url, query, says) in [
         (database, "sum by (tenant (total)", "refuses the query ("),

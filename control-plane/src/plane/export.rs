@@ -83,3 +83,58 @@ impl EndedStep {
         now.iter().copied().chain(stopped).map(sample).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sync::usage::FinishedUsage;
+    use super::*;
+    use forebay_wire::key::CustomerHash;
+
+    fn finished(step: u64, usage: &[(u8, usize, u64)]) -> Arc<Finished> {
+        let usage = usage
+            .iter()
+            .map(|(customer, resource, demand)| FinishedUsage {
+                customer: CustomerHash([*customer; 16]),
+                resource: *resource,
+                demand: *demand,
+                by_session: Vec::new(),
+            });
+        Arc::new(Finished {
+            step,
+            usage: usage.collect(),
+        })
+    }
+
+    fn samples(before: &Arc<Finished>, finished: &Arc<Finished>) -> Vec<(u8, u8, f64)> {
+        let ended = EndedStep {
+            before: Arc::clone(before),
+            finished: Arc::clone(finished),
+        };
+        let samples = ended.samples();
+        let plain = |sample: &Sample| (sample.customer.0[0], sample.resource, sample.tokens);
+        samples.iter().map(plain).collect()
+    }
+
+    #[test]
+    fn a_zero_is_sent_once_behind_a_demand_and_for_its_resource_only() {
+        let first = finished(1, &[(7, 0, 2_500_000), (7, 1, 1), (8, 0, 1_000_000)]);
+        let second = finished(2, &[(7, 0, 3_000_000)]);
+        let third = finished(3, &[]);
+        let none = Arc::default();
+        let sent = [(7, 0, 2.5), (7, 1, 1e-6), (8, 0, 1.0)];
+        assert_eq!(samples(&none, &first), sent);
+        assert_eq!(
+            samples(&first, &second),
+            [(7, 0, 3.0), (7, 1, 0.0), (8, 0, 0.0)]
+        );
+        assert_eq!(samples(&second, &third), [(7, 0, 0.0)]);
+        assert_eq!(samples(&third, &finished(4, &[])), []);
+    }
+
+    #[test]
+    fn the_pools_do_not_count_as_a_customer() {
+        let first = finished(1, &[(0, 0, 5), (7, 0, 5_000_000)]);
+        assert_eq!(samples(&Arc::default(), &first), [(7, 0, 5.0)]);
+        assert_eq!(samples(&first, &finished(2, &[])), [(7, 0, 0.0)]);
+    }
+}

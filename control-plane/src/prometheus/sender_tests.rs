@@ -15,9 +15,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
 /// Nothing here takes a second, but the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,16 +54,15 @@ impl Receiver {
         receiver
     }
 
-    async fn listen(&self, address: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
+    fn listen(&self, socket: TcpSocket) {
+        let listener = socket.listen(64).unwrap();
         let app = Router::new().fallback(answer).with_state(self.clone());
-        let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        (address, task)
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     }
 
-    async fn start(&self, pace: Pace) -> RemoteWrite {
-        let (address, _) = self.listen("127.0.0.1:0".parse().unwrap()).await;
+    fn start(&self, pace: Pace) -> RemoteWrite {
+        let (socket, address) = deaf();
+        self.listen(socket);
         remote_write(address, pace)
     }
 
@@ -86,6 +84,14 @@ async fn answer(State(receiver): State<Receiver>, headers: HeaderMap, body: Byte
     received.requests.push((headers, request));
     let next = received.answers.pop_front();
     next.unwrap_or_else(|| StatusCode::NO_CONTENT.into_response())
+}
+
+/// An address that is taken, and at which nobody listens yet.
+fn deaf() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 fn remote_write(address: SocketAddr, pace: Pace) -> RemoteWrite {
@@ -126,7 +132,7 @@ fn dropped(remote_write: &RemoteWrite, reason: DropReason) -> u64 {
 #[tokio::test]
 async fn a_step_is_sent_in_bounded_requests_that_say_what_they_are() {
     let receiver = Receiver::default();
-    let remote_write = receiver.start(QUICK).await;
+    let remote_write = receiver.start(QUICK);
     remote_write.offer(step(1_000, 4_500));
     remote_write.offer(step(2_000, 1));
     until_nothing_waits(&remote_write).await;
@@ -160,7 +166,7 @@ async fn what_is_answered_by_later_is_sent_again_and_in_order() {
     let busy = || StatusCode::SERVICE_UNAVAILABLE.into_response();
     let slow_down = StatusCode::TOO_MANY_REQUESTS.into_response();
     let receiver = Receiver::answering([slow_down, busy(), busy()]);
-    let remote_write = receiver.start(QUICK).await;
+    let remote_write = receiver.start(QUICK);
     remote_write.offer(step(1_000, 2));
     remote_write.offer(step(2_000, 3));
     until_nothing_waits(&remote_write).await;
@@ -178,7 +184,7 @@ async fn what_is_answered_by_later_is_sent_again_and_in_order() {
 async fn a_server_that_says_when_is_left_alone_until_then() {
     let later = (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]);
     let receiver = Receiver::answering([later.into_response()]);
-    let remote_write = receiver.start(QUICK).await;
+    let remote_write = receiver.start(QUICK);
     let begun = Instant::now();
     remote_write.offer(step(1_000, 1));
     until_nothing_waits(&remote_write).await;
@@ -193,7 +199,7 @@ async fn what_is_refused_is_dropped_and_holds_nothing_up() {
         (status, "out of order sample").into_response()
     });
     let receiver = Receiver::answering(refusals);
-    let remote_write = receiver.start(PATIENT).await;
+    let remote_write = receiver.start(PATIENT);
     for ended in 1..=5 {
         remote_write.offer(step(ended, 2));
     }
@@ -207,9 +213,7 @@ async fn what_is_refused_is_dropped_and_holds_nothing_up() {
 #[tokio::test]
 async fn what_waits_while_the_server_is_down_arrives_when_it_is_up() {
     let receiver = Receiver::default();
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let (socket, address) = deaf();
     let remote_write = remote_write(address, QUICK);
     remote_write.offer(step(1_000, 1));
     remote_write.offer(step(2_000, 1));
@@ -218,7 +222,7 @@ async fn what_waits_while_the_server_is_down_arrives_when_it_is_up() {
     })
     .await;
     assert_eq!(remote_write.counts().waiting, 2);
-    receiver.listen(address).await;
+    receiver.listen(socket);
     until_nothing_waits(&remote_write).await;
     assert_eq!(receiver.requests(), [(1_000, 1), (2_000, 1)]);
 }
@@ -227,7 +231,7 @@ async fn what_waits_while_the_server_is_down_arrives_when_it_is_up() {
 async fn a_stop_cuts_a_wait_short_and_sends_what_is_left() {
     let busy = StatusCode::SERVICE_UNAVAILABLE.into_response();
     let receiver = Receiver::answering([busy]);
-    let remote_write = receiver.start(PATIENT).await;
+    let remote_write = receiver.start(PATIENT);
     remote_write.offer(step(1_000, 1));
     remote_write.offer(step(2_000, 3_000));
     until("an attempt has failed", || {
@@ -249,9 +253,9 @@ async fn a_stop_cuts_a_wait_short_and_sends_what_is_left() {
 
 #[tokio::test]
 async fn a_stop_does_not_wait_for_a_server_that_is_down_or_says_nothing() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
     // It accepts connections, and that is all.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
     let silent = remote_write(address, QUICK);
     silent.offer(step(1_000, 7));
     let begun = Instant::now();
@@ -260,7 +264,7 @@ async fn a_stop_does_not_wait_for_a_server_that_is_down_or_says_nothing() {
         .unwrap();
     assert_eq!(dropped(&silent, DropReason::Stopped), 7);
     assert!(begun.elapsed() < Duration::from_secs(10));
-    drop(free);
+    let (_socket, address) = deaf();
     let down = remote_write(address, PATIENT);
     down.offer(step(1_000, 7));
     down.offer(step(2_000, 1));

@@ -87,7 +87,7 @@ async fn next_step(gateway: &mut Gateway, address: &str) {
 
 /// Demand until the history has some more of it: acme in most steps, bolt in a few. On a busy machine the history leaves some out.
 async fn demand(gateway: &mut Gateway, address: &str) {
-    const MORE: usize = 4;
+    const MORE: usize = 3;
     let deadline = Instant::now() + PATIENCE;
     let mut used = Vec::new();
     for key in ["acme", "bolt"] {
@@ -107,7 +107,7 @@ async fn demand_some(gateway: &mut Gateway, address: &str) {
         if step % 7 < 4 {
             gateway.spend("acme", 1 + step % 3);
         }
-        if step % 7 == 2 {
+        if step % 3 == 2 {
             gateway.spend("bolt", 2);
         }
         sync(gateway, address).await;

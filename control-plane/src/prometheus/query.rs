@@ -106,6 +106,8 @@ struct Data {
 #[derive(Deserialize)]
 struct Found {
     metric: BTreeMap<String, String>,
+    /// Native histograms have none.
+    #[serde(default)]
     values: Vec<(f64, String)>,
 }
 

@@ -12,6 +12,10 @@ mod kit;
 mod process;
 mod timeseries;
 
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::routing::post;
 use forebay_control_plane::prometheus::RemoteWrite;
 use forebay_control_plane::store::MemoryStore;
 use forebay_redis_tests::Node;
@@ -19,20 +23,24 @@ use forebay_wire::sync::SyncReply;
 use kit::{Gateway, TestServer, hash, policy};
 use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process, VIEWER_TOKEN, send};
 use prost::Message;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use timeseries::{Database, Kind};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::process::Command;
 use tokio::runtime::Handle;
+use url::form_urlencoded;
 
 /// That of processes of tests.
 const STEP_MS: u64 = 100;
 const SELECTOR: &str = "forebay_usage_tokens{resource=\"requests\", step_ms=\"100\"}";
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many times were asked for, and with which authorization.
+type Asked = Arc<Mutex<Vec<(usize, String)>>>;
 
 fn unix_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -449,6 +457,61 @@ async fn refusals(server: &str, database: &str, range: &[&str]) {
     let arguments = [&["--query", "total", "--resource", "bytes"][..], range].concat();
     let error = import(server, database, &arguments).await.unwrap_err();
     assert!(error.contains("resource"), "{error}");
+}
+
+/// Says 1 at each time that it is asked for, and more than anybody reads when these are more than 300.
+async fn talkative(State(asked): State<Asked>, headers: HeaderMap, form: String) -> String {
+    let form: BTreeMap<String, String> = form_urlencoded::parse(form.as_bytes())
+        .into_owned()
+        .collect();
+    let ms = |name: &str| (form[name].parse::<f64>().unwrap() * 1e3).round() as u64;
+    let (start, end, step) = (ms("start"), ms("end"), ms("step"));
+    let times: Vec<u64> = (start..=end)
+        .step_by(usize::try_from(step).unwrap())
+        .collect();
+    let authorization = headers["authorization"].to_str().unwrap().to_owned();
+    asked.lock().unwrap().push((times.len(), authorization));
+    if times.len() > 300 {
+        return " ".repeat(65 << 20);
+    }
+    let values = times.iter().map(|ms| json!([*ms as f64 / 1e3, "1"]));
+    let values: Vec<Value> = values.collect();
+    let result = json!([{"metric": {"tenant": "acme"}, "values": values}]);
+    let data = json!({"resultType": "matrix", "result": result});
+    json!({"status": "success", "data": data}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_too_long_is_asked_for_in_parts_and_nothing_is_left_out() {
+    let asked = Asked::default();
+    let app = Router::new()
+        .route("/base/api/v1/query_range", post(talkative))
+        .with_state(Arc::clone(&asked));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let directory = tempfile::tempdir().unwrap();
+    let process = Process::start(directory.path()).await;
+    let server = process.address.as_str();
+    admin(server, "POST", "/v1/policies", &policy())
+        .await
+        .unwrap();
+    let from_s = unix_ms() / 1_000 - 120;
+    let range = [from_s.to_string(), (from_s + 100).to_string()];
+    let range = ["--from-unix-s", &range[0], "--to-unix-s", &range[1]];
+    let more = [
+        &["--query", "x", "--prometheus-token", "secret"][..],
+        &range,
+    ]
+    .concat();
+    let summary = import(server, &format!("http://{address}/base/"), &more).await;
+    assert_eq!(summary.unwrap()["values"], 1_000);
+    let there = history(server, "acme").await;
+    assert!(there.len() == 1_000 && there.values().all(|tokens| *tokens == 1.0));
+    let asked = asked.lock().unwrap();
+    let pages: Vec<usize> = asked.iter().map(|(times, _)| *times).collect();
+    assert_eq!(pages, [1_000, 500, 250, 250, 250, 250]);
+    assert!(asked.iter().all(|(_, shown)| shown == "Bearer secret"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

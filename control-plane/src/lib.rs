@@ -16,6 +16,7 @@ pub mod history;
 pub mod keys;
 pub mod models;
 pub mod plane;
+pub mod prometheus;
 mod quota;
 mod replica;
 pub mod serve;

@@ -7,6 +7,7 @@ use crate::history::MAX_STEPS;
 use crate::keys::{BadSecret, Keys};
 use crate::models::{KeyError, Sandbox, SandboxLimits, SigningKeyFile, from_hex};
 use crate::plane::{Clock, Plane, Settings, StartError};
+use crate::prometheus::{BadEndpoint, Endpoint, RemoteWrite};
 use crate::quota::QuotaFront;
 use crate::replica::{self, Assemble, Campaign, Role, lead_or_follow};
 use crate::store::{EmbeddedStore, RedisUrl, Store, StoreError};
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -85,6 +87,23 @@ pub struct ServeOptions {
     /// Steps of usage history that are kept per customer and resource
     #[arg(long, default_value_t = 4_032, value_parser = clap::value_parser!(u64).range(1..=MAX_STEPS))]
     pub history_steps: u64,
+    /// URL to which the usage of each finished step is sent by Prometheus' remote write, like http://host:9090/api/v1/write
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FOREBAY_REMOTE_WRITE",
+        hide_env_values = true
+    )]
+    pub remote_write: Option<String>,
+    /// Token to show there (Authorization: Bearer), if the URL has no user and password
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "FOREBAY_REMOTE_WRITE_TOKEN",
+        hide_env_values = true,
+        requires = "remote_write"
+    )]
+    pub remote_write_token: Option<String>,
     /// Accounts of customers outside the policy
     #[arg(long, default_value_t = 100_000)]
     pub max_other_customers: usize,
@@ -117,6 +136,14 @@ pub enum ServeError {
     /// The public key is not one.
     #[error("--model-public-key is not 64 hexadecimal digits: `forebay model keygen` prints it")]
     PublicKey,
+    /// Usage cannot be sent where the options say.
+    #[error("--remote-write: {0}")]
+    RemoteWrite(#[from] BadEndpoint),
+    /// Only a host is named.
+    #[error(
+        "--remote-write {0} has no path: Prometheus takes remote write at /api/v1/write, and so does VictoriaMetrics"
+    )]
+    RemoteWritePath(String),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -163,7 +190,7 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
         return run_replica(options, stop, stopped).await;
     };
     let store = EmbeddedStore::open(data)?;
-    let server = Arc::new(assemble(&options, Arc::new(store))?);
+    let server = Arc::new(assemble(&options, Arc::new(store), &Handle::current())?);
     let app = router(&server);
     let quota = listen_quota(&options, &app, &stopped).await?;
     let serving = listen(&options, app, stopped).await?;
@@ -192,7 +219,8 @@ async fn run_replica(
     };
     let (leave, left) = watch::channel(false);
     let nodes = options.store.clone();
-    let assemble: Assemble = Arc::new(move |store| assemble(&options, store));
+    let background = Handle::current();
+    let assemble: Assemble = Arc::new(move |store| assemble(&options, store, &background));
     let campaign = Campaign {
         nodes,
         address,
@@ -301,6 +329,7 @@ struct Prepared {
     keys: Keys,
     signing_key: Option<SigningKeyFile>,
     public_key: Option<[u8; 32]>,
+    remote_write: Option<Endpoint>,
 }
 
 // === impl Prepared ===
@@ -327,18 +356,40 @@ impl Prepared {
             .as_deref()
             .map(|text| from_hex(text).ok_or(ServeError::PublicKey))
             .transpose()?;
+        let remote_write = options
+            .remote_write
+            .as_deref()
+            // Not by clap, which would quote the URL and the password in it.
+            .map(|url| {
+                let endpoint: Endpoint = url.parse()?;
+                if !endpoint.has_path() {
+                    return Err(ServeError::RemoteWritePath(endpoint.to_string()));
+                }
+                Ok(endpoint.with_token(options.remote_write_token.as_deref())?)
+            })
+            .transpose()?;
         Ok(Self {
             tokens,
             keys,
             signing_key,
             public_key,
+            remote_write,
         })
     }
 }
 
-fn assemble(options: &ServeOptions, store: Arc<dyn Store>) -> Result<Server, ServeError> {
+/// `background` is for work that must not keep the one busy who says that this replica leads.
+fn assemble(
+    options: &ServeOptions,
+    store: Arc<dyn Store>,
+    background: &Handle,
+) -> Result<Server, ServeError> {
     let prepared = Prepared::new(options)?;
-    let plane = Plane::start(store, prepared.keys, settings(options), Clock::system())?;
+    let mut plane = Plane::start(store, prepared.keys, settings(options), Clock::system())?;
+    if let Some(endpoint) = prepared.remote_write {
+        tracing::info!(to = %endpoint, "usage of finished steps leaves by remote write");
+        plane = plane.exported_by(RemoteWrite::start(endpoint, background));
+    }
     let forecaster = options
         .forecaster_wasm
         .clone()

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 mod arrows;
 mod command;
+mod debian;
 mod exports;
 mod lint;
 mod setup;

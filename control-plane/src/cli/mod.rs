@@ -4,6 +4,7 @@ mod audit;
 mod client;
 mod commands;
 mod customer;
+mod history;
 mod model;
 mod output;
 mod policy;
@@ -11,8 +12,8 @@ mod simulate;
 
 pub use client::Client;
 pub use commands::{
-    Command, Connection, CustomerCommand, GatewayCommand, ModelCommand, Options, PolicyCommand,
-    SimulateOptions,
+    Command, Connection, CustomerCommand, GatewayCommand, HistoryCommand, ImportOptions,
+    ModelCommand, Options, PolicyCommand, SimulateOptions,
 };
 
 use crate::api::openapi_document;
@@ -34,6 +35,7 @@ pub fn run(command: Command, connection: &Connection) -> Result<ExitCode, String
             &format!("/v1/gateways/{}/retire", client::encode(&id)),
             None,
         )?),
+        Command::History(HistoryCommand::Import(options)) => history::import(*options, connection),
         Command::Openapi => print(&openapi_document()),
         Command::Audit { after, verify } => audit::run(after, verify, connection),
         Command::Simulate(options) => simulate::run(&options),

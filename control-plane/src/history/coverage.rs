@@ -74,6 +74,12 @@ impl Coverage {
         self.newest = self.newest.min(step.saturating_sub(1));
     }
 
+    /// The last step in which a gateway reported; 0 when there was none.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
     /// Whether a gateway reported in this step.
     #[must_use]
     pub fn observed(&self, step: u64) -> bool {

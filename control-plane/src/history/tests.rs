@@ -75,6 +75,23 @@ fn values_that_are_on_their_way_to_the_store_are_not_lost_by_going_back_to_their
 }
 
 #[test]
+fn steps_that_share_a_chunk_are_one_write_and_as_if_they_were_set_one_by_one() {
+    let steps = [10, 11, 63, 64, 65, 300, 12, 66].map(|step| (step, step as f32));
+    let (together, one_by_one) = (MemoryStore::default(), MemoryStore::default());
+    let mut batch = Batch::default();
+    let mut ring = Ring::new(512);
+    ring.set_all(&together, &mut batch, SERIES, steps).unwrap();
+    assert_eq!(batch.len(), 5, "the runs of chunks 0, 1, 4, 0, 1");
+    together.commit(&batch).unwrap();
+    let mut ring = Ring::new(512);
+    for (step, usage) in steps {
+        write(&mut ring, &one_by_one, step, usage);
+    }
+    let read = |store| Ring::read(store, SERIES, 0, 400).unwrap();
+    assert_eq!(read(&together), read(&one_by_one));
+}
+
+#[test]
 fn a_damaged_chunk_is_an_error() {
     let mut chunk = Chunk::default();
     chunk.set(3, 1.0);

@@ -71,15 +71,11 @@ impl Plane {
         self.change(deed, |state, batch, _| {
             for (series, newest, imported) in resolved {
                 let first = newest.saturating_sub((imported.usage.len() as u64).saturating_sub(1));
-                for (step, usage) in (first..=newest).zip(&imported.usage) {
-                    if let Some(usage) = usage {
-                        #[allow(clippy::cast_possible_truncation)]
-                        // a forecast needs no more than an f32 has
-                        state
-                            .ring
-                            .set(&*self.store, batch, series, step, *usage as f32)?;
-                    }
-                }
+                let steps = (first..=newest).zip(&imported.usage);
+                #[allow(clippy::cast_possible_truncation)]
+                // a forecast needs no more than an f32 has
+                let known = steps.filter_map(|(step, usage)| Some((step, (*usage)? as f32)));
+                state.ring.set_all(&*self.store, batch, series, known)?;
             }
             Ok(Done::new(values, format!("{values} values")))
         })

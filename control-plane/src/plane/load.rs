@@ -9,7 +9,6 @@ use super::models::ModelBook;
 use super::policies::{Policies, VersionInfo, VersionRecord};
 use super::state::{META_COVERAGE, META_SESSIONS, META_STEP_MS, Settings, State};
 use super::sync::reports::is_set_back;
-use super::sync::usage::Finished;
 use crate::buckets::{
     Account, AccountRecord, Contract, POOL_ACCOUNT, Part, PartRecord, SessionNumber,
 };
@@ -23,6 +22,7 @@ use forebay_wire::policy::PolicyDocument;
 use hashbrown::{HashMap, HashSet};
 use prost::Message;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 pub(super) fn load(
     store: &dyn Store,
@@ -67,7 +67,7 @@ pub(super) fn load(
         coverage,
         step_now,
         active,
-        finished: Finished::default(),
+        finished: Arc::default(),
         models: ModelBook::load(store)?,
         audit: AuditLog::load(store)?,
         forecasts: HashMap::new(),

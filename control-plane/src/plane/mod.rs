@@ -8,6 +8,7 @@ mod audit;
 mod clock;
 mod customers;
 mod directory;
+mod export;
 mod fleet;
 mod history;
 mod limits;
@@ -36,6 +37,7 @@ pub use view::{CustomerView, ResourceView};
 
 use crate::error::ApiError;
 use crate::keys::Keys;
+use crate::prometheus::RemoteWrite;
 use crate::store::{Batch, Journal, Receipt, Start, Store, StoreError, mark_clean};
 use audit::{Deed, Done};
 use forebay_sharing::{Forecast, Law};
@@ -52,6 +54,7 @@ pub struct Plane {
     settings: Settings,
     law: &'static dyn Law,
     start: Start,
+    remote_write: Option<RemoteWrite>,
 }
 
 /// Why a control plane does not come up.
@@ -97,6 +100,7 @@ impl Plane {
             settings,
             law: &Forecast,
             start,
+            remote_write: None,
         })
     }
 
@@ -104,6 +108,13 @@ impl Plane {
     #[must_use]
     pub fn divided_by(mut self, law: &'static dyn Law) -> Self {
         self.law = law;
+        self
+    }
+
+    /// Sends the usage of each step that ends from now on.
+    #[must_use]
+    pub fn exported_by(mut self, remote_write: RemoteWrite) -> Self {
+        self.remote_write = Some(remote_write);
         self
     }
 
@@ -120,7 +131,11 @@ impl Plane {
             mark_clean(&mut batch);
             self.journal.submit(batch)
         };
-        receipt.durable().await
+        let saved = receipt.durable().await;
+        if let Some(remote_write) = &self.remote_write {
+            remote_write.finish().await;
+        }
+        saved
     }
 
     /// The settings it runs with.

@@ -79,7 +79,7 @@ pub struct State {
     /// Customers with demand in the running step.
     pub active: HashSet<CustomerHash>,
     /// The step before, by gateway.
-    pub finished: Finished,
+    pub finished: Arc<Finished>,
     /// Models and releases.
     pub models: ModelBook,
     /// Who has changed what.

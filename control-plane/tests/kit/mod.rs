@@ -15,6 +15,7 @@ use forebay_control_plane::auth::{Secrets, Tokens};
 use forebay_control_plane::keys::Keys;
 use forebay_control_plane::models::{Sandbox, SandboxLimits, SigningKeyFile};
 use forebay_control_plane::plane::{Clock, Plane, Settings};
+use forebay_control_plane::prometheus::RemoteWrite;
 use forebay_control_plane::store::{MemoryStore, Store};
 use forebay_wire::key::{CustomerHash, KeySecret};
 use forebay_wire::sync::{
@@ -89,7 +90,17 @@ impl TestServer {
     ) -> Self {
         // The clock of the tests stands still while gateways sync.
         let unlimited = Throttle::new(1_000_000);
-        Self::assemble(store, clock, sandbox, signing_key, unlimited)
+        Self::assemble(store, clock, sandbox, signing_key, unlimited, None)
+    }
+
+    /// A server that sends the usage of finished steps.
+    pub(crate) fn sending(
+        store: Arc<MemoryStore>,
+        clock: Arc<AtomicU64>,
+        remote_write: RemoteWrite,
+    ) -> Self {
+        let unlimited = Throttle::new(1_000_000);
+        Self::assemble(store, clock, nowhere(), None, unlimited, Some(remote_write))
     }
 
     /// A server that answers each gateway so many syncs a second.
@@ -100,6 +111,7 @@ impl TestServer {
             nowhere(),
             None,
             Throttle::new(max_syncs_per_s),
+            None,
         )
     }
 
@@ -109,14 +121,18 @@ impl TestServer {
         sandbox: Sandbox,
         signing_key: Option<SigningKeyFile>,
         throttle: Throttle,
+        remote_write: Option<RemoteWrite>,
     ) -> Self {
-        let plane = Plane::start(
+        let mut plane = Plane::start(
             Arc::clone(&store) as Arc<dyn Store>,
             Keys::new(None, None).unwrap(),
             settings(),
             Clock::Manual(Arc::clone(&clock)),
         )
         .unwrap();
+        if let Some(remote_write) = remote_write {
+            plane = plane.exported_by(remote_write);
+        }
         let tokens = Tokens::new(Secrets {
             gateway: GATEWAY_TOKEN,
             viewer: Some(VIEWER_TOKEN),

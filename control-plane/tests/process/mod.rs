@@ -56,8 +56,21 @@ impl Process {
 
     /// Starts a replica on the store at some nodes of Redis.
     pub(crate) async fn start_replica(nodes: &str) -> Self {
-        let program = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        Self::start_replica_with(nodes, &[]).await
+    }
+
+    /// Starts one with what goes to it by its environment.
+    pub(crate) async fn start_replica_with(nodes: &str, environment: &[(&str, &str)]) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        program.envs(environment.iter().copied());
         Self::start_on(program, "--store", nodes.as_ref()).await
+    }
+
+    /// Starts it with what goes to it by its environment.
+    pub(crate) async fn start_with(data: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        program.envs(environment.iter().copied());
+        Self::start_by(program, data).await
     }
 
     async fn start_by(program: Command, data: &Path) -> Self {
@@ -136,18 +149,31 @@ pub(crate) async fn send(
     token: &str,
     body: Vec<u8>,
 ) -> Option<(u16, Bytes)> {
+    let bearer = format!("Bearer {token}");
+    http(address, method, path, &[("authorization", &bearer)], body).await
+}
+
+/// Sends a request to any server; `None` if it does not answer.
+pub(crate) async fn http(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Option<(u16, Bytes)> {
     let stream = TcpStream::connect(address).await.ok()?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .ok()?;
     let driver = tokio::spawn(connection);
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
-        .header("host", address)
-        .header("authorization", format!("Bearer {token}"))
-        .body(Full::new(Bytes::from(body)))
-        .unwrap();
+        .header("host", address);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::from(body))).unwrap();
     let response = sender.send_request(request).await.ok()?;
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.ok()?.to_bytes();

@@ -10,6 +10,7 @@ mod windows;
 
 use super::Plane;
 use super::clock::Now;
+use super::export::EndedStep;
 use super::fleet::{Admission, Refusal};
 use super::state::State;
 use crate::buckets::{Contract, POOL_ACCOUNT, Roster, SessionNumber};
@@ -30,6 +31,14 @@ pub struct SyncAnswer {
     pub status: u16,
     /// The reply; its `error` is set if the request was refused.
     pub reply: SyncReply,
+}
+
+/// What the lock was held for.
+struct Answered {
+    reply: SyncReply,
+    dialect: Dialect,
+    /// The step of usage history that this sync has ended.
+    ended: Option<EndedStep>,
 }
 
 /// Who is being answered.
@@ -62,13 +71,22 @@ impl Plane {
             }
             // A refused request may still have changed the state: an expired session, a step that ended.
             let receipt = self.journal.submit(batch);
-            answer.map(|(reply, dialect)| (reply, dialect, receipt))
+            answer.map(|answered| (answered, receipt))
         };
-        let (mut reply, dialect, receipt) = match outcome {
+        let (answered, receipt) = match outcome {
             Ok(outcome) => outcome,
             Err(refusal) => return refused(&request, &refusal),
         };
-        if let Err(error) = receipt.durable().await {
+        let Answered {
+            mut reply,
+            dialect,
+            ended,
+        } = answered;
+        let saved = receipt.durable().await;
+        if let Some(ended) = ended {
+            self.export(&ended, saved.is_ok());
+        }
+        if let Err(error) = saved {
             return refused(
                 &request,
                 &Refusal {
@@ -95,7 +113,7 @@ impl Plane {
         batch: &mut Batch,
         request: &SyncRequest,
         now: Now,
-    ) -> Result<(SyncReply, Dialect), Refusal> {
+    ) -> Result<Answered, Refusal> {
         if state.is_stopped {
             return Err(unavailable(StoreError::Stopped));
         }
@@ -142,7 +160,7 @@ impl Plane {
             (session.number, session.last_reply_at, lost)
         };
         take_forecasts(state, request, dialect);
-        state
+        let ended = state
             .advance_history(&*self.store, batch, &self.settings, now)
             .map_err(unavailable)?;
         let in_history = !is_lump(state, request, admission, &self.settings, now);
@@ -181,7 +199,11 @@ impl Plane {
         }
         state.save_some(batch, now.mono);
         state.save_gateway(batch, id);
-        Ok((reply, dialect))
+        Ok(Answered {
+            reply,
+            dialect,
+            ended,
+        })
     }
 
     fn understand(&self, request: &SyncRequest) -> Result<Dialect, Refusal> {

@@ -1,6 +1,7 @@
 //! What a request reports: counters into accounts, demand into the running step of the usage history.
 
 use super::super::clock::Now;
+use super::super::export::EndedStep;
 use super::super::fleet::Admission;
 use super::super::session::Session;
 use super::super::state::{META_COVERAGE, Settings, State};
@@ -13,6 +14,7 @@ use crate::store::{Batch, Store, StoreError, Table};
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{CustomerReport, SyncRequest};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// A clock that is corrected while it runs goes back by less than this: the running step then lasts until the clock is there again.
 const SET_BACK_STEPS: u64 = 3;
@@ -203,7 +205,8 @@ fn take_report(
 }
 
 impl State {
-    /// Moves the running step on: what was asked for in the finished one goes to the history.
+    /// Moves the running step on: what was asked for in the finished one goes to the history. Returns the finished one,
+    /// once.
     ///
     /// The step follows the wall clock back as well once that was set back by more than [`SET_BACK_STEPS`]: a clock that was a year
     /// ahead for a moment would stop the history for a year otherwise. What was counted under the wrong clock since the last step
@@ -214,14 +217,12 @@ impl State {
         batch: &mut Batch,
         settings: &Settings,
         now: Now,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<EndedStep>, StoreError> {
         let step = step_at(now.unix_ms, settings.step_ms);
+        let mut ended = None;
         if step > self.step_now {
             let finished = self.step_now;
-            self.finished = Finished {
-                step: finished,
-                usage: Vec::new(),
-            };
+            let mut usage = Vec::new();
             for customer in std::mem::take(&mut self.active) {
                 let Some(account) = self.accounts.get(&customer) else {
                     continue;
@@ -238,15 +239,29 @@ impl State {
                         let demand = part.holdings.get(resource)?.usage.of(finished);
                         (demand > 0).then_some((part.session, demand))
                     });
-                    self.finished.usage.push(FinishedUsage {
+                    usage.push(FinishedUsage {
                         customer,
                         resource,
+                        demand,
                         by_session: by_session.collect(),
                     });
                 }
             }
+            let before = std::mem::replace(
+                &mut self.finished,
+                Arc::new(Finished {
+                    step: finished,
+                    usage,
+                }),
+            );
             self.step_now = step;
             self.ring.forget_idle(step);
+            // After a start the step that ends first is the last one with demand, and may have ended in an earlier run.
+            let is_news = self.coverage.newest() <= finished;
+            ended = is_news.then(|| EndedStep {
+                before,
+                finished: Arc::clone(&self.finished),
+            });
         } else if is_set_back(self.step_now, step) {
             tracing::warn!(
                 from = self.step_now,
@@ -261,7 +276,7 @@ impl State {
         if self.coverage.observe(self.step_now) {
             batch.put(Table::Meta, META_COVERAGE, self.coverage.encode());
         }
-        Ok(())
+        Ok(ended)
     }
 }
 

@@ -10,6 +10,7 @@ use super::reports::tokens;
 use crate::buckets::SessionNumber;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{StepUsage, SyncReply};
+use std::sync::Arc;
 
 /// Usages in one reply: about 1 MB on the wire. Those beyond it are not told.
 const MAX_USAGES: usize = 32_768;
@@ -30,18 +31,21 @@ pub struct FinishedUsage {
     pub customer: CustomerHash,
     /// Index of the resource.
     pub resource: usize,
+    /// Demand of all gateways in micro-tokens.
+    pub demand: u64,
     /// Demand in micro-tokens, where it is not zero.
     pub by_session: Vec<(SessionNumber, u64)>,
 }
 
 /// Adds what others have used in the finished step, once for each step.
 pub(super) fn add_step_usage(state: &mut State, caller: &Caller<'_>, reply: &mut SyncReply) {
-    let step = state.finished.step;
+    let finished = Arc::clone(&state.finished);
+    let step = finished.step;
     match state.fleet.numbered(caller.session) {
         Some(session) if session.usage_told != step => session.usage_told = step,
         _ => return,
     }
-    let by_others = state.finished.usage.iter().filter_map(|usage| {
+    let by_others = finished.usage.iter().filter_map(|usage| {
         let others = usage.by_session.iter();
         let demand = others
             .filter(|(session, _)| *session != caller.session)

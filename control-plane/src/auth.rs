@@ -79,6 +79,14 @@ pub struct Tokens {
     refused: [(&'static str, AtomicU64); 3],
 }
 
+/// The token of Envoy's own filters. It is no role: it opens the gRPC listener and nothing else, because filters have it in their
+/// configuration, which whoever reaches an Envoy's admin page can read.
+#[derive(Clone, Copy)]
+pub struct FilterToken([u8; 32]);
+
+/// Where it comes from.
+const FILTER_VARIABLE: &str = "FOREBAY_FILTER_TOKEN";
+
 /// Why the tokens cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
@@ -165,12 +173,7 @@ impl Tokens {
             .filter_map(|role| secrets.of(role).map(|token| (role, token)))
             .collect();
         for (role, token) in &given {
-            if token.len() < MIN_TOKEN_BYTES {
-                return Err(TokenError::Short(role.variable()));
-            }
-            if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(TokenError::Unsendable(role.variable()));
-            }
+            check(token, role.variable())?;
             let twin = given
                 .iter()
                 .find(|(other, same)| other > role && same == token);
@@ -267,6 +270,47 @@ impl Tokens {
             variables.join(" or ")
         )
     }
+}
+
+// === impl FilterToken ===
+
+impl FilterToken {
+    /// Takes the token.
+    ///
+    /// # Errors
+    /// When it can be guessed or sent by nobody, or is that of a role.
+    pub fn new(token: &str, others: &Tokens) -> Result<Self, TokenError> {
+        check(token, FILTER_VARIABLE)?;
+        match others.role_of(token.as_bytes()) {
+            Some(role) => Err(TokenError::Same(FILTER_VARIABLE, role.variable())),
+            None => Ok(Self(Sha256::digest(token.as_bytes()).into())),
+        }
+    }
+
+    /// Whether a request carries it.
+    #[must_use]
+    pub fn is_in(&self, headers: &HeaderMap) -> bool {
+        token_of(headers).is_ok_and(|token| {
+            let digest: [u8; 32] = Sha256::digest(token).into();
+            digest.ct_eq(&self.0).into()
+        })
+    }
+}
+
+impl fmt::Debug for FilterToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FilterToken(..)")
+    }
+}
+
+fn check(token: &str, variable: &'static str) -> Result<(), TokenError> {
+    if token.len() < MIN_TOKEN_BYTES {
+        return Err(TokenError::Short(variable));
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(TokenError::Unsendable(variable));
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Tokens {

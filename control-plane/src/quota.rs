@@ -3,7 +3,7 @@
 //! It syncs through the same router as every other gateway, so that a replica that stands by passes its syncs on to the leader, and
 //! nothing of the state is reached by another way.
 
-use crate::auth::{Access, Tokens};
+use crate::auth::FilterToken;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
@@ -20,7 +20,7 @@ pub(crate) struct QuotaFront {
     /// The gateway.
     pub(crate) gateway: GatewayOptions,
     /// Who may ask.
-    pub(crate) tokens: Tokens,
+    pub(crate) token: FilterToken,
     /// What answers syncs.
     pub(crate) app: Router,
 }
@@ -42,12 +42,13 @@ impl QuotaFront {
     ) -> Result<JoinHandle<()>, GatewayError> {
         let gateway = Gateway::new(&self.gateway)?;
         let desk = gateway.desk();
-        let tokens = self.tokens;
-        let authorize: Authorize =
-            Arc::new(move |headers| tokens.require(headers, Access::GatewayOnly).is_ok());
-        tokio::spawn(gateway.run(InProcess(self.app), stopped.clone()));
+        let token = self.token;
+        let authorize: Authorize = Arc::new(move |headers| token.is_in(headers));
+        // One task, so that nobody is served from a gateway that has broken off.
         Ok(tokio::spawn(async move {
-            if let Err(error) = forebay_quota::serve(listener, desk, authorize, stopped).await {
+            let steps = gateway.run(InProcess(self.app), stopped.clone());
+            let serving = forebay_quota::serve(listener, desk, authorize, stopped);
+            if let ((), Err(error)) = tokio::join!(steps, serving) {
                 tracing::error!(%error, "Envoy's own rate limit filters are served no longer");
             }
         }))

@@ -1,7 +1,7 @@
 //! `forebay serve`: from options to a running server, and down again without losing anything.
 
 use crate::api::{Server, Throttle, router};
-use crate::auth::{Secrets, TokenError, Tokens};
+use crate::auth::{FilterToken, Secrets, TokenError, Tokens};
 use crate::connections;
 use crate::history::MAX_STEPS;
 use crate::keys::{BadSecret, Keys};
@@ -25,6 +25,12 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+/// The name of the gateway behind Envoy's own filters.
+const QUOTA_ID: &str = "quota";
+
+/// Assignments to Envoys are in whole seconds and end before the lease that they are made from.
+const LEAST_LEASE_OF_FILTERS_MS: u32 = 4_000;
+
 /// How long requests that are under way may take to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -35,8 +41,11 @@ pub struct ServeOptions {
     #[arg(long, default_value = "127.0.0.1:7430")]
     pub listen: SocketAddr,
     /// Address for Envoy's own rate limit filters (gRPC); without it they are not served
-    #[arg(long)]
+    #[arg(long, requires = "filter_token")]
     pub grpc_listen: Option<SocketAddr>,
+    /// Token of Envoy's own filters, which opens nothing else: it stands in their configuration
+    #[arg(long, env = "FOREBAY_FILTER_TOKEN", hide_env_values = true)]
+    pub filter_token: Option<String>,
     /// Directory of the embedded store, for one `forebay serve`; made if missing
     #[arg(long, required_unless_present = "store", conflicts_with = "store")]
     pub data: Option<PathBuf>,
@@ -163,6 +172,11 @@ pub enum ServeError {
         "--listen {0} is no address at which other replicas could reach this one: say it with --advertise HOST:PORT"
     )]
     Advertise(SocketAddr),
+    /// Leases are too short for assignments.
+    #[error(
+        "--lease-ttl-ms {0} is too short for --grpc-listen: assignments to Envoy's own filters are in whole seconds, so leases must last {LEAST_LEASE_OF_FILTERS_MS} ms"
+    )]
+    ShortLease(u32),
     /// Envoy's own filters cannot be served.
     #[error(transparent)]
     Quota(#[from] GatewayError),
@@ -192,8 +206,8 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let store = EmbeddedStore::open(data)?;
     let server = Arc::new(assemble(&options, Arc::new(store), &Handle::current())?);
     let app = router(&server);
-    let quota = listen_quota(&options, &app, &stopped).await?;
-    let serving = listen(&options, app, stopped).await?;
+    let serving = listen(&options, app.clone(), stopped.clone()).await?;
+    let quota = listen_quota(&options, QUOTA_ID.to_owned(), app, stopped).await?;
     told_to_stop().await?;
     end(&stop, serving.task, quota).await;
     server.plane.stop().await?;
@@ -208,8 +222,7 @@ async fn run_replica(
 ) -> Result<(), ServeError> {
     let role = Role::default();
     let app = replica::router(&role);
-    let quota = listen_quota(&options, &app, &stopped).await?;
-    let serving = listen(&options, app, stopped).await?;
+    let serving = listen(&options, app.clone(), stopped.clone()).await?;
     let address = match &options.advertise {
         Some(address) => address.clone(),
         None if serving.address.ip().is_unspecified() => {
@@ -217,6 +230,9 @@ async fn run_replica(
         }
         None => serving.address.to_string(),
     };
+    // Each replica is a gateway of its own, and no two of them are reached at one address.
+    let quota_id = format!("{QUOTA_ID}-{address}");
+    let quota = listen_quota(&options, quota_id, app, stopped).await?;
     let (leave, left) = watch::channel(false);
     let nodes = options.store.clone();
     let background = Handle::current();
@@ -277,36 +293,30 @@ async fn listen(
     Ok(Serving { address, task })
 }
 
-/// The listener for Envoy's own filters, if one is asked for. It comes before the other one: who reads where that listens finds both.
+/// The listener for Envoy's own filters, if one is asked for.
 async fn listen_quota(
     options: &ServeOptions,
-    app: &Router,
-    stopped: &watch::Receiver<bool>,
+    id: String,
+    app: Router,
+    stopped: watch::Receiver<bool>,
 ) -> Result<Option<JoinHandle<()>>, ServeError> {
-    let Some(address) = options.grpc_listen else {
+    let (Some(address), Some(token)) = (options.grpc_listen, Prepared::new(options)?.filter_token)
+    else {
         return Ok(None);
     };
     let failed = |reason| ServeError::Listen { address, reason };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr()?;
-    say(&format!("gRPC on {address}"));
+    say(&format!("gRPC on {}", listener.local_addr()?));
     let front = QuotaFront {
         gateway: GatewayOptions {
-            // Each replica is a gateway of its own; its address tells them apart.
-            id: format!(
-                "quota-{}",
-                options
-                    .advertise
-                    .clone()
-                    .unwrap_or_else(|| address.to_string())
-            ),
+            id,
             token: options.gateway_token.clone(),
             key_hash_secret: options.key_hash_secret.clone(),
         },
-        tokens: Prepared::new(options)?.tokens,
-        app: app.clone(),
+        token,
+        app,
     };
-    Ok(Some(front.start(listener, stopped.clone())?))
+    Ok(Some(front.start(listener, stopped)?))
 }
 
 /// Waits for requests that are under way.
@@ -326,6 +336,7 @@ async fn end(stop: &watch::Sender<bool>, serving: JoinHandle<()>, quota: Option<
 /// What the options say, checked.
 struct Prepared {
     tokens: Tokens,
+    filter_token: Option<FilterToken>,
     keys: Keys,
     signing_key: Option<SigningKeyFile>,
     public_key: Option<[u8; 32]>,
@@ -342,6 +353,14 @@ impl Prepared {
             operator: options.operator_token.as_deref(),
             admin: &options.admin_token,
         })?;
+        let filter_token = options
+            .filter_token
+            .as_deref()
+            .map(|token| FilterToken::new(token, &tokens))
+            .transpose()?;
+        if options.grpc_listen.is_some() && options.lease_ttl_ms < LEAST_LEASE_OF_FILTERS_MS {
+            return Err(ServeError::ShortLease(options.lease_ttl_ms));
+        }
         let keys = Keys::new(
             options.key_hash_secret.as_deref(),
             options.previous_key_hash_secret.as_deref(),
@@ -370,6 +389,7 @@ impl Prepared {
             .transpose()?;
         Ok(Self {
             tokens,
+            filter_token,
             keys,
             signing_key,
             public_key,

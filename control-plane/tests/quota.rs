@@ -23,7 +23,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::R
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use envoy_types::pb::google::protobuf::UInt64Value;
 use forebay_redis_tests::Node;
-use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process, VIEWER_TOKEN, send};
+use process::{ADMIN_TOKEN, FILTER_TOKEN, GATEWAY_TOKEN, Process, VIEWER_TOKEN, send};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -102,7 +102,7 @@ impl World {
         descriptors: &[Descriptor<'_>],
         hits: u32,
     ) -> Result<RateLimitResponse, Status> {
-        self.ask_as(GATEWAY_TOKEN, descriptors, hits).await
+        self.ask_as(FILTER_TOKEN, descriptors, hits).await
     }
 
     async fn ask_as(
@@ -185,7 +185,7 @@ impl World {
         reports: UnboundedReceiverStream<RateLimitQuotaUsageReports>,
     ) -> Result<tonic::Streaming<QuotaReply>, Status> {
         let mut client = RateLimitQuotaServiceClient::new(self.channel.clone());
-        let request = with_token(GATEWAY_TOKEN, reports);
+        let request = with_token(FILTER_TOKEN, reports);
         client
             .stream_rate_limit_quotas(request)
             .await
@@ -205,9 +205,15 @@ fn with_token<T>(token: &str, message: T) -> Request<T> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_who_carries_the_token_of_gateways_is_answered() {
+async fn only_who_carries_the_token_of_filters_is_answered() {
     let world = World::start().await;
-    for token in ["", "wrong-token-of-the-tests", VIEWER_TOKEN, ADMIN_TOKEN] {
+    for token in [
+        "",
+        "wrong-token-of-the-tests",
+        GATEWAY_TOKEN,
+        VIEWER_TOKEN,
+        ADMIN_TOKEN,
+    ] {
         let refused = world.ask_as(token, &[], 1).await.unwrap_err();
         assert_eq!(refused.code(), GrpcCode::Unauthenticated, "`{token}`");
     }
@@ -549,11 +555,7 @@ async fn reports_are_answered_with_buckets_and_what_cannot_be_limited_is_said() 
         .into_iter()
         .map(|(customer, action)| (customer, kind(&action)))
         .collect();
-    let expected = [
-        ("", "allow, for ever"),
-        ("acme", "bucket"),
-        ("nobody", "deny"),
-    ];
+    let expected = [("", "deny"), ("acme", "bucket"), ("nobody", "deny")];
     let expected: Vec<(String, &str)> = expected
         .iter()
         .map(|(customer, kind)| ((*customer).to_owned(), *kind))
@@ -570,7 +572,7 @@ fn kind(action: &BucketAction) -> &'static str {
     let strategy = assignment.rate_limit_strategy;
     match strategy.and_then(|strategy| strategy.strategy).unwrap() {
         Strategy::TokenBucket(_) if lasts => "bucket",
-        Strategy::BlanketRule(0) if !lasts => "allow, for ever",
+        Strategy::BlanketRule(0) if lasts => "allow",
         Strategy::BlanketRule(1) if lasts => "deny",
         _ => "something else",
     }
@@ -591,25 +593,50 @@ async fn streams_that_do_not_keep_the_protocol_are_ended_with_the_reason() {
             vec![report("a", one()), report("b", one())],
             GrpcCode::InvalidArgument,
         ),
-        (
-            "no bucket id",
-            vec![report("a", vec![usage(&[], 1)])],
-            GrpcCode::InvalidArgument,
-        ),
-        (
-            "too many buckets",
-            (0..20)
-                .map(|block| {
-                    let id = |number: u32| format!("{block}-{number}");
-                    let usages = (0..1_000).map(|number| usage(&[("name", &id(number))], 1));
-                    report("a", usages.collect())
-                })
-                .collect(),
-            GrpcCode::ResourceExhausted,
-        ),
     ];
     for (name, reports, expected) in cases {
         let ended = first_words(&world, reports, usize::MAX).await;
         assert_eq!(ended.unwrap_err().code(), expected, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_id_that_cannot_be_kept_ends_no_stream() {
+    let world = World::start().await;
+    world.until_granted().await;
+    let long = "x".repeat(60_000);
+    let reports = vec![
+        report(
+            "test",
+            vec![usage(&[], 1), usage(&[("customer", &long)], 1)],
+        ),
+        report(
+            "test",
+            vec![
+                usage(&[("customer", "")], 1),
+                usage(&[("customer", "acme")], 1),
+            ],
+        ),
+    ];
+    let words = first_words(&world, reports, 3).await.unwrap();
+    let kind_of = |customer: &str| {
+        let said = words.iter().find(|(named, _)| named == customer);
+        said.map(|(_, action)| kind(action))
+    };
+    assert_eq!(kind_of(&long), Some("abandon"));
+    assert_eq!(kind_of(""), Some("deny"));
+    assert_eq!(kind_of("acme"), Some("bucket"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_assigns_everything_to_everybody() {
+    let world = World::start_with(true).await;
+    let customers = ["acme", "nobody", ""];
+    let usages = customers.map(|customer| usage(&[("customer", customer)], 1_000));
+    let words = first_words(&world, vec![report("test", usages.to_vec())], 3)
+        .await
+        .unwrap();
+    for (customer, action) in words {
+        assert_eq!(kind(&action), "allow", "`{customer}`");
     }
 }

@@ -30,6 +30,9 @@ const SCANNED_PAGES: u32 = 64;
 /// What requests are counted in where nothing else is said and the policy has several resources.
 pub const REQUESTS: &str = "requests";
 
+/// A lease with no more than this left is as good as over for what is told to others.
+const LEASE_LEFT_US: u64 = 3_000_000;
+
 /// The one worker of this gateway.
 const WORKER: WorkerId = WorkerId(1);
 
@@ -53,8 +56,10 @@ pub struct Charge<'a> {
 pub(crate) struct Look {
     /// Banned, frozen, or nobody of whom the policy knows.
     pub(crate) is_barred: bool,
-    /// Exempt, or the policy only counts.
-    pub(crate) is_free: bool,
+    /// Admitted always.
+    pub(crate) is_exempt: bool,
+    /// The policy only counts.
+    pub(crate) is_dry_run: bool,
     /// What its bucket here holds.
     pub(crate) available: Micro,
     /// What its bucket here refills at.
@@ -63,6 +68,15 @@ pub(crate) struct Look {
     pub(crate) depth: Micro,
     /// How long the rate is sure to hold.
     pub(crate) holds_us: u64,
+    /// Whose bucket that is: a stranger may share one.
+    pub(crate) account: Account,
+}
+
+/// A customer's bucket of one resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Account {
+    customer: CustomerHash,
+    resource: ResourceIndex,
 }
 
 /// What came of one charge.
@@ -132,6 +146,15 @@ struct Drawn {
     is_admitted: bool,
 }
 
+// === impl Account ===
+
+impl Account {
+    #[cfg(test)]
+    pub(crate) const fn of(customer: CustomerHash, resource: ResourceIndex) -> Self {
+        Self { customer, resource }
+    }
+}
+
 // === impl Desk ===
 
 impl Desk {
@@ -152,7 +175,7 @@ impl Desk {
     /// When nothing could be decided; then nothing was charged.
     pub fn decide(&mut self, charges: &[Charge<'_>], may_keep: bool) -> Result<Outcome, NotReady> {
         let now = self.memory.now();
-        let ready = self.state.as_mut().ok_or(NotReady::NoPolicy)?;
+        let ready = ready(&mut self.state)?;
         let mut drawn = Vec::with_capacity(charges.len());
         let mut outcome = Outcome {
             rulings: Vec::with_capacity(charges.len()),
@@ -189,13 +212,18 @@ impl Desk {
         self.memory.now()
     }
 
+    /// Whether the policy only counts, if there is one.
+    pub(crate) fn is_dry_run(&self) -> Option<bool> {
+        self.state.as_ref().map(|ready| ready.policy.dry_run)
+    }
+
     /// Charges what has been used already, into debt if it must be; a negative amount is given back.
     ///
     /// # Errors
     /// When it could not be charged.
     pub(crate) fn settle(&mut self, charge: &Charge<'_>) -> Result<(), NotReady> {
         let now = self.memory.now();
-        let ready = self.state.as_mut().ok_or(NotReady::NoPolicy)?;
+        let ready = ready(&mut self.state)?;
         let resource = ready.resource(charge.resource)?;
         let customer = ready.customer(&mut self.memory, &self.secret, charge.key)?;
         let mut amounts: Amounts = PerResource::default();
@@ -212,10 +240,11 @@ impl Desk {
     /// When nothing can be said.
     pub(crate) fn look(&mut self, key: &[u8], resource: Option<&str>) -> Result<Look, NotReady> {
         let now = self.memory.now();
-        let ready = self.state.as_mut().ok_or(NotReady::NoPolicy)?;
+        let ready = ready(&mut self.state)?;
         let resource = ready.resource(resource)?;
         let customer = ready.customer(&mut self.memory, &self.secret, key)?;
-        ready.look(&mut self.memory, &customer, resource, now)
+        let account = Account { customer, resource };
+        ready.look(&mut self.memory, account, now)
     }
 
     /// Looks at what is in force. Called every [`TICK_MS`].
@@ -267,6 +296,14 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+/// A ledger that waits for grants has nothing to decide from, also when a policy with other resources has just begun it anew.
+fn ready(state: &mut Option<Ready>) -> Result<&mut Ready, NotReady> {
+    state
+        .as_mut()
+        .filter(|ready| ready.ledger.state().mode() != Mode::Waiting)
+        .ok_or(NotReady::NoPolicy)
 }
 
 // === impl Ready ===
@@ -339,54 +376,64 @@ impl Ready {
     fn look(
         &mut self,
         memory: &mut Memory,
-        customer: &CustomerHash,
-        resource: ResourceIndex,
+        account: Account,
         now: TimeUs,
     ) -> Result<Look, NotReady> {
+        let Account { customer, resource } = account;
         let lease = self.ledger.state().lease;
-        let holds_us = match lease {
-            Lease::StandAlone => u64::MAX,
-            Lease::Waiting => 0,
-            Lease::Granted { until, .. } if now < until => until.since(now),
-            // The fallback rates hold much longer than any assignment.
-            Lease::Granted { fallback_until, .. } => fallback_until.since(now),
-        };
         let mut look = Look {
             is_barred: true,
-            is_free: false,
+            is_exempt: false,
+            is_dry_run: self.policy.dry_run,
             available: Micro::ZERO,
             rate: Rate::ZERO,
             depth: Micro::ZERO,
-            holds_us,
+            holds_us: u64::MAX,
+            account,
         };
-        let found = match self.entry(memory, Region::Policy, customer)? {
+        let found = match self.entry(memory, Region::Policy, &customer)? {
             Some(entry) => Some(entry),
-            None => self.entry(memory, Region::Other, customer)?,
+            None => self.entry(memory, Region::Other, &customer)?,
         };
-        let Some(mut entry) = found else {
-            // Its bucket is made by the first draw.
-            if let Some(contract) = self.policy.unknown_contract() {
-                let entry = Entry::absent_since(*customer, contract, now);
-                self.fill(&mut look, &entry, resource, &lease);
-                look.available = look.depth;
-                look.is_barred = false;
+        let entry = match (found, self.policy.unknown_contract()) {
+            (Some(mut entry), _) => {
+                entry.refill(&self.policy, &lease, now);
+                entry
             }
-            return Ok(look);
+            // Its bucket is made, full, by the first draw.
+            (None, Some(contract)) => {
+                let mut entry = Entry::absent_since(customer, contract, now);
+                entry.holdings.at_mut(resource).contract.level = Micro::new(i64::MAX);
+                entry
+            }
+            (None, None) => return Ok(look),
         };
-        entry.refill(&self.policy, &lease, now);
         look.is_barred = entry.barred_until(now).is_some();
-        look.is_free = entry.flags.exempt || self.policy.dry_run;
-        self.fill(&mut look, &entry, resource, &lease);
-        look.available = entry.holdings.at(resource).contract.level.at_least_zero();
-        Ok(look)
-    }
-
-    fn fill(&self, look: &mut Look, entry: &Entry, resource: ResourceIndex, lease: &Lease) {
+        look.is_exempt = entry.flags.exempt;
         if let Some(contract) = self.policy.contract(entry.contract) {
-            let part = entry.part(resource, contract.limits.at(resource), lease);
-            look.rate = part.rate;
-            look.depth = part.burst;
+            let terms = entry.terms(resource, contract.limits.at(resource), &lease);
+            (look.rate, look.holds_us) = match lease {
+                Lease::StandAlone => (terms.rate, u64::MAX),
+                Lease::Granted { until, .. } if now.plus_us(LEASE_LEFT_US) < until => {
+                    (terms.rate, until.since(now))
+                }
+                // About to end or over: what is told from here on must hold beyond it.
+                Lease::Granted { fallback_until, .. } => {
+                    (terms.fallback_rate, fallback_until.since(now))
+                }
+                Lease::Waiting => (Rate::ZERO, 0),
+            };
+            look.depth = terms.cap;
         }
+        let level = entry.holdings.at(resource).contract.level;
+        look.available = level.min(look.depth).at_least_zero();
+        if self.policy.pool(resource).is_some() {
+            let (conditions, ledger) = self.parts(now);
+            let pools = ledger.pools(memory, &conditions)?;
+            let in_pool = pools.pools.at(resource).bucket.level;
+            look.available = look.available.min(in_pool).at_least_zero();
+        }
+        Ok(look)
     }
 
     fn entry(

@@ -6,6 +6,7 @@
 //! everywhere, and to the control plane it is one more member of the fleet. Answering from the control plane's central
 //! balances was the worse alternative: a request would wait for its lock, and a second set of rules would have to be kept equal.
 
+mod asked;
 mod desk;
 mod gateway;
 mod memory;

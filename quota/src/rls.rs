@@ -8,15 +8,14 @@
 //! What a client can choose is never answered by an error, because Envoy lets requests pass by default when the service fails:
 //! a key that is too long belongs to nobody and is over its limit.
 
+use crate::asked::{Descriptor, Question};
 use crate::desk::{Charge, Desk, NotReady, Outcome, Ruling};
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
-use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::rate_limit::Unit;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{
     Code, DescriptorStatus, RateLimit,
 };
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
-use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use envoy_types::pb::google::protobuf::Duration;
 use forebay_core::Micro;
 use forebay_core::policy::Limits;
@@ -24,7 +23,7 @@ use forebay_core::time::TimeUs;
 use forebay_core::verdict::Verdict;
 use forebay_wire::key::MAX_KEY_BYTES;
 use std::sync::{Arc, Mutex, PoisonError};
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
 /// Entry of a descriptor that names the customer.
 pub(crate) const CUSTOMER: &str = "customer";
@@ -60,7 +59,7 @@ enum Asked<'a> {
     Nobody,
     /// A charge.
     Charge {
-        key: &'a str,
+        key: &'a [u8],
         resource: Option<&'a str>,
         tokens: u64,
     },
@@ -73,7 +72,7 @@ impl Rls {
         Self { desk }
     }
 
-    fn answer(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, Status> {
+    pub(crate) fn answer(&self, request: &Question) -> Result<RateLimitResponse, Status> {
         if request.descriptors.len() > MAX_DESCRIPTORS {
             let found = request.descriptors.len();
             return Err(Status::invalid_argument(format!(
@@ -94,7 +93,7 @@ impl Rls {
                     resource,
                     tokens,
                 } => Some(Charge {
-                    key: key.as_bytes(),
+                    key,
                     resource,
                     amount: Micro::from_tokens(tokens),
                 }),
@@ -111,16 +110,6 @@ impl Rls {
     }
 }
 
-#[tonic::async_trait]
-impl RateLimitService for Rls {
-    async fn should_rate_limit(
-        &self,
-        request: Request<RateLimitRequest>,
-    ) -> Result<Response<RateLimitResponse>, Status> {
-        self.answer(request.get_ref()).map(Response::new)
-    }
-}
-
 fn refusal(error: NotReady) -> Status {
     match error {
         NotReady::NoPolicy | NotReady::Ledger(_) => Status::unavailable(error.to_string()),
@@ -129,10 +118,13 @@ fn refusal(error: NotReady) -> Status {
 }
 
 /// What a descriptor asks for. Only what the operator has configured can be an error.
-fn read(descriptor: &RateLimitDescriptor, usual: u64) -> Result<Asked<'_>, Status> {
+fn read(descriptor: &Descriptor, usual: u64) -> Result<Asked<'_>, Status> {
     let one = |name: &str| {
-        let mut values = descriptor.entries.iter().filter(|entry| entry.key == name);
-        let first = values.next().map(|entry| entry.value.as_str());
+        let mut values = descriptor
+            .entries
+            .iter()
+            .filter(|entry| entry.key == name.as_bytes());
+        let first = values.next().map(|entry| entry.value.as_slice());
         match values.next() {
             None => Ok(first),
             Some(_) => Err(Status::invalid_argument(format!(
@@ -146,10 +138,15 @@ fn read(descriptor: &RateLimitDescriptor, usual: u64) -> Result<Asked<'_>, Statu
     if key.is_empty() || key.len() > MAX_KEY_BYTES {
         return Ok(Asked::Nobody);
     }
+    let resource = one(RESOURCE)?.map(str::from_utf8).transpose();
+    let resource =
+        resource.map_err(|_| Status::invalid_argument("the name of a resource is not UTF-8"))?;
+    let hits = descriptor.hits_addend.map_or(usual, |hits| hits.value);
     Ok(Asked::Charge {
         key,
-        resource: one(RESOURCE)?,
-        tokens: descriptor.hits_addend.map_or(usual, |hits| hits.value),
+        resource,
+        // Nothing is given back by a question.
+        tokens: if descriptor.is_negative_hits { 0 } else { hits },
     })
 }
 

@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 
 pub(crate) const GATEWAY_TOKEN: &str = "gateway-token-of-the-tests";
 pub(crate) const VIEWER_TOKEN: &str = "viewer-token-of-the-tests";
+pub(crate) const FILTER_TOKEN: &str = "filter-token-of-the-tests";
 pub(crate) const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 
 pub(crate) struct Process {
@@ -96,6 +97,7 @@ impl Process {
             .env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN)
             .env("FOREBAY_VIEWER_TOKEN", VIEWER_TOKEN)
             .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+            .env("FOREBAY_FILTER_TOKEN", FILTER_TOKEN)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
@@ -107,8 +109,8 @@ impl Process {
             let line = line.expect("the server says where it listens");
             line.strip_prefix(words).unwrap().to_owned()
         };
-        let grpc_address = said("gRPC on ").await;
         let address = said("listening on ").await;
+        let grpc_address = said("gRPC on ").await;
         Self {
             child,
             address,

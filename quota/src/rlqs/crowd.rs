@@ -1,9 +1,10 @@
 //! Which part of a customer's bucket each Envoy has, where several ask for the same customer: the part that its demand is of theirs.
 
+use crate::desk::Account;
 use forebay_core::Rate;
 use hashbrown::HashMap;
 
-/// An Envoy among others.
+/// An Envoy's bucket among others of one account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Seat(u64);
 
@@ -14,7 +15,7 @@ const LEAST_PERMILLE: u64 = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
     last_seat: u64,
-    customers: HashMap<String, HashMap<Seat, Option<Rate>>>,
+    accounts: HashMap<Account, HashMap<Seat, Option<Rate>>>,
 }
 
 // === impl Crowd ===
@@ -27,24 +28,24 @@ impl Crowd {
     }
 
     /// Notes what an Envoy asks for; `None` while that is not known, which counts as much as what the others ask for on average.
-    pub(crate) fn asks(&mut self, customer: &str, seat: Seat, demand: Option<Rate>) {
-        let seats = self.customers.entry_ref(customer).or_default();
+    pub(crate) fn asks(&mut self, account: &Account, seat: Seat, demand: Option<Rate>) {
+        let seats = self.accounts.entry(*account).or_default();
         seats.insert(seat, demand);
     }
 
     /// Forgets an Envoy.
-    pub(crate) fn leaves(&mut self, customer: &str, seat: Seat) {
-        if let Some(seats) = self.customers.get_mut(customer) {
+    pub(crate) fn leaves(&mut self, account: &Account, seat: Seat) {
+        if let Some(seats) = self.accounts.get_mut(account) {
             seats.remove(&seat);
             if seats.is_empty() {
-                self.customers.remove(customer);
+                self.accounts.remove(account);
             }
         }
     }
 
     /// An Envoy's part. All parts together are at most 1000.
-    pub(crate) fn part_permille(&self, customer: &str, seat: Seat) -> u64 {
-        let Some(seats) = self.customers.get(customer) else {
+    pub(crate) fn part_permille(&self, account: &Account, seat: Seat) -> u64 {
+        let Some(seats) = self.accounts.get(account) else {
             return 1_000;
         };
         let count = seats.len() as u64;
@@ -72,6 +73,11 @@ impl Crowd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forebay_core::{CustomerHash, ResourceIndex};
+
+    fn account(number: u8) -> Account {
+        Account::of(CustomerHash([number; 16]), ResourceIndex::FIRST)
+    }
 
     const UNKNOWN: u64 = 1_000_000;
 
@@ -80,14 +86,16 @@ mod tests {
         let seats: Vec<Seat> = demands.iter().map(|_| crowd.seat()).collect();
         for (seat, demand) in seats.iter().zip(demands) {
             let demand = (*demand != UNKNOWN).then_some(Rate::from_tokens_per_s(*demand));
-            crowd.asks("acme", *seat, demand);
+            crowd.asks(&account(0), *seat, demand);
         }
         (crowd, seats)
     }
 
     fn parts(demands: &[u64]) -> Vec<u64> {
         let (crowd, seats) = crowd(demands);
-        let parts = seats.iter().map(|seat| crowd.part_permille("acme", *seat));
+        let parts = seats
+            .iter()
+            .map(|seat| crowd.part_permille(&account(0), *seat));
         parts.collect()
     }
 
@@ -108,8 +116,8 @@ mod tests {
     #[test]
     fn who_is_alone_or_left_alone_has_all_of_it() {
         let (mut crowd, seats) = crowd(&[30, 10]);
-        crowd.leaves("acme", seats.first().copied().unwrap_or(Seat(0)));
-        assert_eq!(crowd.part_permille("acme", Seat(2)), 1_000);
-        assert_eq!(crowd.part_permille("other", Seat(2)), 1_000);
+        crowd.leaves(&account(0), seats.first().copied().unwrap_or(Seat(0)));
+        assert_eq!(crowd.part_permille(&account(0), Seat(2)), 1_000);
+        assert_eq!(crowd.part_permille(&account(1), Seat(2)), 1_000);
     }
 }

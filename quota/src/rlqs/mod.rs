@@ -1,33 +1,35 @@
 //! `envoy.service.rate_limit_quota.v3`: Envoys that report what they used and are assigned buckets.
 //!
 //! A bucket id with an entry `customer` is that customer's bucket, for the resource that its entry `resource` names (without one
-//! `requests`, or the only one of the policy); a request costs one token, because a report counts requests. Bucket ids without `customer` are not
-//! limited. All Envoys of one `forebay serve` pay from the ledger of its one gateway; where several ask for the same customer, each
-//! has the part that its demand is of theirs together.
+//! `requests`, or the only one of the policy); a request costs one token, because a report counts requests. All Envoys of one
+//! `forebay serve` pay from the ledger of its one gateway; where several ask for the same customer, each has the part that its demand is
+//! of theirs together.
+//!
+//! An Envoy reports all of its buckets every 5 s and on each new stream, so nothing that a client can put into a bucket id may end
+//! a stream: it would end the next one too. What cannot be a customer is denied, and what there is no room for is forgotten by the
+//! Envoy, which goes by its own rule for buckets without an assignment then.
 
+mod bucket;
 mod crowd;
+mod estates;
 mod share;
 
-use crate::desk::{Desk, NotReady};
-use crate::rls::{CUSTOMER, RESOURCE};
-use crowd::{Crowd, Seat};
+use crate::asked::{Id, Reports, Usage};
+use crate::desk::Desk;
+use bucket::{Bucket, Next};
+use crowd::Crowd;
 use envoy_types::pb::envoy::r#type::v3::rate_limit_strategy::{BlanketRule, Strategy};
 use envoy_types::pb::envoy::r#type::v3::{RateLimitStrategy, TokenBucket};
 use envoy_types::pb::envoy::service::rate_limit_quota::v3::rate_limit_quota_response::BucketAction;
 use envoy_types::pb::envoy::service::rate_limit_quota::v3::rate_limit_quota_response::bucket_action::{
     AbandonAction, BucketAction as Action, QuotaAssignmentAction,
 };
-use envoy_types::pb::envoy::service::rate_limit_quota::v3::rate_limit_quota_service_server::RateLimitQuotaService;
-use envoy_types::pb::envoy::service::rate_limit_quota::v3::rate_limit_quota_usage_reports::BucketQuotaUsage;
-use envoy_types::pb::envoy::service::rate_limit_quota::v3::{
-    BucketId, RateLimitQuotaResponse, RateLimitQuotaUsageReports,
-};
+use envoy_types::pb::envoy::service::rate_limit_quota::v3::{BucketId, RateLimitQuotaResponse};
 use envoy_types::pb::google::protobuf::{Duration as ProtoDuration, UInt32Value};
-use forebay_core::Micro;
+use estates::Estates;
 use forebay_core::time::TimeUs;
-use forebay_wire::key::MAX_KEY_BYTES;
 use hashbrown::HashMap;
-use share::{Purse, Share, Standing, Told, Used};
+use share::{CYCLE_US, Told, Used};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,19 +37,17 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
-
-/// Time between two cycles of payments and assignments.
-const CYCLE: Duration = Duration::from_millis(100);
+use tonic::{Status, Streaming};
 
 /// Bucket ids of one Envoy.
-const MAX_BUCKETS: usize = 16_384;
+const MAX_BUCKETS: usize = 65_536;
 
-/// A bucket that nobody asked for in so long is forgotten, here and at the Envoy.
-const IDLE_US: u64 = 60_000_000;
+/// Longest bucket id, names and values together.
+const MAX_ID_BYTES: usize = 4_096;
 
-/// What would end sooner than this is not worth telling: by then there is another lease, or none.
-const LEAST_HOLD_US: u64 = 100_000;
+/// A bucket that nobody asked for in so long is forgotten, here and at the Envoy. Its next request is a first one again, which an Envoy
+/// denies or admits by a rule of its own.
+const IDLE_US: u64 = 3_600 * US_PER_S;
 
 /// Assignments in one message.
 const ACTIONS_PER_MESSAGE: usize = 256;
@@ -62,43 +62,26 @@ const US_PER_S: u64 = 1_000_000;
 pub(crate) struct Rlqs {
     desk: Arc<Mutex<Desk>>,
     crowd: Arc<Mutex<Crowd>>,
+    estates: Arc<Mutex<Estates>>,
     stopped: watch::Receiver<bool>,
 }
 
-/// An Envoy.
-struct Client {
-    rlqs: Rlqs,
-    seat: Seat,
-    domain: String,
-    buckets: HashMap<Key, Bucket>,
-    replies: mpsc::Sender<Result<RateLimitQuotaResponse, Status>>,
-}
+/// What an Envoy is sent, as it comes.
+pub(crate) type Replies = ReceiverStream<Result<RateLimitQuotaResponse, Status>>;
 
 /// A bucket id, in order.
 type Key = BTreeMap<String, String>;
 
-/// What an Envoy does for a bucket id.
-enum Bucket {
-    /// It names no customer. Whether the Envoy knows that it is not limited.
-    Open { is_told: bool },
-    /// It names a customer.
-    Paid { share: Box<Share>, payer: Payer },
+/// An Envoy.
+struct Client {
+    rlqs: Rlqs,
+    domain: Vec<u8>,
+    buckets: HashMap<Key, Bucket>,
+    /// To be looked at before the next tick.
+    reported: Vec<Key>,
+    actions: Vec<BucketAction>,
+    replies: mpsc::Sender<Result<RateLimitQuotaResponse, Status>>,
 }
-
-/// Who pays for a bucket.
-struct Payer {
-    key: String,
-    resource: Option<String>,
-}
-
-/// A customer's bucket in the ledger, as a share sees it.
-struct Wallet<'a> {
-    desk: MutexGuard<'a, Desk>,
-    payer: &'a Payer,
-}
-
-/// What an Envoy is sent, as it comes.
-type Replies = ReceiverStream<Result<RateLimitQuotaResponse, Status>>;
 
 // === impl Rlqs ===
 
@@ -107,61 +90,55 @@ impl Rlqs {
         Self {
             desk,
             crowd: Arc::default(),
+            estates: Arc::default(),
             stopped,
         }
     }
 
+    /// Serves an Envoy for as long as its stream lasts.
+    pub(crate) fn serve(&self, reports: Streaming<Reports>) -> Replies {
+        let (replies, waiting) = mpsc::channel(MAX_WAITING);
+        let client = Client {
+            rlqs: self.clone(),
+            domain: Vec::new(),
+            buckets: HashMap::new(),
+            reported: Vec::new(),
+            actions: Vec::new(),
+            replies,
+        };
+        tokio::spawn(client.serve(reports));
+        Replies::new(waiting)
+    }
+
     fn crowd(&self) -> MutexGuard<'_, Crowd> {
-        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.crowd)
     }
 
-    fn wallet<'a>(&'a self, payer: &'a Payer) -> Wallet<'a> {
-        Wallet {
-            desk: self.desk.lock().unwrap_or_else(PoisonError::into_inner),
-            payer,
-        }
+    fn estates(&self) -> MutexGuard<'_, Estates> {
+        lock(&self.estates)
     }
 
-    fn now(&self) -> TimeUs {
-        self.desk
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .now()
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        lock(&self.desk)
     }
 }
 
-#[tonic::async_trait]
-impl RateLimitQuotaService for Rlqs {
-    type StreamRateLimitQuotasStream = Replies;
-
-    async fn stream_rate_limit_quotas(
-        &self,
-        request: Request<Streaming<RateLimitQuotaUsageReports>>,
-    ) -> Result<Response<Replies>, Status> {
-        let (replies, waiting) = mpsc::channel(MAX_WAITING);
-        let client = Client {
-            seat: self.crowd().seat(),
-            rlqs: self.clone(),
-            domain: String::new(),
-            buckets: HashMap::new(),
-            replies,
-        };
-        tokio::spawn(client.serve(request.into_inner()));
-        Ok(Response::new(Replies::new(waiting)))
-    }
+/// Nothing under these locks can be left half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl Client ===
 
 impl Client {
-    async fn serve(mut self, mut reports: Streaming<RateLimitQuotaUsageReports>) {
-        let mut cycles = interval(CYCLE);
+    async fn serve(mut self, mut reports: Streaming<Reports>) {
+        let mut cycles = interval(Duration::from_micros(CYCLE_US));
         cycles.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stopped = self.rlqs.stopped.clone();
         loop {
             tokio::select! {
                 _ = stopped.wait_for(|stop| *stop) => break,
-                _ = cycles.tick() => {}
+                _ = cycles.tick() => self.cycle(),
                 report = reports.message() => match report {
                     Ok(Some(report)) => {
                         if let Err(refusal) = self.take(report) {
@@ -169,6 +146,7 @@ impl Client {
                             drop(self.replies.try_send(Err(refusal)));
                             break;
                         }
+                        self.answer();
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -180,12 +158,11 @@ impl Client {
             if self.replies.is_closed() {
                 break;
             }
-            self.cycle();
         }
         self.leave();
     }
 
-    fn take(&mut self, report: RateLimitQuotaUsageReports) -> Result<(), Status> {
+    fn take(&mut self, report: Reports) -> Result<(), Status> {
         // The first report names the domain, later ones need not.
         if self.domain.is_empty() {
             if report.domain.is_empty() {
@@ -195,67 +172,85 @@ impl Client {
         } else if !report.domain.is_empty() && report.domain != self.domain {
             return Err(Status::invalid_argument(format!(
                 "the stream began for the domain `{}`; another one needs another stream",
-                self.domain
+                String::from_utf8_lossy(&self.domain)
             )));
         }
-        for usage in report.bucket_quota_usages {
-            self.take_usage(usage)?;
+        for usage in report.usages {
+            self.take_usage(usage);
         }
         Ok(())
     }
 
-    fn take_usage(&mut self, usage: BucketQuotaUsage) -> Result<(), Status> {
-        let id = usage.bucket_id.unwrap_or_default().bucket;
-        if id.is_empty() {
-            return Err(Status::invalid_argument("a report has no bucket id"));
-        }
-        let key: Key = id.into_iter().collect();
-        let now = self.rlqs.now();
+    fn take_usage(&mut self, usage: Usage) {
+        // One without a name cannot be answered.
+        let Some(key) = usage.bucket_id.and_then(read).filter(|key| !key.is_empty()) else {
+            return;
+        };
+        let now = self.rlqs.desk().now();
         if !self.buckets.contains_key(&key) {
-            if self.buckets.len() >= MAX_BUCKETS {
-                return Err(Status::resource_exhausted(format!(
-                    "more than {MAX_BUCKETS} bucket ids on one stream"
-                )));
+            let length: usize = key
+                .iter()
+                .map(|(name, value)| name.len() + value.len())
+                .sum();
+            if self.buckets.len() >= MAX_BUCKETS || length > MAX_ID_BYTES {
+                self.actions.push(abandon(&key));
+                return;
             }
-            self.buckets.insert(key.clone(), Bucket::new(&key, now));
+            let bucket = Bucket::new(&self.rlqs, &key, now);
+            self.buckets.insert(key.clone(), bucket);
         }
-        let Some(Bucket::Paid { share, payer }) = self.buckets.get_mut(&key) else {
-            return Ok(());
-        };
-        let used = Used {
-            allowed: usage.num_requests_allowed,
-            denied: usage.num_requests_denied,
-            elapsed_us: usage.time_elapsed.map_or(0, us_of),
-        };
-        share.report(used, now, &mut self.rlqs.wallet(payer));
-        Ok(())
+        if let Some(bucket) = self.buckets.get_mut(&key) {
+            let used = Used {
+                allowed: usage.allowed,
+                denied: usage.denied,
+                elapsed_us: usage.time_elapsed.map_or(0, us_of),
+            };
+            bucket.report(&self.rlqs, used, now);
+            self.reported.push(key);
+        }
+    }
+
+    /// Answers what was just reported.
+    fn answer(&mut self) {
+        let now = self.rlqs.desk().now();
+        for key in std::mem::take(&mut self.reported) {
+            self.look(&key, now);
+        }
+        self.send();
     }
 
     /// Pays what flows, and sends what has changed.
     fn cycle(&mut self) {
-        let now = self.rlqs.now();
-        let mut actions = Vec::new();
-        let mut forgotten = Vec::new();
-        for (key, bucket) in &mut self.buckets {
-            // What cannot be sent is not decided: the next cycle will.
-            let waiting = self.replies.max_capacity() - self.replies.capacity();
-            if waiting + actions.len() / ACTIONS_PER_MESSAGE >= MAX_WAITING {
-                break;
-            }
-            match bucket.cycle(&self.rlqs, self.seat, now) {
-                None => {}
-                Some(Next::Forget) => {
-                    actions.push(action(key, Action::AbandonAction(AbandonAction {})));
-                    forgotten.push(key.clone());
-                }
-                Some(Next::Tell(told, holds)) => {
-                    actions.push(action(key, assignment(told, holds)));
-                }
+        let now = self.rlqs.desk().now();
+        let due = self.buckets.iter().filter(|(_, bucket)| bucket.is_due(now));
+        let due: Vec<Key> = due.map(|(key, _)| key.clone()).collect();
+        for key in due {
+            self.look(&key, now);
+        }
+        self.send();
+    }
+
+    fn look(&mut self, key: &Key, now: TimeUs) {
+        // What cannot be sent is not decided: a later cycle will.
+        let waiting = self.replies.max_capacity() - self.replies.capacity();
+        if waiting + self.actions.len() / ACTIONS_PER_MESSAGE + 1 >= MAX_WAITING {
+            return;
+        }
+        let Some(bucket) = self.buckets.get_mut(key) else {
+            return;
+        };
+        match bucket.cycle(&self.rlqs, now) {
+            None => {}
+            Some(Next::Tell(told, holds_s)) => self.actions.push(assign(key, told, holds_s)),
+            Some(Next::Forget) => {
+                self.buckets.remove(key);
+                self.actions.push(abandon(key));
             }
         }
-        for key in forgotten {
-            self.forget(&key, now);
-        }
+    }
+
+    fn send(&mut self) {
+        let actions = std::mem::take(&mut self.actions);
         for actions in actions.chunks(ACTIONS_PER_MESSAGE) {
             let reply = RateLimitQuotaResponse {
                 bucket_action: actions.to_vec(),
@@ -267,141 +262,25 @@ impl Client {
         }
     }
 
-    fn forget(&mut self, key: &Key, now: TimeUs) {
-        if let Some(Bucket::Paid { mut share, payer }) = self.buckets.remove(key) {
-            share.end(now, &mut self.rlqs.wallet(&payer));
-            self.rlqs.crowd().leaves(&payer.key, self.seat);
-        }
-    }
-
-    fn leave(mut self) {
-        let now = self.rlqs.now();
-        for key in self.buckets.keys().cloned().collect::<Vec<_>>() {
-            self.forget(&key, now);
+    fn leave(self) {
+        let now = self.rlqs.desk().now();
+        for (key, bucket) in self.buckets {
+            bucket.leave(&self.rlqs, key, now);
         }
     }
 }
 
-/// What an Envoy should hear about a bucket.
-enum Next {
-    Tell(Told, Option<Duration>),
-    Forget,
+/// A bucket id, unless it is not text: no answer could name it.
+fn read(id: Id) -> Option<Key> {
+    let text = |bytes| String::from_utf8(bytes).ok();
+    let entries = id.bucket.into_iter();
+    entries
+        .map(|entry| Some((text(entry.key)?, text(entry.value)?)))
+        .collect()
 }
 
-// === impl Bucket ===
-
-impl Bucket {
-    fn new(key: &Key, now: TimeUs) -> Self {
-        match key.get(CUSTOMER) {
-            None => Self::Open { is_told: false },
-            Some(customer) => Self::Paid {
-                share: Box::new(Share::new(now)),
-                payer: Payer {
-                    key: customer.clone(),
-                    resource: key.get(RESOURCE).cloned(),
-                },
-            },
-        }
-    }
-
-    fn cycle(&mut self, rlqs: &Rlqs, seat: Seat, now: TimeUs) -> Option<Next> {
-        let (share, payer) = match self {
-            Self::Open { is_told: true } => return None,
-            Self::Open { is_told } => {
-                *is_told = true;
-                return Some(Next::Tell(Told::Allow, None));
-            }
-            Self::Paid { share, payer } => (share, payer),
-        };
-        if now.since(share.used_at()) >= IDLE_US {
-            return Some(Next::Forget);
-        }
-        let part_permille = {
-            let mut crowd = rlqs.crowd();
-            crowd.asks(&payer.key, seat, share.demand());
-            crowd.part_permille(&payer.key, seat)
-        };
-        let mut wallet = rlqs.wallet(payer);
-        // Where nothing can be said, the Envoy's own rules for that hold: nothing is assigned, and what was ends.
-        let (standing, holds_us) = wallet.standing()?;
-        let told = share.cycle(standing, part_permille, holds_us, now, &mut wallet)?;
-        let holds_us = holds_us.min(share::TTL_US);
-        Some(Next::Tell(told, Some(Duration::from_micros(holds_us))))
-    }
-}
-
-// === impl Wallet ===
-
-impl Wallet<'_> {
-    /// How the customer stands, and how long that can be relied on.
-    fn standing(&mut self) -> Option<(Standing, u64)> {
-        let key = self.payer.key.as_bytes();
-        if key.is_empty() || key.len() > MAX_KEY_BYTES {
-            return Some((Standing::Barred, share::TTL_US));
-        }
-        match self.desk.look(key, self.payer.resource.as_deref()) {
-            Ok(look) => {
-                let standing = if look.is_barred {
-                    Standing::Barred
-                } else if look.is_free {
-                    Standing::Free
-                } else {
-                    Standing::Limited {
-                        available: look.available,
-                        rate: look.rate,
-                        depth: look.depth,
-                    }
-                };
-                (look.holds_us >= LEAST_HOLD_US).then_some((standing, look.holds_us))
-            }
-            Err(NotReady::NoPolicy) => None,
-            Err(error) => {
-                tracing::debug!(%error, "a bucket id cannot be assigned anything");
-                None
-            }
-        }
-    }
-
-    fn resource(&self) -> Option<&str> {
-        self.payer.resource.as_deref()
-    }
-}
-
-impl Purse for Wallet<'_> {
-    fn draw(&mut self, amount: Micro) -> bool {
-        let charge = charge(self.payer, amount);
-        let outcome = self.desk.decide(&[charge], true);
-        outcome.is_ok_and(|outcome| outcome.is_admitted)
-    }
-
-    fn owe(&mut self, amount: Micro) {
-        if amount > Micro::ZERO
-            && let Err(error) = self.desk.settle(&charge(self.payer, amount))
-        {
-            tracing::debug!(%error, "what an Envoy has used cannot be charged");
-        }
-    }
-
-    fn give_back(&mut self, amount: Micro) {
-        let amount = Micro::ZERO.minus(amount);
-        if let Err(error) = self.desk.settle(&charge(self.payer, amount)) {
-            tracing::debug!(%error, resource = self.resource(), "what an Envoy has not used is lost");
-        }
-    }
-
-    fn lack(&mut self, amount: Micro) {
-        let charge = charge(self.payer, amount);
-        // Nothing is kept: only a denial is counted, and one that would be admitted tells nobody of a lack.
-        drop(self.desk.decide(&[charge], false));
-    }
-}
-
-fn charge(payer: &Payer, amount: Micro) -> crate::desk::Charge<'_> {
-    crate::desk::Charge {
-        key: payer.key.as_bytes(),
-        resource: payer.resource.as_deref(),
-        amount,
-    }
+fn abandon(key: &Key) -> BucketAction {
+    action(key, Action::AbandonAction(AbandonAction {}))
 }
 
 fn action(key: &Key, action: Action) -> BucketAction {
@@ -413,7 +292,7 @@ fn action(key: &Key, action: Action) -> BucketAction {
     }
 }
 
-fn assignment(told: Told, holds: Option<Duration>) -> Action {
+fn assign(key: &Key, told: Told, holds_s: u64) -> BucketAction {
     let blanket = |rule: BlanketRule| Strategy::BlanketRule(rule.into());
     let strategy = match told {
         Told::Nothing | Told::Deny => blanket(BlanketRule::DenyAll),
@@ -424,20 +303,21 @@ fn assignment(told: Told, holds: Option<Duration>) -> Action {
                 value: terms.tokens_per_fill,
             }),
             fill_interval: Some(ProtoDuration {
-                seconds: i64::try_from(terms.fill_interval_s).unwrap_or(i64::MAX),
-                nanos: 0,
+                seconds: terms.fill_interval_s.into(),
+                nanos: i32::try_from(terms.fill_interval_nanos).unwrap_or(0),
             }),
         }),
     };
-    Action::QuotaAssignmentAction(QuotaAssignmentAction {
-        assignment_time_to_live: holds.map(|holds| ProtoDuration {
-            seconds: i64::try_from(holds.as_secs()).unwrap_or(i64::MAX),
-            nanos: i32::try_from(holds.subsec_nanos()).unwrap_or(0),
+    let assignment = QuotaAssignmentAction {
+        assignment_time_to_live: Some(ProtoDuration {
+            seconds: i64::try_from(holds_s).unwrap_or(i64::MAX),
+            nanos: 0,
         }),
         rate_limit_strategy: Some(RateLimitStrategy {
             strategy: Some(strategy),
         }),
-    })
+    };
+    action(key, Action::QuotaAssignmentAction(assignment))
 }
 
 fn us_of(duration: ProtoDuration) -> u64 {

@@ -7,27 +7,43 @@
 //! assigning rates without drawing for them, were the simpler alternatives: the first admits a contract per Envoy, the second
 //! knows of bans, pools and other clients only after the next report.
 //!
-//! What Envoy does with assignments (envoyproxy/envoy 36478 and 37624): the same one again prolongs its life and changes nothing, another
-//! bucket takes the place of the old one filled to the same part, one after a pause begins full.
+//! What Envoy does with assignments (envoyproxy/envoy 36478 and 37624; earlier versions begin full with each): the same one again
+//! prolongs its life and changes nothing; another bucket takes the place of the old one filled to the same part, in whole tokens; one
+//! after a pause begins full. Times to live count in whole seconds.
 
 use forebay_core::amount::{Micro, Rate};
 use forebay_core::time::TimeUs;
 
-/// How far ahead of now flows are paid, at least: the time between two cycles, and as much again.
-const AHEAD_US: u64 = 200_000;
+/// Time between two looks at a share that is asked for.
+pub(crate) const CYCLE_US: u64 = 100_000;
+
+/// The same while nobody asks, or all that is to be said is a blanket rule.
+const IDLE_CYCLE_US: u64 = 1_000_000;
+
+/// How far ahead of now flows are paid, at least: the time between two looks, and as much again.
+const AHEAD_US: u64 = 2 * CYCLE_US;
 
 /// The same at most, for flows so slow that a cycle is less than a token.
-const AHEAD_MOST_US: u64 = 2_000_000;
+const AHEAD_MOST_US: u64 = 2 * IDLE_CYCLE_US;
 
 /// How long an assignment holds, at most.
-pub(crate) const TTL_US: u64 = 8_000_000;
+const TTL_US: u64 = 8 * US_PER_S;
+
+/// What would end sooner than this is not worth telling: it could end at the Envoy before it is told again.
+const TTL_LEAST_US: u64 = 2 * US_PER_S;
 
 /// An assignment is worth sending again when its rate rises or falls by more than one part in so many.
 const NOTICEABLE: u64 = 32;
 
+/// With each raise Envoy loses the fraction of a token that its bucket holds. So a raise waits for this many tokens to have flowed, and for
+/// these times.
+const TOKENS_PER_RAISE: u64 = 4;
+const RAISE_LEAST_US: u64 = 300_000;
+const RAISE_MOST_US: u64 = 2_000_000;
+
 /// Rates are told in tokens for so many seconds, because Envoy divides whole tokens by whole seconds: the first of these in which a
 /// rate is a hundred tokens, so that rounding down costs one in a hundred.
-const FILL_INTERVALS_S: [u64; 3] = [10, 1_000, 1_000_000];
+const FILL_INTERVALS_S: [u32; 3] = [10, 1_000, 1_000_000];
 const TOKENS_PER_FILL: u64 = 100;
 
 /// A first assignment that could not be paid is tried again after this time: each try counts as a demand that was denied.
@@ -40,12 +56,18 @@ const IDLE_PART: u64 = 4;
 /// How often Envoy reports.
 const REPORTS_EVERY_US: u64 = 5_000_000;
 
-/// An Envoy that was not heard of in this many halves of that time has nothing to report. Its bucket is full then, or a late report says
+/// A report of less than this time says nothing of a rate.
+const TELLING_US: u64 = 500_000;
+
+/// An Envoy that was not heard of in this many halves of that time is asked for nothing. Its bucket is full then, or a late report says
 /// otherwise: nothing flows any more, and nothing comes back before it.
 const SILENT_AFTER: u64 = 3;
 
 /// Time between two looks at the size of the bucket.
 const RESIZE_US: u64 = 2_000_000;
+
+/// What could be paid grows by this part of what is wanted with each payment that succeeds, and by an eighth of itself.
+const RECOVERY: u64 = 16;
 
 const US_PER_S: u64 = 1_000_000;
 
@@ -70,7 +92,9 @@ pub(crate) struct Terms {
     /// Tokens that flow into it in `fill_interval_s`.
     pub(crate) tokens_per_fill: u32,
     /// Whole seconds.
-    pub(crate) fill_interval_s: u64,
+    pub(crate) fill_interval_s: u32,
+    /// Nanoseconds, without a meaning: when Envoy asks whether a bucket is another one it compares these and not the seconds.
+    pub(crate) fill_interval_nanos: u32,
 }
 
 /// How a customer stands in this gateway's ledger.
@@ -97,6 +121,8 @@ pub(crate) struct Share {
     told: Told,
     /// When what was told ends.
     ends: TimeUs,
+    /// When to look again.
+    due: TimeUs,
     /// What the Envoy could admit if nothing has been used since the last report, and flows up to `paid_until` are in.
     credit: Micro,
     /// Credit of buckets that were taken away since the last report: what is reported next may have been used from them.
@@ -106,7 +132,8 @@ pub(crate) struct Share {
     demand: Option<Rate>,
     /// Highest rate that could be paid lately.
     affordable: Rate,
-    resized: TimeUs,
+    changed_at: TimeUs,
+    resized_at: TimeUs,
     used_at: TimeUs,
     reported_at: TimeUs,
     /// Time between the last two reports.
@@ -124,6 +151,8 @@ pub(crate) trait Purse {
     fn give_back(&mut self, amount: Micro);
     /// Tells of a demand that was denied, so that tokens come to where it is.
     fn lack(&mut self, amount: Micro);
+    /// Counts what was admitted whatever the buckets hold; they pay what they can.
+    fn count(&mut self, amount: Micro);
 }
 
 /// What a report says.
@@ -135,19 +164,29 @@ pub(crate) struct Used {
     pub(crate) elapsed_us: u64,
 }
 
+/// What an Envoy that is gone may still use, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Estate {
+    pub(crate) credit: Micro,
+    pub(crate) ends: TimeUs,
+}
+
 // === impl Share ===
 
 impl Share {
-    pub(crate) fn new(now: TimeUs) -> Self {
+    /// A share of which nothing is known, but that `past` was paid for what its first report may say.
+    pub(crate) fn new(past: Micro, now: TimeUs) -> Self {
         Self {
             told: Told::Nothing,
             ends: now,
+            due: now,
             credit: Micro::ZERO,
-            past: Micro::ZERO,
+            past,
             paid_until: now,
             demand: None,
             affordable: Rate::new(u64::MAX),
-            resized: now,
+            changed_at: now,
+            resized_at: now,
             used_at: now,
             reported_at: now,
             reports_every_us: REPORTS_EVERY_US,
@@ -165,24 +204,29 @@ impl Share {
         self.used_at
     }
 
+    /// Whether it is time to look.
+    pub(crate) fn is_due(&self, now: TimeUs) -> bool {
+        now >= self.due
+    }
+
     /// Takes a report in.
     pub(crate) fn report(&mut self, used: Used, now: TimeUs, purse: &mut impl Purse) {
+        // An Envoy that has used nothing may not say for how long.
+        let elapsed_us = match used.elapsed_us {
+            0 => now.since(self.reported_at),
+            elapsed_us => elapsed_us,
+        };
+        self.due = now;
+        self.reported_at = now;
         let asked = used.allowed.saturating_add(used.denied);
         if asked > 0 {
             self.used_at = now;
         }
-        self.reported_at = now;
-        // The first report comes with the first request, and no time has passed.
-        if used.elapsed_us > 0 {
-            self.reports_every_us = self.reports_every_us.max(used.elapsed_us);
-            let seen = rate_over(Micro::from_tokens(asked), used.elapsed_us);
-            // Up at once, because clients that are denied go away; down slowly, because bursts come back.
-            let before = self.demand.unwrap_or(Rate::ZERO);
-            self.demand = Some(if seen > before {
-                seen
-            } else {
-                Rate::new(before.get() / 4 * 3 + seen.get() / 4)
-            });
+        // The first report comes with the first request, others with assignments: those say nothing of a rate.
+        if elapsed_us >= TELLING_US {
+            self.reports_every_us = self.reports_every_us.max(elapsed_us);
+            let seen = rate_over(Micro::from_tokens(asked), elapsed_us);
+            self.demand = Some(follow(self.demand, seen));
         }
         if used.denied > 0 {
             purse.lack(Micro::from_tokens(used.denied));
@@ -191,6 +235,10 @@ impl Share {
         let of_past = allowed.min(self.past);
         self.past = Micro::ZERO;
         let rest = allowed.minus(of_past);
+        if self.told == Told::Allow {
+            purse.count(rest);
+            return;
+        }
         let of_credit = rest.min(self.credit);
         self.credit = self.credit.minus(of_credit);
         // What an Envoy admits by rules of its own is its own affair, but it has been used.
@@ -198,8 +246,8 @@ impl Share {
         self.give_back_overflow(now, purse);
     }
 
-    /// Pays what flows until the next cycle, and says what the Envoy should be told now, if anything. `part_permille` is this Envoy's
-    /// part of the customer's bucket here; `holds_us` how long an assignment may hold.
+    /// Pays what flows until the next cycle, and says what the Envoy should be told now, if anything, and for how many whole seconds.
+    /// `part_permille` is this Envoy's part of the customer's bucket here; `holds_us` how long an assignment may hold.
     pub(crate) fn cycle(
         &mut self,
         standing: Standing,
@@ -207,7 +255,7 @@ impl Share {
         holds_us: u64,
         now: TimeUs,
         purse: &mut impl Purse,
-    ) -> Option<Told> {
+    ) -> Option<(Told, u64)> {
         if now.since(self.reported_at) >= self.reports_every_us.saturating_mul(SILENT_AFTER) / 2 {
             self.demand = Some(Rate::ZERO);
         }
@@ -215,46 +263,64 @@ impl Share {
             self.told = Told::Nothing;
             self.lose_bucket();
         }
+        let mut available = match standing {
+            Standing::Limited { available, .. } => available,
+            Standing::Barred | Standing::Free => Micro::ZERO,
+        };
+        // It flows until the Envoy hears of the end, whoever stands how.
         if let Told::Bucket(terms) = self.told {
-            self.pay(terms, standing, now, purse);
+            self.pay(terms, &mut available, now, purse);
         }
         let next = match standing {
             Standing::Barred => Told::Deny,
             Standing::Free => Told::Allow,
-            Standing::Limited {
-                available,
-                rate,
-                depth,
-            } => {
-                let part = |amount: u64| {
-                    let part = u128::from(amount) * u128::from(part_permille) / 1_000;
-                    u64::try_from(part).unwrap_or(u64::MAX)
-                };
-                let rate = Rate::new(part(rate.get()));
-                let depth =
-                    Micro::new(i64::try_from(part(depth.get().unsigned_abs())).unwrap_or(0));
+            Standing::Limited { rate, depth, .. } => {
+                let rate = rate.share(part_permille, 1_000);
+                let depth = depth.share(part_permille, 1_000);
                 self.limited(available, rate, depth, now, purse)
             }
         };
-        let holds_us = holds_us.min(TTL_US);
+        self.due = now.plus_us(match next {
+            Told::Bucket(_) if self.demand != Some(Rate::ZERO) => CYCLE_US,
+            Told::Deny => ASK_AGAIN_US,
+            _ => IDLE_CYCLE_US,
+        });
+        let holds_us = holds_us.min(TTL_US) / US_PER_S * US_PER_S;
         let is_old = self.ends.since(now) < holds_us / 2;
-        if next == self.told && !is_old {
+        if holds_us < TTL_LEAST_US || next == self.told && !is_old {
             return None;
         }
         if !matches!(next, Told::Bucket(_)) {
             self.lose_bucket();
         }
+        if next != self.told {
+            self.changed_at = now;
+        }
         self.told = next;
         self.ends = now.plus_us(holds_us);
-        Some(next)
+        Some((next, holds_us / US_PER_S))
     }
 
-    /// The Envoy is gone: what it was told holds until it ends, and is charged as if all of it were used.
-    pub(crate) fn end(&mut self, now: TimeUs, purse: &mut impl Purse) {
+    /// The Envoy is gone: what it was told holds until it ends, and all of that is paid.
+    pub(crate) fn end(&mut self, now: TimeUs, purse: &mut impl Purse) -> Estate {
         if let Told::Bucket(terms) = self.told {
             let from = self.paid_until.max(now.min(self.ends));
-            purse.owe(amount_in(rate_of(terms), self.ends.since(from)));
+            let flows = amount_in(rate_of(terms), self.ends.since(from));
+            purse.owe(flows);
+            self.credit = self.credit.plus(flows);
         }
+        self.told = Told::Nothing;
+        self.lose_bucket();
+        Estate {
+            credit: self.past,
+            ends: self.ends,
+        }
+    }
+
+    /// The Envoy is told to forget the bucket, which nobody has asked for in a long time: what it holds goes back.
+    pub(crate) fn forget(&mut self, purse: &mut impl Purse) {
+        purse.give_back(self.credit);
+        self.credit = Micro::ZERO;
         self.told = Told::Nothing;
     }
 
@@ -279,7 +345,7 @@ impl Share {
         }
     }
 
-    fn pay(&mut self, terms: Terms, standing: Standing, now: TimeUs, purse: &mut impl Purse) {
+    fn pay(&mut self, terms: Terms, available: &mut Micro, now: TimeUs, purse: &mut impl Purse) {
         let rate = rate_of(terms);
         let one_token_us = US_PER_S
             .saturating_mul(US_PER_S)
@@ -293,27 +359,37 @@ impl Share {
         let due = amount_in(rate, until.since(self.paid_until));
         self.paid_until = until;
         self.credit = self.credit.plus(due);
-        let has = match standing {
-            Standing::Limited { available, .. } => available.min(due),
-            Standing::Barred | Standing::Free => Micro::ZERO,
-        };
+        let has = due.min(*available).at_least_zero();
         let paid = if has > Micro::ZERO && purse.draw(has) {
             has
         } else {
             Micro::ZERO
         };
+        *available = available.minus(paid);
         if paid == due {
-            let more = self
-                .affordable
-                .get()
-                .saturating_add(self.affordable.get() / 8);
-            self.affordable = Rate::new(more);
+            let wanted = self.demand.map_or(0, Rate::get).max(rate.get());
+            let more = self.affordable.get() / 8 + wanted / RECOVERY;
+            self.affordable = Rate::new(self.affordable.get().saturating_add(more));
             return;
         }
         // It flows all the same until the Envoy hears of less.
         purse.owe(due.minus(paid));
         let part = rate.share(paid.get().unsigned_abs(), due.get().unsigned_abs());
         self.affordable = part.max(Rate::new(rate.get() / 2));
+    }
+
+    /// The rate that would do, of `rate` that could be had.
+    fn wanted(&self, rate: Rate) -> Rate {
+        let Some(demand) = self.demand else {
+            // All of it before anything is known: what is too much comes back with the first report.
+            return rate;
+        };
+        if demand == Rate::ZERO {
+            return Rate::ZERO;
+        }
+        // A quarter above what is asked for, so that a growing demand is seen as such.
+        let wanted = demand.get().saturating_add(demand.get() / 4);
+        Rate::new(wanted.max(rate.get() / IDLE_PART)).min(rate)
     }
 
     fn limited(
@@ -324,103 +400,134 @@ impl Share {
         now: TimeUs,
         purse: &mut impl Purse,
     ) -> Told {
-        // A quarter above what is asked for, so that a growing demand is seen as such. All of it before anything is known: what is too much
-        // comes back with the first report.
-        let wanted = self.demand.map_or(rate, |demand| {
-            let wanted = demand.get().saturating_add(demand.get() / 4);
-            let idle = if demand == Rate::ZERO {
-                0
-            } else {
-                rate.get() / IDLE_PART
-            };
-            Rate::new(wanted.max(idle))
-        });
-        let wanted = wanted.min(rate).min(self.affordable);
         let room = u32::try_from(depth.whole_tokens())
             .unwrap_or(u32::MAX)
             .max(1);
         let Told::Bucket(mut terms) = self.told else {
-            let half = u32::try_from(available.whole_tokens() / 2).unwrap_or(u32::MAX);
-            let max_tokens = room.min(half.max(1));
-            let full = Micro::from_tokens(max_tokens.into());
-            if now < self.asks_again || available < full {
-                return Told::Deny;
-            }
-            // It begins full, and flows before the next cycle, as fast as what is left can pay for.
-            let left = available.minus(full);
-            let terms = terms(max_tokens, wanted.min(rate_over(left, AHEAD_US)));
-            let flows = amount_in(rate_of(terms), AHEAD_US);
-            if !purse.draw(full.plus(flows.min(left))) {
-                self.asks_again = now.plus_us(ASK_AGAIN_US);
-                return Told::Deny;
-            }
-            // The slowest that can be told may be more than nothing.
-            purse.owe(flows.minus(left).at_least_zero());
-            self.credit = full.plus(flows);
-            self.paid_until = now.plus_us(AHEAD_US);
-            self.resized = now;
-            self.affordable = rate;
-            return Told::Bucket(terms);
+            return self.first(available, self.wanted(rate), room, now, purse);
         };
-        if now.since(self.resized) >= RESIZE_US {
-            self.resized = now;
-            self.resize(&mut terms, room, available, purse);
+        let mut available = available;
+        if now.since(self.resized_at) >= RESIZE_US {
+            self.resized_at = now;
+            available = self.resize(&mut terms, room, available, purse);
         }
-        let should = self::terms(terms.max_tokens, wanted);
+        let should = self::terms(terms.max_tokens, self.wanted(rate).min(self.affordable));
         let (is, will_be) = (rate_of(terms).get(), rate_of(should).get());
-        if is.abs_diff(will_be) > is / NOTICEABLE {
-            // What is paid ahead was paid at the old rate.
-            let ahead_us = self.paid_until.since(now);
-            let more = amount_in(Rate::new(will_be.saturating_sub(is)), ahead_us);
-            if more == Micro::ZERO || more <= available && purse.draw(more) {
+        if will_be > is {
+            let flow_us = TOKENS_PER_RAISE
+                .saturating_mul(US_PER_S)
+                .saturating_mul(US_PER_S)
+                .checked_div(is)
+                .unwrap_or(RAISE_MOST_US);
+            let is_time =
+                now.since(self.changed_at) >= flow_us.clamp(RAISE_LEAST_US, RAISE_MOST_US);
+            // What is paid ahead was paid at the old rate, and a slow one is paid far ahead.
+            let ahead_us = self.paid_until.since(now).min(AHEAD_US);
+            let more = amount_in(Rate::new(will_be - is), ahead_us);
+            if is_time
+                && will_be - is > is / NOTICEABLE
+                && (more == Micro::ZERO || more <= available && purse.draw(more))
+            {
                 self.credit = self.credit.plus(more);
+                self.paid_until = now.plus_us(ahead_us);
                 terms = should;
             }
+        } else if is - will_be > is / NOTICEABLE {
+            terms = should;
         }
         Told::Bucket(terms)
     }
 
-    /// Envoy fills another bucket to the same part as the one before.
-    fn resize(&mut self, terms: &mut Terms, room: u32, available: Micro, purse: &mut impl Purse) {
-        let scaled = |credit: Micro| {
-            let scaled =
-                i128::from(credit.get()) * i128::from(room) / i128::from(terms.max_tokens.max(1));
-            Micro::new(i64::try_from(scaled).unwrap_or(i64::MAX))
-        };
-        let is_noticeable = room.abs_diff(terms.max_tokens) > terms.max_tokens / 2;
-        if !is_noticeable {
-            return;
+    /// The first bucket: it begins full, and flows before the next cycle, as fast as what is left can pay for.
+    fn first(
+        &mut self,
+        available: Micro,
+        wanted: Rate,
+        room: u32,
+        now: TimeUs,
+        purse: &mut impl Purse,
+    ) -> Told {
+        let half = u32::try_from(available.whole_tokens() / 2).unwrap_or(u32::MAX);
+        let max_tokens = room.min(half.max(1));
+        let full = Micro::from_tokens(max_tokens.into());
+        if now < self.asks_again || available < full {
+            return Told::Deny;
         }
-        let more = scaled(self.credit).minus(self.credit);
+        let left = available.minus(full);
+        let terms = terms(max_tokens, wanted.min(rate_over(left, AHEAD_US)));
+        let flows = amount_in(rate_of(terms), AHEAD_US);
+        if !purse.draw(full.plus(flows.min(left))) {
+            self.asks_again = now.plus_us(ASK_AGAIN_US);
+            return Told::Deny;
+        }
+        // The slowest that can be told may be more than nothing.
+        purse.owe(flows.minus(left).at_least_zero());
+        self.credit = full.plus(flows);
+        self.paid_until = now.plus_us(AHEAD_US);
+        self.resized_at = now;
+        self.affordable = Rate::new(u64::MAX);
+        Told::Bucket(terms)
+    }
+
+    /// Envoy fills another bucket to the same part as the one before. Returns what is available then.
+    fn resize(
+        &mut self,
+        terms: &mut Terms,
+        room: u32,
+        available: Micro,
+        purse: &mut impl Purse,
+    ) -> Micro {
+        if room.abs_diff(terms.max_tokens) <= terms.max_tokens / 2 {
+            return available;
+        }
+        // Of the credit no more than the bucket holds is in it; the rest has been used, or has overflowed.
+        let most = Micro::from_tokens(terms.max_tokens.into());
+        let inside = self.credit.min(most).at_least_zero();
+        let more = inside
+            .share(room.into(), terms.max_tokens.max(1).into())
+            .minus(inside);
         if more <= Micro::ZERO {
             // What a smaller bucket cannot hold may have been used before: the next report says what comes back.
             terms.max_tokens = room;
         } else if more <= available && purse.draw(more) {
             self.credit = self.credit.plus(more);
             terms.max_tokens = room;
+            return available.minus(more);
         }
+        available
+    }
+}
+
+/// Up at once, because clients that are denied go away; down at once where next to nothing is left, and else by halves, because bursts
+/// come back.
+fn follow(before: Option<Rate>, seen: Rate) -> Rate {
+    match before {
+        Some(before) if seen < before && seen.get() >= before.get() / 8 => {
+            Rate::new(before.get() / 2 + seen.get() / 2)
+        }
+        _ => seen,
     }
 }
 
 /// The rate of an assignment, rounded up.
 fn rate_of(terms: Terms) -> Rate {
     let micro = u64::from(terms.tokens_per_fill).saturating_mul(US_PER_S);
-    Rate::new(micro.div_ceil(terms.fill_interval_s.max(1)))
+    Rate::new(micro.div_ceil(u64::from(terms.fill_interval_s.max(1))))
 }
 
 /// A bucket that fills at a rate, rounded down, but no slower than Envoy can be told.
 fn terms(max_tokens: u32, rate: Rate) -> Terms {
-    let per_fill = |interval_s: u64| rate.get().saturating_mul(interval_s) / US_PER_S;
+    let per_fill = |interval_s: u32| rate.get().saturating_mul(interval_s.into()) / US_PER_S;
     let [.., longest] = FILL_INTERVALS_S;
-    let interval_s = FILL_INTERVALS_S
-        .into_iter()
-        .find(|interval_s| per_fill(*interval_s) >= TOKENS_PER_FILL);
-    let fill_interval_s = interval_s.unwrap_or(longest);
+    let intervals = || (0_u32..).zip(FILL_INTERVALS_S);
+    let fitting = intervals().find(|(_, interval_s)| per_fill(*interval_s) >= TOKENS_PER_FILL);
+    let (nanos, fill_interval_s) = fitting.or(intervals().last()).unwrap_or((0, longest));
     let tokens_per_fill = u32::try_from(per_fill(fill_interval_s)).unwrap_or(u32::MAX);
     Terms {
         max_tokens,
         tokens_per_fill: tokens_per_fill.max(1),
         fill_interval_s,
+        fill_interval_nanos: nanos,
     }
 }
 

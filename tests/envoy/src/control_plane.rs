@@ -17,6 +17,7 @@ use crate::envoy::resident_bytes;
 use crate::place::{artefact, binary};
 
 const GATEWAY_TOKEN: &str = "gateway-token-of-a-test";
+const FILTER_TOKEN: &str = "filter-token-of-a-test";
 const ADMIN_TOKEN: &str = "admin-token-of-a-test";
 const KEY_HASH_SECRET: &str = "000102030405060708090a0b0c0d0e0f";
 const SERVICE: &str = "type.googleapis.com/envoy.extensions.wasm.v3.WasmService";
@@ -101,7 +102,7 @@ impl ControlPlane {
         plane.address = plane.listening().await?;
         plane.place.listen = plane.address.to_string();
         if plane.place.grpc_listen.is_some() {
-            plane.place.grpc_listen = Some(plane.grpc_address()?.to_string());
+            plane.place.grpc_listen = Some(plane.grpc_listening().await?.to_string());
         }
         Ok(plane)
     }
@@ -207,6 +208,11 @@ impl ControlPlane {
     /// What a gateway authenticates itself with.
     pub const fn gateway_token() -> &'static str {
         GATEWAY_TOKEN
+    }
+
+    /// What Envoy's own filters authenticate themselves with.
+    pub const fn filter_token() -> &'static str {
+        FILTER_TOKEN
     }
 
     /// What customer keys are hashed under.
@@ -363,6 +369,17 @@ impl ControlPlane {
             .find_map(|line| line.strip_prefix(words)?.parse().ok())
     }
 
+    /// It is said after the other one.
+    async fn grpc_listening(&self) -> Result<SocketAddr> {
+        for _ in 0..LISTENS_WITHIN_POLLS {
+            if let Ok(address) = self.grpc_address() {
+                return Ok(address);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        bail!("forebay serve does not listen for gRPC:\n{}", self.log())
+    }
+
     async fn listening(&mut self) -> Result<SocketAddr> {
         for _ in 0..LISTENS_WITHIN_POLLS {
             if let Some(status) = self.process.try_wait()? {
@@ -417,6 +434,7 @@ fn serve(folder: &TempDir, place: &Place) -> Result<Child> {
         .arg(folder.path().join("model.key"))
         .env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN)
         .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+        .env("FOREBAY_FILTER_TOKEN", FILTER_TOKEN)
         .env("FOREBAY_KEY_HASH_SECRET", KEY_HASH_SECRET)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -4,8 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use forebay_envoy_tests::{
-    Bootstrap, ControlPlane, Envoy, Listener, Place, Protocol, Traffic, until,
+    Bootstrap, Client, ControlPlane, Envoy, Listener, Place, Protocol, Traffic, until,
 };
 use hyper::Method;
 use serde_json::{Value, json};
@@ -48,9 +49,8 @@ async fn envoys_that_ask_for_each_request_share_one_contract() {
     fleet[0].traffic.switch(false);
     assert_eq!(denied.header("retry-after"), Some("1"));
     assert_eq!(denied.header("x-ratelimit-remaining"), Some("0"));
-    for (customer, status) in [("stranger", 429), ("", 429)] {
-        let reply = client.get("/", &[("x-customer", customer)]).await.unwrap();
-        assert_eq!(reply.status, status, "`{customer}`");
+    for customer in [&b"stranger"[..], b"", b"\xff\xfe"] {
+        assert_eq!(ask_as(&mut client, customer).await, 429, "{customer:?}");
     }
     let reply = client.get("/", &[]).await.unwrap();
     assert_eq!(reply.status, 200, "nobody is charged for it");
@@ -67,6 +67,18 @@ async fn envoys_that_are_assigned_buckets_share_one_contract_by_their_demand() {
     for member in &fleet {
         member.until_served("the contract", FULL).await;
     }
+    // None of these is a customer, and none may cost the others their assignments.
+    let mut client = fleet[0]
+        .envoy
+        .connect("front", Protocol::Http1)
+        .await
+        .unwrap();
+    for customer in [&b"stranger"[..], b"", b"\xff\xfe"] {
+        assert_eq!(ask_as(&mut client, customer).await, 429, "{customer:?}");
+    }
+    fleet[0]
+        .until_served("the contract after those", FULL)
+        .await;
     // An assignment that is lowered has to reach the Envoy: half a second of it is far more than that takes.
     let on_its_way = RATE_PER_S / 2;
     assert_within(&fleet, started, on_its_way);
@@ -76,6 +88,13 @@ async fn envoys_that_are_assigned_buckets_share_one_contract_by_their_demand() {
         .until_served("the contract after a restart", FULL)
         .await;
     assert_within(&fleet, started, on_its_way);
+}
+
+/// The status of a request for a customer whose key may be anything.
+async fn ask_as(client: &mut Client, customer: &[u8]) -> u16 {
+    let headers = [("x-customer", customer)];
+    let reply = client.send(&Method::GET, "/", &headers, Bytes::new()).await;
+    reply.unwrap().status
 }
 
 /// The fleet admits no more than one bucket would, and what was on its way.
@@ -121,7 +140,7 @@ async fn plane() -> ControlPlane {
 }
 
 fn grpc_service() -> Value {
-    let bearer = format!("Bearer {}", ControlPlane::gateway_token());
+    let bearer = format!("Bearer {}", ControlPlane::filter_token());
     json!({
         "envoy_grpc": { "cluster_name": "quota" },
         "initial_metadata": [{ "key": "authorization", "value": bearer }],

@@ -17,7 +17,7 @@ struct Ledger {
     refuses: bool,
 }
 
-/// Envoy's bucket, by its source: continuous, and filled to the same part when another takes its place.
+/// Envoy's bucket, by its source: continuous, and filled to the same part, in whole tokens, when another takes its place.
 #[derive(Default)]
 struct Envoy {
     told: Option<Told>,
@@ -76,27 +76,42 @@ impl Purse for Ledger {
     fn lack(&mut self, amount: Micro) {
         self.lacked += amount.get();
     }
+
+    fn count(&mut self, amount: Micro) {
+        self.owe(amount.min(Micro::new(self.level.max(0))));
+    }
 }
 
 impl Envoy {
-    fn hear(&mut self, told: Told, now_us: u64) {
+    fn hear(&mut self, (told, holds_s): (Told, u64), now_us: u64) {
         self.flow(now_us);
         let was = self.told.filter(|_| now_us < self.ends_us);
+        self.ends_us = now_us + holds_s * 1_000_000;
         match (was, told) {
             (Some(Told::Bucket(old)), Told::Bucket(new)) => {
+                let compared = |terms: Terms| {
+                    (
+                        terms.max_tokens,
+                        terms.tokens_per_fill,
+                        terms.fill_interval_nanos,
+                    )
+                };
+                if compared(old) == compared(new) {
+                    return;
+                }
                 self.level *= f64::from(new.max_tokens) / f64::from(old.max_tokens);
+                self.level = self.level.floor();
             }
             (_, Told::Bucket(new)) => self.level = f64::from(new.max_tokens),
             _ => {}
         }
         self.told = Some(told);
-        self.ends_us = now_us + TTL_US;
     }
 
     fn flow(&mut self, now_us: u64) {
         if let Some(Told::Bucket(terms)) = self.told {
             let seconds = (now_us - self.at_us) as f64 / 1e6;
-            let rate = f64::from(terms.tokens_per_fill) / terms.fill_interval_s as f64;
+            let rate = f64::from(terms.tokens_per_fill) / f64::from(terms.fill_interval_s);
             self.level = (self.level + rate * seconds).min(f64::from(terms.max_tokens));
         }
         self.at_us = now_us;
@@ -129,8 +144,6 @@ impl Envoy {
     }
 }
 
-const CYCLE_US: u64 = 100_000;
-
 /// Runs so many cycles with requests at a steady pace, and a report every so many cycles.
 fn run(
     share: &mut Share,
@@ -162,8 +175,8 @@ fn run(
 
 #[test]
 fn an_envoy_that_asks_for_more_than_the_contract_is_served_the_contract() {
-    for report_every in [1, 10, 50] {
-        let (mut share, mut ledger) = (Share::new(TimeUs(0)), Ledger::new(100, 50));
+    for report_every in [10, 50] {
+        let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
         let (mut envoy, mut now_us) = (Envoy::default(), 0);
         run(
             &mut share,
@@ -195,7 +208,7 @@ fn an_envoy_that_asks_for_more_than_the_contract_is_served_the_contract() {
 
 #[test]
 fn what_an_idle_envoy_cannot_use_goes_back() {
-    let (mut share, mut ledger) = (Share::new(TimeUs(0)), Ledger::new(100, 50));
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
     let (mut envoy, mut now_us) = (Envoy::default(), 0);
     run(
         &mut share,
@@ -223,7 +236,7 @@ fn what_an_idle_envoy_cannot_use_goes_back() {
 
 #[test]
 fn an_envoy_is_told_nothing_new_while_nothing_changes_but_that_it_still_holds() {
-    let (mut share, mut ledger) = (Share::new(TimeUs(0)), Ledger::new(100, 50));
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
     let (mut envoy, mut now_us) = (Envoy::default(), 0);
     run(
         &mut share,
@@ -253,17 +266,17 @@ fn an_envoy_is_told_nothing_new_while_nothing_changes_but_that_it_still_holds() 
 #[test]
 fn who_is_barred_is_denied_and_who_is_free_is_admitted() {
     let mut ledger = Ledger::new(100, 50);
-    let mut share = Share::new(TimeUs(0));
+    let mut share = Share::new(Micro::ZERO, TimeUs(0));
     let mut cycle = |standing, us| share.cycle(standing, 1_000, TTL_US, TimeUs(us), &mut ledger);
-    assert_eq!(cycle(Standing::Barred, 1), Some(Told::Deny));
+    assert_eq!(cycle(Standing::Barred, 1), Some((Told::Deny, 8)));
     assert_eq!(cycle(Standing::Barred, 2), None);
-    assert_eq!(cycle(Standing::Free, 3), Some(Told::Allow));
+    assert_eq!(cycle(Standing::Free, 3), Some((Told::Allow, 8)));
     assert!(ledger.paid == 0);
 }
 
 #[test]
 fn a_bucket_of_one_token_is_assigned_too() {
-    let (mut share, mut ledger) = (Share::new(TimeUs(0)), Ledger::new(1, 1));
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(1, 1));
     let (mut envoy, mut now_us) = (Envoy::default(), 0);
     run(
         &mut share,
@@ -283,7 +296,7 @@ fn a_bucket_of_one_token_is_assigned_too() {
 
 #[test]
 fn an_envoy_that_is_gone_is_charged_for_what_it_was_told() {
-    let (mut share, mut ledger) = (Share::new(TimeUs(0)), Ledger::new(100, 50));
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
     let (mut envoy, mut now_us) = (Envoy::default(), 0);
     run(
         &mut share,
@@ -301,6 +314,213 @@ fn an_envoy_that_is_gone_is_charged_for_what_it_was_told() {
         envoy.request(now_us);
     }
     assert!(envoy.all_allowed as i64 * 1_000_000 <= ledger.paid);
+}
+
+#[test]
+fn whatever_could_not_be_paid_an_envoy_is_served_again_soon_after() {
+    for cycles in [10, 100, 1_000, 10_000] {
+        let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
+        let (mut envoy, mut now_us) = (Envoy::default(), 0);
+        run(
+            &mut share,
+            &mut ledger,
+            &mut envoy,
+            &mut now_us,
+            200,
+            300,
+            50,
+        );
+        ledger.refuses = true;
+        run(
+            &mut share,
+            &mut ledger,
+            &mut envoy,
+            &mut now_us,
+            cycles,
+            300,
+            50,
+        );
+        ledger.refuses = false;
+        ledger.level = ledger.depth;
+        run(
+            &mut share,
+            &mut ledger,
+            &mut envoy,
+            &mut now_us,
+            100,
+            300,
+            50,
+        );
+        let before = envoy.all_allowed;
+        run(
+            &mut share,
+            &mut ledger,
+            &mut envoy,
+            &mut now_us,
+            100,
+            300,
+            50,
+        );
+        let served = envoy.all_allowed - before;
+        assert!(
+            served >= 900,
+            "{served} in 10 s, 10 s after {cycles} cycles"
+        );
+    }
+}
+
+#[test]
+fn an_envoy_that_comes_back_is_not_charged_twice_for_what_it_used() {
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
+    let (mut envoy, mut now_us) = (Envoy::default(), 0);
+    run(
+        &mut share,
+        &mut ledger,
+        &mut envoy,
+        &mut now_us,
+        240,
+        300,
+        50,
+    );
+    let estate = share.end(TimeUs(now_us), &mut ledger);
+    let paid = ledger.paid;
+    let mut share = Share::new(estate.credit, TimeUs(now_us));
+    share.report(envoy.report(4_000_000), TimeUs(now_us), &mut ledger);
+    assert_eq!(ledger.paid, paid, "all of it was paid before");
+}
+
+#[test]
+fn a_dry_run_makes_no_debt() {
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
+    share.cycle(Standing::Free, 1_000, TTL_US, TimeUs(1), &mut ledger);
+    for report in 1..100 {
+        let used = Used {
+            allowed: 10_000,
+            denied: 0,
+            elapsed_us: 5_000_000,
+        };
+        share.report(used, TimeUs(report * 5_000_000), &mut ledger);
+    }
+    assert!(ledger.level >= 0, "{}", ledger.level);
+}
+
+#[test]
+fn what_a_bucket_that_is_forgotten_held_goes_back() {
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
+    let (mut envoy, mut now_us) = (Envoy::default(), 0);
+    run(
+        &mut share,
+        &mut ledger,
+        &mut envoy,
+        &mut now_us,
+        200,
+        20,
+        50,
+    );
+    run(&mut share, &mut ledger, &mut envoy, &mut now_us, 200, 0, 50);
+    share.forget(&mut ledger);
+    let used = i64::try_from(envoy.all_allowed).unwrap() * 1_000_000;
+    assert!(
+        (ledger.paid - used).abs() < 1_000,
+        "{} paid, {used} used",
+        ledger.paid
+    );
+}
+
+#[test]
+fn an_envoy_that_reports_nothing_and_not_since_when_is_idle() {
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
+    let (mut envoy, mut now_us) = (Envoy::default(), 0);
+    run(
+        &mut share,
+        &mut ledger,
+        &mut envoy,
+        &mut now_us,
+        100,
+        80,
+        50,
+    );
+    let nothing = Used {
+        allowed: 0,
+        denied: 0,
+        elapsed_us: 0,
+    };
+    share.report(nothing, TimeUs(now_us + 5_000_000), &mut ledger);
+    assert_eq!(share.demand(), Some(Rate::ZERO));
+}
+
+#[test]
+fn a_bucket_that_was_small_grows_with_its_part_while_it_is_used() {
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 1));
+    let (mut envoy, mut now_us) = (Envoy::default(), 0);
+    run(
+        &mut share,
+        &mut ledger,
+        &mut envoy,
+        &mut now_us,
+        100,
+        300,
+        50,
+    );
+    ledger.depth = 50_000_000;
+    run(
+        &mut share,
+        &mut ledger,
+        &mut envoy,
+        &mut now_us,
+        100,
+        300,
+        50,
+    );
+    let Some(Told::Bucket(terms)) = envoy.told else {
+        panic!("{:?}", envoy.told);
+    };
+    assert_eq!(terms.max_tokens, 50);
+}
+
+#[test]
+fn an_envoy_that_was_idle_is_served_again_with_its_first_report() {
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
+    let (mut envoy, mut now_us) = (Envoy::default(), 0);
+    run(
+        &mut share,
+        &mut ledger,
+        &mut envoy,
+        &mut now_us,
+        100,
+        80,
+        50,
+    );
+    run(&mut share, &mut ledger, &mut envoy, &mut now_us, 600, 0, 50);
+    run(
+        &mut share,
+        &mut ledger,
+        &mut envoy,
+        &mut now_us,
+        60,
+        300,
+        50,
+    );
+    let before = envoy.all_allowed;
+    run(
+        &mut share,
+        &mut ledger,
+        &mut envoy,
+        &mut now_us,
+        100,
+        300,
+        50,
+    );
+    let served = envoy.all_allowed - before;
+    assert!(served >= 900, "{served} in 10 s");
+}
+
+#[test]
+fn buckets_that_envoy_would_take_for_the_same_differ_in_what_it_compares() {
+    let slow = terms(10, Rate::from_tokens_per_s(1));
+    let fast = terms(10, Rate::from_tokens_per_s(100));
+    assert_eq!(slow.tokens_per_fill, fast.tokens_per_fill);
+    assert_ne!(slow.fill_interval_nanos, fast.fill_interval_nanos);
 }
 
 #[derive(Clone, Debug)]
@@ -336,7 +556,7 @@ proptest! {
     fn no_schedule_lets_an_envoy_admit_what_was_not_paid(
         events in prop::collection::vec(event(), 1..60),
     ) {
-        let (mut share, mut ledger) = (Share::new(TimeUs(0)), Ledger::new(100, 50));
+        let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
         let (mut envoy, mut now_us, mut reported_us) = (Envoy::default(), 0_u64, 0_u64);
         let (mut part, mut is_barred) = (1_000, false);
         for event in events {

@@ -9,6 +9,7 @@ use crate::models::{KeyError, Sandbox, SandboxLimits, SigningKeyFile, from_hex};
 use crate::plane::{Clock, Plane, Settings, StartError};
 use crate::replica::{self, Assemble, Campaign, Role, lead_or_follow};
 use crate::store::{EmbeddedStore, RedisUrl, Store, StoreError};
+use crate::tls::{Tls, TlsError, TlsOptions};
 use axum::Router;
 use clap::Args;
 use forebay_wire::key::{PREVIOUS_SECRET_ENV, SECRET_ENV};
@@ -27,7 +28,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Options of `forebay serve`.
 #[derive(Clone, Debug, Args)]
 pub struct ServeOptions {
-    /// Address to listen on. Without TLS: bind to the loopback, or put a proxy in front
+    /// Address to listen on. Without --tls-cert: bind to the loopback, or put a proxy in front
     #[arg(long, default_value = "127.0.0.1:7430")]
     pub listen: SocketAddr,
     /// Directory of the embedded store, for one `forebay serve`; made if missing
@@ -44,9 +45,17 @@ pub struct ServeOptions {
     /// Where other replicas reach this one, HOST:PORT; the address of --listen by default
     #[arg(long, requires = "store")]
     pub advertise: Option<String>,
-    /// Token of gateways (POST /v1/sync)
-    #[arg(long, env = "FOREBAY_GATEWAY_TOKEN", hide_env_values = true)]
-    pub gateway_token: String,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsOptions,
+    /// Token of gateways (POST /v1/sync). Without it they need certificates
+    #[arg(
+        long,
+        env = "FOREBAY_GATEWAY_TOKEN",
+        hide_env_values = true,
+        required_unless_present = "tls_gateway_name"
+    )]
+    pub gateway_token: Option<String>,
     /// Token of the role viewer, which looks and changes nothing; without it nobody has that role
     #[arg(long, env = "FOREBAY_VIEWER_TOKEN", hide_env_values = true)]
     pub viewer_token: Option<String>,
@@ -112,6 +121,9 @@ pub enum ServeError {
     /// The public key is not one.
     #[error("--model-public-key is not 64 hexadecimal digits: `forebay model keygen` prints it")]
     PublicKey,
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -150,13 +162,14 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
 async fn run(options: ServeOptions) -> Result<(), ServeError> {
     // What is wrong with the options is said before a store is touched, and not when this replica leads for the first time.
     Prepared::new(&options)?;
+    let tls = Tls::new(&options.tls, &options.admin_token, options.data.is_none())?;
     let (stop, stopped) = watch::channel(false);
     let Some(data) = &options.data else {
-        return run_replica(options, stop, stopped).await;
+        return run_replica(options, tls, stop, stopped).await;
     };
     let store = EmbeddedStore::open(data)?;
-    let server = Arc::new(assemble(&options, Arc::new(store))?);
-    let serving = listen(&options, router(&server), stopped).await?;
+    let server = Arc::new(assemble(&options, tls.clone(), Arc::new(store))?);
+    let serving = listen(&options, router(&server), tls, stopped).await?;
     told_to_stop().await?;
     end(&stop, serving.task).await;
     server.plane.stop().await?;
@@ -166,11 +179,12 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
 /// Leads, or stands by for whoever does.
 async fn run_replica(
     options: ServeOptions,
+    tls: Option<Arc<Tls>>,
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
-    let role = Role::default();
-    let serving = listen(&options, replica::router(&role), stopped).await?;
+    let role = Role::new(tls.clone());
+    let serving = listen(&options, replica::router(&role), tls.clone(), stopped).await?;
     let address = match &options.advertise {
         Some(address) => address.clone(),
         None if serving.address.ip().is_unspecified() => {
@@ -180,7 +194,7 @@ async fn run_replica(
     };
     let (leave, left) = watch::channel(false);
     let nodes = options.store.clone();
-    let assemble: Assemble = Arc::new(move |store| assemble(&options, store));
+    let assemble: Assemble = Arc::new(move |store| assemble(&options, tls.clone(), store));
     let campaign = Campaign {
         nodes,
         address,
@@ -211,6 +225,7 @@ struct Serving {
 async fn listen(
     options: &ServeOptions,
     app: Router,
+    tls: Option<Arc<Tls>>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<Serving, ServeError> {
     let address = options.listen;
@@ -227,7 +242,10 @@ async fn listen(
             "{SECRET_ENV} is not set: customer keys are hashed under the development secret, which protects nothing"
         );
     }
-    let task = tokio::spawn(connections::serve(listener, app, async move {
+    if let Some(tls) = &tls {
+        tokio::spawn(Arc::clone(tls).watch_files());
+    }
+    let task = tokio::spawn(connections::serve(listener, app, tls, async move {
         drop(stopped.wait_for(|stop| *stop).await);
     }));
     Ok(Serving { address, task })
@@ -254,7 +272,7 @@ struct Prepared {
 impl Prepared {
     fn new(options: &ServeOptions) -> Result<Self, ServeError> {
         let tokens = Tokens::new(Secrets {
-            gateway: &options.gateway_token,
+            gateway: options.gateway_token.as_deref(),
             viewer: options.viewer_token.as_deref(),
             operator: options.operator_token.as_deref(),
             admin: &options.admin_token,
@@ -282,7 +300,11 @@ impl Prepared {
     }
 }
 
-fn assemble(options: &ServeOptions, store: Arc<dyn Store>) -> Result<Server, ServeError> {
+fn assemble(
+    options: &ServeOptions,
+    tls: Option<Arc<Tls>>,
+    store: Arc<dyn Store>,
+) -> Result<Server, ServeError> {
     let prepared = Prepared::new(options)?;
     let plane = Plane::start(store, prepared.keys, settings(options), Clock::system())?;
     let forecaster = options
@@ -300,6 +322,7 @@ fn assemble(options: &ServeOptions, store: Arc<dyn Store>) -> Result<Server, Ser
         public_key: prepared.public_key,
         tokens: prepared.tokens,
         throttle: Throttle::new(options.max_syncs_per_s),
+        tls,
     })
 }
 

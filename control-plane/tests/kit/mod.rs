@@ -118,7 +118,7 @@ impl TestServer {
         )
         .unwrap();
         let tokens = Tokens::new(Secrets {
-            gateway: GATEWAY_TOKEN,
+            gateway: Some(GATEWAY_TOKEN),
             viewer: Some(VIEWER_TOKEN),
             operator: Some(OPERATOR_TOKEN),
             admin: ADMIN_TOKEN,
@@ -131,6 +131,7 @@ impl TestServer {
             public_key: None,
             tokens,
             throttle,
+            tls: None,
         });
         let app = router(&server);
         Self {

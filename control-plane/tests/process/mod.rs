@@ -58,11 +58,37 @@ impl Process {
         Self::start_on(program, "--store", nodes.as_ref()).await
     }
 
+    /// Starts one with further options, and perhaps without the gateways' token.
+    pub(crate) async fn start_with(
+        kind: &str,
+        store: &OsStr,
+        options: &[String],
+        has_gateway_token: bool,
+    ) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        Self::started(program, kind, store, options, has_gateway_token).await
+    }
+
     async fn start_by(program: Command, data: &Path) -> Self {
         Self::start_on(program, "--data", data.as_ref()).await
     }
 
-    async fn start_on(mut program: Command, kind: &str, store: &OsStr) -> Self {
+    async fn start_on(program: Command, kind: &str, store: &OsStr) -> Self {
+        Self::started(program, kind, store, &[], true).await
+    }
+
+    async fn started(
+        mut program: Command,
+        kind: &str,
+        store: &OsStr,
+        options: &[String],
+        has_gateway_token: bool,
+    ) -> Self {
+        if has_gateway_token {
+            program.env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN);
+        } else {
+            program.env_remove("FOREBAY_GATEWAY_TOKEN");
+        }
         let mut child = program
             .args([
                 "serve",
@@ -76,7 +102,7 @@ impl Process {
                 kind,
             ])
             .arg(store)
-            .env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN)
+            .args(options)
             .env("FOREBAY_VIEWER_TOKEN", VIEWER_TOKEN)
             .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
             .stdout(Stdio::piped())

@@ -79,7 +79,8 @@ async fn a_certificate_opens_what_its_name_allows_and_nothing_else() {
     let g1 = "spiffe://example.org/gateway/g1";
     let now = SystemTime::now();
     let hour = Duration::from_secs(3_600);
-    let wanted = Wanted::client(&[g1][..]);
+    let uris = [g1];
+    let wanted = Wanted::client(&uris);
     let cases: [(&str, Option<Pair>, Option<[u16; 9]>); 25] = [
         ("nothing", None, Some(NOTHING_SHOWN)),
         ("its own id", Some(ca.client(&[g1])), Some(GATEWAY)),
@@ -205,9 +206,10 @@ async fn a_certificate_opens_what_its_name_allows_and_nothing_else() {
         for version in [&TLS12, &TLS13] {
             let mut statuses = Vec::new();
             for (method, path, token) in REQUESTS {
+                let shown = shown.as_ref();
                 let client =
-                    Client::connect_by(&server.address, &ca.pem(), shown.as_ref(), &[version]);
-                let Some(mut client) = client.await else {
+                    Client::connect_by(&server.address, &ca.pem(), shown, &[version]).await;
+                let Some(mut client) = client else {
                     continue;
                 };
                 let bearer = bearer(token);
@@ -354,8 +356,11 @@ async fn forebay(arguments: &[&str], environment: &[(&str, &str)]) -> (bool, Str
         .env_clear()
         .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
         .envs(environment.iter().copied())
-        .output()
-        .await
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(30), output).await;
+    let output = output
+        .unwrap_or_else(|_| panic!("{arguments:?} does not end"))
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8(said).unwrap();
@@ -449,7 +454,7 @@ async fn options_that_contradict_each_other_or_files_that_do_are_refused_before_
             vec![cert, key, ("--tls-replica-ca", "ca.pem")],
             &none,
             embedded,
-            "--store",
+            "--data",
         ),
         (vec![cert, key], &none, redis, "--tls-replica-ca FILE"),
         (

@@ -21,6 +21,11 @@ pub struct TlsOptions {
     #[arg(long, value_name = "PATTERN", requires = "tls_client_ca")]
     pub tls_gateway_name: Vec<NamePattern>,
     /// CA certificates, in PEM, that certificates of other replicas are verified against
-    #[arg(long, value_name = "FILE", requires_all = ["tls_cert", "store"])]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        conflicts_with = "data"
+    )]
     pub tls_replica_ca: Option<PathBuf>,
 }

@@ -347,6 +347,13 @@ async fn half_open_and_garbled_handshakes_end_by_themselves_and_keep_nobody_wait
         let closed = tokio::time::timeout(Duration::from_secs(30), closed).await;
         drop(closed.expect("the server closes the connection"));
     }
+    let mut client = Client::connect(&server.address, &ca.pem(), None)
+        .await
+        .unwrap();
+    let metrics = client.ask("GET", "/metrics", &[], Vec::new()).await;
+    let metrics = String::from_utf8(metrics.unwrap().1.to_vec()).unwrap();
+    let counted = "forebay_tls_handshakes_failed_total 303\n";
+    assert!(metrics.contains(counted), "{metrics}");
 }
 
 /// What `forebay` prints, and whether it succeeds.
@@ -420,10 +427,9 @@ async fn options_that_contradict_each_other_or_files_that_do_are_refused_before_
     files.put("empty.pem", "");
     let now = SystemTime::now();
     let expired = ca.issue(&Wanted {
-        usage: ExtendedKeyUsagePurpose::ServerAuth,
         begins: now - Duration::from_secs(7_200),
         ends: now - Duration::from_secs(3_600),
-        ..Wanted::client(&[])
+        ..Wanted::server()
     });
     files.put("expired.pem", &expired.certificate);
     files.put("expired.key", &expired.key);

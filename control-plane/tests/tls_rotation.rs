@@ -83,9 +83,8 @@ async fn a_new_certificate_is_shown_to_new_connections_and_ends_no_old_one() {
     let before = server.shows(&ca).await.unwrap();
     let expired_first = server.metric(&ca, EXPIRES).await;
     let next = ca.issue(&Wanted {
-        usage: rcgen::ExtendedKeyUsagePurpose::ServerAuth,
         ends: SystemTime::now() + Duration::from_secs(7_200),
-        ..Wanted::client(&[])
+        ..Wanted::server()
     });
     server.files.put_server(&next);
     until("the new certificate is shown", async || {

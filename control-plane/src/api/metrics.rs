@@ -189,6 +189,12 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
             "# HELP {name} Looks at the files of TLS that found something broken; it grows until that is repaired\n# TYPE {name} counter\n{name} {}\n",
             tls.reload_failures()
         );
+        let name = "forebay_tls_handshakes_failed_total";
+        let _ = write!(
+            text,
+            "# HELP {name} Connections that ended before TLS was spoken, for a certificate that is not believed or want of time\n# TYPE {name} counter\n{name} {}\n",
+            tls.failed_handshakes()
+        );
     }
     let name = "forebay_requests_refused_total";
     let _ = write!(

@@ -37,7 +37,7 @@ use tokio_rustls::server::TlsStream;
 use vouch::Voucher;
 
 /// How long a client may take until TLS is spoken.
-pub(crate) const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often the files are looked at. They are read and compared, because neither a time stamp nor a signal is to be relied on: secrets
 /// of Kubernetes change by a symbolic link, and nobody signals.
@@ -53,6 +53,7 @@ pub struct Tls {
     voucher: Voucher,
     material: watch::Sender<Arc<Material>>,
     reload_failures: AtomicU64,
+    failed_handshakes: AtomicU64,
 }
 
 /// A connection that speaks TLS, and who is at its other end.
@@ -99,6 +100,7 @@ impl Tls {
             voucher: Voucher::new(admin_token),
             material: watch::Sender::new(Arc::new(material)),
             reload_failures: AtomicU64::new(0),
+            failed_handshakes: AtomicU64::new(0),
         })))
     }
 
@@ -115,8 +117,8 @@ impl Tls {
                     complaint.clear();
                 }
                 Ok(Err(error)) => self.complain(&error, &mut complaint),
-                // The runtime ends.
-                Err(_) => return,
+                Err(error) if error.is_cancelled() => return,
+                Err(error) => tracing::error!(%error, "the files of TLS cannot be looked at"),
             }
         }
     }
@@ -137,20 +139,15 @@ impl Tls {
         }
     }
 
-    /// Speaks TLS with whoever has connected; `None` if it does not, or too slowly.
+    /// Speaks TLS with whoever has connected; `None` if it does not, or too slowly. That is counted and not written down: anybody
+    /// could fill the disk with it.
     pub(crate) async fn accept(&self, stream: TcpStream) -> Option<Accepted> {
         let material = self.material.subscribe();
         let acceptor = TlsAcceptor::from(Arc::clone(&material.borrow().server));
-        let stream = match timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a client does not come to speak TLS");
-                return None;
-            }
-            Err(_) => {
-                tracing::debug!("a client takes too long to speak TLS");
-                return None;
-            }
+        let stream = timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await;
+        let Ok(Ok(stream)) = stream else {
+            self.failed_handshakes.fetch_add(1, Ordering::Relaxed);
+            return None;
         };
         let peer = Peer::new(stream.get_ref().1.peer_certificates());
         Some(Accepted {
@@ -183,6 +180,12 @@ impl Tls {
     #[must_use]
     pub fn expires_unix_s(&self) -> u64 {
         self.material.borrow().facts.expires_unix_s
+    }
+
+    /// How many clients have not come to speak TLS: with a certificate that is not believed, not in time, or not at all.
+    #[must_use]
+    pub fn failed_handshakes(&self) -> u64 {
+        self.failed_handshakes.load(Ordering::Relaxed)
     }
 
     /// How often the files were looked at and could not be used.

@@ -41,6 +41,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) begins: SystemTime,
     pub(crate) ends: SystemTime,
     pub(crate) is_ca: bool,
+    /// Also good for the host 127.0.0.1.
+    pub(crate) is_on_loopback: bool,
 }
 
 /// A folder with the files that a server is started with.
@@ -74,10 +76,7 @@ impl Ca {
 
     /// Of a server on the loopback.
     pub(crate) fn server(&self) -> Pair {
-        self.issue(&Wanted {
-            usage: ExtendedKeyUsagePurpose::ServerAuth,
-            ..Wanted::client(&[])
-        })
+        self.issue(&Wanted::server())
     }
 
     /// Of a client with these URIs.
@@ -97,6 +96,15 @@ impl<'a> Wanted<'a> {
             begins: now - HOUR,
             ends: now + HOUR,
             is_ca: false,
+            is_on_loopback: false,
+        }
+    }
+
+    pub(crate) fn server() -> Self {
+        Self {
+            usage: ExtendedKeyUsagePurpose::ServerAuth,
+            is_on_loopback: true,
+            ..Self::client(&[])
         }
     }
 }
@@ -107,7 +115,7 @@ fn params(wanted: &Wanted<'_>) -> CertificateParams {
     params
         .subject_alt_names
         .extend(uris.map(|uri| SanType::URI((*uri).try_into().unwrap())));
-    if wanted.usage == ExtendedKeyUsagePurpose::ServerAuth {
+    if wanted.is_on_loopback {
         let loopback = SanType::IpAddress([127, 0, 0, 1].into());
         params.subject_alt_names.push(loopback);
     }

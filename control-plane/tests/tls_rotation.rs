@@ -11,7 +11,7 @@
 mod pki;
 mod process;
 
-use pki::{Ca, Client, Files, Pair, Wanted, connect};
+use pki::{Ca, Client, Files, Pair, Wanted, config, connect};
 use process::Process;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -43,7 +43,7 @@ impl Server {
     /// The certificate that new connections are shown.
     async fn shows(&self, ca: &Ca) -> Option<Vec<u8>> {
         let all = rustls::ALL_VERSIONS;
-        let stream = connect(&self.process.address, &ca.pem(), None, all).await;
+        let stream = connect(&self.process.address, config(&ca.pem(), None, all)).await;
         let stream = stream.ok()?;
         let shown = stream.get_ref().1.peer_certificates()?.first()?;
         Some(shown.to_vec())

@@ -164,7 +164,7 @@ mod tests {
         let true_word = passed_on(Some(gateway(Some("g1"))));
         let true_word = true_word.headers()[VOUCHED].to_str().unwrap().to_owned();
         let other_key = Voucher::new("the-token-of-others");
-        let old = format!("1000 g1 spiffe://example.org/gateway/g1");
+        let old = "1000 g1 spiffe://example.org/gateway/g1".to_owned();
         let sync = request("POST", "/v1/sync");
         let old_hmac = hmac::sign(&Voucher::new(TOKEN).0, &signed(&old, &sync));
         for (path, word) in [

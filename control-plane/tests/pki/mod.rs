@@ -195,13 +195,12 @@ impl Files {
     }
 }
 
-/// Speaks TLS with a server on the loopback.
-pub(crate) async fn connect(
-    address: &str,
+/// What clients of one kind have in common, sessions included.
+pub(crate) fn config(
     ca: &str,
     shown: Option<&Pair>,
     versions: &[&'static SupportedProtocolVersion],
-) -> std::io::Result<TlsStream<TcpStream>> {
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
@@ -221,11 +220,17 @@ pub(crate) async fn connect(
                 .unwrap()
         }
     };
+    Arc::new(config)
+}
+
+/// Speaks TLS with a server on the loopback.
+pub(crate) async fn connect(
+    address: &str,
+    config: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
+    TlsConnector::from(config).connect(name, stream).await
 }
 
 // === impl Client ===
@@ -242,7 +247,7 @@ impl Client {
         shown: Option<&Pair>,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Option<Self> {
-        let stream = connect(address, ca, shown, versions).await.ok()?;
+        let stream = connect(address, config(ca, shown, versions)).await.ok()?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .ok()?;

@@ -335,6 +335,15 @@ async fn no_session_is_taken_up_again_without_its_certificate_being_verified() {
     }
 }
 
+/// A connection, which a server that is busy with others would not take in.
+async fn open(address: &str) -> TcpStream {
+    let stream = tokio::time::timeout(Duration::from_secs(5), TcpStream::connect(address));
+    stream
+        .await
+        .expect("others are taken in meanwhile")
+        .unwrap()
+}
+
 #[tokio::test]
 async fn half_open_and_garbled_handshakes_end_by_themselves_and_keep_nobody_waiting() {
     let ca = Ca::new("ours");
@@ -344,7 +353,7 @@ async fn half_open_and_garbled_handshakes_end_by_themselves_and_keep_nobody_wait
     let mut half_open = Vec::new();
     // A first part of a ClientHello, or nothing.
     for beginning in [b"\x16\x03\x01\x02\x00\x01".as_slice(), b""].repeat(150) {
-        let mut stream = TcpStream::connect(&server.address).await.unwrap();
+        let mut stream = open(&server.address).await;
         stream.write_all(beginning).await.unwrap();
         half_open.push(stream);
     }
@@ -353,7 +362,7 @@ async fn half_open_and_garbled_handshakes_end_by_themselves_and_keep_nobody_wait
         &[0; 4_096],
         &[0x16; 70_000],
     ] {
-        let mut stream = TcpStream::connect(&server.address).await.unwrap();
+        let mut stream = open(&server.address).await;
         // The server may have closed it before all is written.
         drop(stream.write_all(garbage).await);
         let mut answer = Vec::new();

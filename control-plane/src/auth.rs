@@ -1,15 +1,19 @@
-//! Bearer tokens and the roles that they stand for: gateways, and three kinds of people.
+//! Bearer tokens and certificates, and the roles that they stand for: gateways, and three kinds of people.
 //!
 //! A gateway's token is in every gateway's environment, so it must not open the admin API. Of people, most only look, some act
 //! every day, and few decide what the contracts are: each kind has a token of its own, so that a dashboard's token cannot
 //! change a policy. User accounts were the worse alternative: a second place for people beside the one that every company has,
 //! where a proxy in front can map them to roles.
 //!
+//! A certificate stands for a gateway and for nobody else: what gateways hold lies on many machines. Where a request carries a
+//! token too, the token decides which routes it may take, and the certificate still decides in whose name it may sync.
+//!
 //! Tokens are compared as SHA-256 digests in constant time: neither their content nor their length shows in how long a refusal
 //! takes.
 
 use crate::error::ApiError;
 use crate::models::hex;
+use crate::tls::Certified;
 use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -20,6 +24,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 const NO_TOKEN: &str = "no_token";
 const WRONG_TOKEN: &str = "wrong_token";
 const ROLE_TOO_SMALL: &str = "role_too_small";
+const WRONG_CERTIFICATE: &str = "wrong_certificate";
 
 /// Bytes of a fingerprint: few enough to give no token away that is random, and enough to tell a handful of tokens apart.
 const FINGERPRINT_BYTES: usize = 4;
@@ -54,8 +59,8 @@ pub enum Access {
 /// The tokens as they are given at the start.
 #[derive(Clone, Copy)]
 pub struct Secrets<'a> {
-    /// Of gateways.
-    pub gateway: &'a str,
+    /// Of gateways, if they have not only certificates.
+    pub gateway: Option<&'a str>,
     /// Of those who only look, if there are any.
     pub viewer: Option<&'a str>,
     /// Of operators, if there are any.
@@ -64,19 +69,19 @@ pub struct Secrets<'a> {
     pub admin: &'a str,
 }
 
-/// Whose token a request carries.
+/// Whose token a request carries, or whose certificate its connection has shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// What it may do.
     pub role: Role,
-    /// Tells tokens of one role from each other, before and after a rotation, without telling what they are.
+    /// Tells tokens and certificates of one role from each other, before and after a rotation, without telling what they are.
     pub fingerprint: String,
 }
 
 /// The tokens, as digests, and how often others were shown.
 pub struct Tokens {
     known: Vec<(Role, [u8; 32])>,
-    refused: [(&'static str, AtomicU64); 3],
+    refused: [(&'static str, AtomicU64); 4],
 }
 
 /// The token of Envoy's own filters. It is no role: it opens the gRPC listener and nothing else, because filters have it in their
@@ -186,27 +191,63 @@ impl Tokens {
             .map(|(role, token)| (role, Sha256::digest(token.as_bytes()).into()));
         Ok(Self {
             known: digests.collect(),
-            refused: [NO_TOKEN, WRONG_TOKEN, ROLE_TOO_SMALL].map(|code| (code, AtomicU64::new(0))),
+            refused: [NO_TOKEN, WRONG_TOKEN, ROLE_TOO_SMALL, WRONG_CERTIFICATE]
+                .map(|code| (code, AtomicU64::new(0))),
         })
     }
 
-    /// Lets a request through if its token's role may take a route, and says whose it is; `None` where no token is needed.
+    /// Lets a request through if its token's role may take a route, or without a token that of its certificate, and says whose it
+    /// is; `None` where neither is needed.
     ///
     /// # Errors
     /// When it carries no token, one of nobody, or one of a role that may not. These are counted and not written down: an attacker
     /// could fill the disk with them.
-    pub fn require(&self, headers: &HeaderMap, access: Access) -> Result<Option<Caller>, ApiError> {
+    pub fn require(
+        &self,
+        headers: &HeaderMap,
+        certified: Option<&Certified>,
+        access: Access,
+    ) -> Result<Option<Caller>, ApiError> {
         let Some(least) = access.least() else {
             return Ok(None);
         };
-        let outcome = self.find(headers, access, least);
+        let outcome = match certified {
+            Some(certified)
+                if access.admits(Role::Gateway) && !headers.contains_key(AUTHORIZATION) =>
+            {
+                by_certificate(certified)
+            }
+            _ => self.find(headers, access, least),
+        };
+        self.counted(outcome).map(Some)
+    }
+
+    /// Lets a gateway sync in its own name. A certificate whose name has an id is good for this one only, also beside a token.
+    ///
+    /// # Errors
+    /// When it is the name of another one. These are counted as above.
+    pub fn require_own_name(
+        &self,
+        certified: Option<&Certified>,
+        gateway_id: &str,
+    ) -> Result<(), ApiError> {
+        let Some(Certified::Gateway(gateway)) = certified else {
+            return Ok(());
+        };
+        self.counted(match &gateway.id {
+            Some(id) if id != gateway_id => Err(not_its_name(&gateway.name, id)),
+            _ => Ok(()),
+        })
+    }
+
+    fn counted<T>(&self, outcome: Result<T, ApiError>) -> Result<T, ApiError> {
         if let Err(error) = &outcome {
             let counters = self.refused.iter();
             for (_, counter) in counters.filter(|(code, _)| *code == error.code) {
                 counter.fetch_add(1, Ordering::Relaxed);
             }
         }
-        outcome.map(Some)
+        outcome
     }
 
     /// Refusals since the start, by code.
@@ -265,6 +306,9 @@ impl Tokens {
     fn hint(&self, access: Access) -> String {
         let fitting = self.known.iter().filter(|(role, _)| access.admits(*role));
         let variables: Vec<&str> = fitting.map(|(role, _)| role.variable()).collect();
+        if variables.is_empty() {
+            return "show a certificate that --tls-gateway-name admits".to_owned();
+        }
         format!(
             "send the value of {} of the server's environment",
             variables.join(" or ")
@@ -324,7 +368,7 @@ impl fmt::Debug for Tokens {
 impl<'a> Secrets<'a> {
     const fn of(&self, role: Role) -> Option<&'a str> {
         match role {
-            Role::Gateway => Some(self.gateway),
+            Role::Gateway => self.gateway,
             Role::Viewer => self.viewer,
             Role::Operator => self.operator,
             Role::Admin => Some(self.admin),
@@ -339,6 +383,32 @@ fn fingerprint(token: &[u8]) -> String {
         .chain_update(token)
         .finalize();
     hex(digest.get(..FINGERPRINT_BYTES).unwrap_or_default())
+}
+
+fn by_certificate(certified: &Certified) -> Result<Caller, ApiError> {
+    match certified {
+        Certified::Gateway(gateway) => Ok(Caller {
+            role: Role::Gateway,
+            fingerprint: fingerprint(gateway.name.as_bytes()),
+        }),
+        Certified::Other(reason) => {
+            let message = format!("the certificate is not that of a gateway: {reason}");
+            let hint =
+                "give the gateway a certificate with a name that is admitted, or send a token";
+            Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                WRONG_CERTIFICATE,
+                message,
+                hint,
+            ))
+        }
+    }
+}
+
+fn not_its_name(name: &str, id: &str) -> ApiError {
+    let message = format!("the certificate {name} is good for the gateway id `{id}` and no other");
+    let hint = "set control_plane.gateway_id of the gateway to that id";
+    ApiError::new(StatusCode::FORBIDDEN, WRONG_CERTIFICATE, message, hint)
 }
 
 fn token_of(headers: &HeaderMap) -> Result<&[u8], ApiError> {

@@ -1,48 +1,121 @@
-//! Connections: taken in, kept only while they are used, and ended when the server stops.
+//! Connections: taken in, kept only while they are used and their certificates are good, and ended when the server stops.
 //!
 //! `axum::serve` was the worse alternative: it gives hyper no timer, so a client that opens connections and says nothing holds
 //! them for ever, until the process has no file descriptor left for the gateway.
 
+use crate::tls::{Certified, Tls};
 use axum::Router;
+use axum::extract::Request;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use std::io::ErrorKind;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tower::ServiceExt;
 
 /// How long a connection may take until it has sent the head of its next request, idle time included. Gateways that sync come
 /// back after 10 s at most, whatever interval is chosen, so theirs stay open.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long a request that is under way may take when the certificate of its connection is no longer good.
+const END_WITHIN: Duration = Duration::from_secs(60);
+
 /// Wait after a connection could not be taken in, for want of file descriptors as a rule: others must end first.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// What each connection needs.
+#[derive(Clone)]
+struct Service {
+    app: Router,
+    tls: Option<Arc<Tls>>,
+    /// Gone when the server stops.
+    open: watch::Receiver<()>,
+}
+
 /// Answers connections until `stopped`; then ends idle ones at once and waits for requests that are under way.
-pub(crate) async fn serve(listener: TcpListener, app: Router, stopped: impl Future<Output = ()>) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN);
-    let service = TowerToHyperService::new(app);
-    let connections = GracefulShutdown::new();
+pub(crate) async fn serve(
+    listener: TcpListener,
+    app: Router,
+    tls: Option<Arc<Tls>>,
+    stopped: impl Future<Output = ()>,
+) {
+    let (connections, open) = watch::channel(());
+    let service = Service { app, tls, open };
     let mut stopped = pin!(stopped);
     loop {
         let stream = tokio::select! {
             () = &mut stopped => break,
             stream = next(&listener) => stream,
         };
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
-        let connection = connections.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection broke off");
-            }
-        });
+        tokio::spawn(service.clone().take_in(stream));
     }
-    drop(listener);
-    connections.shutdown().await;
+    drop((listener, service));
+    connections.send_replace(());
+    connections.closed().await;
+}
+
+// === impl Service ===
+
+impl Service {
+    async fn take_in(mut self, stream: TcpStream) {
+        let Some(tls) = self.tls.clone() else {
+            return self.converse(stream, None, std::future::pending()).await;
+        };
+        // Here and not where connections are accepted: a client that is slow with its handshake keeps nobody else waiting.
+        let accepted = tokio::select! {
+            _ = self.open.changed() => return,
+            accepted = tls.accept(stream) => accepted,
+        };
+        let Some(mut accepted) = accepted else {
+            return;
+        };
+        let welcome = accepted.welcome.is_over();
+        self.converse(accepted.stream, accepted.certified, welcome)
+            .await;
+    }
+
+    /// Answers the requests of a connection, as long as the other end is welcome.
+    async fn converse(
+        mut self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        certified: Option<Certified>,
+        unwelcome: impl Future<Output = ()>,
+    ) {
+        let app = self.app;
+        let answer = service_fn(move |request| {
+            let mut request: Request<hyper::body::Incoming> = request;
+            if let Some(certified) = &certified {
+                request.extensions_mut().insert(certified.clone());
+            }
+            app.clone().oneshot(request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WITHIN)
+            .serve_connection(TokioIo::new(stream), answer);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = self.open.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = unwelcome => {
+                connection.as_mut().graceful_shutdown();
+                // A client that takes its answer byte by byte would go on for ever.
+                timeout(END_WITHIN, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection broke off");
+        }
+    }
 }
 
 async fn next(listener: &TcpListener) -> TcpStream {
@@ -81,7 +154,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(serve(listener, app, async move { drop(stopped.await) }));
+        let serving = tokio::spawn(serve(
+            listener,
+            app,
+            None,
+            async move { drop(stopped.await) },
+        ));
         (address, stop, serving)
     }
 

@@ -22,3 +22,4 @@ mod replica;
 pub mod serve;
 pub mod simulated;
 pub mod store;
+pub mod tls;

@@ -11,6 +11,7 @@ use crate::prometheus::{BadEndpoint, Endpoint, RemoteWrite};
 use crate::quota::QuotaFront;
 use crate::replica::{self, Assemble, Campaign, Role, lead_or_follow};
 use crate::store::{EmbeddedStore, RedisUrl, Store, StoreError};
+use crate::tls::{Tls, TlsError, TlsOptions};
 use axum::Router;
 use clap::Args;
 use forebay_quota::{GatewayError, GatewayOptions};
@@ -37,7 +38,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Options of `forebay serve`.
 #[derive(Clone, Debug, Args)]
 pub struct ServeOptions {
-    /// Address to listen on. Without TLS: bind to the loopback, or put a proxy in front
+    /// Address to listen on. Without --tls-cert: bind to the loopback, or put a proxy in front
     #[arg(long, default_value = "127.0.0.1:7430")]
     pub listen: SocketAddr,
     /// Address for Envoy's own rate limit filters (gRPC); without it they are not served
@@ -60,9 +61,17 @@ pub struct ServeOptions {
     /// Where other replicas reach this one, HOST:PORT; the address of --listen by default
     #[arg(long, requires = "store")]
     pub advertise: Option<String>,
-    /// Token of gateways (POST /v1/sync)
-    #[arg(long, env = "FOREBAY_GATEWAY_TOKEN", hide_env_values = true)]
-    pub gateway_token: String,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsOptions,
+    /// Token of gateways (POST /v1/sync). Without it they need certificates
+    #[arg(
+        long,
+        env = "FOREBAY_GATEWAY_TOKEN",
+        hide_env_values = true,
+        required_unless_present = "tls_gateway_name"
+    )]
+    pub gateway_token: Option<String>,
     /// Token of the role viewer, which looks and changes nothing; without it nobody has that role
     #[arg(long, env = "FOREBAY_VIEWER_TOKEN", hide_env_values = true)]
     pub viewer_token: Option<String>,
@@ -153,6 +162,9 @@ pub enum ServeError {
         "--remote-write {0} has no path: Prometheus takes remote write at /api/v1/write, and so does VictoriaMetrics"
     )]
     RemoteWritePath(String),
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -177,6 +189,11 @@ pub enum ServeError {
         "--lease-ttl-ms {0} is too short for --grpc-listen: assignments to Envoy's own filters are in whole seconds, so leases must last {LEAST_LEASE_OF_FILTERS_MS} ms"
     )]
     ShortLease(u32),
+    /// The gateway in this process cannot sync.
+    #[error(
+        "--grpc-listen needs FOREBAY_GATEWAY_TOKEN: the gateway behind Envoy's own filters syncs by it, not by a certificate"
+    )]
+    NoGatewayToken,
     /// Envoy's own filters cannot be served.
     #[error(transparent)]
     Quota(#[from] GatewayError),
@@ -199,14 +216,20 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
 async fn run(options: ServeOptions) -> Result<(), ServeError> {
     // What is wrong with the options is said before a store is touched, and not when this replica leads for the first time.
     Prepared::new(&options)?;
+    let tls = Tls::new(&options.tls, &options.admin_token, options.data.is_none())?;
     let (stop, stopped) = watch::channel(false);
     let Some(data) = &options.data else {
-        return run_replica(options, stop, stopped).await;
+        return run_replica(options, tls, stop, stopped).await;
     };
     let store = EmbeddedStore::open(data)?;
-    let server = Arc::new(assemble(&options, Arc::new(store), &Handle::current())?);
+    let server = Arc::new(assemble(
+        &options,
+        tls.clone(),
+        Arc::new(store),
+        &Handle::current(),
+    )?);
     let app = router(&server);
-    let serving = listen(&options, app.clone(), stopped.clone()).await?;
+    let serving = listen(&options, app.clone(), tls, stopped.clone()).await?;
     let quota = listen_quota(&options, QUOTA_ID.to_owned(), app, stopped).await?;
     told_to_stop().await?;
     end(&stop, serving.task, quota).await;
@@ -217,12 +240,13 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
 /// Leads, or stands by for whoever does.
 async fn run_replica(
     options: ServeOptions,
+    tls: Option<Arc<Tls>>,
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
-    let role = Role::default();
+    let role = Role::new(tls.clone());
     let app = replica::router(&role);
-    let serving = listen(&options, app.clone(), stopped.clone()).await?;
+    let serving = listen(&options, app.clone(), tls.clone(), stopped.clone()).await?;
     let address = match &options.advertise {
         Some(address) => address.clone(),
         None if serving.address.ip().is_unspecified() => {
@@ -236,7 +260,8 @@ async fn run_replica(
     let (leave, left) = watch::channel(false);
     let nodes = options.store.clone();
     let background = Handle::current();
-    let assemble: Assemble = Arc::new(move |store| assemble(&options, store, &background));
+    let assemble: Assemble =
+        Arc::new(move |store| assemble(&options, tls.clone(), store, &background));
     let campaign = Campaign {
         nodes,
         address,
@@ -274,6 +299,7 @@ struct Serving {
 async fn listen(
     options: &ServeOptions,
     app: Router,
+    tls: Option<Arc<Tls>>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<Serving, ServeError> {
     let address = options.listen;
@@ -287,7 +313,10 @@ async fn listen(
             "{SECRET_ENV} is not set: customer keys are hashed under the development secret, which protects nothing"
         );
     }
-    let task = tokio::spawn(connections::serve(listener, app, async move {
+    if let Some(tls) = &tls {
+        tokio::spawn(Arc::clone(tls).watch_files());
+    }
+    let task = tokio::spawn(connections::serve(listener, app, tls, async move {
         drop(stopped.wait_for(|stop| *stop).await);
     }));
     Ok(Serving { address, task })
@@ -304,13 +333,17 @@ async fn listen_quota(
     else {
         return Ok(None);
     };
+    let gateway_token = options
+        .gateway_token
+        .clone()
+        .ok_or(ServeError::NoGatewayToken)?;
     let failed = |reason| ServeError::Listen { address, reason };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     say(&format!("gRPC on {}", listener.local_addr()?));
     let front = QuotaFront {
         gateway: GatewayOptions {
             id,
-            token: options.gateway_token.clone(),
+            token: gateway_token,
             key_hash_secret: options.key_hash_secret.clone(),
         },
         token,
@@ -348,7 +381,7 @@ struct Prepared {
 impl Prepared {
     fn new(options: &ServeOptions) -> Result<Self, ServeError> {
         let tokens = Tokens::new(Secrets {
-            gateway: &options.gateway_token,
+            gateway: options.gateway_token.as_deref(),
             viewer: options.viewer_token.as_deref(),
             operator: options.operator_token.as_deref(),
             admin: &options.admin_token,
@@ -358,6 +391,9 @@ impl Prepared {
             .as_deref()
             .map(|token| FilterToken::new(token, &tokens))
             .transpose()?;
+        if options.grpc_listen.is_some() && options.gateway_token.is_none() {
+            return Err(ServeError::NoGatewayToken);
+        }
         if options.grpc_listen.is_some() && options.lease_ttl_ms < LEAST_LEASE_OF_FILTERS_MS {
             return Err(ServeError::ShortLease(options.lease_ttl_ms));
         }
@@ -398,9 +434,9 @@ impl Prepared {
     }
 }
 
-/// `background` is for work that must not keep the one busy who says that this replica leads.
 fn assemble(
     options: &ServeOptions,
+    tls: Option<Arc<Tls>>,
     store: Arc<dyn Store>,
     background: &Handle,
 ) -> Result<Server, ServeError> {
@@ -425,6 +461,7 @@ fn assemble(
         public_key: prepared.public_key,
         tokens: prepared.tokens,
         throttle: Throttle::new(options.max_syncs_per_s),
+        tls,
     })
 }
 

@@ -159,7 +159,7 @@ async fn an_operator_can_do_everything_from_the_command_line() {
         refused(
             server,
             &["status", "--server", "https://example.org"],
-            &["does not start with http://"],
+            &["--tls-ca FILE"],
         );
         second_servers(&data);
     });

@@ -158,7 +158,7 @@ async fn a_role_that_is_too_small_is_told_which_is_needed() {
 }
 
 const GOOD: Secrets<'static> = Secrets {
-    gateway: "the-token-of-gateways",
+    gateway: Some("the-token-of-gateways"),
     viewer: Some("the-token-of-viewers"),
     operator: Some("the-token-of-operators"),
     admin: "the-token-of-admins",
@@ -166,7 +166,7 @@ const GOOD: Secrets<'static> = Secrets {
 
 fn of(role: Role) -> &'static str {
     match role {
-        Role::Gateway => GOOD.gateway,
+        Role::Gateway => GOOD.gateway.unwrap(),
         Role::Viewer => GOOD.viewer.unwrap(),
         Role::Operator => GOOD.operator.unwrap(),
         Role::Admin => GOOD.admin,
@@ -177,7 +177,7 @@ fn of(role: Role) -> &'static str {
 fn with(role: Role, token: &'static str) -> Secrets<'static> {
     match role {
         Role::Gateway => Secrets {
-            gateway: token,
+            gateway: Some(token),
             ..GOOD
         },
         Role::Viewer => Secrets {
@@ -243,7 +243,7 @@ fn a_role_that_has_no_token_is_nobodys() {
         let bearer = format!("Bearer {}", of(role));
         let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer.parse().unwrap())]);
         let is_known = tokens
-            .require(&headers, Access::AtLeast(Role::Gateway))
+            .require(&headers, None, Access::AtLeast(Role::Gateway))
             .is_ok();
         assert_eq!(
             is_known,

@@ -54,6 +54,9 @@ pub struct ControlPlaneConfig {
     /// Name of this gateway in the fleet. Absent: the environment variable `FOREBAY_GATEWAY_ID`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway_id: Option<String>,
+    /// What shows the control plane that this is a gateway.
+    #[serde(default)]
+    pub credential: Credential,
     /// Time between two syncs, 50 to 10 000 ms.
     #[serde(default = "default_sync_interval_ms")]
     pub sync_interval_ms: u32,
@@ -63,6 +66,18 @@ pub struct ControlPlaneConfig {
     /// Customers in one sync at most, 16 to 4 096.
     #[serde(default = "default_batch_customers")]
     pub batch_customers: u32,
+}
+
+/// What shows the control plane that somebody is a gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Credential {
+    /// The environment variable `FOREBAY_GATEWAY_TOKEN`, beside a certificate if the cluster has one.
+    #[default]
+    Token,
+    /// The certificate of the cluster's `transport_socket` alone.
+    Certificate,
 }
 
 /// The forecaster's timer.

@@ -183,10 +183,30 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
         "# HELP {name} Syncs refused because one gateway sent too many\n# TYPE {name} counter\n{name} {}\n",
         server.throttle.refused()
     );
+    if let Some(tls) = &server.tls {
+        let name = "forebay_tls_certificate_expires_seconds";
+        let _ = write!(
+            text,
+            "# HELP {name} When the certificate of the server expires, seconds since 1970\n# TYPE {name} gauge\n{name} {}\n",
+            tls.expires_unix_s()
+        );
+        let name = "forebay_tls_reload_failures_total";
+        let _ = write!(
+            text,
+            "# HELP {name} Looks at the files of TLS that found something broken; it grows until that is repaired\n# TYPE {name} counter\n{name} {}\n",
+            tls.reload_failures()
+        );
+        let name = "forebay_tls_handshakes_failed_total";
+        let _ = write!(
+            text,
+            "# HELP {name} Connections that ended before TLS was spoken, for a certificate that is not believed or want of time\n# TYPE {name} counter\n{name} {}\n",
+            tls.failed_handshakes()
+        );
+    }
     let name = "forebay_requests_refused_total";
     let _ = write!(
         text,
-        "# HELP {name} Requests refused for their token\n# TYPE {name} counter\n"
+        "# HELP {name} Requests refused for their token or certificate\n# TYPE {name} counter\n"
     );
     for (code, count) in server.tokens.refused() {
         let _ = writeln!(text, "{name}{{code=\"{code}\"}} {count}");

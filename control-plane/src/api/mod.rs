@@ -23,6 +23,7 @@ use crate::auth::{Access, Caller, Tokens};
 use crate::error::ApiError;
 use crate::models::{Sandbox, SigningKeyFile};
 use crate::plane::Plane;
+use crate::tls::{Certified, Tls};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
@@ -45,6 +46,8 @@ pub struct Server {
     pub tokens: Tokens,
     /// How often gateways may sync.
     pub throttle: Throttle,
+    /// What speaks TLS, if the server does.
+    pub tls: Option<Arc<Tls>>,
 }
 
 type Shared = State<Arc<Server>>;
@@ -69,7 +72,8 @@ async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match server.tokens.require(request.headers(), access) {
+    let certified = request.extensions().get::<Certified>();
+    match server.tokens.require(request.headers(), certified, access) {
         Ok(caller) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);

@@ -3,6 +3,8 @@
 use super::body::read;
 use super::{Server, Shared};
 use crate::error::ApiError;
+use crate::tls::Certified;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -13,8 +15,11 @@ use forebay_wire::sync::{
 };
 use prost::Message;
 
-pub(super) async fn sync(State(server): Shared, body: Body) -> Response {
-    match answer(&server, body).await {
+/// What the certificate of the connection says, if it has shown one.
+type Shown = Option<Extension<Certified>>;
+
+pub(super) async fn sync(State(server): Shared, shown: Shown, body: Body) -> Response {
+    match answer(&server, shown, body).await {
         Ok(response) => response,
         Err(error) => {
             let text = format!("{}; {}", error.message, error.hint);
@@ -31,12 +36,17 @@ pub(super) async fn sync(State(server): Shared, body: Body) -> Response {
     }
 }
 
-async fn answer(server: &Server, body: Body) -> Result<Response, ApiError> {
+async fn answer(server: &Server, shown: Shown, body: Body) -> Result<Response, ApiError> {
     let bytes = read(body, MAX_REQUEST_BYTES).await?;
     let request = SyncRequest::decode(bytes).map_err(|error| {
         let message = format!("the body is not a SyncRequest in protobuf: {error}");
         ApiError::malformed(message, "wire/sync.proto is the schema")
     })?;
+    // Before it is counted: nobody must use up the syncs of another one.
+    let certified = shown.as_ref().map(|Extension(certified)| certified);
+    server
+        .tokens
+        .require_own_name(certified, &request.gateway_id)?;
     if let Err(wait_us) = server
         .throttle
         .admit(&request.gateway_id, server.plane.now().mono)

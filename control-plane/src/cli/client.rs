@@ -3,6 +3,7 @@
 use super::Connection;
 use crate::auth::Role;
 use crate::error::ApiError;
+use crate::tls::Connector;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
@@ -11,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::fmt::Write;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// How long an answer may take. The longest work of a server is judging a model, which it stops after a minute.
@@ -20,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(150);
 #[derive(Debug)]
 pub struct Client {
     authority: String,
+    /// For `https://`.
+    tls: Option<Connector>,
     token: String,
     patience: Duration,
 }
@@ -28,16 +32,38 @@ impl Client {
     /// A client for the server and token of the options.
     ///
     /// # Errors
-    /// When the address cannot be used, or there is no token.
+    /// When the address or the CA cannot be used, or there is no token.
     pub fn new(connection: &Connection) -> Result<Self, String> {
         let address = connection.server.trim_end_matches('/');
-        let authority = address.strip_prefix("http://").ok_or_else(|| {
-            format!("--server {address} does not start with http://: the server speaks no TLS itself, use it on its own machine or through a tunnel")
-        })?;
-        let authority = if authority.contains(':') {
+        let (authority, port, tls) = match (address.split_once("://"), &connection.tls_ca) {
+            // A CA that is set for other commands must not keep anybody from a server on the same machine.
+            (Some(("http", authority)), _) => (authority, 80, None),
+            (Some(("https", authority)), Some(ca)) => {
+                let connector = Connector::new("--tls-ca (FOREBAY_TLS_CA)", ca);
+                (
+                    authority,
+                    443,
+                    Some(connector.map_err(|error| error.to_string())?),
+                )
+            }
+            (Some(("https", _)), None) => {
+                return Err(format!(
+                    "--server {address} needs the CA of its certificate: name it with --tls-ca FILE (FOREBAY_TLS_CA)"
+                ));
+            }
+            _ => {
+                return Err(format!(
+                    "--server {address} does not start with http:// or https://"
+                ));
+            }
+        };
+        let has_port = authority
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let authority = if has_port {
             authority.to_owned()
         } else {
-            format!("{authority}:80")
+            format!("{authority}:{port}")
         };
         let of_role = |role: &Role| std::env::var(role.variable()).ok();
         let token = connection
@@ -49,6 +75,7 @@ impl Client {
             )?;
         Ok(Self {
             authority,
+            tls,
             token,
             patience: PATIENCE,
         })
@@ -122,16 +149,36 @@ impl Client {
         })
     }
 
+    fn unreachable(&self, error: &dyn std::fmt::Display) -> String {
+        format!(
+            "cannot reach the server at {}: {error}; is `forebay serve` running there? (--server, FOREBAY_SERVER)",
+            self.authority
+        )
+    }
+
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Value, String> {
-        let unreachable = |error: &dyn std::fmt::Display| {
-            format!(
-                "cannot reach the server at {}: {error}; is `forebay serve` running there? (--server, FOREBAY_SERVER)",
-                self.authority
-            )
-        };
         let stream = TcpStream::connect(&self.authority)
             .await
-            .map_err(|error| unreachable(&error))?;
+            .map_err(|error| self.unreachable(&error))?;
+        let Some(tls) = &self.tls else {
+            return self.ask(stream, request).await;
+        };
+        let stream = tls.connect(stream, &self.authority).await;
+        let stream = stream.map_err(|error| {
+            format!(
+                "the server at {} does not prove who it is: {error}; does it speak TLS, with a certificate for that host from the CA of --tls-ca (FOREBAY_TLS_CA)?",
+                self.authority
+            )
+        })?;
+        self.ask(stream, request).await
+    }
+
+    async fn ask(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Value, String> {
+        let unreachable = |error: &dyn std::fmt::Display| self.unreachable(error);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(&error))?;
@@ -190,6 +237,7 @@ mod tests {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let client = Client {
             authority: silent.local_addr().unwrap().to_string(),
+            tls: None,
             token: "token".to_owned(),
             patience: Duration::from_millis(20),
         };

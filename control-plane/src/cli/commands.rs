@@ -20,7 +20,7 @@ pub struct Options {
 /// How to reach the server.
 #[derive(Clone, Debug, Args)]
 pub struct Connection {
-    /// Address of the server
+    /// Address of the server; https:// with --tls-ca
     #[arg(
         long,
         global = true,
@@ -28,6 +28,9 @@ pub struct Connection {
         default_value = "http://127.0.0.1:7430"
     )]
     pub server: String,
+    /// CA certificates, in PEM, that the server's certificate is verified against
+    #[arg(long, global = true, env = "FOREBAY_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
     /// Token of the role that you have; otherwise taken from `FOREBAY_OPERATOR_TOKEN` or `FOREBAY_VIEWER_TOKEN` too
     #[arg(
         long,

@@ -4,6 +4,7 @@ use super::forward::{FORWARDED, forward};
 use crate::api;
 use crate::error::ApiError;
 use crate::store::Lease;
+use crate::tls::Tls;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -12,8 +13,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tower::ServiceExt;
 
 /// A replica's role, shared between those who answer requests and the one who changes it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Role(Arc<RwLock<Now>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Role {
+    now: Arc<RwLock<Now>>,
+    /// What speaks TLS, with clients and with other replicas.
+    tls: Option<Arc<Tls>>,
+}
 
 #[derive(Clone, Debug, Default)]
 enum Now {
@@ -29,6 +34,12 @@ enum Now {
 // === impl Role ===
 
 impl Role {
+    /// It waits for a leader to be known.
+    pub(crate) fn new(tls: Option<Arc<Tls>>) -> Self {
+        let now = Arc::default();
+        Self { now, tls }
+    }
+
     /// Requests are answered here from now on.
     pub(crate) fn leads(&self, server: &Arc<api::Server>, lease: Arc<Lease>) {
         let app = api::router(server);
@@ -46,11 +57,11 @@ impl Role {
     }
 
     fn becomes(&self, now: Now) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = now;
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
     fn now(&self) -> Now {
-        let now = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
         now.clone()
     }
 }
@@ -60,12 +71,19 @@ pub(crate) fn router(role: &Role) -> Router {
     Router::new().fallback(answer).with_state(role.clone())
 }
 
-async fn answer(State(role): State<Role>, request: Request) -> Response {
+async fn answer(State(role): State<Role>, mut request: Request) -> Response {
     let path = request.uri().path();
     match role.now() {
         // A process that is restarted because the store is away would forget what it had seen of it.
         _ if path == "/healthz" => "ok\n".into_response(),
         Now::Leads { app, lease } => {
+            // What a client says of itself in this way takes its certificate away and brings nothing.
+            if let Some(tls) = &role.tls
+                && request.headers().contains_key(FORWARDED)
+                && let Err(error) = tls.believe(&mut request)
+            {
+                return error.into_response();
+            }
             let Ok(response) = app.oneshot(request).await;
             // Changes were refused by the store when another one leads. What needed none is held back here: another one may have
             // changed it meanwhile, and a gateway would take the answer for a longer lease.
@@ -81,7 +99,7 @@ async fn answer(State(role): State<Role>, request: Request) -> Response {
         Now::Follows { leader } if request.headers().contains_key(FORWARDED) => nobody_leads(
             &format!("a request was passed on to this replica, which stands by for {leader}"),
         ),
-        Now::Follows { leader } => forward(&leader, request)
+        Now::Follows { leader } => forward(&leader, role.tls.as_deref(), request)
             .await
             .unwrap_or_else(|reason| nobody_leads(&reason)),
         Now::Waits => nobody_leads("no replica leads"),

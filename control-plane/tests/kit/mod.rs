@@ -134,7 +134,7 @@ impl TestServer {
             plane = plane.exported_by(remote_write);
         }
         let tokens = Tokens::new(Secrets {
-            gateway: GATEWAY_TOKEN,
+            gateway: Some(GATEWAY_TOKEN),
             viewer: Some(VIEWER_TOKEN),
             operator: Some(OPERATOR_TOKEN),
             admin: ADMIN_TOKEN,
@@ -147,6 +147,7 @@ impl TestServer {
             public_key: None,
             tokens,
             throttle,
+            tls: None,
         });
         let app = router(&server);
         Self {

@@ -74,17 +74,42 @@ impl Process {
         Self::start_by(program, data).await
     }
 
+    /// Starts one with further options, and perhaps without the gateways' token.
+    pub(crate) async fn start_with_options(
+        kind: &str,
+        store: &OsStr,
+        options: &[String],
+        has_gateway_token: bool,
+    ) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_forebay"));
+        Self::started(program, kind, store, options, has_gateway_token).await
+    }
+
     async fn start_by(program: Command, data: &Path) -> Self {
         Self::start_on(program, "--data", data.as_ref()).await
     }
 
-    async fn start_on(mut program: Command, kind: &str, store: &OsStr) -> Self {
+    async fn start_on(program: Command, kind: &str, store: &OsStr) -> Self {
+        Self::started(program, kind, store, &[], true).await
+    }
+
+    async fn started(
+        mut program: Command,
+        kind: &str,
+        store: &OsStr,
+        options: &[String],
+        has_gateway_token: bool,
+    ) -> Self {
+        if has_gateway_token {
+            program.env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN);
+            program.env("FOREBAY_FILTER_TOKEN", FILTER_TOKEN);
+        } else {
+            program.env_remove("FOREBAY_GATEWAY_TOKEN");
+        }
         let mut child = program
             .args([
                 "serve",
                 "--listen",
-                "127.0.0.1:0",
-                "--grpc-listen",
                 "127.0.0.1:0",
                 "--step-ms",
                 "100",
@@ -94,10 +119,10 @@ impl Process {
                 kind,
             ])
             .arg(store)
-            .env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN)
+            .args(has_gateway_token.then_some("--grpc-listen=127.0.0.1:0"))
+            .args(options)
             .env("FOREBAY_VIEWER_TOKEN", VIEWER_TOKEN)
             .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
-            .env("FOREBAY_FILTER_TOKEN", FILTER_TOKEN)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
@@ -110,7 +135,10 @@ impl Process {
             line.strip_prefix(words).unwrap().to_owned()
         };
         let address = said("listening on ").await;
-        let grpc_address = said("gRPC on ").await;
+        let grpc_address = match has_gateway_token {
+            true => said("gRPC on ").await,
+            false => String::new(),
+        };
         Self {
             child,
             address,

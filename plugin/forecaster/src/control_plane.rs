@@ -29,7 +29,8 @@ const LOG_EVERY_FAILURE: u32 = 32;
 pub(crate) struct ControlPlane {
     settings: ControlPlaneConfig,
     gateway_id: String,
-    authorization: String,
+    /// None where the connection has a certificate instead.
+    authorization: Option<String>,
     key_fingerprint: u64,
     identity: Identity,
     session: Session,
@@ -48,7 +49,7 @@ impl ControlPlane {
         host: &impl Host,
         settings: &ControlPlaneConfig,
         gateway_id: String,
-        token: &str,
+        token: Option<&str>,
         key_fingerprint: u64,
         size: LedgerSize,
         random: u64,
@@ -64,7 +65,7 @@ impl ControlPlane {
         Self {
             settings: settings.clone(),
             gateway_id,
-            authorization: format!("Bearer {token}"),
+            authorization: token.map(|token| format!("Bearer {token}")),
             key_fingerprint,
             identity,
             session,
@@ -105,13 +106,8 @@ impl ControlPlane {
             books,
             books.model_status(models),
         );
-        let headers = [
-            (":method", "POST"),
-            (":path", SYNC_PATH),
-            (":authority", self.settings.authority.as_str()),
-            ("content-type", CONTENT_TYPE),
-            ("authorization", self.authorization.as_str()),
-        ];
+        let mut headers = self.headers("POST", SYNC_PATH);
+        headers.push(("content-type", CONTENT_TYPE));
         let call = HttpCall {
             cluster: &self.settings.cluster,
             headers: &headers,
@@ -141,12 +137,7 @@ impl ControlPlane {
 
     /// Starts the download of a model.
     pub(crate) fn fetch(&self, host: &impl Host, path: &str) -> Option<CallId> {
-        let headers = [
-            (":method", "GET"),
-            (":path", path),
-            (":authority", self.settings.authority.as_str()),
-            ("authorization", self.authorization.as_str()),
-        ];
+        let headers = self.headers("GET", path);
         let timeout_ms = self.settings.timeout_ms;
         host.dispatch(&HttpCall {
             cluster: &self.settings.cluster,
@@ -155,6 +146,17 @@ impl ControlPlane {
             timeout_ms,
         })
         .ok()
+    }
+
+    fn headers<'a>(&'a self, method: &'a str, path: &'a str) -> Vec<(&'a str, &'a str)> {
+        let mut headers = vec![
+            (":method", method),
+            (":path", path),
+            (":authority", self.settings.authority.as_str()),
+        ];
+        let authorization = self.authorization.as_deref();
+        headers.extend(authorization.map(|value| ("authorization", value)));
+        headers
     }
 
     /// Reads the answer to a sync. `None` when the call is not ours or the answer cannot be used.

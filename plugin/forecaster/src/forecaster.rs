@@ -8,7 +8,7 @@ use forebay_core::amount::Micro;
 use forebay_core::ledger::LedgerSize;
 use forebay_core::policy::Policy;
 use forebay_forecast::Source;
-use forebay_wire::forecaster_config::{ForecasterConfig, ForecasterConfigError};
+use forebay_wire::forecaster_config::{Credential, ForecasterConfig, ForecasterConfigError};
 use forebay_wire::key::KeySecret;
 use log::Level;
 
@@ -65,7 +65,7 @@ pub enum ConfigureError {
     NoGatewayId,
     /// The gateway has no token.
     #[error(
-        "the gateway has no token: set the environment variable FOREBAY_GATEWAY_TOKEN and name it in host_env_keys"
+        "the gateway has no token: set the environment variable FOREBAY_GATEWAY_TOKEN and name it in host_env_keys, or set control_plane.credential to `certificate` if the cluster shows one"
     )]
     NoToken,
     /// The secret for hashing keys is not one.
@@ -118,16 +118,20 @@ impl<H: Host> Forecaster<H> {
                 let gateway_id = gateway_id
                     .filter(|id| !id.is_empty())
                     .ok_or(ConfigureError::NoGatewayId)?;
-                let token = environment
-                    .gateway_token
-                    .clone()
-                    .filter(|token| is_token(token));
-                let token = token.ok_or(ConfigureError::NoToken)?;
+                let token = match settings.credential {
+                    // A token that is in the environment still could be one that no longer opens anything.
+                    Credential::Certificate => None,
+                    Credential::Token => {
+                        let token = environment.gateway_token.as_deref();
+                        let token = token.filter(|token| is_token(token));
+                        Some(token.ok_or(ConfigureError::NoToken)?)
+                    }
+                };
                 Some(ControlPlane::new(
                     &host,
                     settings,
                     gateway_id,
-                    &token,
+                    token,
                     secret.fingerprint(),
                     size,
                     environment.random,

@@ -16,8 +16,8 @@ use prost::Message;
 
 use world::World;
 use world::plane::{
-    BURST, answer, customer, entry, environment, grant, granted, level, next_sync, policy_delta,
-    reply_to, start, ticks, use_tokens,
+    BURST, CONFIG, answer, customer, entry, environment, grant, granted, level, next_sync,
+    policy_delta, reply_to, start, ticks, use_tokens,
 };
 
 const TOKEN: i64 = 1_000_000;
@@ -277,6 +277,27 @@ fn an_unknown_cluster_is_said_and_tried_again() {
 }
 
 #[test]
+fn a_gateway_that_has_a_certificate_needs_and_sends_no_token() {
+    use forebay_forecaster::{Environment, Forecaster};
+    let with = |credential: &str, environment: &Environment| {
+        let world = World::new();
+        let config = CONFIG.replace(
+            r#""cluster": "plane""#,
+            &format!(r#""cluster": "plane", "credential": "{credential}""#),
+        );
+        let mut forecaster =
+            Forecaster::configure(world.clone(), config.as_bytes(), environment).unwrap();
+        let sent = next_sync(&world, &mut forecaster);
+        let mut headers = sent.headers.into_iter();
+        headers.find_map(|(name, value)| (name == "authorization").then_some(value))
+    };
+    let token = Some("Bearer secret-token".to_owned());
+    assert_eq!(with("token", &environment()), token);
+    assert_eq!(with("certificate", &environment()), None);
+    assert_eq!(with("certificate", &Environment::default()), None);
+}
+
+#[test]
 fn a_wrong_configuration_or_environment_says_what_to_do() {
     use forebay_forecaster::{Environment, Forecaster};
     let configure = |config: &str, environment: &Environment| {
@@ -286,6 +307,8 @@ fn a_wrong_configuration_or_environment_says_what_to_do() {
     };
     let good = environment();
     assert!(configure(r#"{"version": 1, "tics": {}}"#, &good).contains("tics"));
+    let bad_credential = r#"{"version": 1, "control_plane": {"cluster": "c", "credential": "no"}}"#;
+    assert!(configure(bad_credential, &good).contains("credential"));
     let with_plane = r#"{"version": 1, "control_plane": {"cluster": "c", "gateway_id": "g"}}"#;
     assert!(configure(with_plane, &Environment::default()).contains("FOREBAY_GATEWAY_TOKEN"));
     let nameless = r#"{"version": 1, "control_plane": {"cluster": "c"}}"#;

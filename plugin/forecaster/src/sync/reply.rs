@@ -152,7 +152,9 @@ fn check_lengths(reply: &SyncReply) -> Result<(), ReplyError> {
 
 fn status_error(status: u16) -> ReplyError {
     let hint = match status {
-        401 | 403 => ": FOREBAY_GATEWAY_TOKEN is not what the control plane expects",
+        401 | 403 => {
+            ": neither FOREBAY_GATEWAY_TOKEN nor the certificate of the cluster is what the control plane expects"
+        }
         404 => ": the cluster does not lead to a control plane",
         409 => ": something between here and the control plane refused it",
         503 => ": Envoy says so itself when nothing listens where the cluster points to",

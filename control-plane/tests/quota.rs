@@ -54,7 +54,7 @@ impl World {
 
     async fn start_with(dry_run: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let process = Process::start(folder.path()).await;
+        let process = Process::start_with_filters("--data", folder.path().as_os_str()).await;
         let world = Self::of(process, folder).await;
         world.apply_policy(dry_run).await;
         world
@@ -455,7 +455,7 @@ async fn a_dry_run_admits_everything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_stands_by_answers_for_the_same_buckets() {
     let node = Node::start().unwrap();
-    let first = Process::start_replica(&node.url()).await;
+    let first = Process::start_with_filters("--store", node.url().as_ref()).await;
     let first = World::of(first, tempfile::tempdir().unwrap()).await;
     let deadline = Instant::now() + PATIENCE;
     let is_ready = async || {
@@ -468,7 +468,7 @@ async fn a_replica_that_stands_by_answers_for_the_same_buckets() {
         tokio::time::sleep(POLL).await;
     }
     first.apply_policy(false).await;
-    let second = Process::start_replica(&node.url()).await;
+    let second = Process::start_with_filters("--store", node.url().as_ref()).await;
     let second = World::of(second, tempfile::tempdir().unwrap()).await;
     // What both admit together is one burst.
     let mut admitted = [0_u64; 2];

@@ -18,10 +18,13 @@ pub(crate) const VIEWER_TOKEN: &str = "viewer-token-of-the-tests";
 pub(crate) const FILTER_TOKEN: &str = "filter-token-of-the-tests";
 pub(crate) const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 
+/// The option by which Envoy's own filters are served.
+const FILTERS: &str = "--grpc-listen=127.0.0.1:0";
+
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: String,
-    /// Where Envoy's own filters are served.
+    /// Where Envoy's own filters are served, if they are.
     pub(crate) grpc_address: String,
 }
 
@@ -74,6 +77,11 @@ impl Process {
         Self::start_by(program, data).await
     }
 
+    /// Starts one that serves Envoy's own filters too.
+    pub(crate) async fn start_with_filters(kind: &str, store: &OsStr) -> Self {
+        Self::start_with_options(kind, store, &[FILTERS.to_owned()], true).await
+    }
+
     /// Starts one with further options, and perhaps without the gateways' token.
     pub(crate) async fn start_with_options(
         kind: &str,
@@ -102,7 +110,6 @@ impl Process {
     ) -> Self {
         if has_gateway_token {
             program.env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN);
-            program.env("FOREBAY_FILTER_TOKEN", FILTER_TOKEN);
         } else {
             program.env_remove("FOREBAY_GATEWAY_TOKEN");
         }
@@ -119,10 +126,10 @@ impl Process {
                 kind,
             ])
             .arg(store)
-            .args(has_gateway_token.then_some("--grpc-listen=127.0.0.1:0"))
             .args(options)
             .env("FOREBAY_VIEWER_TOKEN", VIEWER_TOKEN)
             .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+            .env("FOREBAY_FILTER_TOKEN", FILTER_TOKEN)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
@@ -135,7 +142,8 @@ impl Process {
             line.strip_prefix(words).unwrap().to_owned()
         };
         let address = said("listening on ").await;
-        let grpc_address = match has_gateway_token {
+        let serves_filters = options.iter().any(|option| option.starts_with(FILTERS));
+        let grpc_address = match serves_filters {
             true => said("gRPC on ").await,
             false => String::new(),
         };

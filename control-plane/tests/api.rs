@@ -364,7 +364,7 @@ async fn an_operator_sees_and_changes_customers() {
 }
 
 #[tokio::test]
-async fn an_exemption_reaches_gateways_survives_a_kill_and_goes_before_the_policys() {
+async fn an_exemption_reaches_gateways_survives_a_kill_and_goes_before_the_policy() {
     let (server, mut gateway) = server_and_gateway().await;
     let told = |reply: &SyncReply, key: &str| {
         let (hash_high, hash_low) = kit::hash(key).parts();

@@ -60,8 +60,10 @@ pub(crate) struct Look {
     pub(crate) is_exempt: bool,
     /// The policy only counts.
     pub(crate) is_dry_run: bool,
-    /// What its bucket here holds.
+    /// What could be drawn.
     pub(crate) available: Micro,
+    /// What its bucket here holds; negative in debt.
+    pub(crate) level: Micro,
     /// What its bucket here refills at.
     pub(crate) rate: Rate,
     /// What its bucket here can hold.
@@ -386,6 +388,7 @@ impl Ready {
             is_exempt: false,
             is_dry_run: self.policy.dry_run,
             available: Micro::ZERO,
+            level: Micro::ZERO,
             rate: Rate::ZERO,
             depth: Micro::ZERO,
             holds_us: u64::MAX,
@@ -426,7 +429,8 @@ impl Ready {
             look.depth = terms.cap;
         }
         let level = entry.holdings.at(resource).contract.level;
-        look.available = level.min(look.depth).at_least_zero();
+        look.level = level.min(look.depth);
+        look.available = look.level.at_least_zero();
         if self.policy.pool(resource).is_some() {
             let (conditions, ledger) = self.parts(now);
             let pools = ledger.pools(memory, &conditions)?;

@@ -34,6 +34,9 @@ pub(crate) const RESOURCE: &str = "resource";
 /// Descriptors of one request.
 const MAX_DESCRIPTORS: usize = 16;
 
+/// No question is for more than this: the sums that gateways report must stay sums.
+const TOKENS_MOST: u64 = 1_000_000_000;
+
 const US_PER_S: u64 = 1_000_000;
 
 /// Units of a limit, in seconds, the shortest first.
@@ -142,6 +145,7 @@ fn read(descriptor: &Descriptor, usual: u64) -> Result<Asked<'_>, Status> {
     let resource =
         resource.map_err(|_| Status::invalid_argument("the name of a resource is not UTF-8"))?;
     let hits = descriptor.hits_addend.map_or(usual, |hits| hits.value);
+    let hits = hits.min(TOKENS_MOST);
     Ok(Asked::Charge {
         key,
         resource,

@@ -10,6 +10,9 @@ use forebay_core::time::TimeUs;
 use forebay_wire::key::MAX_KEY_BYTES;
 use std::sync::MutexGuard;
 
+/// One that is denied whatever it asks is forgotten after this time.
+const NOBODY_IDLE_US: u64 = 15 * US_PER_S;
+
 /// Nothing is to be said of a bucket whose standing is not known; it is looked at again after this time.
 const ASK_AGAIN_US: u64 = US_PER_S;
 
@@ -76,32 +79,44 @@ impl Bucket {
 
     pub(super) fn cycle(&mut self, rlqs: &Rlqs, now: TimeUs) -> Option<Next> {
         let mut wallet = Wallet::open(rlqs, &self.payer);
-        if now.since(self.share.used_at()) >= IDLE_US {
+        let idle_us = now.since(self.share.used_at());
+        let known = wallet.standing();
+        // Who is nobody's customer must not take the place of one.
+        let is_nobody = known
+            .as_ref()
+            .is_some_and(|known| known.standing == Standing::Barred);
+        if idle_us >= IDLE_US || is_nobody && idle_us >= NOBODY_IDLE_US {
             self.share.forget(&mut wallet);
             drop(wallet);
             self.stand_up(rlqs);
             return Some(Next::Forget);
         }
-        let Some(standing) = wallet.standing() else {
+        let Some(standing) = known else {
             // Where nothing can be said, the Envoy's own rules for that hold: nothing is assigned, and what was ends.
             self.unknown_until = now.plus_us(ASK_AGAIN_US);
             return None;
         };
-        let part_permille = match standing.account {
+        let part_ppm = match standing.account {
             Some(account) => {
                 if self.account.is_some_and(|before| before != account) {
                     self.stand_up(rlqs);
                 }
                 self.account = Some(account);
+                // The crowd's lock is never waited for with the desk's in hand.
+                drop(wallet);
                 let mut crowd = rlqs.crowd();
                 crowd.asks(&account, self.seat, self.share.demand());
-                crowd.part_permille(&account, self.seat)
+                crowd.part_ppm(&account, self.seat)
             }
-            None => 0,
+            None => {
+                drop(wallet);
+                0
+            }
         };
+        let mut wallet = Wallet::open(rlqs, &self.payer);
         let told = self.share.cycle(
             standing.standing,
-            part_permille,
+            part_ppm,
             standing.holds_us,
             now,
             &mut wallet,
@@ -209,7 +224,13 @@ impl Purse for Wallet<'_> {
     }
 
     fn owe(&mut self, amount: Micro) {
-        self.settle(amount);
+        // A report is only believed so far: nobody owes more than a bucket for what an Envoy says.
+        let key = self.payer.key.as_bytes();
+        let look = self.desk.look(key, self.payer.resource.as_deref());
+        let most = look.map_or(Micro::ZERO, |look| {
+            look.level.plus(look.depth).at_least_zero()
+        });
+        self.settle(amount.min(most));
     }
 
     fn give_back(&mut self, amount: Micro) {
@@ -223,7 +244,14 @@ impl Purse for Wallet<'_> {
     }
 
     fn count(&mut self, amount: Micro) {
-        // What the buckets cannot pay counts as denied, which is what a dry run is for.
-        self.draw(amount);
+        let key = self.payer.key.as_bytes();
+        if let Ok(look) = self.desk.look(key, self.payer.resource.as_deref()) {
+            let paid = if look.is_exempt {
+                amount
+            } else {
+                amount.min(look.available)
+            };
+            self.draw(paid);
+        }
     }
 }

@@ -35,11 +35,11 @@ const TTL_LEAST_US: u64 = 2 * US_PER_S;
 /// An assignment is worth sending again when its rate rises or falls by more than one part in so many.
 const NOTICEABLE: u64 = 32;
 
-/// With each raise Envoy loses the fraction of a token that its bucket holds. So a raise waits for this many tokens to have flowed, and for
-/// these times.
-const TOKENS_PER_RAISE: u64 = 4;
-const RAISE_LEAST_US: u64 = 300_000;
-const RAISE_MOST_US: u64 = 2_000_000;
+/// With each change Envoy loses the fraction of a token that its bucket holds. So one waits for this many tokens to have flowed, and for
+/// these times; but what cannot be paid is lowered at once.
+const TOKENS_PER_CHANGE: u64 = 4;
+const CHANGE_LEAST_US: u64 = 300_000;
+const CHANGE_MOST_US: u64 = 2_000_000;
 
 /// Rates are told in tokens for so many seconds, because Envoy divides whole tokens by whole seconds: the first of these in which a
 /// rate is a hundred tokens, so that rounding down costs one in a hundred.
@@ -59,9 +59,14 @@ const REPORTS_EVERY_US: u64 = 5_000_000;
 /// A report of less than this time says nothing of a rate.
 const TELLING_US: u64 = 500_000;
 
-/// An Envoy that was not heard of in this many halves of that time is asked for nothing. Its bucket is full then, or a late report says
-/// otherwise: nothing flows any more, and nothing comes back before it.
+/// Nobody is waited for longer than this: a report after an outage says nothing of the next ones.
+const REPORTS_EVERY_MOST_US: u64 = 10_000_000;
+
+/// An Envoy that was not heard of in this many halves of that time is asked for nothing.
 const SILENT_AFTER: u64 = 3;
+
+/// No report is believed beyond this many tokens.
+const TOKENS_MOST: u64 = 1_000_000_000;
 
 /// Time between two looks at the size of the bucket.
 const RESIZE_US: u64 = 2_000_000;
@@ -70,6 +75,9 @@ const RESIZE_US: u64 = 2_000_000;
 const RECOVERY: u64 = 16;
 
 const US_PER_S: u64 = 1_000_000;
+
+/// All of a bucket, in parts.
+pub(crate) const PPM: u64 = 1_000_000;
 
 /// What an Envoy has been told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +138,12 @@ pub(crate) struct Share {
     paid_until: TimeUs,
     /// Tokens a second that are asked for there; `None` until a report has said so.
     demand: Option<Rate>,
+    /// What may still be missing in the bucket of an Envoy that is asked for nothing any more.
+    unfilled: Micro,
+    /// What the next report says may have been admitted without a bucket.
+    was_allowed: bool,
+    /// The last payment failed in part.
+    is_short: bool,
     /// Highest rate that could be paid lately.
     affordable: Rate,
     changed_at: TimeUs,
@@ -184,6 +198,9 @@ impl Share {
             past,
             paid_until: now,
             demand: None,
+            unfilled: Micro::ZERO,
+            was_allowed: false,
+            is_short: false,
             affordable: Rate::new(u64::MAX),
             changed_at: now,
             resized_at: now,
@@ -218,24 +235,31 @@ impl Share {
         };
         self.due = now;
         self.reported_at = now;
-        let asked = used.allowed.saturating_add(used.denied);
+        let (allowed, denied) = (used.allowed.min(TOKENS_MOST), used.denied.min(TOKENS_MOST));
+        let asked = allowed.saturating_add(denied);
         if asked > 0 {
             self.used_at = now;
         }
         // The first report comes with the first request, others with assignments: those say nothing of a rate.
         if elapsed_us >= TELLING_US {
-            self.reports_every_us = self.reports_every_us.max(elapsed_us);
+            self.reports_every_us = elapsed_us.clamp(REPORTS_EVERY_US, REPORTS_EVERY_MOST_US);
             let seen = rate_over(Micro::from_tokens(asked), elapsed_us);
             self.demand = Some(follow(self.demand, seen));
         }
-        if used.denied > 0 {
-            purse.lack(Micro::from_tokens(used.denied));
+        if denied > 0 {
+            purse.lack(Micro::from_tokens(denied));
         }
-        let allowed = Micro::from_tokens(used.allowed);
+        if allowed > 0
+            && let Told::Bucket(terms) = self.told
+        {
+            self.unfilled = Micro::from_tokens(terms.max_tokens.into());
+        }
+        let allowed = Micro::from_tokens(allowed);
         let of_past = allowed.min(self.past);
         self.past = Micro::ZERO;
         let rest = allowed.minus(of_past);
-        if self.told == Told::Allow {
+        let was_allowed = std::mem::replace(&mut self.was_allowed, self.told == Told::Allow);
+        if was_allowed || self.told == Told::Allow {
             purse.count(rest);
             return;
         }
@@ -247,11 +271,11 @@ impl Share {
     }
 
     /// Pays what flows until the next cycle, and says what the Envoy should be told now, if anything, and for how many whole seconds.
-    /// `part_permille` is this Envoy's part of the customer's bucket here; `holds_us` how long an assignment may hold.
+    /// `part_ppm` is this Envoy's part of the customer's bucket here; `holds_us` how long an assignment may hold.
     pub(crate) fn cycle(
         &mut self,
         standing: Standing,
-        part_permille: u64,
+        part_ppm: u64,
         holds_us: u64,
         now: TimeUs,
         purse: &mut impl Purse,
@@ -271,12 +295,18 @@ impl Share {
         if let Told::Bucket(terms) = self.told {
             self.pay(terms, &mut available, now, purse);
         }
+        let holds_us = holds_us.min(TTL_US) / US_PER_S * US_PER_S;
+        if holds_us < TTL_LEAST_US {
+            // What was told ends by itself.
+            self.due = now.plus_us(CYCLE_US);
+            return None;
+        }
         let next = match standing {
             Standing::Barred => Told::Deny,
             Standing::Free => Told::Allow,
             Standing::Limited { rate, depth, .. } => {
-                let rate = rate.share(part_permille, 1_000);
-                let depth = depth.share(part_permille, 1_000);
+                let rate = rate.share(part_ppm, PPM);
+                let depth = depth.share(part_ppm, PPM);
                 self.limited(available, rate, depth, now, purse)
             }
         };
@@ -285,9 +315,8 @@ impl Share {
             Told::Deny => ASK_AGAIN_US,
             _ => IDLE_CYCLE_US,
         });
-        let holds_us = holds_us.min(TTL_US) / US_PER_S * US_PER_S;
         let is_old = self.ends.since(now) < holds_us / 2;
-        if holds_us < TTL_LEAST_US || next == self.told && !is_old {
+        if next == self.told && !is_old {
             return None;
         }
         if !matches!(next, Told::Bucket(_)) {
@@ -296,6 +325,7 @@ impl Share {
         if next != self.told {
             self.changed_at = now;
         }
+        self.was_allowed |= next == Told::Allow;
         self.told = next;
         self.ends = now.plus_us(holds_us);
         Some((next, holds_us / US_PER_S))
@@ -366,6 +396,10 @@ impl Share {
             Micro::ZERO
         };
         *available = available.minus(paid);
+        if self.demand == Some(Rate::ZERO) {
+            self.unfilled = self.unfilled.minus(due).at_least_zero();
+        }
+        self.is_short = paid < due;
         if paid == due {
             let wanted = self.demand.map_or(0, Rate::get).max(rate.get());
             let more = self.affordable.get() / 8 + wanted / RECOVERY;
@@ -384,12 +418,18 @@ impl Share {
             // All of it before anything is known: what is too much comes back with the first report.
             return rate;
         };
+        let idle = rate.get() / IDLE_PART;
         if demand == Rate::ZERO {
-            return Rate::ZERO;
+            // Until its bucket is surely full again.
+            return if self.unfilled > Micro::ZERO {
+                rate
+            } else {
+                Rate::ZERO
+            };
         }
         // A quarter above what is asked for, so that a growing demand is seen as such.
         let wanted = demand.get().saturating_add(demand.get() / 4);
-        Rate::new(wanted.max(rate.get() / IDLE_PART)).min(rate)
+        Rate::new(wanted.max(idle)).min(rate)
     }
 
     fn limited(
@@ -413,26 +453,23 @@ impl Share {
         }
         let should = self::terms(terms.max_tokens, self.wanted(rate).min(self.affordable));
         let (is, will_be) = (rate_of(terms).get(), rate_of(should).get());
-        if will_be > is {
-            let flow_us = TOKENS_PER_RAISE
-                .saturating_mul(US_PER_S)
-                .saturating_mul(US_PER_S)
-                .checked_div(is)
-                .unwrap_or(RAISE_MOST_US);
-            let is_time =
-                now.since(self.changed_at) >= flow_us.clamp(RAISE_LEAST_US, RAISE_MOST_US);
+        let flow_us = TOKENS_PER_CHANGE
+            .saturating_mul(US_PER_S)
+            .saturating_mul(US_PER_S)
+            .checked_div(is)
+            .unwrap_or(CHANGE_MOST_US);
+        let is_time = now.since(self.changed_at) >= flow_us.clamp(CHANGE_LEAST_US, CHANGE_MOST_US);
+        let is_noticeable = is.abs_diff(will_be) > is / NOTICEABLE;
+        if will_be > is && is_time && is_noticeable {
             // What is paid ahead was paid at the old rate, and a slow one is paid far ahead.
             let ahead_us = self.paid_until.since(now).min(AHEAD_US);
             let more = amount_in(Rate::new(will_be - is), ahead_us);
-            if is_time
-                && will_be - is > is / NOTICEABLE
-                && (more == Micro::ZERO || more <= available && purse.draw(more))
-            {
+            if more == Micro::ZERO || more <= available && purse.draw(more) {
                 self.credit = self.credit.plus(more);
                 self.paid_until = now.plus_us(ahead_us);
                 terms = should;
             }
-        } else if is - will_be > is / NOTICEABLE {
+        } else if will_be < is && is_noticeable && (is_time || self.is_short) {
             terms = should;
         }
         Told::Bucket(terms)
@@ -462,7 +499,7 @@ impl Share {
         }
         // The slowest that can be told may be more than nothing.
         purse.owe(flows.minus(left).at_least_zero());
-        self.credit = full.plus(flows);
+        self.credit = self.credit.plus(full).plus(flows);
         self.paid_until = now.plus_us(AHEAD_US);
         self.resized_at = now;
         self.affordable = Rate::new(u64::MAX);

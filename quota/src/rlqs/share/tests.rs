@@ -166,7 +166,7 @@ fn run(
             let used = envoy.report(report_every * CYCLE_US);
             share.report(used, TimeUs(*now_us), ledger);
         }
-        let told = share.cycle(ledger.standing(), 1_000, TTL_US, TimeUs(*now_us), ledger);
+        let told = share.cycle(ledger.standing(), PPM, TTL_US, TimeUs(*now_us), ledger);
         if let Some(told) = told {
             envoy.hear(told, *now_us);
         }
@@ -267,7 +267,7 @@ fn an_envoy_is_told_nothing_new_while_nothing_changes_but_that_it_still_holds() 
 fn who_is_barred_is_denied_and_who_is_free_is_admitted() {
     let mut ledger = Ledger::new(100, 50);
     let mut share = Share::new(Micro::ZERO, TimeUs(0));
-    let mut cycle = |standing, us| share.cycle(standing, 1_000, TTL_US, TimeUs(us), &mut ledger);
+    let mut cycle = |standing, us| share.cycle(standing, PPM, TTL_US, TimeUs(us), &mut ledger);
     assert_eq!(cycle(Standing::Barred, 1), Some((Told::Deny, 8)));
     assert_eq!(cycle(Standing::Barred, 2), None);
     assert_eq!(cycle(Standing::Free, 3), Some((Told::Allow, 8)));
@@ -392,7 +392,7 @@ fn an_envoy_that_comes_back_is_not_charged_twice_for_what_it_used() {
 #[test]
 fn a_dry_run_makes_no_debt() {
     let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
-    share.cycle(Standing::Free, 1_000, TTL_US, TimeUs(1), &mut ledger);
+    share.cycle(Standing::Free, PPM, TTL_US, TimeUs(1), &mut ledger);
     for report in 1..100 {
         let used = Used {
             allowed: 10_000,
@@ -516,6 +516,53 @@ fn an_envoy_that_was_idle_is_served_again_with_its_first_report() {
 }
 
 #[test]
+fn a_burst_comes_back_while_nobody_asks() {
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(1, 50));
+    let (mut envoy, mut now_us) = (Envoy::default(), 0);
+    for minute in 0..10 {
+        let before = envoy.all_allowed;
+        run(&mut share, &mut ledger, &mut envoy, &mut now_us, 10, 50, 50);
+        run(&mut share, &mut ledger, &mut envoy, &mut now_us, 590, 0, 50);
+        let served = envoy.all_allowed - before;
+        // The bucket begins with half of what is there, and grows.
+        assert!(minute < 2 || served >= 45, "{served} in minute {minute}");
+    }
+}
+
+#[test]
+fn what_was_allowed_before_a_policy_began_to_bind_makes_no_debt() {
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
+    share.cycle(Standing::Free, PPM, TTL_US, TimeUs(1), &mut ledger);
+    share.cycle(
+        ledger.standing(),
+        PPM,
+        TTL_US,
+        TimeUs(4_000_000),
+        &mut ledger,
+    );
+    let used = Used {
+        allowed: 5_000,
+        denied: 0,
+        elapsed_us: 5_000_000,
+    };
+    share.report(used, TimeUs(5_000_000), &mut ledger);
+    assert!(ledger.level >= 0, "{}", ledger.level);
+}
+
+#[test]
+fn what_cannot_be_told_for_long_enough_is_not_paid() {
+    let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
+    for cycle in 1..100 {
+        let now = TimeUs(cycle * CYCLE_US);
+        assert_eq!(
+            share.cycle(ledger.standing(), PPM, 1_900_000, now, &mut ledger),
+            None
+        );
+    }
+    assert_eq!(ledger.paid, 0);
+}
+
+#[test]
 fn buckets_that_envoy_would_take_for_the_same_differ_in_what_it_compares() {
     let slow = terms(10, Rate::from_tokens_per_s(1));
     let fast = terms(10, Rate::from_tokens_per_s(100));
@@ -558,7 +605,7 @@ proptest! {
     ) {
         let (mut share, mut ledger) = (Share::new(Micro::ZERO, TimeUs(0)), Ledger::new(100, 50));
         let (mut envoy, mut now_us, mut reported_us) = (Envoy::default(), 0_u64, 0_u64);
-        let (mut part, mut is_barred) = (1_000, false);
+        let (mut part, mut is_barred) = (PPM, false);
         for event in events {
             match event {
                 Event::Requests { count } => {
@@ -582,7 +629,7 @@ proptest! {
                     ledger.depth = i64::from(tokens) * 1_000_000;
                     ledger.level = ledger.level.min(ledger.depth);
                 }
-                Event::Part { permille } => part = u64::from(permille),
+                Event::Part { permille } => part = u64::from(permille) * 1_000,
                 Event::Bar { barred } => is_barred = barred,
                 Event::Refuse { refuses } => ledger.refuses = refuses,
             }

@@ -221,6 +221,7 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let Some(data) = &options.data else {
         return run_replica(options, tls, stop, stopped).await;
     };
+    let ports = Ports::take(&options).await?;
     let store = EmbeddedStore::open(data)?;
     let server = Arc::new(assemble(
         &options,
@@ -229,10 +230,10 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
         &Handle::current(),
     )?);
     let app = router(&server);
-    let serving = listen(&options, app.clone(), tls, stopped.clone()).await?;
-    let quota = listen_quota(&options, QUOTA_ID.to_owned(), app, stopped).await?;
+    let serving = listen(&options, ports.api, app.clone(), tls, stopped.clone())?;
+    let quota = listen_quota(&options, ports.filters, QUOTA_ID.to_owned(), app, stopped)?;
     told_to_stop().await?;
-    end(&stop, serving.task, quota).await;
+    end(&stop, serving, quota).await;
     server.plane.stop().await?;
     Ok(())
 }
@@ -246,17 +247,23 @@ async fn run_replica(
 ) -> Result<(), ServeError> {
     let role = Role::new(tls.clone());
     let app = replica::router(&role);
-    let serving = listen(&options, app.clone(), tls.clone(), stopped.clone()).await?;
+    let ports = Ports::take(&options).await?;
+    let here = ports.api.local_addr()?;
     let address = match &options.advertise {
         Some(address) => address.clone(),
-        None if serving.address.ip().is_unspecified() => {
-            return Err(ServeError::Advertise(serving.address));
-        }
-        None => serving.address.to_string(),
+        None if here.ip().is_unspecified() => return Err(ServeError::Advertise(here)),
+        None => here.to_string(),
     };
+    let serving = listen(
+        &options,
+        ports.api,
+        app.clone(),
+        tls.clone(),
+        stopped.clone(),
+    )?;
     // Each replica is a gateway of its own, and no two of them are reached at one address.
     let quota_id = format!("{QUOTA_ID}-{address}");
-    let quota = listen_quota(&options, quota_id, app, stopped).await?;
+    let quota = listen_quota(&options, ports.filters, quota_id, app, stopped)?;
     let (leave, left) = watch::channel(false);
     let nodes = options.store.clone();
     let background = Handle::current();
@@ -278,7 +285,7 @@ async fn run_replica(
         told = told_to_stop() => told?,
     }
     // Whoever leads goes on to do so until the last request is answered.
-    end(&stop, serving.task, quota).await;
+    end(&stop, serving, quota).await;
     leave.send_replace(true);
     leading.await.map_err(std::io::Error::from)?
 }
@@ -290,24 +297,40 @@ fn say(ready: &str) {
     }
 }
 
-/// What answers requests.
-struct Serving {
-    address: SocketAddr,
-    task: JoinHandle<()>,
+/// Where this server is asked. Taken before the store is opened: a port that is not free must not cost a start, after which the next one
+/// counts as one after a crash.
+struct Ports {
+    api: TcpListener,
+    filters: Option<TcpListener>,
 }
 
-async fn listen(
+// === impl Ports ===
+
+impl Ports {
+    async fn take(options: &ServeOptions) -> Result<Self, ServeError> {
+        let api = bind(options.listen).await?;
+        let filters = match options.grpc_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        Ok(Self { api, filters })
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let failed = |reason| ServeError::Listen { address, reason };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+fn listen(
     options: &ServeOptions,
+    listener: TcpListener,
     app: Router,
     tls: Option<Arc<Tls>>,
     mut stopped: watch::Receiver<bool>,
-) -> Result<Serving, ServeError> {
-    let address = options.listen;
-    let failed = |reason| ServeError::Listen { address, reason };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr()?;
+) -> Result<JoinHandle<()>, ServeError> {
     // The port may have been chosen by the system: tools that start this program read it from here.
-    say(&format!("listening on {address}"));
+    say(&format!("listening on {}", listener.local_addr()?));
     if options.key_hash_secret.is_none() {
         tracing::warn!(
             "{SECRET_ENV} is not set: customer keys are hashed under the development secret, which protects nothing"
@@ -316,29 +339,31 @@ async fn listen(
     if let Some(tls) = &tls {
         tokio::spawn(Arc::clone(tls).watch_files());
     }
-    let task = tokio::spawn(connections::serve(listener, app, tls, async move {
-        drop(stopped.wait_for(|stop| *stop).await);
-    }));
-    Ok(Serving { address, task })
+    Ok(tokio::spawn(connections::serve(
+        listener,
+        app,
+        tls,
+        async move {
+            drop(stopped.wait_for(|stop| *stop).await);
+        },
+    )))
 }
 
 /// The listener for Envoy's own filters, if one is asked for.
-async fn listen_quota(
+fn listen_quota(
     options: &ServeOptions,
+    listener: Option<TcpListener>,
     id: String,
     app: Router,
     stopped: watch::Receiver<bool>,
 ) -> Result<Option<JoinHandle<()>>, ServeError> {
-    let (Some(address), Some(token)) = (options.grpc_listen, Prepared::new(options)?.filter_token)
-    else {
+    let (Some(listener), Some(token)) = (listener, Prepared::new(options)?.filter_token) else {
         return Ok(None);
     };
     let gateway_token = options
         .gateway_token
         .clone()
         .ok_or(ServeError::NoGatewayToken)?;
-    let failed = |reason| ServeError::Listen { address, reason };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
     say(&format!("gRPC on {}", listener.local_addr()?));
     let front = QuotaFront {
         gateway: GatewayOptions {

@@ -372,7 +372,7 @@ fn known(step: u64) -> Option<f64> {
 }
 
 async fn usage_comes_in(kind: Kind) {
-    const STEPS: u64 = 2_500;
+    const STEPS: u64 = 2_000;
     let database = Database::start(kind).await;
     let directory = tempfile::tempdir().unwrap();
     let process = Process::start(directory.path()).await;

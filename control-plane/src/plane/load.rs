@@ -68,6 +68,8 @@ pub(super) fn load(
         step_now,
         active,
         finished: Arc::default(),
+        submitted: 0,
+        ended: VecDeque::new(),
         models: ModelBook::load(store)?,
         audit: AuditLog::load(store)?,
         forecasts: HashMap::new(),

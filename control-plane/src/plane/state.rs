@@ -2,6 +2,7 @@
 
 use super::audit::AuditLog;
 use super::directory::Directory;
+use super::export::EndedStep;
 use super::fleet::Fleet;
 use super::models::ModelBook;
 use super::policies::Policies;
@@ -80,6 +81,10 @@ pub struct State {
     pub active: HashSet<CustomerHash>,
     /// The step before, by gateway.
     pub finished: Arc<Finished>,
+    /// Batches handed to the journal by syncs.
+    pub submitted: u64,
+    /// Steps that have ended and are not known to be in the store, each with the batch that brings it there.
+    pub ended: VecDeque<(u64, EndedStep)>,
     /// Models and releases.
     pub models: ModelBook,
     /// Who has changed what.

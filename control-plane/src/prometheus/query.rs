@@ -74,6 +74,14 @@ pub enum QueryError {
         /// Its beginning.
         excerpt: String,
     },
+    /// Some of it is missing.
+    #[error(
+        "{endpoint} says that a part of its storage did not answer: nothing is imported; try again when it is whole"
+    )]
+    Partial {
+        /// Who was asked.
+        endpoint: String,
+    },
     /// A value or time that is no number.
     #[error("{endpoint} says {text:?} where a number must be")]
     NoNumber {
@@ -89,6 +97,9 @@ pub enum QueryError {
 enum Said {
     Success {
         data: Data,
+        /// VictoriaMetrics: a part of its storage did not answer.
+        #[serde(rename = "isPartial", default)]
+        is_partial: bool,
     },
     Error {
         #[serde(rename = "errorType", default)]
@@ -152,7 +163,14 @@ impl Query<'_> {
 fn read(endpoint: &str, answer: &Answer) -> Result<Vec<QueriedSeries>, QueryError> {
     let endpoint = || endpoint.to_owned();
     let found = match serde_json::from_slice(&answer.body) {
-        Ok(Said::Success { data }) => data.result,
+        Ok(Said::Success {
+            is_partial: true, ..
+        }) => {
+            return Err(QueryError::Partial {
+                endpoint: endpoint(),
+            });
+        }
+        Ok(Said::Success { data, .. }) => data.result,
         Ok(Said::Error { kind, error }) => {
             return Err(QueryError::Refused {
                 endpoint: endpoint(),

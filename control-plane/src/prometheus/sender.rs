@@ -146,6 +146,13 @@ impl Drop for RemoteWrite {
     fn drop(&mut self) {
         if let Some(task) = self.lock_task().take() {
             task.abort();
+            let lost = self.outbox.abandon();
+            if lost > 0 {
+                tracing::warn!(
+                    samples = lost,
+                    "this replica leads no longer: usage that waited for remote write is lost"
+                );
+            }
         }
     }
 }

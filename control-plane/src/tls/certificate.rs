@@ -15,7 +15,9 @@ use x509_cert::ext::pkix::name::GeneralName;
 pub(super) struct Facts {
     /// Its URIs among the subject's alternative names.
     pub(super) uris: Vec<String>,
-    /// The end of its validity, seconds since 1970.
+    /// The beginning of its validity, seconds since 1970.
+    pub(super) begins_unix_s: u64,
+    /// The end of it.
     pub(super) expires_unix_s: u64,
 }
 
@@ -35,8 +37,15 @@ impl Facts {
         let validity = certificate.validity();
         Some(Self {
             uris: uris.collect(),
+            begins_unix_s: validity.not_before.to_unix_duration().as_secs(),
             expires_unix_s: validity.not_after.to_unix_duration().as_secs(),
         })
+    }
+
+    /// Whether it is good by now. One that is made ahead of its time must not take the place of one that is.
+    pub(super) fn has_begun(&self) -> bool {
+        let begins = UNIX_EPOCH.checked_add(Duration::from_secs(self.begins_unix_s));
+        begins.is_some_and(|begins| begins <= SystemTime::now())
     }
 
     /// How long it is still good; nothing if it is no longer.

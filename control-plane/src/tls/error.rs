@@ -51,6 +51,14 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
+    /// No client would take it yet.
+    #[error(
+        "the certificate in {path}, which --tls-cert names, is not valid yet: it is used as soon as it is, if the clocks are right"
+    )]
+    TooEarly {
+        /// The file.
+        path: PathBuf,
+    },
     /// This replica could not know who leads.
     #[error(
         "with --store and TLS, replicas pass requests on to the one that leads and must know it by its certificate: name the CA of their certificates with --tls-replica-ca FILE"

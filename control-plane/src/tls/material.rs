@@ -111,6 +111,10 @@ impl Material {
             let path = files.certificate.clone();
             return Err(TlsError::Expired { path });
         }
+        if !facts.has_begun() {
+            let path = files.certificate.clone();
+            return Err(TlsError::TooEarly { path });
+        }
         let no_key = || TlsError::Key {
             path: files.key.clone(),
         };

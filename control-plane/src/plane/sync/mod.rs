@@ -69,22 +69,31 @@ impl Plane {
             if answer.is_err() {
                 state.syncs_refused = state.syncs_refused.saturating_add(1);
             }
+            state.submitted = state.submitted.saturating_add(1);
+            let number = state.submitted;
+            let answer = answer.map(
+                |Answered {
+                     reply,
+                     dialect,
+                     ended,
+                 }| {
+                    state.ended.extend(ended.map(|ended| (number, ended)));
+                    (reply, dialect)
+                },
+            );
+            // An empty batch says nothing of those before it.
+            let tells_of = (!batch.is_empty() && !state.ended.is_empty()).then_some(number);
             // A refused request may still have changed the state: an expired session, a step that ended.
             let receipt = self.journal.submit(batch);
-            answer.map(|answered| (answered, receipt))
+            answer.map(|(reply, dialect)| (reply, dialect, receipt, tells_of))
         };
-        let (answered, receipt) = match outcome {
+        let (mut reply, dialect, receipt, tells_of) = match outcome {
             Ok(outcome) => outcome,
             Err(refusal) => return refused(&request, &refusal),
         };
-        let Answered {
-            mut reply,
-            dialect,
-            ended,
-        } = answered;
         let saved = receipt.durable().await;
-        if let Some(ended) = ended {
-            self.export(&ended, saved.is_ok());
+        if let Some(number) = tells_of {
+            self.export_ended(number, &saved);
         }
         if let Err(error) = saved {
             return refused(

@@ -223,7 +223,8 @@ impl State {
         if step > self.step_now {
             let finished = self.step_now;
             let mut usage = Vec::new();
-            for customer in std::mem::take(&mut self.active) {
+            let active = std::mem::take(&mut self.active);
+            for customer in active.iter().copied() {
                 let Some(account) = self.accounts.get(&customer) else {
                     continue;
                 };
@@ -233,8 +234,14 @@ impl State {
                         continue;
                     }
                     let series = Series::new(customer, u8::try_from(resource).unwrap_or(u8::MAX));
-                    self.ring
-                        .set(store, batch, series, finished, tokens(demand))?;
+                    if let Err(error) =
+                        self.ring
+                            .set(store, batch, series, finished, tokens(demand))
+                    {
+                        // The step has not ended: the next sync ends it, with all of them.
+                        self.active = active;
+                        return Err(error);
+                    }
                     let by_session = account.parts.iter().filter_map(|part| {
                         let demand = part.holdings.get(resource)?.usage.of(finished);
                         (demand > 0).then_some((part.session, demand))

@@ -347,7 +347,12 @@ async fn a_step_is_sent_once_and_only_when_the_store_has_it() {
     let (status, _) = server.sync(&gateway.request()).await;
     assert_eq!(status, 503);
     let counts = server.server.plane.exported().unwrap();
-    assert_eq!((counts.waiting, counts.dropped), (0, [0, 0, 1, 0]));
+    assert_eq!((counts.waiting, counts.dropped), (0, [0, 0, 0, 0]));
+    // What the store could not take it takes with the next batch, and then it is sent, in a sync that has ended no step.
+    server.store.set_full(false);
+    let (status, _) = server.sync(&gateway.request()).await;
+    assert_eq!(status, 200);
+    assert_eq!(waiting(&server), 1);
 }
 
 /// Runs `forebay history import` with more arguments, on the resource and label of these tests.

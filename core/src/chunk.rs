@@ -89,7 +89,20 @@ impl Chunk {
         if !self.is_ready {
             return None;
         }
-        // Only the resources of the policy are looked at: with one of them, this is one comparison and one subtraction.
+        if self.resources == 1 {
+            // Most policies have one resource: no loop.
+            let (first, exempt) = (ResourceIndex::FIRST, self.exempt);
+            let (holding, cost) = (self.holdings.at_mut(first), *cost.at(first));
+            if cost > holding.tokens() && cost > Micro::ZERO && !exempt {
+                return None;
+            }
+            self.idle_ticks = 0;
+            return Some(if cost > Micro::ZERO && holding.spend(cost, exempt) {
+                Verdict::Shadow
+            } else {
+                Verdict::Standard
+            });
+        }
         let resources = usize::from(self.resources);
         let lacks = |(holding, cost): (&ChunkHolding, &Micro)| {
             *cost > Micro::ZERO && *cost > holding.tokens()

@@ -4,6 +4,7 @@
 //! one sends requests rendered in advance and looks for the end of each answer, nothing else.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -26,62 +27,98 @@ pub(crate) struct Answered {
     pub(crate) other: u64,
 }
 
-/// Sends requests over all connections until the deadline; each connection walks the customers from its own start.
-pub(crate) async fn run(address: SocketAddr, until: Instant) -> Result<Answered> {
-    let mut connections = JoinSet::new();
-    for number in 0..CONNECTIONS {
-        connections.spawn(connection(address, number * CUSTOMERS / CONNECTIONS, until));
+/// Open connections to one listener. They outlive a turn, so that a short one is requests and nothing else.
+#[derive(Debug)]
+pub(crate) struct Load {
+    connections: Vec<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: TcpStream,
+    requests: Arc<[Vec<u8>]>,
+    next: usize,
+}
+
+// === impl Load ===
+
+impl Load {
+    /// Connects; each connection will walk the customers from a start of its own.
+    pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
+        let request = |number| {
+            let key = customer(number);
+            format!("GET /api/orders HTTP/1.1\r\nhost: bench\r\nx-customer: {key}\r\nx-echo-cost: 2\r\n\r\n").into_bytes()
+        };
+        let requests: Arc<[Vec<u8>]> = (0..CUSTOMERS).map(request).collect();
+        let mut connections = Vec::with_capacity(CONNECTIONS);
+        for number in 0..CONNECTIONS {
+            let stream = TcpStream::connect(address)
+                .await
+                .context("cannot connect")?;
+            stream.set_nodelay(true)?;
+            connections.push(Connection {
+                stream,
+                requests: requests.clone(),
+                next: number * CUSTOMERS / CONNECTIONS,
+            });
+        }
+        Ok(Self { connections })
     }
-    let mut total = Answered::default();
-    while let Some(answered) = connections.join_next().await {
-        let answered = answered??;
-        total.ok += answered.ok;
-        total.other += answered.other;
+
+    /// Sends requests over all connections until the deadline, and waits for the last answers.
+    pub(crate) async fn run(&mut self, until: Instant) -> Result<Answered> {
+        let mut running = JoinSet::new();
+        for mut connection in self.connections.drain(..) {
+            running.spawn(async move {
+                let answered = connection.run(until).await?;
+                Ok::<_, anyhow::Error>((connection, answered))
+            });
+        }
+        let mut total = Answered::default();
+        while let Some(ended) = running.join_next().await {
+            let (connection, answered) = ended??;
+            self.connections.push(connection);
+            total.ok += answered.ok;
+            total.other += answered.other;
+        }
+        Ok(total)
     }
-    Ok(total)
+}
+
+// === impl Connection ===
+
+impl Connection {
+    async fn run(&mut self, until: Instant) -> Result<Answered> {
+        let mut answered = Answered::default();
+        let mut buffer = vec![0_u8; 8192];
+        while Instant::now() < until {
+            let request = &self.requests[self.next % self.requests.len()];
+            self.next += 1;
+            self.stream.write_all(request).await?;
+            let mut filled = 0;
+            while !is_whole(&buffer[..filled]) {
+                let read = self.stream.read(&mut buffer[filled..]).await?;
+                if read == 0 {
+                    bail!(
+                        "the connection broke off in: {}",
+                        String::from_utf8_lossy(&buffer[..filled])
+                    );
+                }
+                filled += read;
+            }
+            if buffer.starts_with(b"HTTP/1.1 200") {
+                answered.ok += 1;
+            } else {
+                answered.other += 1;
+            }
+        }
+        Ok(answered)
+    }
 }
 
 /// The name of a customer, as it stands in `x-customer`.
 pub(crate) fn customer(number: usize) -> String {
     format!("customer-{number:04}")
-}
-
-async fn connection(address: SocketAddr, first: usize, until: Instant) -> Result<Answered> {
-    let requests: Vec<Vec<u8>> = (0..CUSTOMERS)
-        .map(|offset| {
-            let key = customer((first + offset) % CUSTOMERS);
-            format!("GET /api/orders HTTP/1.1\r\nhost: bench\r\nx-customer: {key}\r\nx-echo-cost: 2\r\n\r\n").into_bytes()
-        })
-        .collect();
-    let mut stream = TcpStream::connect(address)
-        .await
-        .context("cannot connect")?;
-    stream.set_nodelay(true)?;
-    let mut answered = Answered::default();
-    let mut buffer = vec![0_u8; 8192];
-    for request in requests.iter().cycle() {
-        if Instant::now() >= until {
-            break;
-        }
-        stream.write_all(request).await?;
-        let mut filled = 0;
-        while !is_whole(&buffer[..filled]) {
-            let read = stream.read(&mut buffer[filled..]).await?;
-            if read == 0 {
-                bail!(
-                    "the connection broke off in: {}",
-                    String::from_utf8_lossy(&buffer[..filled])
-                );
-            }
-            filled += read;
-        }
-        if buffer.starts_with(b"HTTP/1.1 200") {
-            answered.ok += 1;
-        } else {
-            answered.other += 1;
-        }
-    }
-    Ok(answered)
 }
 
 /// Whether an answer has arrived to its last byte.

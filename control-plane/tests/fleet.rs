@@ -188,6 +188,45 @@ async fn a_contract_follows_its_traffic_within_three_syncs() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_waits_for_another_is_told_when_to_come() {
+    let mut world = World::new(2).await;
+    for _ in 0..4 {
+        world.round().await;
+    }
+    world.traffic("acme", 0, 100, 3_000).await;
+    world.sync(0).await;
+    // A third of the way to the next sync of the other, traffic has come here.
+    world.server.advance_ms(SYNC_MS / 3);
+    let now = world.now();
+    for _ in 0..60 {
+        world.gateways[1].request("acme", tokens(1), &mut world.ideal, now);
+    }
+    world.sync(1).await;
+    let before_per_s = world.gateways[1].rate_per_s("acme");
+    let wait_ms = u64::from(world.gateways[1].interval_ms);
+    let told_after_ms = SYNC_MS - SYNC_MS / 3;
+    assert!(
+        (told_after_ms + 50..SYNC_MS).contains(&wait_ms),
+        "after {wait_ms} ms, when the other has given something up"
+    );
+    world.server.advance_ms(told_after_ms);
+    world.sync(0).await;
+    let confirms_ms = u64::from(world.gateways[0].interval_ms);
+    assert!(told_after_ms + confirms_ms < wait_ms);
+    world.server.advance_ms(confirms_ms);
+    world.sync(0).await;
+    world
+        .server
+        .advance_ms(wait_ms - told_after_ms - confirms_ms);
+    world.sync(1).await;
+    let after_per_s = world.gateways[1].rate_per_s("acme");
+    assert!(
+        after_per_s > before_per_s + 20.0,
+        "{before_per_s} and {after_per_s} a second"
+    );
+}
+
+#[tokio::test]
 async fn a_gateway_that_dies_leaves_its_rate_with_the_lease_and_the_rest_with_the_fallback() {
     let mut world = World::new(2).await;
     for _ in 0..4 {

@@ -5,7 +5,9 @@
 //! reported with the next draw or return, so no spend is counted twice and none that the worker survives is lost.
 
 use crate::amount::Micro;
-use crate::limits::{CHUNK_IDLE_TICKS, CHUNK_LIFE_US, DENIAL_MEMORY_US};
+use crate::limits::{
+    CHUNK_BUSY_IDLE_TICKS, CHUNK_BUSY_TICKS, CHUNK_IDLE_TICKS, CHUNK_LIFE_US, DENIAL_MEMORY_US,
+};
 use crate::policy::ContractIndex;
 use crate::resource::{PerResource, ResourceIndex};
 use crate::time::TimeUs;
@@ -28,10 +30,12 @@ pub struct Chunk {
     /// Resources of the policy.
     resources: u8,
     idle_ticks: u8,
-    /// The customer's contract at the last draw.
-    pub contract: ContractIndex,
+    /// Ticks in a row before which it was used.
+    busy_ticks: u8,
     /// The contention flag at the last draw.
     pub contended: bool,
+    /// The customer's contract at the last draw.
+    pub contract: ContractIndex,
     /// Tokens per resource.
     pub holdings: PerResource<ChunkHolding>,
     /// When the chunk was drawn; `None` before the first draw.
@@ -40,6 +44,9 @@ pub struct Chunk {
     pub payers: PerResource<Payer>,
     denial: Option<RememberedDenial>,
 }
+
+// What a spend touches of a chunk's head takes eight bytes.
+const _: () = assert!(core::mem::offset_of!(Chunk, holdings) == 8);
 
 /// What a worker holds of one resource, in the order of use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -193,6 +200,12 @@ impl Chunk {
             return false;
         };
         self.idle_ticks = self.idle_ticks.saturating_add(1);
+        let is_busy = self.busy_ticks >= CHUNK_BUSY_TICKS;
+        self.busy_ticks = match self.idle_ticks {
+            1 => self.busy_ticks.saturating_add(1),
+            ticks if is_busy && ticks <= CHUNK_BUSY_IDLE_TICKS => self.busy_ticks,
+            _ => 0,
+        };
         if self.is_settled() {
             return false;
         }
@@ -201,7 +214,12 @@ impl Chunk {
             .iter()
             .any(|holding| holding.refund > Micro::ZERO);
         let old = now.since(drawn_at) >= CHUNK_LIFE_US.saturating_sub(tick_us.saturating_mul(2));
-        refund || old || self.idle_ticks > CHUNK_IDLE_TICKS
+        let patience = if is_busy {
+            CHUNK_BUSY_IDLE_TICKS
+        } else {
+            CHUNK_IDLE_TICKS
+        };
+        refund || old || self.idle_ticks > patience
     }
 
     /// Whether the chunk can be dropped without losing tokens or counts.

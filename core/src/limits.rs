@@ -69,6 +69,13 @@ pub const CHUNK_LIFE_US: u64 = 2_000_000;
 /// Ticks without a spend after which a chunk counts as idle.
 pub const CHUNK_IDLE_TICKS: u8 = 5;
 
+/// Ticks in a row with a request in each, after which silence means that the customer's traffic has ended, or has moved to another gateway.
+pub const CHUNK_BUSY_TICKS: u8 = 5;
+
+/// Ticks without a request after which the chunk of such a customer counts as idle. What lies in it, denials that are not reported above
+/// all, would else look like new demand half a second after the last request.
+pub const CHUNK_BUSY_IDLE_TICKS: u8 = 2;
+
 /// Longest time, in microseconds, that a worker remembers a denial without asking the ledger again.
 pub const DENIAL_MEMORY_US: u64 = 100_000;
 

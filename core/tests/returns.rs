@@ -103,6 +103,34 @@ fn a_chunk_that_the_ledger_has_forgotten_brings_no_tokens_back() {
     );
 }
 
+/// Time that it takes after `busy_us` of a request every 20 ms until nothing is left to report of it.
+fn reported_after_us(busy_us: u64) -> u64 {
+    let mut gateway = Gateway::new(pooled(Limits::plain(per_s(20), tokens(20)), 1_000), 1, &[0]);
+    let start = gateway.now;
+    let mut asked = Micro::ZERO;
+    while gateway.now.since(start) < busy_us {
+        // More than it may have, so that denials are counted in the chunk as well.
+        gateway.request(0, 0, &cost(1)).unwrap();
+        asked = asked.plus(tokens(1));
+        gateway.advance(20_000);
+    }
+    let ended_at = gateway.now;
+    let reported = |gateway: &mut Gateway| gateway.entry(0).holdings.at(FIRST).demand_cum();
+    while reported(&mut gateway) < asked.get().unsigned_abs() {
+        gateway.advance(10_000);
+        assert!(gateway.now.since(ended_at) < 1_000_000, "never reported");
+    }
+    gateway.now.since(ended_at)
+}
+
+#[test]
+fn what_steady_traffic_has_asked_for_is_reported_soon_after_it_ends() {
+    for busy_us in (1_500_000..1_700_000).step_by(20_000) {
+        let after_us = reported_after_us(busy_us);
+        assert!(after_us <= 300_000, "{after_us} us after {busy_us} us");
+    }
+}
+
 #[test]
 fn what_an_exempt_customer_used_is_no_debt_when_the_exemption_ends() {
     let mut gateway = Gateway::new(pooled(Limits::plain(per_s(1), tokens(10)), 1_000), 1, &[0]);

@@ -142,7 +142,7 @@ mod tests {
                 ensemble.score(&EnsembleSettings::default(), 0, 1, 1.5 * scale);
             }
             let weights = weights(&ensemble, &[1.0, 1.0]);
-            assert!(weights[0] > 0.97, "{weights:?}");
+            assert!((0.86..0.9).contains(&weights[0]), "{weights:?}");
         }
     }
 

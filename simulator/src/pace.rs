@@ -3,8 +3,11 @@
 use forebay_core::TimeUs;
 use forebay_core::early_syncs::{EARLY_GAP_US, EarlySyncs};
 
-/// A gateway looks for denials at this pace.
-const SCAN_US: u64 = 200_000;
+/// A gateway with few customers looks for denials at this pace.
+const SCAN_US: u64 = 50_000;
+
+/// An early sync must save this part of the interval.
+const WORTH_PART: u64 = 5;
 
 /// The times of a gateway's syncs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub struct Pace {
     early: EarlySyncs,
     /// The next sync brings the rest of an answer.
     is_rest: bool,
+    /// When the control plane has said that a sync brings what is missing.
+    asked_at: Option<TimeUs>,
 }
 
 // === impl Pace ===
@@ -29,6 +34,7 @@ impl Pace {
             due_at: now,
             early: EarlySyncs::new(interval_us),
             is_rest: true,
+            asked_at: None,
         }
     }
 
@@ -46,15 +52,28 @@ impl Pace {
         self.is_rest = false;
         self.sent_at = now;
         self.due_at = now.plus_us(self.interval_us);
+        self.asked_at = self.asked_at.filter(|asked_at| *asked_at > now);
+        self.keep_to_what_was_asked();
+    }
+
+    fn keep_to_what_was_asked(&mut self) {
+        if let Some(asked_at) = self.asked_at
+            && asked_at.plus_us(self.interval_us / WORTH_PART)
+                <= self.sent_at.plus_us(self.interval_us)
+        {
+            self.due_at = self
+                .due_at
+                .min(asked_at.max(self.early.next_at(self.sent_at)));
+        }
     }
 
     /// The last sync was answered: the next one should come `asked_us` after it; 0 says nothing.
     pub fn answered(&mut self, asked_us: u64) {
         if asked_us > 0 {
-            let asked_at = self.sent_at.plus_us(asked_us);
-            self.due_at = self
-                .due_at
-                .min(asked_at.max(self.early.next_at(self.sent_at)));
+            self.due_at = self.sent_at.plus_us(self.interval_us);
+            let most_us = self.interval_us.saturating_mul(2);
+            self.asked_at = Some(self.sent_at.plus_us(asked_us.min(most_us)));
+            self.keep_to_what_was_asked();
         }
     }
 
@@ -66,6 +85,9 @@ impl Pace {
 
     /// A request was denied of which other gateways or the control plane have the tokens.
     pub fn denied(&mut self, now: TimeUs) {
+        if self.asked_at.is_some() {
+            return;
+        }
         let seen_at = TimeUs(now.0.next_multiple_of(SCAN_US));
         self.due_at = self
             .due_at
@@ -88,9 +110,11 @@ mod tests {
         pace.answered(0);
         assert_eq!(pace.due_at(), TimeUs(1_300_000));
         pace.denied(TimeUs(1_060_000));
-        assert_eq!(pace.due_at(), TimeUs(1_200_000));
+        assert_eq!(pace.due_at(), TimeUs(1_100_000));
         pace.answered(10_000_000);
-        assert_eq!(pace.due_at(), TimeUs(1_200_000));
+        assert_eq!(pace.due_at(), TimeUs(1_300_000));
+        pace.denied(TimeUs(1_160_000));
+        assert_eq!(pace.due_at(), TimeUs(1_300_000), "it was told when to come");
     }
 
     #[test]

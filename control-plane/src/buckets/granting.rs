@@ -7,6 +7,7 @@ use super::part::{PartHolding, SessionNumber};
 use super::want::Want;
 use forebay_core::amount::Micro;
 use forebay_core::fleet::{self, Presence, Share};
+use forebay_core::grant::GrantTerms;
 use forebay_core::policy::Limits;
 use forebay_core::time::TimeUs;
 use forebay_sharing::Law;
@@ -36,6 +37,23 @@ pub struct Granted {
     pub is_giving_up: bool,
     /// Other sessions whose parts should change.
     pub others: Vec<SessionNumber>,
+    /// What the gateway has to deny requests for now, and others give up.
+    pub awaited: Option<Awaited>,
+}
+
+/// Gateways that give up large parts of what another one lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Awaited {
+    /// When the last of those that have been told of it synced: they have still to confirm it.
+    pub told_at: Option<TimeUs>,
+    /// When the last of those that are to be told with their next sync has synced.
+    pub heard_at: Option<TimeUs>,
+}
+
+/// Whether `after` is less than `before` by a large part of the whole.
+fn is_large(limits: &Limits, before: &GrantTerms, after: &GrantTerms) -> bool {
+    after.rate.plus(limits.rate.share(1, LARGE_PART)) < before.rate
+        || after.cap.plus(limits.burst.share(1, LARGE_PART)) < before.cap
 }
 
 // === impl Holding ===
@@ -129,14 +147,16 @@ impl Account {
             );
             own.reckon(&mut holding.reserved, Some(Presence::Live));
             let after = own.share.terms();
-            let is_giving_up = after.rate.plus(limits.rate.share(1, LARGE_PART)) < before.rate
-                || after.cap.plus(limits.burst.share(1, LARGE_PART)) < before.cap;
-            granted.is_giving_up |= is_giving_up && holding.want.is_urgent;
+            granted.is_giving_up |= is_large(limits, &before, &after) && holding.want.is_urgent;
             granted.is_changed |= is_changed;
+            let is_denying = own.is_pressed && own.is_wanting(&should);
             part.must_save(is_changed);
             part.is_due = false;
             if is_divided {
                 self.tell_others(limits, resource, session, &mut granted.others);
+            }
+            if is_divided && is_denying {
+                self.await_others(contract, resource, session, &mut granted.awaited);
             }
         }
         granted
@@ -192,6 +212,52 @@ impl Account {
             if part.is_due {
                 others.push(part.session);
             }
+        }
+    }
+
+    /// Notes for whom a gateway waits that lacks some of a resource.
+    fn await_others(
+        &self,
+        contract: &Contract<'_>,
+        resource: usize,
+        but: SessionNumber,
+        awaited: &mut Option<Awaited>,
+    ) {
+        let (Some(holding), Some(limits)) =
+            (self.holdings.get(resource), contract.limits.get(resource))
+        else {
+            return;
+        };
+        let offer = Offer::of(limits, holding);
+        for part in self.parts.iter().filter(|part| part.session != but) {
+            let Some(own) = part.holdings.get(resource) else {
+                continue;
+            };
+            let told = is_large(limits, &own.share.earlier(), &own.share.terms());
+            let is_to_be_told = || {
+                let target = own.target;
+                target.is_some_and(|target| {
+                    let should = offer.to(own, &target).terms;
+                    is_large(limits, &own.share.terms(), &should)
+                })
+            };
+            if !told && !is_to_be_told() {
+                continue;
+            }
+            let Some(seat) = contract
+                .roster
+                .seat(part.session)
+                .filter(|seat| seat.is_live())
+            else {
+                continue;
+            };
+            let awaited = awaited.get_or_insert_default();
+            let at = if told {
+                &mut awaited.told_at
+            } else {
+                &mut awaited.heard_at
+            };
+            *at = (*at).max(Some(seat.synced_at));
         }
     }
 

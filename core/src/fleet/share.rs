@@ -98,6 +98,12 @@ impl Share {
         }
     }
 
+    /// The most of each that the gateway may be working with until what was offered last arrives.
+    #[must_use]
+    pub const fn earlier(&self) -> GrantTerms {
+        self.earlier
+    }
+
     /// The most of each that the gateway may be working with.
     fn working(&self) -> GrantTerms {
         GrantTerms {

@@ -9,6 +9,7 @@
 //! arrived it counts the share before it as well, and waiting for the walk was worse: with a million customers that takes seconds.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use forebay_core::ledger::{Entry, Region};
 use forebay_core::policy::Policy;
@@ -22,8 +23,10 @@ use crate::series::{Counters, Series, SeriesKey, SeriesTable, SlotId};
 use crate::shadow::ShadowWriter;
 use crate::sync::{Outbox, Windows};
 
-/// Time from the start of one walk to the next, unless a step begins.
-const PERIOD_US: u64 = 200_000;
+/// Time from the start of one walk to the next, unless a step begins. What a walk finds goes into the next sync, and decides how
+/// soon tokens follow traffic to another gateway: so small ledgers are walked more often, with the work of a second bounded.
+const PERIOD_US: RangeInclusive<u64> = 50_000..=200_000;
+const PERIOD_US_PER_PAGE: u64 = 50;
 
 /// Growth of a deviation in one look, below which it is noise: one token.
 const DEVIATION_MICRO_LEAST: u64 = 1_000_000;
@@ -44,6 +47,8 @@ pub struct Scan {
     was_ahead: bool,
     is_hurried: bool,
     started_us: u64,
+    /// Time between the starts of the last two walks, or of this one and the last.
+    period_us: u64,
     started_step: i64,
     /// Per page: its number at the last look; 0 before the first.
     seen: Vec<Cas>,
@@ -96,6 +101,7 @@ impl Scan {
             was_ahead: false,
             is_hurried: false,
             started_us: 0,
+            period_us: *PERIOD_US.end(),
             started_step: i64::MIN,
             seen: vec![0; usize::try_from(pages).unwrap_or(0)],
             entries: Vec::new(),
@@ -122,9 +128,11 @@ impl Scan {
     ) -> bool {
         if self.left == 0 {
             let elapsed_us = present.now_us.saturating_sub(self.started_us);
-            let is_due = elapsed_us >= PERIOD_US || present.step != self.started_step;
+            let pages = self.pages_in_use(ledger);
+            let is_due = elapsed_us >= period_us(pages) || present.step != self.started_step;
             if std::mem::take(&mut self.is_hurried) || is_due {
-                self.left = self.pages_in_use(ledger);
+                self.left = pages;
+                self.period_us = elapsed_us.max(1);
                 // Otherwise the first pages would fill every batch, and the last ones were never reported.
                 self.next = self.turned_away.take().unwrap_or(self.next);
                 self.started_us = present.now_us;
@@ -210,7 +218,7 @@ impl Scan {
         }
         let mut deviated = false;
         for entry in &self.entries {
-            deviated |= observe(entry, place, policy, finds, present, host);
+            deviated |= observe(entry, place, policy, finds, present, self.period_us, host);
         }
         if look.changed && finds.outbox.wants(place) {
             finds
@@ -224,6 +232,13 @@ impl Scan {
     }
 }
 
+/// Time from the start of one walk over so many pages to the next.
+fn period_us(pages: u32) -> u64 {
+    u64::from(pages)
+        .saturating_mul(PERIOD_US_PER_PAGE)
+        .clamp(*PERIOD_US.start(), *PERIOD_US.end())
+}
+
 /// Brings the series of one customer up to date.
 fn observe(
     entry: &Entry,
@@ -231,6 +246,7 @@ fn observe(
     policy: &Policy,
     finds: &mut Finds<'_>,
     present: &Present<'_>,
+    period_us: u64,
     host: &impl Host,
 ) -> bool {
     let mut deviated = false;
@@ -275,7 +291,7 @@ fn observe(
         {
             let rate_micro_per_s = grown_micro
                 .saturating_mul(1_000_000)
-                .checked_div(PERIOD_US)
+                .checked_div(period_us)
                 .unwrap_or(0);
             finds
                 .outbox

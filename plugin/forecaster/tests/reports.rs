@@ -324,3 +324,25 @@ fn a_denial_asks_early_where_nothing_was_granted_yet() {
     let after_ms = (world.now_us() - sent_at_us) / 1_000;
     assert!(after_ms < 240, "{after_ms} ms after the one before");
 }
+
+#[test]
+fn a_customer_that_is_seen_several_times_before_a_sync_is_reported_once_as_of_the_last_time() {
+    let world = World::new();
+    let mut forecaster = granted(&world, 3, 30);
+    let sent = when_quiet(&world, &mut forecaster);
+    let (_, reply) = reply_to(&sent);
+    for used in [5, 7, 9] {
+        use_tokens(&world, 1, used, 0);
+        // Long enough for a walk.
+        ticks(&world, &mut forecaster, 4);
+    }
+    forecaster.on_http_response(sent.call, answer(&reply));
+    let (request, _) = reply_to(&next_sync(&world, &mut forecaster));
+    let demands: Vec<u64> = request
+        .customers
+        .iter()
+        .map(|report| report.demand_micro)
+        .filter(|demand| *demand > 0)
+        .collect();
+    assert_eq!(demands, [21 * TOKEN]);
+}

@@ -9,6 +9,7 @@ use super::super::state::State;
 use super::Caller;
 use crate::buckets::{Contract, Granted, POOL_ACCOUNT, Part};
 use forebay_core::policy::Limits;
+use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{Grant, PoolGrant, SyncReply};
 use std::collections::BTreeSet;
@@ -16,9 +17,11 @@ use std::collections::BTreeSet;
 /// Grants in one reply: about 250 kB on the wire.
 const MAX_GRANTS: usize = 4_096;
 
-/// When a gateway should sync again that has to confirm what it gives up. One that waits for it comes by itself, when it has to deny
-/// something.
+/// When a gateway should sync again that has to confirm what it gives up.
 const SOON_MS: u32 = 50;
+
+/// A gateway that waits for it should sync this long after that confirmation is due.
+const ROUND_TRIP_MS: u32 = 30;
 
 /// What is being answered.
 struct Outgoing<'a> {
@@ -27,6 +30,8 @@ struct Outgoing<'a> {
     changed: &'a mut BTreeSet<CustomerHash>,
     /// Whose grants the reply tells.
     told: Vec<CustomerHash>,
+    /// When the gateway should sync again, if that is before its usual time.
+    again_at: Option<TimeUs>,
 }
 
 impl Plane {
@@ -69,7 +74,6 @@ impl Plane {
             // The gateway has installed the whole list, so it has dropped whoever is not on it.
             changed.extend(take_back_from_dropped(state, caller));
         }
-        let mut is_soon = false;
         let (mut pending, mut due) = match state.fleet.session_mut(id) {
             Some(session) => (
                 std::mem::take(&mut session.pending),
@@ -82,36 +86,59 @@ impl Plane {
             reply,
             changed,
             told: Vec::new(),
+            again_at: None,
         };
         while outgoing.told.len() < MAX_GRANTS
             && let Some(customer) = pending.pop_first()
         {
             due.remove(&customer);
-            is_soon |= self.grant_to(state, caller, customer, true, &mut outgoing);
+            self.grant_to(state, caller, customer, true, &mut outgoing);
         }
         while outgoing.told.len() < MAX_GRANTS
             && let Some(customer) = due.pop_first()
         {
-            is_soon |= self.grant_to(state, caller, customer, false, &mut outgoing);
+            self.grant_to(state, caller, customer, false, &mut outgoing);
         }
+        let mut again_at = outgoing.again_at;
         outgoing.reply.grants_left = !pending.is_empty() || !due.is_empty();
         if let Some(session) = state.fleet.session_mut(id) {
             session.pending.append(&mut pending);
             session.due.append(&mut due);
             session.inflight = outgoing.told;
         }
-        is_soon |= self.grant_pools(state, caller, reply, changed);
+        let granted = self.grant_pools(state, caller, reply, changed);
+        again_at = earlier(again_at, self.again_at(caller, &granted));
         if let Some(session) = state.fleet.session_mut(id)
             && !session.may_lease()
         {
             reply.lease_ttl_ms = 0;
         }
-        if is_soon {
-            reply.early_sync_ms = SOON_MS;
+        if let Some(again_at) = again_at {
+            let wait_ms = again_at.since(caller.now.mono) / 1_000;
+            reply.early_sync_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX).max(SOON_MS);
         }
     }
 
-    /// Divides the account of a customer and grants the caller its part. Returns whether the caller should sync again soon.
+    /// When the caller should sync again after such a grant: to confirm what it gives up, or to get what others do.
+    fn again_at(&self, caller: &Caller<'_>, granted: &Granted) -> Option<TimeUs> {
+        let now = caller.now.mono;
+        let after_ms = |at: TimeUs, ms: u32| at.plus_us(u64::from(ms).saturating_mul(1_000));
+        let confirms_at = granted.is_giving_up.then(|| after_ms(now, SOON_MS));
+        let awaited = granted.awaited.unwrap_or_default();
+        let told_next_at = awaited
+            .heard_at
+            .map(|at| after_ms(at, self.settings.sync_interval_ms));
+        // One that is overdue may come at any time: nobody should ask for it again and again.
+        let gets_at = |told_at: Option<TimeUs>| {
+            told_at
+                .map(|at| after_ms(at, SOON_MS + ROUND_TRIP_MS))
+                .filter(|at| *at > now)
+        };
+        let gets_at = earlier(gets_at(awaited.told_at), gets_at(told_next_at));
+        earlier(confirms_at, gets_at)
+    }
+
+    /// Divides the account of a customer and grants the caller its part.
     fn grant_to(
         &self,
         state: &mut State,
@@ -119,13 +146,13 @@ impl Plane {
         customer: CustomerHash,
         must_tell: bool,
         outgoing: &mut Outgoing<'_>,
-    ) -> bool {
+    ) {
         // It left the policy while it waited: the gateway has no entry that could take a grant.
         if state.is_stranger(customer) {
-            return false;
+            return;
         }
         let Some(limits) = state.limits_of(customer) else {
-            return false;
+            return;
         };
         let is_adopted = state
             .fleet
@@ -139,11 +166,11 @@ impl Plane {
             caller.now.mono,
             self.settings.max_other_customers,
         ) else {
-            return false;
+            return;
         };
         // What it was moved is not known before it has reported it.
         if is_adopted && account.part(caller.session).is_none_or(Part::is_unknown) {
-            return false;
+            return;
         }
         let contract = Contract {
             customer,
@@ -168,8 +195,8 @@ impl Plane {
                 ..grant
             }));
         }
+        outgoing.again_at = earlier(outgoing.again_at, self.again_at(caller, &granted));
         tell_others(state, customer, &granted);
-        granted.is_giving_up
     }
 
     fn grant_pools(
@@ -178,19 +205,19 @@ impl Plane {
         caller: &Caller<'_>,
         reply: &mut SyncReply,
         changed: &mut BTreeSet<CustomerHash>,
-    ) -> bool {
+    ) -> Granted {
         let Some(limits) = state.limits_of(POOL_ACCOUNT) else {
-            return false;
+            return Granted::default();
         };
         let is_adopted = state
             .fleet
             .numbered(caller.session)
             .is_some_and(|session| session.is_adopted);
         let Some(account) = state.account(POOL_ACCOUNT, &limits, caller.now.mono, 0) else {
-            return false;
+            return Granted::default();
         };
         if is_adopted && account.part(caller.session).is_none_or(Part::is_unknown) {
-            return false;
+            return Granted::default();
         }
         let contract = Contract {
             customer: POOL_ACCOUNT,
@@ -220,8 +247,13 @@ impl Plane {
                 fallback_rate_micro_per_s: grant.fallback_rate_micro_per_s,
             })
             .collect();
-        granted.is_giving_up
+        granted
     }
+}
+
+/// The first of two times.
+fn earlier(one: Option<TimeUs>, other: Option<TimeUs>) -> Option<TimeUs> {
+    one.into_iter().chain(other).min()
 }
 
 /// For those whose parts should change the account is due with their next sync.

@@ -4,6 +4,8 @@
 //! a report that repeats an unchanged counter is harmless, because all counters are cumulative. A table of the last reported value per
 //! customer was worse: a million customers would cost this VM a hundred megabytes.
 
+use std::ops::Range;
+
 use forebay_core::ledger::{CustomerHash, Entry};
 use forebay_core::policy::Policy;
 use forebay_core::resource::ResourceIndex;
@@ -11,6 +13,7 @@ use forebay_wire::key;
 use forebay_wire::sync::{
     CustomerReport, DeviationSignal, FLAG_CONTENDED, FLAG_EXEMPT, FLAG_FROZEN, FLAG_NOT_GRANTED,
 };
+use hashbrown::HashMap;
 
 use crate::limits::DEVIATIONS_MOST;
 
@@ -19,8 +22,8 @@ use crate::limits::DEVIATIONS_MOST;
 pub struct Outbox {
     reports: Vec<CustomerReport>,
     reports_most: usize,
-    /// Pages whose reports are in `reports`.
-    pages: Vec<u32>,
+    /// Pages whose reports are in `reports`, and where.
+    pages: HashMap<u32, Range<usize>>,
     /// Pages whose reports are in the sync that is under way.
     sent_pages: Vec<u32>,
     /// Per page: something changed that is neither in `reports` nor sent.
@@ -37,7 +40,7 @@ impl Outbox {
         Self {
             reports: Vec::new(),
             reports_most: usize::try_from(reports_most).unwrap_or(usize::MAX),
-            pages: Vec::new(),
+            pages: HashMap::new(),
             sent_pages: Vec::new(),
             // Everything is news to a control plane that may have been restarted with us.
             is_due: vec![true; usize::try_from(pages).unwrap_or(0)],
@@ -70,10 +73,10 @@ impl Outbox {
             .unwrap_or(false)
     }
 
-    /// Whether the page should be read for reports now: it has changed and there is room.
+    /// Whether the page should be read for reports now: it has changed, and there is room or it has its place in the batch already.
     #[must_use]
     pub fn wants(&self, place: u32) -> bool {
-        self.is_due(place) && !self.is_full()
+        self.is_due(place) && (!self.is_full() || self.pages.contains_key(&place))
     }
 
     /// Whether the batch is full.
@@ -83,7 +86,7 @@ impl Outbox {
     }
 
     /// Adds the entries of a page that is wanted, as read when `reply_applied` was the newest reply applied in full. A page goes into a
-    /// batch as a whole.
+    /// batch as a whole, and takes the place of what an earlier look found there: reports are of sums, so the last one says it all.
     pub fn add_page<'a>(
         &mut self,
         place: u32,
@@ -91,11 +94,21 @@ impl Outbox {
         policy: &Policy,
         reply_applied: u64,
     ) {
-        for entry in entries {
-            let reports = policy
-                .resource_indexes()
-                .filter_map(|resource| report(entry, resource, policy, reply_applied));
-            self.reports.extend(reports);
+        let newer: Vec<CustomerReport> = entries
+            .flat_map(|entry| {
+                policy
+                    .resource_indexes()
+                    .filter_map(move |resource| report(entry, resource, policy, reply_applied))
+            })
+            .collect();
+        let earlier = self.pages.get(&place).cloned().unwrap_or_default();
+        match self.reports.get_mut(earlier) {
+            Some(reports) if are_of_the_same(reports, &newer) => reports.clone_from_slice(&newer),
+            _ => {
+                let start = self.reports.len();
+                self.reports.extend(newer);
+                self.pages.insert(place, start..self.reports.len());
+            }
         }
         if let Some(due) = usize::try_from(place)
             .ok()
@@ -103,7 +116,6 @@ impl Outbox {
         {
             *due = false;
         }
-        self.pages.push(place);
     }
 
     /// Notes a deviation for the next sync.
@@ -129,12 +141,14 @@ impl Outbox {
     /// The ledger was seeded anew: what was read of the one before says nothing about it.
     pub fn forget(&mut self) {
         self.reports.clear();
+        self.pages.clear();
         self.deviations.clear();
     }
 
     /// Takes the batch for a sync that is sent now.
     pub fn take(&mut self) -> (Vec<CustomerReport>, Vec<DeviationSignal>) {
-        self.sent_pages.append(&mut self.pages);
+        self.sent_pages
+            .extend(self.pages.drain().map(|(page, _)| page));
         (
             std::mem::take(&mut self.reports),
             std::mem::take(&mut self.deviations),
@@ -152,6 +166,16 @@ impl Outbox {
             self.mark(place);
         }
     }
+}
+
+/// Whether both speak of the same lives of the same customers, in the same order. What an entry that has made room for another had
+/// counted must still be told.
+fn are_of_the_same(some: &[CustomerReport], others: &[CustomerReport]) -> bool {
+    let who = |report: &CustomerReport| {
+        let customer = (report.hash_high, report.hash_low);
+        (customer, report.resource, report.counted_since_us)
+    };
+    some.iter().map(who).eq(others.iter().map(who))
 }
 
 /// The report on one resource of a customer; `None` while nothing has ever happened to it. A grant has happened to it even if everything

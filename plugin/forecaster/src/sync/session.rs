@@ -8,8 +8,11 @@ use crate::host::CallId;
 use forebay_core::TimeUs;
 use forebay_core::early_syncs::{EARLY_GAP_US, EarlySyncs};
 
-/// Longest wait between two tries.
-const BACK_OFF_MOST_US: u64 = 10_000_000;
+/// Longest wait between two tries, unless the interval is longer.
+const BACK_OFF_MOST_US: u64 = 2_000_000;
+
+/// An early sync must save this part of the interval.
+const WORTH_PART: u64 = 5;
 
 /// The host reports every call's end; should it not, a call is forgotten this long after its timeout.
 const LOST_CALL_GRACE_US: u64 = 1_000_000;
@@ -26,6 +29,8 @@ pub struct Session {
     early: EarlySyncs,
     /// The next sync fetches the rest of an answer.
     is_rest: bool,
+    /// When the control plane has said that a sync brings what is missing.
+    asked_at_us: Option<u64>,
     in_flight: Option<InFlight>,
     failures: u32,
     random: u64,
@@ -57,6 +62,7 @@ impl Session {
             last_sent_us: None,
             early: EarlySyncs::new(interval_us),
             is_rest: false,
+            asked_at_us: None,
             in_flight: None,
             failures: 0,
             // Xorshift stays at zero once it is there.
@@ -71,9 +77,9 @@ impl Session {
     }
 
     /// Asks for a sync before the interval is over, as far as early ones are left. Does nothing while the control plane fails: back-off
-    /// outranks eagerness.
+    /// outranks eagerness. Nor when the control plane has said when to come: a sync before that would find nothing and be missing later.
     pub fn hurry(&mut self) {
-        if self.failures == 0 {
+        if self.failures == 0 && self.asked_at_us.is_none() {
             self.next_at_us = self.next_at_us.min(self.early_at_us());
         }
     }
@@ -99,6 +105,9 @@ impl Session {
         self.is_rest = false;
         self.last_sent_us = Some(now_us);
         self.next_at_us = now_us.saturating_add(self.usual_us);
+        // One that was sent for something else in the meantime changes nothing about it.
+        self.asked_at_us = self.asked_at_us.filter(|asked_us| *asked_us > now_us);
+        self.keep_to_what_was_asked(now_us);
     }
 
     /// Takes the call out of flight if it is the one that `call` names; a late answer to a forgotten call gives `None`.
@@ -135,12 +144,26 @@ impl Session {
             self.usual_us = us(interval_ms).clamp(EARLY_GAP_US, self.interval_us.max(EARLY_GAP_US));
             self.next_at_us = self.next_at_us.min(sent_us.saturating_add(self.usual_us));
         }
+        if early_ms > 0 {
+            // A deviation that was found while the answer was on its way is answered by it.
+            self.next_at_us = sent_us.saturating_add(self.usual_us);
+            let most_us = self.usual_us.saturating_mul(2);
+            self.asked_at_us = Some(sent_us.saturating_add(us(early_ms).min(most_us)));
+            self.keep_to_what_was_asked(sent_us);
+        }
         if more {
             self.is_rest = true;
             self.next_at_us = self.next_at_us.min(sent_us.saturating_add(EARLY_GAP_US));
         }
-        if early_ms > 0 {
-            let asked_us = sent_us.saturating_add(us(early_ms));
+    }
+
+    /// Comes when it was asked to, if that is sooner than usual by more than it is worth.
+    fn keep_to_what_was_asked(&mut self, sent_us: u64) {
+        let Some(asked_us) = self.asked_at_us else {
+            return;
+        };
+        let usual_at_us = sent_us.saturating_add(self.usual_us);
+        if asked_us.saturating_add(self.usual_us / WORTH_PART) <= usual_at_us {
             self.next_at_us = self.next_at_us.min(asked_us.max(self.early_at_us()));
         }
     }
@@ -151,7 +174,7 @@ impl Session {
         let doubled = self
             .interval_us
             .saturating_mul(1_u64 << self.failures.min(16));
-        let wait_us = doubled.clamp(self.interval_us, BACK_OFF_MOST_US);
+        let wait_us = doubled.min(BACK_OFF_MOST_US).max(self.interval_us);
         let half_us = wait_us / 2;
         let random_us = self
             .next_random()
@@ -277,6 +300,60 @@ mod tests {
         session.hurry();
         assert!(!session.is_due(1_049_999));
         assert!(session.is_due(1_050_000));
+    }
+
+    #[test]
+    fn a_deviation_waits_for_the_sync_that_the_control_plane_has_asked_for() {
+        let mut session = session();
+        session.sent(1, 1, 1_000_000);
+        session.answered(1);
+        // One that was found before the answer came, and one after it.
+        session.hurry();
+        session.succeeded(false, 0, 180);
+        session.hurry();
+        assert!(!session.is_due(1_179_999) && session.is_due(1_180_000));
+        session.sent(2, 2, 1_180_000);
+        session.answered(2);
+        session.succeeded(false, 0, 0);
+        session.hurry();
+        assert!(session.is_due(1_230_000), "it was asked for once");
+    }
+
+    #[test]
+    fn a_sync_that_comes_in_between_leaves_the_one_that_was_asked_for() {
+        let mut session = session();
+        session.sent(1, 1, 1_000_000);
+        session.answered(1);
+        session.succeeded(true, 0, 180);
+        assert!(session.is_due(1_050_000), "the rest of the answer");
+        session.sent(2, 2, 1_050_000);
+        session.answered(2);
+        session.succeeded(false, 0, 0);
+        session.hurry();
+        assert!(!session.is_due(1_179_999) && session.is_due(1_180_000));
+    }
+
+    #[test]
+    fn an_early_sync_is_not_spent_on_a_moment() {
+        let mut session = session();
+        session.sent(1, 1, 1_000_000);
+        session.answered(1);
+        session.succeeded(false, 0, 220);
+        session.hurry();
+        assert!(!session.is_due(1_249_999) && session.is_due(1_250_000));
+    }
+
+    #[test]
+    fn an_interval_longer_than_the_longest_back_off_is_waited_for() {
+        let mut session = Session::new(10_000, 2_000, 7, 1_000_000);
+        for failures in 1..20 {
+            session.failed(1_000_000);
+            let wait_us = session.next_at_us - 1_000_000;
+            assert!(
+                (5_000_000..=10_000_000).contains(&wait_us),
+                "failure {failures}"
+            );
+        }
     }
 
     #[test]

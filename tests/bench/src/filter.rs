@@ -22,9 +22,9 @@ use crate::report::{Report, median};
 
 const ROUNDS: usize = 7;
 /// Turns of each variant in a round.
-const LAPS: usize = 8;
-const TURN: Duration = Duration::from_millis(700);
-const WARM_UP: Duration = Duration::from_millis(300);
+const LAPS: usize = 4;
+const TURN: Duration = Duration::from_millis(1_500);
+const WARM_UP: Duration = Duration::from_millis(500);
 
 /// In this order within a round.
 const VARIANTS: [&str; 4] = ["none", "noop", "admission", "full"];

@@ -2,13 +2,12 @@
 
 #![forbid(unsafe_code)]
 
-use clap::Parser;
 use forebay_control_plane::cli::{Command, Options, run};
 use forebay_control_plane::serve::serve;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = Options::read();
     let exit_code_of_errors = options.command.exit_code_of_errors();
     let result = match options.command {
         Command::Serve(serve_options) => {

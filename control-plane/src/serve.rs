@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -59,7 +60,7 @@ pub struct ServeOptions {
     )]
     pub store: Vec<RedisUrl>,
     /// Where other replicas reach this one, HOST:PORT; the address of --listen by default
-    #[arg(long, requires = "store")]
+    #[arg(long, requires = "store", value_parser = host_and_port)]
     pub advertise: Option<String>,
     /// TLS.
     #[command(flatten)]
@@ -214,12 +215,13 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
 }
 
 async fn run(options: ServeOptions) -> Result<(), ServeError> {
+    let mut signals = Signals::watch()?;
     // What is wrong with the options is said before a store is touched, and not when this replica leads for the first time.
     Prepared::new(&options)?;
     let tls = Tls::new(&options.tls, &options.admin_token, options.data.is_none())?;
     let (stop, stopped) = watch::channel(false);
     let Some(data) = &options.data else {
-        return run_replica(options, tls, stop, stopped).await;
+        return run_replica(options, tls, stop, stopped, signals).await;
     };
     let ports = Ports::take(&options).await?;
     let store = EmbeddedStore::open(data)?;
@@ -232,7 +234,7 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
     let app = router(&server);
     let serving = listen(&options, ports.api, app.clone(), tls, stopped.clone())?;
     let quota = listen_quota(&options, ports.filters, QUOTA_ID.to_owned(), app, stopped)?;
-    told_to_stop().await?;
+    signals.told_to_stop().await;
     end(&stop, serving, quota).await;
     server.plane.stop().await?;
     Ok(())
@@ -244,6 +246,7 @@ async fn run_replica(
     tls: Option<Arc<Tls>>,
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
+    mut signals: Signals,
 ) -> Result<(), ServeError> {
     let role = Role::new(tls.clone());
     let app = replica::router(&role);
@@ -282,12 +285,23 @@ async fn run_replica(
         spawn_blocking(move || threads.block_on(lead_or_follow(campaign, role, left)));
     tokio::select! {
         ended = &mut leading => return ended.map_err(std::io::Error::from)?,
-        told = told_to_stop() => told?,
+        () = signals.told_to_stop() => {}
     }
     // Whoever leads goes on to do so until the last request is answered.
     end(&stop, serving, quota).await;
     leave.send_replace(true);
     leading.await.map_err(std::io::Error::from)?
+}
+
+/// Where somebody can be reached, in the form that a connection takes.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && !host.contains('/') && is_port(port) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("not of the form HOST:PORT".to_owned()),
+    }
 }
 
 /// Says on standard output where something listens.
@@ -509,11 +523,27 @@ pub fn forecaster_beside_us() -> PathBuf {
     beside.with_file_name("forecaster.wasm")
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-async fn told_to_stop() -> std::io::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result,
-        _ = terminate.recv() => Ok(()),
+/// SIGTERM and Ctrl-C. Watched from the beginning: one that comes while the store is opened must not end the process uncleanly.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for one of them.
+    async fn told_to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -517,6 +517,21 @@ async fn changes_that_make_no_sense_are_refused_with_their_place() {
             "key",
         ),
         ("GET", "/v1/customers/hash:zz", NONE, "malformed", "key"),
+        // The account of the pools.
+        (
+            "POST",
+            "/v1/customers/hash:00000000000000000000000000000000/freeze",
+            NONE,
+            "malformed",
+            "key",
+        ),
+        (
+            "POST",
+            "/v1/customers/acme/ban",
+            json!({"until_unix_s": 1}),
+            "ban_is_over",
+            "until_unix_s",
+        ),
         ("GET", "/v1/customers/%FF", NONE, "malformed", "path"),
         ("GET", long_key.as_str(), NONE, "malformed", "key"),
         (
@@ -572,6 +587,18 @@ async fn a_credit_before_any_gateway_stops_at_the_burst_and_survives() {
     );
     let view = server.ok("POST", "/v1/customers/acme/reset", NONE).await;
     assert_eq!(view["resources"][0]["central_tokens"], 50.0);
+    server
+        .ok(
+            "POST",
+            "/v1/customers/acme/credit",
+            json!({"tokens": -1_000}),
+        )
+        .await;
+    let view = server.ok("POST", "/v1/customers/acme/reset", NONE).await;
+    assert_eq!(
+        view["resources"][0]["central_tokens"], 50.0,
+        "the debt is forgiven"
+    );
     let server = server.killed();
     let view = server.ok("GET", "/v1/customers/acme", NONE).await;
     assert_eq!(
@@ -612,6 +639,7 @@ async fn history_goes_in_and_comes_out_again() {
         ("usage", json!([]), "series[0].usage"),
         ("usage", json!(vec![1; 600]), "series[0].usage"),
         ("newest_step", json!(u64::MAX), "series[0].newest_step"),
+        ("newest_step", json!(2), "series[0].newest_step"),
         ("resource", json!("bytes"), "series[0].resource"),
         ("key", json!(""), "series[0].key"),
         ("speed", json!(1), "series[0].speed"),
@@ -675,6 +703,20 @@ async fn a_policy_that_no_gateway_could_take_is_refused() {
         (status.as_u16(), &error["where"]),
         (422, &json!("contracts"))
     );
+}
+
+#[tokio::test]
+async fn every_metric_is_in_the_reference() {
+    let server = TestServer::new();
+    let (_, text) = server.request("GET", "/metrics", "", Body::empty()).await;
+    let text = String::from_utf8(text).unwrap();
+    let reference = include_str!("../../docs/reference/metrics.md");
+    let names = text.lines().filter_map(|line| line.strip_prefix("# HELP "));
+    let names: Vec<&str> = names.filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(reference.contains(&format!("`{name}`")), "{name}");
+    }
 }
 
 #[tokio::test]

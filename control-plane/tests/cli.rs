@@ -423,6 +423,52 @@ fn a_simulation_needs_no_server_and_writes_every_figure_and_every_run() {
 }
 
 #[test]
+fn a_store_that_is_no_url_is_refused_without_its_password() {
+    let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .arg("serve")
+        .env("FOREBAY_STORE", "redis//forebay:very-secret@10.0.0.1:7000")
+        .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(
+        said.contains("--store") && said.contains("not a URL"),
+        "{said}"
+    );
+    assert!(!said.contains("very-secret"), "{said}");
+}
+
+#[test]
+fn an_address_at_which_no_replica_can_be_reached_is_refused() {
+    for wrong in [
+        "garbage",
+        "127.0.0.1",
+        "127.0.0.1:99999",
+        "http://x:1",
+        ":1",
+        "",
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args([
+                "serve",
+                "--store",
+                "redis://127.0.0.1:1",
+                "--advertise",
+                wrong,
+            ])
+            .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && said.contains("--advertise"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_simulation_that_makes_no_sense_is_refused_with_what_would() {
     let refuse = |arguments: &[&str], says: &[&str]| {
         refused("127.0.0.1:1", &[&["simulate"], arguments].concat(), says);

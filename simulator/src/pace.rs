@@ -3,8 +3,8 @@
 use forebay_core::TimeUs;
 use forebay_core::early_syncs::{EARLY_GAP_US, EarlySyncs};
 
-/// A gateway with few customers looks for denials at this pace.
-const SCAN_US: u64 = 50_000;
+/// A gateway looks for denials at this pace.
+const SCAN_US: u64 = 200_000;
 
 /// An early sync must save this part of the interval.
 const WORTH_PART: u64 = 5;
@@ -110,7 +110,7 @@ mod tests {
         pace.answered(0);
         assert_eq!(pace.due_at(), TimeUs(1_300_000));
         pace.denied(TimeUs(1_060_000));
-        assert_eq!(pace.due_at(), TimeUs(1_100_000));
+        assert_eq!(pace.due_at(), TimeUs(1_200_000));
         pace.answered(10_000_000);
         assert_eq!(pace.due_at(), TimeUs(1_300_000));
         pace.denied(TimeUs(1_160_000));

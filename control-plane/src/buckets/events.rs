@@ -165,7 +165,8 @@ impl Account {
             return;
         };
         holding.central.advance(contract.roster.now());
-        holding.central.put(limits.burst);
+        let debt = Micro::ZERO.minus(holding.central.level()).at_least_zero();
+        holding.central.put(limits.burst.plus(debt));
         for part in &mut self.parts {
             part.must_save(true);
             let presence = contract.roster.presence(part.session);

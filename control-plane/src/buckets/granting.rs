@@ -5,7 +5,7 @@ use super::division::{divide, has_starter, whole};
 use super::offer::Offer;
 use super::part::{PartHolding, SessionNumber};
 use super::want::Want;
-use forebay_core::amount::Micro;
+use forebay_core::amount::{Micro, Rate};
 use forebay_core::fleet::{self, Presence, Share};
 use forebay_core::grant::GrantTerms;
 use forebay_core::policy::Limits;
@@ -25,6 +25,9 @@ const ONE_TOKEN: Micro = Micro::from_tokens(1);
 
 /// A gateway that gives up less than this part of the whole need not hurry.
 const LARGE_PART: u64 = 16;
+
+const FEW_TOKENS: Micro = Micro::from_tokens(4);
+const FEW_PER_S: Rate = Rate::from_tokens_per_s(4);
 
 /// What a grant has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +57,13 @@ pub struct Awaited {
 fn is_large(limits: &Limits, before: &GrantTerms, after: &GrantTerms) -> bool {
     after.rate.plus(limits.rate.share(1, LARGE_PART)) < before.rate
         || after.cap.plus(limits.burst.share(1, LARGE_PART)) < before.cap
+}
+
+/// Whether what is given up is more than a few tokens as well. Those of a small contract are on the move all the time, and it does better
+/// with a sync for each denial.
+fn is_worth_waiting_for(limits: &Limits, before: &GrantTerms, after: &GrantTerms) -> bool {
+    is_large(limits, before, after)
+        && (before.rate.minus(after.rate) >= FEW_PER_S || before.cap.minus(after.cap) >= FEW_TOKENS)
 }
 
 // === impl Holding ===
@@ -233,12 +243,12 @@ impl Account {
             let Some(own) = part.holdings.get(resource) else {
                 continue;
             };
-            let told = is_large(limits, &own.share.earlier(), &own.share.terms());
+            let told = is_worth_waiting_for(limits, &own.share.earlier(), &own.share.terms());
             let is_to_be_told = || {
                 let target = own.target;
                 target.is_some_and(|target| {
                     let should = offer.to(own, &target).terms;
-                    is_large(limits, &own.share.terms(), &should)
+                    is_worth_waiting_for(limits, &own.share.terms(), &should)
                 })
             };
             if !told && !is_to_be_told() {

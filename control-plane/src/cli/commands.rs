@@ -1,6 +1,7 @@
 //! Commands and their options.
 
 use crate::serve::ServeOptions;
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use forebay_simulator::PolicyName;
 use std::path::PathBuf;
@@ -15,6 +16,27 @@ pub struct Options {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Options {
+    /// The options of the command line, or the end of the process with what is wrong with them. A value that may hold a password is not
+    /// quoted.
+    #[must_use]
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|error| without_secrets(error).exit())
+    }
+}
+
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    let is_secret = matches!(
+        error.get(ContextKind::InvalidArg),
+        Some(ContextValue::String(argument)) if argument.starts_with("--store")
+    );
+    if is_secret {
+        let hidden = ContextValue::String("(not shown)".to_owned());
+        error.insert(ContextKind::InvalidValue, hidden);
+    }
+    error
 }
 
 /// How to reach the server.

@@ -6,7 +6,7 @@ use super::state::State;
 use super::view::{CustomerView, view};
 use super::{Now, Plane};
 use crate::auth::Caller;
-use crate::buckets::{Account, Contract, Roster};
+use crate::buckets::{Account, Contract, POOL_ACCOUNT, Roster};
 use crate::error::ApiError;
 use crate::store::{Batch, StoreError, Table};
 use forebay_core::amount::Micro;
@@ -83,7 +83,7 @@ impl Plane {
             let hint = "give the 32 hexadecimal digits of a customer hash behind `hash:`, or the customer's key itself";
             return hash
                 .parse()
-                .map_err(|error| ApiError::malformed(format!("{error}"), hint).at("key"));
+                .map_err(|_| ApiError::malformed("this is no hash of a customer", hint).at("key"));
         }
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             let message = format!(
@@ -116,9 +116,7 @@ impl Plane {
             .compiled()
             .and_then(|policy| policy.unknown_contract());
         let strangers = state.accounts.keys().copied().filter(|hash| {
-            unknown.is_some()
-                && *hash != crate::buckets::POOL_ACCOUNT
-                && state.directory.get(*hash).is_none()
+            unknown.is_some() && *hash != POOL_ACCOUNT && state.directory.get(*hash).is_none()
         });
         let hashes = state
             .directory
@@ -144,6 +142,11 @@ impl Plane {
         change: CustomerChange,
     ) -> Result<CustomerView, ApiError> {
         self.change(change.deed(by, customer), |state, batch, now| {
+            if customer == POOL_ACCOUNT {
+                let message = "this is the account of the pools and not a customer's";
+                let hint = "change the capacity of a resource in the policy";
+                return Err(ApiError::malformed(message, hint).at("key").into());
+            }
             view(state, &self.roster(state, now), customer, now)?;
             match change {
                 CustomerChange::Credit { resource, micro } => {
@@ -160,6 +163,13 @@ impl Plane {
                     })?;
                 }
                 CustomerChange::Ban { until_unix_ms } => {
+                    if until_unix_ms.is_some_and(|until| until <= now.unix_ms) {
+                        let message = "a ban until a time that has passed bans nobody";
+                        let hint = "say a time to come in Unix seconds, or lift a ban with `unban`";
+                        return Err(ApiError::invalid("ban_is_over", message, hint)
+                            .at("until_unix_s")
+                            .into());
+                    }
                     let until = Some(until_unix_ms.unwrap_or(BAN_FOREVER));
                     say(state, batch, customer, now, |said| {
                         said.ban_until_unix_ms = until

@@ -146,6 +146,10 @@ impl Plane {
                 "leave it out for the last finished step",
             );
         }
+        if length > newest.saturating_add(1) {
+            let message = format!("{length} steps that end with step {newest} begin before step 0");
+            return wrong("newest_step", message, "steps are counted from 1970 on");
+        }
         let customer = self.hash_of(&imported.key).map_err(|error| ApiError {
             place: place("key"),
             ..error

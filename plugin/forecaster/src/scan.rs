@@ -9,7 +9,6 @@
 //! arrived it counts the share before it as well, and waiting for the walk was worse: with a million customers that takes seconds.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 
 use forebay_core::ledger::{Entry, Region};
 use forebay_core::policy::Policy;
@@ -23,10 +22,8 @@ use crate::series::{Counters, Series, SeriesKey, SeriesTable, SlotId};
 use crate::shadow::ShadowWriter;
 use crate::sync::{Outbox, Windows};
 
-/// Time from the start of one walk to the next, unless a step begins. What a walk finds goes into the next sync, and decides how
-/// soon tokens follow traffic to another gateway: so small ledgers are walked more often, with the work of a second bounded.
-const PERIOD_US: RangeInclusive<u64> = 50_000..=200_000;
-const PERIOD_US_PER_PAGE: u64 = 50;
+/// Time from the start of one walk to the next, unless a step begins.
+const PERIOD_US: u64 = 200_000;
 
 /// Growth of a deviation in one look, below which it is noise: one token.
 const DEVIATION_MICRO_LEAST: u64 = 1_000_000;
@@ -101,7 +98,7 @@ impl Scan {
             was_ahead: false,
             is_hurried: false,
             started_us: 0,
-            period_us: *PERIOD_US.end(),
+            period_us: PERIOD_US,
             started_step: i64::MIN,
             seen: vec![0; usize::try_from(pages).unwrap_or(0)],
             entries: Vec::new(),
@@ -129,7 +126,7 @@ impl Scan {
         if self.left == 0 {
             let elapsed_us = present.now_us.saturating_sub(self.started_us);
             let pages = self.pages_in_use(ledger);
-            let is_due = elapsed_us >= period_us(pages) || present.step != self.started_step;
+            let is_due = elapsed_us >= PERIOD_US || present.step != self.started_step;
             if std::mem::take(&mut self.is_hurried) || is_due {
                 self.left = pages;
                 self.period_us = elapsed_us.max(1);
@@ -230,13 +227,6 @@ impl Scan {
         roll(place, finds, present);
         deviated
     }
-}
-
-/// Time from the start of one walk over so many pages to the next.
-fn period_us(pages: u32) -> u64 {
-    u64::from(pages)
-        .saturating_mul(PERIOD_US_PER_PAGE)
-        .clamp(*PERIOD_US.start(), *PERIOD_US.end())
 }
 
 /// Brings the series of one customer up to date.

@@ -334,7 +334,7 @@ fn a_customer_that_is_seen_several_times_before_a_sync_is_reported_once_as_of_th
     for used in [5, 7, 9] {
         use_tokens(&world, 1, used, 0);
         // Long enough for a walk.
-        ticks(&world, &mut forecaster, 4);
+        ticks(&world, &mut forecaster, 12);
     }
     forecaster.on_http_response(sent.call, answer(&reply));
     let (request, _) = reply_to(&next_sync(&world, &mut forecaster));

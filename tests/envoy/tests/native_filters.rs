@@ -166,7 +166,8 @@ fn asks() -> Value {
     })
 }
 
-/// Envoy's `rate_limit_quota` filter.
+/// Envoy's `rate_limit_quota` filter. It lets requests pass for which it can build no bucket id, so those without the header
+/// get a bucket of nobody's.
 fn is_assigned() -> Value {
     let customer = json!({
         "name": "customer",
@@ -175,20 +176,33 @@ fn is_assigned() -> Value {
             "header_name": "x-customer",
         },
     });
-    let settings = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.rate_limit_quota.v3.RateLimitQuotaBucketSettings",
-        "bucket_id_builder": { "bucket_id_builder": { "customer": { "custom_value": customer } } },
-        "reporting_interval": "1s",
-        "no_assignment_behavior": { "fallback_rate_limit": { "blanket_rule": "DENY_ALL" } },
-        "expired_assignment_behavior": { "fallback_rate_limit": { "blanket_rule": "DENY_ALL" } },
-    });
+    let settings = |bucket_id: Value| {
+        json!({
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.rate_limit_quota.v3.RateLimitQuotaBucketSettings",
+            "bucket_id_builder": { "bucket_id_builder": bucket_id },
+            "reporting_interval": "1s",
+            "no_assignment_behavior": { "fallback_rate_limit": { "blanket_rule": "DENY_ALL" } },
+            "expired_assignment_behavior": { "fallback_rate_limit": { "blanket_rule": "DENY_ALL" } },
+        })
+    };
+    let action =
+        |bucket_id| json!({ "action": { "name": "quota", "typed_config": settings(bucket_id) } });
     json!({
         "name": "envoy.filters.http.rate_limit_quota",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.rate_limit_quota.v3.RateLimitQuotaFilterConfig",
             "domain": "test",
             "rlqs_server": grpc_service(),
-            "bucket_matchers": { "on_no_match": { "action": { "name": "quota", "typed_config": settings } } },
+            "bucket_matchers": {
+                "matcher_list": { "matchers": [{
+                    "predicate": { "single_predicate": {
+                        "input": customer,
+                        "value_match": { "safe_regex": { "google_re2": {}, "regex": ".+" } },
+                    } },
+                    "on_match": action(json!({ "customer": { "custom_value": customer } })),
+                }] },
+                "on_no_match": action(json!({ "nobody": { "string_value": "1" } })),
+            },
         },
     })
 }

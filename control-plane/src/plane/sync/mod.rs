@@ -321,9 +321,14 @@ fn unavailable(error: StoreError) -> Refusal {
     }
 }
 
+/// So much of a gateway's name goes into the log.
+const MAX_NAME_CHARS: usize = 128;
+
 fn refused(request: &SyncRequest, refusal: &Refusal) -> SyncAnswer {
     let message = format!("{}; {}", refusal.error.message, refusal.error.hint);
-    tracing::warn!(gateway = %request.gateway_id, code = %refusal.error.code, "refused a sync: {message}");
+    // Anything may stand in the name of a gateway that is refused.
+    let start: String = request.gateway_id.chars().take(MAX_NAME_CHARS).collect();
+    tracing::warn!(gateway = %start.escape_debug(), code = %refusal.error.code, "refused a sync: {message}");
     let error = Some(SyncError {
         code: refusal.code.into(),
         message,

@@ -401,3 +401,17 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
         assert!(schema.is_object());
     }
 }
+
+#[tokio::test]
+async fn every_metric_is_in_the_reference() {
+    let server = TestServer::new();
+    let (_, text) = server.request("GET", "/metrics", "", Body::empty()).await;
+    let text = String::from_utf8(text).unwrap();
+    let reference = include_str!("../../docs/reference/metrics.md");
+    let names = text.lines().filter_map(|line| line.strip_prefix("# HELP "));
+    let names: Vec<&str> = names.filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(reference.contains(&format!("`{name}`")), "{name}");
+    }
+}

@@ -9,6 +9,7 @@
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a test: a failed step must stop it"
 )]
 

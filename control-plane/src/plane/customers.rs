@@ -145,7 +145,7 @@ impl Plane {
             if customer == POOL_ACCOUNT {
                 let message = "this is the account of the pools and not a customer's";
                 let hint = "change the capacity of a resource in the policy";
-                return Err(ApiError::malformed(message, hint).at("key").into());
+                return Err(ApiError::malformed(message, hint).at("key"));
             }
             view(state, &self.roster(state, now), customer, now)?;
             match change {
@@ -166,9 +166,9 @@ impl Plane {
                     if until_unix_ms.is_some_and(|until| until <= now.unix_ms) {
                         let message = "a ban until a time that has passed bans nobody";
                         let hint = "say a time to come in Unix seconds, or lift a ban with `unban`";
-                        return Err(ApiError::invalid("ban_is_over", message, hint)
-                            .at("until_unix_s")
-                            .into());
+                        return Err(
+                            ApiError::invalid("ban_is_over", message, hint).at("until_unix_s")
+                        );
                     }
                     let until = Some(until_unix_ms.unwrap_or(BAN_FOREVER));
                     say(state, batch, customer, now, |said| {

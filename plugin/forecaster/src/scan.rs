@@ -44,8 +44,6 @@ pub struct Scan {
     was_ahead: bool,
     is_hurried: bool,
     started_us: u64,
-    /// Time between the starts of the last two walks, or of this one and the last.
-    period_us: u64,
     started_step: i64,
     /// Per page: its number at the last look; 0 before the first.
     seen: Vec<Cas>,
@@ -98,7 +96,6 @@ impl Scan {
             was_ahead: false,
             is_hurried: false,
             started_us: 0,
-            period_us: PERIOD_US,
             started_step: i64::MIN,
             seen: vec![0; usize::try_from(pages).unwrap_or(0)],
             entries: Vec::new(),
@@ -125,11 +122,9 @@ impl Scan {
     ) -> bool {
         if self.left == 0 {
             let elapsed_us = present.now_us.saturating_sub(self.started_us);
-            let pages = self.pages_in_use(ledger);
             let is_due = elapsed_us >= PERIOD_US || present.step != self.started_step;
             if std::mem::take(&mut self.is_hurried) || is_due {
-                self.left = pages;
-                self.period_us = elapsed_us.max(1);
+                self.left = self.pages_in_use(ledger);
                 // Otherwise the first pages would fill every batch, and the last ones were never reported.
                 self.next = self.turned_away.take().unwrap_or(self.next);
                 self.started_us = present.now_us;
@@ -215,7 +210,7 @@ impl Scan {
         }
         let mut deviated = false;
         for entry in &self.entries {
-            deviated |= observe(entry, place, policy, finds, present, self.period_us, host);
+            deviated |= observe(entry, place, policy, finds, present, host);
         }
         if look.changed && finds.outbox.wants(place) {
             finds
@@ -236,7 +231,6 @@ fn observe(
     policy: &Policy,
     finds: &mut Finds<'_>,
     present: &Present<'_>,
-    period_us: u64,
     host: &impl Host,
 ) -> bool {
     let mut deviated = false;
@@ -281,7 +275,7 @@ fn observe(
         {
             let rate_micro_per_s = grown_micro
                 .saturating_mul(1_000_000)
-                .checked_div(period_us)
+                .checked_div(PERIOD_US)
                 .unwrap_or(0);
             finds
                 .outbox

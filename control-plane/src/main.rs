@@ -4,7 +4,13 @@
 
 use forebay_control_plane::cli::{Command, Options, run};
 use forebay_control_plane::serve::serve;
+use mimalloc::MiMalloc;
 use std::process::ExitCode;
+
+/// A sync is thousands of small allocations, made by one thread and freed by another: with the system's allocator they took a sixth of the
+/// server's time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let options = Options::read();

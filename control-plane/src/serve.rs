@@ -203,6 +203,10 @@ pub enum ServeError {
     System(#[from] std::io::Error),
 }
 
+/// A worker looks after so many tasks for those that another thread has woken. The usual 31 or more let syncs whose changes the journal has
+/// made durable wait until all that have come since are answered as well.
+const TASKS_PER_LOOK: u32 = 2;
+
 /// Runs the server until it is told to stop.
 ///
 /// # Errors
@@ -210,6 +214,7 @@ pub enum ServeError {
 pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .global_queue_interval(TASKS_PER_LOOK)
         .build()?;
     runtime.block_on(run(options))
 }

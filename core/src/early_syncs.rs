@@ -8,7 +8,7 @@
 use crate::time::TimeUs;
 
 /// An early sync comes no sooner than this after the sync before, so that a storm of deviations is one sync.
-pub const EARLY_GAP_US: u64 = 50_000;
+pub(crate) const EARLY_GAP_US: u64 = 50_000;
 
 /// One early sync is saved up in so many intervals.
 const INTERVALS_EACH: u64 = 4;
@@ -18,7 +18,7 @@ const SAVED_MOST: u64 = 4;
 
 /// The early syncs that a gateway has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EarlySyncs {
+pub(crate) struct EarlySyncs {
     interval_us: u64,
     /// When all of them would be saved up.
     full_at: TimeUs,
@@ -28,8 +28,7 @@ pub struct EarlySyncs {
 
 impl EarlySyncs {
     /// All that can be saved up, for a gateway that syncs every `interval_us` at least.
-    #[must_use]
-    pub const fn new(interval_us: u64) -> Self {
+    pub(crate) const fn new(interval_us: u64) -> Self {
         Self {
             interval_us,
             full_at: TimeUs(0),
@@ -37,15 +36,14 @@ impl EarlySyncs {
     }
 
     /// When the next one may be sent, if the last sync was sent at `sent_at`.
-    #[must_use]
-    pub fn next_at(&self, sent_at: TimeUs) -> TimeUs {
+    pub(crate) fn next_at(&self, sent_at: TimeUs) -> TimeUs {
         let most_us = self.each_us().saturating_mul(SAVED_MOST.saturating_sub(1));
         let saved_at = TimeUs(self.full_at.0.saturating_sub(most_us));
         sent_at.plus_us(EARLY_GAP_US).max(saved_at)
     }
 
     /// Notes that one was sent.
-    pub fn sent(&mut self, now: TimeUs) {
+    pub(crate) fn sent(&mut self, now: TimeUs) {
         self.full_at = self.full_at.max(now).plus_us(self.each_us());
     }
 

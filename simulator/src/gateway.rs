@@ -4,6 +4,7 @@
 //! lease. Entries are made when something is granted or asked for, not for each customer of the policy: a fleet of these must
 //! fit into one process. A customer is charged at its standard bucket alone; pools are not modelled.
 
+use crate::random::Random;
 use forebay_core::grant::{Grant, GrantTerms};
 use forebay_core::lease::Lease;
 use forebay_core::ledger::Entry;
@@ -17,6 +18,9 @@ use forebay_wire::sync::{
 use hashbrown::HashMap;
 use std::collections::BTreeSet;
 
+/// A gateway looks for denials at this pace.
+const LOOKS_EVERY_US: u64 = 200_000;
+
 const FIRST: ResourceIndex = ResourceIndex::FIRST;
 
 /// One gateway.
@@ -25,6 +29,8 @@ pub struct Gateway {
     id: String,
     incarnation: u64,
     key_fingerprint: u64,
+    /// Where in each period it looks for denials.
+    looks_after_us: u64,
     sequence: u64,
     reply_applied: u64,
     lease: Lease,
@@ -56,10 +62,14 @@ impl Gateway {
     /// A gateway that has never synced.
     #[must_use]
     pub fn new(id: String, incarnation: u64, key_fingerprint: u64) -> Self {
+        let of_id = id.bytes().fold(incarnation, |seed, byte| {
+            Random::new(seed ^ u64::from(byte)).next_u64()
+        });
         Self {
             id,
             incarnation,
             key_fingerprint,
+            looks_after_us: of_id % LOOKS_EVERY_US,
             sequence: 0,
             reply_applied: 0,
             lease: Lease::Waiting,
@@ -107,6 +117,13 @@ impl Gateway {
             Some((entry, contract.limits.at(FIRST)))
         });
         limits.is_some_and(|(entry, limits)| entry.holdings.at(FIRST).terms.rate < limits.rate)
+    }
+
+    /// When it finds out about a denial. Gateways do not look at one time: their syncs would come at one time from then on.
+    #[must_use]
+    pub const fn looks_at(&self, denied_at: TimeUs) -> TimeUs {
+        let since_us = denied_at.0.saturating_sub(self.looks_after_us);
+        TimeUs(since_us.next_multiple_of(LOOKS_EVERY_US) + self.looks_after_us)
     }
 
     /// What a customer has asked for here.

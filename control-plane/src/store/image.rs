@@ -11,7 +11,7 @@
 //! file is opened, and what still panics becomes an error.
 
 use super::log::segments;
-use super::overlay::{Changes, rows_of};
+use super::overlay::Changes;
 use super::{Row, StoreError, Table, Visitor};
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
@@ -305,8 +305,8 @@ fn write_all(
         .set_durability(Durability::Immediate)
         .map_err(write)?;
     for table in Table::ALL {
-        let mut rows = rows_of(changes, table).peekable();
-        if rows.peek().is_none() {
+        let rows = changes.of(table);
+        if rows.is_empty() {
             continue;
         }
         let mut open = transaction.open_table(definition(table)).map_err(write)?;

@@ -200,6 +200,12 @@ impl Table {
         Self::Audit,
     ];
 
+    /// Whether ranges of its keys are asked for. Of the others all rows are visited, or one is read.
+    #[must_use]
+    pub const fn has_ranges(self) -> bool {
+        matches!(self, Self::History | Self::Audit)
+    }
+
     /// The number in a log, which means the same table for ever.
     #[must_use]
     pub const fn code(self) -> u8 {

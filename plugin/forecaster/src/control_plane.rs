@@ -1,6 +1,7 @@
 //! One gateway's side of the conversation: when to speak, what to say, what to believe.
 
 use forebay_core::ledger::{CustomerHash, LedgerSize, Mode};
+use forebay_core::pace::Asked;
 use forebay_core::resource::ResourceIndex;
 use forebay_forecast::Source;
 use forebay_wire::forecaster_config::ControlPlaneConfig;
@@ -78,8 +79,8 @@ impl ControlPlane {
     }
 
     /// A customer deviated: synchronise early.
-    pub(crate) fn hurry(&mut self) {
-        self.session.hurry();
+    pub(crate) fn hurry(&mut self, now_us: u64) {
+        self.session.hurry(now_us);
     }
 
     /// Sends a sync if one is due and the last reply is applied.
@@ -207,12 +208,16 @@ impl ControlPlane {
             books.scan.hurry();
         }
         self.load_windows(host, reply, books, calendar);
-        let more = books.outbox.is_full()
+        let is_partial = books.outbox.is_full()
             || !books.windows.is_empty()
             || self.inbox.is_collecting()
             || reply.grants_left;
-        self.session
-            .succeeded(more, reply.sync_interval_ms, reply.early_sync_ms);
+        let us = |ms: u32| u64::from(ms).saturating_mul(1_000);
+        self.session.succeeded(Asked {
+            interval_us: us(reply.sync_interval_ms),
+            early_us: us(reply.early_sync_ms),
+            is_partial,
+        });
         self.last_failure.clear();
         host.increment(Metric::SyncOk, 1);
     }

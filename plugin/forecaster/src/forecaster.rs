@@ -377,7 +377,7 @@ impl<H: Host> Forecaster<H> {
             deviated |= scan.visit_next(&self.host, &self.ledger, &mut finds, &present);
         }
         if let Some(control_plane) = self.control_plane.as_mut().filter(|_| deviated) {
-            control_plane.hurry();
+            control_plane.hurry(self.host.monotonic_us());
         }
     }
 

@@ -5,9 +5,9 @@ use crate::error::SimulationError;
 use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::network::Member;
-use crate::pace::Pace;
 use crate::run::{Context, Policy};
 use crate::scenario::{Arrival, Scenario};
+use forebay_core::pace::{Asked, Pace};
 use forebay_core::{CustomerHash, Micro, TimeUs};
 use forebay_wire::sync::{SyncReply, SyncRequest};
 use prost::Message;
@@ -82,10 +82,11 @@ impl Grants {
     /// A gateway begins.
     fn seat(&self, member: Member, now: TimeUs) -> Seat {
         let id = format!("gateway-{}", member.gateway);
+        let seed = (member.gateway as u64) << 32 | member.life;
         let fingerprint = self.coordinator.key_fingerprint();
         Seat {
             gateway: Gateway::new(id, member.life, fingerprint),
-            pace: Pace::new(SYNC_US, now),
+            pace: Pace::new(SYNC_US, seed, now),
             waits_for: None,
             armed_at: TimeUs::NEVER,
         }
@@ -133,11 +134,11 @@ impl Grants {
                 .is_some()
         {
             let is_partial = seat.gateway.apply(reply, context.now)?;
-            if is_partial {
-                seat.pace.answered_in_part();
-            } else {
-                seat.pace.answered(u64::from(reply.early_sync_ms) * 1_000);
-            }
+            seat.pace.answered(Asked {
+                early_us: u64::from(reply.early_sync_ms) * 1_000,
+                is_partial,
+                ..Asked::default()
+            });
             if reply.error.is_none() {
                 context.informed(index);
             }
@@ -177,7 +178,7 @@ impl Policy for Grants {
         let is_admitted = seat.gateway.request(*customer, COST, context.now);
         context.decide(index, is_admitted);
         if !is_admitted && seat.gateway.lies_elsewhere(*customer) {
-            seat.pace.denied(context.now);
+            seat.pace.hurry(seat.gateway.looks_at(context.now));
             self.arm(arrival.gateway, context);
         }
         Ok(())

@@ -129,6 +129,7 @@ async fn replicated(control: &str, traffic: &mut Traffic) -> Result<Vec<f64>> {
             grpc_listen: None,
             advertise: Some(format!("127.0.0.1:{port}")),
             namespace: Some(control.to_owned()),
+            core: None,
         };
         replicas.push(ControlPlane::start_in(place).await?);
     }

@@ -6,14 +6,16 @@
 //! A sync is late from the moment at which it was due, not from when it could be sent.
 
 use std::collections::{BTreeSet, HashSet};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use forebay_core::pace::{Asked, Pace};
 use forebay_core::{CustomerHash, Micro, TimeUs};
 use forebay_envoy_tests::{Client, ControlPlane, Place, Protocol, until};
 use forebay_redis_tests::Node;
-use forebay_simulator::{Gateway, Pace};
+use forebay_simulator::Gateway;
 use forebay_wire::key::KeySecret;
 use forebay_wire::sync::{CONTENT_TYPE, SYNC_PATH, SyncReply};
 use hyper::Method;
@@ -26,6 +28,9 @@ use crate::zipf::Zipf;
 
 mod recipe;
 
+/// The server has this core to itself; the gateways, and Redis, have the others.
+const SERVER_CORE: u32 = 0;
+
 /// Customers of the policy.
 const CUSTOMERS: usize = 20_000;
 /// Of those, so many are active at a gateway.
@@ -36,7 +41,7 @@ const SYNC_MS: u64 = 250;
 const LEAST_PER_S: f64 = 8.0;
 
 /// The fleets that are tried, until one is too large.
-const FLEETS: [usize; 9] = [5, 10, 25, 50, 100, 150, 200, 300, 400];
+const FLEETS: [usize; 9] = [100, 50, 150, 200, 300, 400, 5, 10, 25];
 
 /// As the guide asks for it.
 const DURABLE: [&str; 6] = [
@@ -110,6 +115,9 @@ struct Held {
 /// Runs the bench and publishes its report.
 pub(crate) async fn run() -> Result<()> {
     let mut report = Report::default();
+    let cores = std::thread::available_parallelism()?.get();
+    ensure!(cores > 1, "the server and the gateways need a core each");
+    run_on(&format!("1-{}", cores - 1))?;
     let embedded = largest(Store::Embedded).await?;
     report.add(
         "gateways_embedded",
@@ -139,8 +147,21 @@ pub(crate) async fn run() -> Result<()> {
         "the same on one node of Redis (bar: 100)",
     );
     report.add("sync_p99_ms_redis", redis.p99_ms, "of that fleet (bar: 20)");
+    run_on(&format!("0-{}", cores - 1))?;
     recipe::run(&mut report).await?;
     report.publish("bench-fleet")
+}
+
+/// Leaves this program, and what it starts from now on, these cores of the machine.
+fn run_on(cores: &str) -> Result<()> {
+    let status = Command::new("taskset")
+        .args(["--all-tasks", "--pid", "--cpu-list", cores])
+        .arg(std::process::id().to_string())
+        .stdout(Stdio::null())
+        .status()
+        .context("taskset (Debian package util-linux) cannot be started")?;
+    ensure!(status.success(), "taskset failed: {status}");
+    Ok(())
 }
 
 async fn largest(store: Store) -> Result<Held> {
@@ -178,6 +199,7 @@ async fn fleet(gateways: usize, store: Store) -> Result<Outcome> {
     };
     let place = Place {
         store: node.as_ref().map(Node::url),
+        core: Some(SERVER_CORE),
         ..Place::default()
     };
     let plane = ControlPlane::start_in(place).await?;
@@ -185,7 +207,6 @@ async fn fleet(gateways: usize, store: Store) -> Result<Outcome> {
         plane.leads(plane.address()).await.then_some(())
     })
     .await;
-    plane.pin_to_core(0)?;
     let active: Vec<Vec<usize>> = (0..gateways).map(active).collect();
     let policy = policy(&active);
     let (status, answer) = plane.admin(Method::POST, "/v1/policies", &policy).await?;
@@ -296,7 +317,7 @@ impl Member {
         let offset_us = random % (SYNC_MS * 1_000);
         Ok(Self {
             gateway: Gateway::new(format!("gateway-{number}"), 1, secret.fingerprint()),
-            pace: Pace::new(SYNC_MS * 1_000, now.plus_us(offset_us)),
+            pace: Pace::new(SYNC_MS * 1_000, random, now.plus_us(offset_us)),
             client: Client::connect(plane.address(), Protocol::Http1).await?,
             authorization: format!("Bearer {}", ControlPlane::gateway_token()),
             customers,
@@ -358,7 +379,7 @@ impl Member {
             if !is_admitted {
                 self.outcome.denied += 1;
                 if self.gateway.lies_elsewhere(customer) {
-                    self.pace.denied(self.asked_until);
+                    self.pace.hurry(self.gateway.looks_at(self.asked_until));
                 }
             }
         }
@@ -388,11 +409,11 @@ impl Member {
         let now = self.clock.now();
         let reply = SyncReply::decode(&*answer.body)?;
         let is_partial = self.gateway.apply(&reply, now)?;
-        if is_partial {
-            self.pace.answered_in_part();
-        } else {
-            self.pace.answered(u64::from(reply.early_sync_ms) * 1_000);
-        }
+        self.pace.answered(Asked {
+            early_us: u64::from(reply.early_sync_ms) * 1_000,
+            is_partial,
+            ..Asked::default()
+        });
         self.outcome.syncs += 1;
         self.outcome.reports += reports as u64;
         self.outcome.grants += reply.grants.len() as u64;

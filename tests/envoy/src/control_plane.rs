@@ -53,6 +53,8 @@ pub struct Place {
     pub advertise: Option<String>,
     /// The network namespace of its process, if not ours.
     pub namespace: Option<String>,
+    /// The only core of the machine that it has, if it should not have all.
+    pub core: Option<u32>,
 }
 
 // === impl Place ===
@@ -65,6 +67,7 @@ impl Default for Place {
             grpc_listen: None,
             advertise: None,
             namespace: None,
+            core: None,
         }
     }
 }
@@ -163,18 +166,6 @@ impl ControlPlane {
             },
         });
         Ok(cluster)
-    }
-
-    /// Leaves it one core of the machine.
-    pub fn pin_to_core(&self, core: u32) -> Result<()> {
-        let status = Command::new("taskset")
-            .args(["--all-tasks", "--pid", "--cpu-list", &core.to_string()])
-            .arg(self.process.id().to_string())
-            .stdout(Stdio::null())
-            .status()
-            .context("taskset (Debian package util-linux) cannot be started")?;
-        ensure!(status.success(), "taskset failed: {status}");
-        Ok(())
     }
 
     /// Memory that it has resident.
@@ -413,6 +404,9 @@ fn serve(folder: &TempDir, place: &Place) -> Result<Child> {
     command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
     if let Some(namespace) = &place.namespace {
         command.args(["ip", "netns", "exec", namespace]);
+    }
+    if let Some(core) = place.core {
+        command.args(["taskset", "--cpu-list", &core.to_string()]);
     }
     command
         .arg(forebay)

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::client::Protocol;
 use crate::envoy::Envoy;
 use crate::wait::until;
 
-const CLIENTS: u64 = 6;
-const PACE: Duration = Duration::from_millis(20);
+/// One pace per client: with one for all, the clients of one Envoy could come just after those of another one for ever, and find
+/// every token taken.
+const PACES_MS: [u64; 6] = [17, 18, 19, 21, 22, 23];
 
 /// The clients. They end with it.
 #[derive(Debug)]
@@ -31,11 +33,12 @@ impl Traffic {
         let is_on = Arc::new(AtomicBool::new(false));
         let admitted = Arc::new(AtomicU64::new(0));
         let mut clients = Vec::new();
-        for _ in 0..CLIENTS {
+        for pace_ms in PACES_MS {
             let mut client = envoy.connect("front", Protocol::Http1).await?;
             let (is_on, admitted) = (Arc::clone(&is_on), Arc::clone(&admitted));
             clients.push(tokio::spawn(async move {
-                let mut ticks = tokio::time::interval(PACE);
+                let mut ticks = tokio::time::interval(Duration::from_millis(pace_ms));
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
                     ticks.tick().await;
                     if !is_on.load(Ordering::Relaxed) {

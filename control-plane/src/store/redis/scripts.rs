@@ -151,6 +151,7 @@ pub(super) fn hash_of(table: Table, first: u8) -> String {
 
 /// The sorted set with all keys of a table of which parts are asked for.
 pub(super) fn index_of(table: Table) -> Option<String> {
-    matches!(table, Table::History | Table::Audit)
+    table
+        .has_ranges()
         .then(|| format!("{{forebay}}:{}:keys", table.name()))
 }

@@ -18,6 +18,7 @@ use forebay_core::time::TimeUs;
 use forebay_sharing::to_per_s;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{CustomerReport, FLAG_NOT_GRANTED};
+use smallvec::SmallVec;
 
 /// One resource of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -52,7 +53,7 @@ pub enum StoredRow {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Account {
     /// By resource, in the order of the policy.
-    pub holdings: Vec<Holding>,
+    pub holdings: SmallVec<[Holding; 1]>,
     /// By gateway that holds or has counted anything, in the order of their sessions.
     pub parts: Vec<Part>,
     /// The roster for which sums were reckoned; `None`: they have to be.

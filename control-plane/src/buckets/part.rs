@@ -9,6 +9,7 @@ use forebay_core::grant::GrantTerms;
 use forebay_core::time::TimeUs;
 use forebay_sharing::to_per_s;
 use forebay_wire::sync::CustomerReport;
+use smallvec::{SmallVec, smallvec};
 use std::sync::Once;
 
 static ABSURD: Once = Once::new();
@@ -39,8 +40,8 @@ pub enum Unsaved {
 pub struct Part {
     /// Whose it is.
     pub session: SessionNumber,
-    /// By resource, in the order of the policy.
-    pub holdings: Vec<PartHolding>,
+    /// By resource, in the order of the policy. In place where there is one resource: a division looks at all parts of an account.
+    pub holdings: SmallVec<[PartHolding; 1]>,
     /// Whether it has changed since it was last saved.
     pub unsaved: Unsaved,
     /// Whether the gateway has been noted as one to be granted another part. Not kept over a restart.
@@ -121,7 +122,7 @@ impl Part {
         };
         Self {
             session,
-            holdings: vec![holding; resources],
+            holdings: smallvec![holding; resources],
             unsaved: Unsaved::Grants,
             is_due: false,
         }

@@ -114,14 +114,19 @@ impl State {
     /// The limits of an account by resource; `None` where no policy says any.
     #[must_use]
     pub fn limits_of(&self, customer: CustomerHash) -> Option<Arc<[Limits]>> {
+        self.standing_of(customer).map(|(limits, _)| limits)
+    }
+
+    /// The same, and whether the account is here: the buckets of strangers are the gateways' own.
+    #[must_use]
+    pub fn standing_of(&self, customer: CustomerHash) -> Option<(Arc<[Limits]>, bool)> {
         let table = self.policies.limits()?;
         if customer == POOL_ACCOUNT {
-            return Some(table.pools());
+            return Some((table.pools(), true));
         }
-        let member = self.directory.get(customer);
-        match member {
-            Some(member) => table.contract(member.contract),
-            None => table.unknown(),
+        match self.directory.get(customer) {
+            Some(member) => Some((table.contract(member.contract)?, true)),
+            None => Some((table.unknown()?, false)),
         }
     }
 
@@ -153,9 +158,12 @@ impl State {
     }
 
     /// What is expected of a customer in the whole fleet in the running step, by resource, in tokens per second: the forecast's upper
-    /// quantile, 0 where there is none.
+    /// quantile, 0 where there is none. Empty where there is none at all.
     #[must_use]
     pub fn expected_per_s(&self, customer: CustomerHash, resources: usize) -> Vec<f64> {
+        if self.forecasts.is_empty() {
+            return Vec::new();
+        }
         let resources = (0..=u8::MAX).take(resources);
         let expected = resources.map(|resource| {
             let forecast = self.forecasts.get(&Series::new(customer, resource));

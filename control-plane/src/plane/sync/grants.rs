@@ -147,11 +147,8 @@ impl Plane {
         must_tell: bool,
         outgoing: &mut Outgoing<'_>,
     ) {
-        // It left the policy while it waited: the gateway has no entry that could take a grant.
-        if state.is_stranger(customer) {
-            return;
-        }
-        let Some(limits) = state.limits_of(customer) else {
+        // If it left the policy while it waited, the gateway has no entry that could take a grant.
+        let Some((limits, true)) = state.standing_of(customer) else {
             return;
         };
         let is_adopted = state

@@ -154,10 +154,9 @@ fn take_report(
     intake: &mut Intake<'_>,
 ) -> Option<Taken> {
     let caller = intake.caller;
-    let limits = state.limits_of(customer)?;
+    let (limits, is_listed) = state.standing_of(customer)?;
     let rate = limits.get(report.resource as usize)?.rate;
     let step_now = state.step_now;
-    let is_listed = !state.is_stranger(customer);
     let account = state.account(
         customer,
         &limits,

@@ -211,7 +211,10 @@ mod tests {
             assert!(is_right, "{early_us} us asked for: {}", wait_us(&pace));
             let later = START.plus_us(1_000_000);
             pace.sent(later);
-            assert!(is_usual(pace.due_at().since(later)), "it was asked for once");
+            assert!(
+                is_usual(pace.due_at().since(later)),
+                "it was asked for once"
+            );
         }
     }
 
@@ -311,6 +314,9 @@ mod tests {
         assert!(by_tenth.iter().all(|count| *count < 25), "{by_tenth:?}");
         let passed_us: u64 = fleet.iter().map(wait_us).sum::<u64>() / 100;
         let expected_us = 40 * INTERVAL_US;
-        assert!(passed_us.abs_diff(expected_us) < expected_us / 100, "as often as before: {passed_us}");
+        assert!(
+            passed_us.abs_diff(expected_us) < expected_us / 100,
+            "as often as before: {passed_us}"
+        );
     }
 }

@@ -4,7 +4,7 @@
 //!   commit ──▶ segment N of the log ──(fdatasync)──▶ acknowledged
 //!                   │ and into `recent`, which readers look into first
 //!                   ▼ after 60 s or 256 MiB
-//!              segment N+1 begins; `recent` becomes `leaving`, is written to the image in one transaction that also says
+//!              segment N+1 begins; `recent` becomes `leaving` and is written to the image, whose last transaction says
 //!              "the log begins with N+1"; then segment N is removed
 //! ```
 //! A start replays the segments from the one that the image names. Rows are whole values, so it does no harm to write some twice.

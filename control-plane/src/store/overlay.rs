@@ -83,7 +83,8 @@ impl Changes {
     fn within(&self, table: Table, from: &[u8], to: &[u8]) -> Vec<(&[u8], Option<&Bytes>)> {
         match self.0.get(&table) {
             None => Vec::new(),
-            Some(Rows::Sorted(rows)) => rows.range::<[u8], _>((Included(from), Included(to)))
+            Some(Rows::Sorted(rows)) => rows
+                .range::<[u8], _>((Included(from), Included(to)))
                 .map(borrowed)
                 .collect(),
             Some(Rows::Hashed(rows)) => rows

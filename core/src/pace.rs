@@ -1,7 +1,7 @@
 //! When a gateway syncs: at its interval, when it was asked to, and sooner when a sync may bring tokens that are missing.
 //!
 //! Times and nothing of messages, so that a gateway in Envoy and a model of one in a simulator keep the same pace. What is sent before
-//! the interval is over is paid from [`EarlySyncs`]; what fetches the rest of an answer is not, because it brings what was sent for.
+//! the interval is over is paid from a budget; what fetches the rest of an answer is not, because it brings what was sent for.
 //!
 //! No two intervals are the same: a control plane that stopped for a moment is then asked by everybody at once, and without some chance
 //! in it the fleet would go on to ask in one wave for ever.

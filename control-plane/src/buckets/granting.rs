@@ -12,16 +12,14 @@ use forebay_core::policy::Limits;
 use forebay_core::time::TimeUs;
 use forebay_sharing::Law;
 
-/// Up to so many parts an account is divided whenever somebody lacks something.
+/// Up to so many parts an account is divided whenever it is touched.
 const FEW_PARTS: usize = 8;
 
-/// With more of them, no sooner than after this time for each.
+/// With more of them, it is divided anew no sooner than after this time for each, where somebody lacks something.
 const DIVISION_US_PER_PART: u64 = 10_000;
 
-/// Where nobody does, after this time for each, and in any case after so long. To divide with each report that a few gateways send of a
-/// customer who has enough took a quarter of the server's time, and moved nothing.
-const QUIET_US_PER_PART: u64 = 100_000;
-const QUIET_US_MOST: u64 = 2_000_000;
+/// And in any case after this time.
+const DIVISION_US_MOST: u64 = 2_000_000;
 
 const ONE_TOKEN: Micro = Micro::from_tokens(1);
 
@@ -84,8 +82,8 @@ impl Holding {
             || self.must_divide(limits, own, parts, now)
     }
 
-    /// Whether the division is out of date for a part: when there is none, or it was made some time ago; that is less time where somebody lacks
-    /// something, and none where there are few parts.
+    /// Whether the division is out of date for a part: always where there are few parts; where there are more, when there is none, or somebody
+    /// lacks something and it was not made just now.
     fn must_divide(&self, limits: &Limits, own: &PartHolding, parts: usize, now: TimeUs) -> bool {
         let Some((at, of)) = self.divided else {
             return true;
@@ -94,16 +92,18 @@ impl Holding {
         // One that has no token denies everything meanwhile.
         let has_token = own.share.terms().cap >= ONE_TOKEN;
         let is_lacking = || own.is_low() || own.is_short(now) || self.want.is_any;
-        let parts_us = |us: u64| us.saturating_mul(u64::try_from(parts).unwrap_or(u64::MAX));
-        let lacking_us = match (parts <= FEW_PARTS, has_token) {
-            (true, _) => 0,
-            (false, true) => parts_us(DIVISION_US_PER_PART),
-            (false, false) => parts_us(DIVISION_US_PER_PART / 8),
-        };
-        own.target.is_none()
+        let of_parts_us = u64::try_from(parts)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(if has_token {
+                DIVISION_US_PER_PART
+            } else {
+                DIVISION_US_PER_PART / 8
+            });
+        parts <= FEW_PARTS
+            || own.target.is_none()
             || of != *limits
-            || age_us >= parts_us(QUIET_US_PER_PART).min(QUIET_US_MOST)
-            || age_us >= lacking_us && is_lacking()
+            || age_us >= DIVISION_US_MOST
+            || age_us >= of_parts_us && is_lacking()
     }
 }
 

@@ -67,11 +67,14 @@ fn a_report_says_which_reply_had_been_applied_when_it_was_read() {
     let (before, mut reply) = reply_to(&sent);
     use_tokens(&world, 1, 12, 0);
     // Long enough for the walk to read it; the answer comes afterwards.
-    ticks(&world, &mut forecaster, 12);
+    ticks(&world, &mut forecaster, 24);
     reply.grants = vec![grant(2, 40)];
     forecaster.on_http_response(sent.call, answer(&reply));
     let mut seen = BTreeMap::new();
-    while seen.len() < 2 {
+    for _ in 0..50 {
+        if seen.len() == 2 {
+            break;
+        }
         let sent = next_sync(&world, &mut forecaster);
         let (request, answered) = reply_to(&sent);
         assert!(request.reply_applied >= reply.sequence);

@@ -318,7 +318,7 @@ struct Witness {
 
 impl Store for Witness {
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let tables = batch.changes().iter().map(|(table, _, _)| *table);
+        let tables = batch.changes().iter().map(|(table, _, _)| table);
         self.commits.lock().unwrap().push(tables.collect());
         self.rows.commit(batch)
     }

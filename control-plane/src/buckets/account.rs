@@ -8,6 +8,7 @@ use super::counters::Counters;
 use super::division::whole;
 use super::pace::Pace;
 use super::part::{Part, PartHolding, SessionNumber, StepDemand, Unsaved};
+use super::parts::Parts;
 use super::roster::Roster;
 use super::sum::Sum;
 use super::want::Want;
@@ -55,7 +56,7 @@ pub struct Account {
     /// By resource, in the order of the policy.
     pub holdings: SmallVec<[Holding; 1]>,
     /// By gateway that holds or has counted anything, in the order of their sessions.
-    pub parts: Vec<Part>,
+    pub parts: Parts,
     /// The roster for which sums were reckoned; `None`: they have to be.
     pub(super) reckoned_for: Option<u64>,
     /// Parts that have gone since the account was last saved.
@@ -160,22 +161,30 @@ impl Account {
             return false;
         }
         let mut ended_at = None;
-        for part in &mut self.parts {
-            if roster.presence(part.session).is_some() {
+        for index in 0..self.parts.len() {
+            let Some(part) = self.parts.get_mut(index) else {
+                continue;
+            };
+            let session = part.session();
+            if roster.presence(session).is_some() {
                 continue;
             }
-            if part.forget() {
-                ended_at = ended_at.max(Some(roster.ended_at(part.session)));
+            let was_any = part.forget();
+            if was_any {
+                ended_at = ended_at.max(Some(roster.ended_at(session)));
             }
-            if !roster.may_return(part.session) {
-                self.gone.push(part.session);
+            if !roster.may_return(session) {
+                self.gone.push(session);
                 for (holding, ended) in self.holdings.iter_mut().zip(&part.holdings) {
                     holding.past = holding.past.plus(ended.totals());
                 }
             }
+            if was_any {
+                self.parts.mark(index, Unsaved::Grants);
+            }
         }
         let parts = self.parts.len();
-        self.parts.retain(|part| roster.may_return(part.session));
+        self.parts.retain(|session| roster.may_return(session));
         self.reckon(roster);
         if let Some(ended_at) = ended_at {
             self.release(contract, ended_at);
@@ -197,8 +206,8 @@ impl Account {
         for (resource, holding) in self.holdings.iter_mut().enumerate() {
             holding.reserved = Sum::default();
             holding.divided = None;
-            for part in &mut self.parts {
-                let presence = roster.presence(part.session);
+            for part in self.parts.iter_mut() {
+                let presence = roster.presence(part.session());
                 if let Some(own) = part.holdings.get_mut(resource) {
                     own.counted = Reserved::default();
                     own.reckon(&mut holding.reserved, presence);
@@ -237,7 +246,6 @@ impl Account {
         else {
             return News::default();
         };
-        part.unsaved = part.unsaved.max(Unsaved::Reports);
         let mut has_returned = false;
         let Some(own) = part.holdings.get_mut(resource) else {
             return News::default();
@@ -280,7 +288,12 @@ impl Account {
             is_due: is_listed && holding.is_due(limits, own, parts, now),
         };
         // What came back may be granted to others, and the gateway must not give it back a second time.
-        part.must_save(has_returned);
+        let unsaved = if has_returned {
+            Unsaved::Grants
+        } else {
+            Unsaved::Reports
+        };
+        self.parts.mark(index, unsaved);
         news
     }
 
@@ -289,34 +302,26 @@ impl Account {
         if let Some(holding) = self.holdings.get_mut(resource) {
             holding.usage.count(step, demand);
         }
-        let part = self
-            .index_of(session)
-            .ok()
-            .and_then(|index| self.parts.get_mut(index));
+        let part = self.parts.of_mut(session);
         if let Some(holding) = part.and_then(|part| part.holdings.get_mut(resource)) {
             holding.usage.count(step, demand);
         }
     }
 
-    /// Takes in a part of the store. Parts come in the order of their sessions.
+    /// Takes in a part of the store.
     pub fn restore(&mut self, mut part: Part, now: TimeUs) {
         for holding in &mut part.holdings {
             // Else the first division would take from everybody who has not yet reported since the start.
             let rate_per_s = to_per_s(holding.share.terms().rate);
             holding.pace = Pace::presumed(rate_per_s, now);
         }
-        self.parts.push(part);
+        self.parts.insert(part, Unsaved::Nothing);
     }
 
     /// Whether anything has changed since it was last saved, but for what flows by itself.
     #[must_use]
     pub fn is_unsaved(&self) -> bool {
-        self.row != StoredRow::Fresh
-            || !self.gone.is_empty()
-            || self
-                .parts
-                .iter()
-                .any(|part| part.unsaved > Unsaved::Nothing)
+        self.row != StoredRow::Fresh || !self.gone.is_empty() || self.parts.are_unsaved()
     }
 
     /// Whether what has changed since it was last saved is in its parts alone.
@@ -326,15 +331,12 @@ impl Account {
     }
 
     /// Parts of which `least` or more is unsaved, and sessions whose parts have gone. From now on they count as saved.
-    pub fn take_unsaved(&mut self, least: Unsaved) -> (Vec<&Part>, Vec<SessionNumber>) {
-        let unsaved = self.parts.iter_mut().filter_map(|part| {
-            let is_taken = part.unsaved >= least;
-            if is_taken {
-                part.unsaved = Unsaved::Nothing;
-            }
-            is_taken.then_some(&*part)
-        });
-        (unsaved.collect(), std::mem::take(&mut self.gone))
+    pub fn take_unsaved(
+        &mut self,
+        least: Unsaved,
+    ) -> (impl Iterator<Item = &Part>, Vec<SessionNumber>) {
+        let gone = std::mem::take(&mut self.gone);
+        (self.parts.take_unsaved(least), gone)
     }
 
     /// Level of a central bucket, for the operator's eyes.
@@ -353,24 +355,15 @@ impl Account {
     /// The part of a session.
     #[must_use]
     pub fn part(&self, session: SessionNumber) -> Option<&Part> {
-        self.parts.get(self.index_of(session).ok()?)
-    }
-
-    pub(super) fn index_of(&self, session: SessionNumber) -> Result<usize, usize> {
-        self.parts
-            .binary_search_by_key(&session, |part| part.session)
+        self.parts.of(session)
     }
 
     /// Where the part of a session is, made if need be.
     pub(super) fn part_of(&mut self, session: SessionNumber, is_unknown: bool) -> usize {
-        match self.index_of(session) {
-            Ok(index) => index,
-            Err(index) => {
-                let part = Part::new(session, self.holdings.len(), is_unknown);
-                self.parts.insert(index, part);
-                index
-            }
-        }
+        self.parts.index_of(session).unwrap_or_else(|_| {
+            let part = Part::new(session, self.holdings.len(), is_unknown);
+            self.parts.insert(part, Unsaved::Grants)
+        })
     }
 
     pub(super) fn change(
@@ -378,11 +371,7 @@ impl Account {
         session: SessionNumber,
         change: impl Fn(&mut fleet::Share),
     ) -> bool {
-        let Some(part) = self
-            .index_of(session)
-            .ok()
-            .and_then(|index| self.parts.get_mut(index))
-        else {
+        let Some(part) = self.parts.of_mut(session) else {
             return false;
         };
         for own in &mut part.holdings {

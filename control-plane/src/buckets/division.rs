@@ -163,9 +163,12 @@ fn among_several(
 fn live_seats<'a>(roster: &'a Roster, parts: &[Part]) -> Vec<Option<&'a Seat>> {
     let mut seats = roster.seats().iter().peekable();
     let live = parts.iter().map(|part| {
-        while seats.next_if(|seat| seat.session < part.session).is_some() {}
+        while seats
+            .next_if(|seat| seat.session < part.session())
+            .is_some()
+        {}
         seats
-            .next_if(|seat| seat.session == part.session)
+            .next_if(|seat| seat.session == part.session())
             .filter(|seat| seat.is_live())
     });
     live.collect()

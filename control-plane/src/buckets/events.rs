@@ -14,10 +14,8 @@ impl Account {
     /// The gateway of a session is back after its lease had ended. Returns whether it has a part.
     pub fn lapse(&mut self, session: SessionNumber) -> bool {
         let has_part = self.change(session, Share::lapse);
-        if let Ok(index) = self.index_of(session)
-            && let Some(part) = self.parts.get_mut(index)
-        {
-            part.must_save(true);
+        if let Ok(index) = self.parts.index_of(session) {
+            self.parts.mark(index, Unsaved::Grants);
         }
         // What it reserves has changed.
         self.reckoned_for = None;
@@ -31,14 +29,14 @@ impl Account {
         session: SessionNumber,
         ended_at: TimeUs,
     ) -> bool {
-        let part = self.parts.iter_mut().find(|part| part.session == session);
-        let Some(part) = part else {
+        let Ok(index) = self.parts.index_of(session) else {
             return false;
         };
         // It may have been forgotten before, and not have been saved since.
-        let is_unsaved = part.unsaved == Unsaved::Grants;
-        let was_any = part.forget();
+        let is_unsaved = self.parts.unsaved(index) == Unsaved::Grants;
+        let was_any = self.parts.get_mut(index).is_some_and(Part::forget);
         if was_any {
+            self.parts.mark(index, Unsaved::Grants);
             self.reckon(contract.roster);
             self.release(contract, ended_at);
         }
@@ -51,12 +49,15 @@ impl Account {
     pub fn begin_life(&mut self, had_buckets: bool, now: TimeUs) -> bool {
         let is_new = had_buckets && !self.parts.iter().any(Part::was_moved);
         let mut has_begun = is_new;
-        for part in &mut self.parts {
+        for index in 0..self.parts.len() {
             let mut is_changed = false;
-            for own in &mut part.holdings {
+            let part = self.parts.get_mut(index);
+            for own in part.into_iter().flat_map(|part| &mut part.holdings) {
                 is_changed |= own.share.begin_life();
             }
-            part.must_save(is_changed);
+            if is_changed {
+                self.parts.mark(index, Unsaved::Grants);
+            }
             has_begun |= is_changed;
         }
         if is_new {
@@ -73,13 +74,13 @@ impl Account {
     pub fn take_back(&mut self, session: SessionNumber, roster: &Roster) -> bool {
         let now = roster.now();
         self.reckon(roster);
-        let Some(part) = self.parts.iter_mut().find(|part| part.session == session) else {
+        let Ok(index) = self.parts.index_of(session) else {
             return false;
         };
-        if !part.was_moved() {
+        self.parts.mark(index, Unsaved::Grants);
+        let Some(part) = self.parts.get_mut(index).filter(|part| part.was_moved()) else {
             return false;
-        }
-        part.must_save(true);
+        };
         let presence = roster.presence(session);
         for (holding, own) in self.holdings.iter_mut().zip(&mut part.holdings) {
             let before = holding.reserved.all();
@@ -113,7 +114,7 @@ impl Account {
         let mut live: Vec<&mut Part> = self
             .parts
             .iter_mut()
-            .filter(|part| roster.presence(part.session) == Some(Presence::Live))
+            .filter(|part| roster.presence(part.session()) == Some(Presence::Live))
             .filter(|part| cap_of(part, resource) > Micro::ZERO)
             .collect();
         live.sort_by_key(|part| std::cmp::Reverse(cap_of(part, resource)));
@@ -143,14 +144,20 @@ impl Account {
         if let Some(first) = given.first_mut() {
             *first = first.plus(left);
         }
+        let mut changed: Vec<SessionNumber> = Vec::new();
         for (part, given) in live.into_iter().zip(given) {
             if given == Micro::ZERO {
                 continue;
             }
-            part.must_save(true);
+            changed.push(part.session());
             if let Some(own) = part.holdings.get_mut(resource) {
                 own.share.adjust(given);
                 own.reckon(&mut holding.reserved, Some(Presence::Live));
+            }
+        }
+        for session in changed {
+            if let Ok(index) = self.parts.index_of(session) {
+                self.parts.mark(index, Unsaved::Grants);
             }
         }
     }
@@ -167,9 +174,11 @@ impl Account {
         holding.central.advance(contract.roster.now());
         let debt = Micro::ZERO.minus(holding.central.level()).at_least_zero();
         holding.central.put(limits.burst.plus(debt));
-        for part in &mut self.parts {
-            part.must_save(true);
-            let presence = contract.roster.presence(part.session);
+        for index in 0..self.parts.len() {
+            self.parts.mark(index, Unsaved::Grants);
+        }
+        for part in self.parts.iter_mut() {
+            let presence = contract.roster.presence(part.session());
             let Some(own) = part.holdings.get_mut(resource) else {
                 continue;
             };

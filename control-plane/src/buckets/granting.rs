@@ -3,7 +3,7 @@
 use super::account::{Account, Contract, Holding};
 use super::division::{divide, has_starter, whole};
 use super::offer::Offer;
-use super::part::{PartHolding, SessionNumber};
+use super::part::{PartHolding, SessionNumber, Unsaved};
 use super::want::Want;
 use forebay_core::amount::{Micro, Rate};
 use forebay_core::fleet::{self, Presence, Share};
@@ -125,7 +125,7 @@ impl Account {
             must_save,
             ..Granted::default()
         };
-        let index = match self.index_of(session) {
+        let index = match self.parts.index_of(session) {
             Ok(index) => index,
             Err(_) if has_starter(contract, session) => self.part_of(session, false),
             Err(_) => return granted,
@@ -160,8 +160,10 @@ impl Account {
             granted.is_giving_up |= is_large(limits, &before, &after) && holding.want.is_urgent;
             granted.is_changed |= is_changed;
             let is_denying = own.is_pressed && own.is_wanting(&should);
-            part.must_save(is_changed);
             part.is_due = false;
+            if is_changed {
+                self.parts.mark(index, Unsaved::Grants);
+            }
             if is_divided {
                 self.tell_others(limits, resource, session, &mut granted.others);
             }
@@ -210,8 +212,8 @@ impl Account {
             return;
         };
         let offer = Offer::of(limits, holding);
-        for part in &mut self.parts {
-            if part.session == but || part.is_due {
+        for part in self.parts.iter_mut() {
+            if part.session() == but || part.is_due {
                 continue;
             }
             let own = part.holdings.get(resource);
@@ -220,7 +222,7 @@ impl Account {
                 target.is_some_and(|target| offer.is_for(own, &target))
             });
             if part.is_due {
-                others.push(part.session);
+                others.push(part.session());
             }
         }
     }
@@ -239,7 +241,7 @@ impl Account {
             return;
         };
         let offer = Offer::of(limits, holding);
-        for part in self.parts.iter().filter(|part| part.session != but) {
+        for part in self.parts.iter().filter(|part| part.session() != but) {
             let Some(own) = part.holdings.get(resource) else {
                 continue;
             };
@@ -256,7 +258,7 @@ impl Account {
             }
             let Some(seat) = contract
                 .roster
-                .seat(part.session)
+                .seat(part.session())
                 .filter(|seat| seat.is_live())
             else {
                 continue;

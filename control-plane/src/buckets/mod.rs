@@ -13,6 +13,7 @@ mod granting;
 mod offer;
 mod pace;
 mod part;
+mod parts;
 mod record;
 mod roster;
 mod sum;

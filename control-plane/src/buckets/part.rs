@@ -38,12 +38,10 @@ pub enum Unsaved {
 /// One gateway's part of an account.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Part {
-    /// Whose it is.
-    pub session: SessionNumber,
+    /// Whose it is, for ever: [`super::Parts`] goes by it.
+    session: SessionNumber,
     /// By resource, in the order of the policy. In place where there is one resource: a division looks at all parts of an account.
     pub holdings: SmallVec<[PartHolding; 1]>,
-    /// Whether it has changed since it was last saved.
-    pub unsaved: Unsaved,
     /// Whether the gateway has been noted as one to be granted another part. Not kept over a restart.
     pub is_due: bool,
 }
@@ -123,16 +121,23 @@ impl Part {
         Self {
             session,
             holdings: smallvec![holding; resources],
-            unsaved: Unsaved::Grants,
             is_due: false,
         }
     }
 
-    /// Notes that it must be saved before anybody is told, if it `has_changed`.
-    pub(super) fn must_save(&mut self, has_changed: bool) {
-        if has_changed {
-            self.unsaved = Unsaved::Grants;
+    /// A part as it was stored.
+    pub(super) fn stored(session: SessionNumber, holdings: SmallVec<[PartHolding; 1]>) -> Self {
+        Self {
+            session,
+            holdings,
+            ..Self::default()
         }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub const fn session(&self) -> SessionNumber {
+        self.session
     }
 
     /// Whether nothing is known of what was moved to the gateway.
@@ -153,7 +158,6 @@ impl Part {
             holding.is_pressed = false;
             holding.target = None;
         }
-        self.must_save(was_any);
         was_any
     }
 

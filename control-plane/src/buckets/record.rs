@@ -161,11 +161,10 @@ impl Part {
     /// The part of a record.
     #[must_use]
     pub fn from_record(session: SessionNumber, record: &PartRecord) -> Self {
-        Self {
+        Self::stored(
             session,
-            holdings: record.holdings.iter().map(PartHolding::from).collect(),
-            ..Self::default()
-        }
+            record.holdings.iter().map(PartHolding::from).collect(),
+        )
     }
 }
 

@@ -41,7 +41,7 @@ impl Alone {
         };
         assert!(alone.account.grant(&contract, &Forecast, 1, 1).is_changed);
         alone.account.told(1, 1);
-        alone.account.take_unsaved(Unsaved::Reports);
+        assert_eq!(alone.account.take_unsaved(Unsaved::Reports).0.count(), 1);
         alone
     }
 
@@ -67,7 +67,7 @@ impl Alone {
             roster: &self.roster,
         };
         self.account.report(&contract, 1, &told);
-        self.account.part(1).unwrap().unsaved
+        self.account.parts.unsaved(0)
     }
 }
 

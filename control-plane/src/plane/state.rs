@@ -17,7 +17,6 @@ use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::CustomerForecast;
 use hashbrown::{HashMap, HashSet};
-use prost::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -205,11 +204,7 @@ impl State {
         };
         let before = batch.len();
         account.row = StoredRow::Fresh;
-        batch.put(
-            Table::Accounts,
-            customer.0,
-            account.to_record().encode_to_vec(),
-        );
+        batch.put_message(Table::Accounts, &[&customer.0], &account.to_record());
         save_parts(batch, customer, account, Unsaved::Reports);
         batch.len().saturating_sub(before)
     }
@@ -274,7 +269,7 @@ impl State {
     /// Adds a gateway to a batch.
     pub fn save_gateway(&self, batch: &mut Batch, id: &str) {
         match self.fleet.to_record(id) {
-            Some(record) => batch.put(Table::Gateways, id.as_bytes(), record.encode_to_vec()),
+            Some(record) => batch.put_message(Table::Gateways, &[id.as_bytes()], &record),
             None => batch.delete(Table::Gateways, id.as_bytes()),
         }
         batch.put(
@@ -306,8 +301,8 @@ impl State {
 fn save_parts(batch: &mut Batch, customer: CustomerHash, account: &mut Account, least: Unsaved) {
     let (parts, gone) = account.take_unsaved(least);
     for part in parts {
-        let key = part_key(customer, part.session);
-        batch.put(Table::Parts, key, part.to_record().encode_to_vec());
+        let session = part.session().to_be_bytes();
+        batch.put_message(Table::Parts, &[&customer.0, &session], &part.to_record());
     }
     for session in gone {
         batch.delete(Table::Parts, part_key(customer, session));

@@ -148,7 +148,7 @@ pub(super) fn view(
         held_by_gateway: account.is_some_and(|account| {
             let parts = account.parts.iter();
             parts
-                .filter(|part| roster.presence(part.session).is_some())
+                .filter(|part| roster.presence(part.session()).is_some())
                 .any(Part::was_moved)
         }),
         resources: resources
@@ -219,7 +219,7 @@ impl Held {
         let present = account
             .parts
             .iter()
-            .filter(|part| roster.presence(part.session).is_some());
+            .filter(|part| roster.presence(part.session()).is_some());
         let holdings = present.filter_map(|part| part.holdings.get(resource));
         holdings.fold(Self::default(), |sum, holding| Self {
             balance: sum.balance.saturating_add(holding.balance),

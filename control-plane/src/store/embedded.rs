@@ -5,13 +5,13 @@
 //!                   │ and into `recent`, which readers look into first
 //!                   ▼ after 60 s or 256 MiB
 //!              segment N+1 begins; `recent` becomes `leaving` and is written to the image, whose last transaction says
-//!              "the log begins with N+1"; then segment N is removed
+//!              "the log begins with N+1"; then segment N is spare: N+2 is written over it
 //! ```
 //! A start replays the segments from the one that the image names. Rows are whole values, so it does no harm to write some twice.
 //! The image names a segment that must be there: a log that was lost is found out.
 
 use super::image::{Haste, Image};
-use super::log::{Segment, remove, replay, segments};
+use super::log::{Segment, remove, remove_spare, replay, retire, segments};
 use super::overlay::Overlay;
 use super::start::{LAYOUT, check_layout, stamp};
 use super::{Batch, Row, Store, StoreError, Table, Visitor};
@@ -33,7 +33,7 @@ const CHECKPOINT_BYTES: u64 = 256 << 20;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Priority of the thread that writes checkpoints, as of `nice`.
-const NICE: i32 = 10;
+const NICE: i32 = 19;
 
 const FIRST_SEGMENT: u64 = 1;
 
@@ -167,7 +167,7 @@ impl Store for EmbeddedStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let overlay = self.inner.overlay();
         match overlay.get(table, key) {
-            Some(change) => Ok(change.as_ref().map(|value| value.to_vec())),
+            Some(change) => Ok(change.map(<[u8]>::to_vec)),
             None => self.inner.image.get(table, key),
         }
     }
@@ -242,8 +242,17 @@ impl Inner {
                 tracing::error!(%error, "the log cannot be brought into the store's image; nothing is lost, it is tried again");
             }
             if is_over {
+                self.leave_little();
                 return;
             }
+        }
+    }
+
+    /// Gives back the room that a log takes whose segments are written over.
+    fn leave_little(&self) {
+        remove_spare(&self.directory);
+        if let Err(error) = self.segment().trim() {
+            tracing::warn!(%error, "the log keeps more room than it needs");
         }
     }
 
@@ -265,7 +274,7 @@ impl Inner {
         drop(leaving);
         let _gone = self.overlay_mut().left();
         for number in std::mem::replace(&mut *first, next)..next {
-            remove(&self.directory, number);
+            retire(&self.directory, number);
         }
         rotated.map(|_| ())
     }

@@ -11,9 +11,8 @@
 //! file is opened, and what still panics becomes an error.
 
 use super::log::segments;
-use super::overlay::Changes;
+use super::overlay::{Changed, Newest};
 use super::{Row, StoreError, Table, Visitor};
-use bytes::Bytes;
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
     WriteTransaction,
@@ -113,7 +112,7 @@ impl Image {
     /// When that is not noted, or nobody knows. Some of the changes may be there: what is in the log may be written again.
     pub(super) fn take_in(
         &self,
-        changes: &Changes,
+        changes: &Newest,
         first_segment: u64,
         haste: Haste,
     ) -> Result<(), StoreError> {
@@ -302,7 +301,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
 /// that it need not be.
 fn write_all(
     database: &Database,
-    changes: &Changes,
+    changes: &Newest,
     first_segment: u64,
     haste: Haste,
 ) -> Result<(), StoreError> {
@@ -344,7 +343,7 @@ fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
 fn write_rows(
     transaction: &WriteTransaction,
     table: Table,
-    rows: &[(&[u8], Option<&Bytes>)],
+    rows: &[Changed<'_>],
 ) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
@@ -352,7 +351,7 @@ fn write_rows(
     let mut open = transaction.open_table(definition(table)).map_err(write)?;
     for (key, value) in rows {
         match value {
-            Some(value) => open.insert(*key, value.as_ref()).map_err(write)?,
+            Some(value) => open.insert(*key, *value).map_err(write)?,
             None => open.remove(*key).map_err(write)?,
         };
     }

@@ -6,6 +6,10 @@
 //! A segment is a file: a head (magic, number), then records. A record is a mark, its length, a CRC-32 of the segment's number, length and
 //! payload (32 bits each, little-endian), and the payload, as in [`super::encoding`]. An append that was interrupted leaves a record that does not fit its sum with no
 //! good one behind it; it was never acknowledged and is cut off. A bad record *before* a good one is damage, and refused.
+//!
+//! A segment that is not needed any more becomes the *spare*, and the next one is written over it: a file that grows has a new length
+//! with each append, which its file system must bring to the disk with all else that it has to write by then. What is left of the old records
+//! does not fit its sums, which are under another number.
 
 use super::encoding::{decode_changes, encode_changes};
 use super::{Batch, StoreError};
@@ -20,8 +24,14 @@ const HEAD_BYTES: usize = 16;
 const MARK: [u8; 4] = *b"\xf0bR\x01";
 /// Mark, length and sum.
 const FRAME_BYTES: usize = 12;
+/// Memory that is kept for the next record.
+const RECORD_BYTES_KEPT: usize = 1 << 20;
 /// Before the number in the name of a segment.
 const PREFIX: &str = "forebay.log.";
+/// The name of a segment that the next one is written over.
+const SPARE: &str = "forebay.log.spare";
+/// A file that has grown to more than this, because nothing reached the image for long, is not kept.
+const SPARE_BYTES_MOST: u64 = 512 << 20;
 
 /// A segment that is written to.
 #[derive(Debug)]
@@ -31,6 +41,8 @@ pub(super) struct Segment {
     file: File,
     /// Where the next record begins.
     end: u64,
+    /// The last record. Kept for the memory that it has.
+    record: Vec<u8>,
 }
 
 // === impl Segment ===
@@ -40,15 +52,22 @@ impl Segment {
     pub(super) fn create(directory: &Path, number: u64) -> Result<Self, StoreError> {
         let path = path_of(directory, number);
         let make = || {
-            // What an interrupted start left here was never written to.
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&path)?;
+            let spare = directory.join(SPARE);
+            let old = OpenOptions::new().read(true).write(true).open(&spare);
+            let (file, made_as) = match old {
+                Ok(old) => (old, &spare),
+                // What an interrupted start left here was never written to.
+                Err(_) => {
+                    let mut new = OpenOptions::new();
+                    new.read(true).write(true).create(true).truncate(true);
+                    (new.open(&path)?, &path)
+                }
+            };
             file.write_all_at(&head(number), 0)?;
             file.sync_all()?;
+            if made_as == &spare {
+                std::fs::rename(&spare, &path)?;
+            }
             File::open(directory)?.sync_all()?;
             Ok(file)
         };
@@ -58,6 +77,7 @@ impl Segment {
             path,
             file,
             end: HEAD_BYTES as u64,
+            record: Vec::new(),
         })
     }
 
@@ -71,19 +91,29 @@ impl Segment {
         self.end.saturating_sub(HEAD_BYTES as u64)
     }
 
+    /// Cuts off what is left of the spare.
+    ///
+    /// # Errors
+    /// When the file cannot be changed.
+    pub(super) fn trim(&self) -> Result<(), StoreError> {
+        self.file
+            .set_len(self.end)
+            .map_err(|error| write_error(&self.path, &error))
+    }
+
     /// Makes a batch durable behind all others.
     ///
     /// # Errors
     /// When it is not known to be durable. The next append then writes over it.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let record = encode(self.number, batch)?;
+        encode(self.number, batch, &mut self.record)?;
         let written = self
             .file
-            .write_all_at(&record, self.end)
+            .write_all_at(&self.record, self.end)
             .and_then(|()| self.file.sync_data());
         match written {
             Ok(()) => {
-                self.end = self.end.saturating_add(record.len() as u64);
+                self.end = self.end.saturating_add(self.record.len() as u64);
                 Ok(())
             }
             Err(error) => {
@@ -111,6 +141,21 @@ pub(super) fn segments(directory: &Path) -> Result<Vec<u64>, StoreError> {
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// Makes a segment whose batches are durable elsewhere the spare, or removes it if there is one.
+pub(super) fn retire(directory: &Path, number: u64) {
+    let (path, spare) = (path_of(directory, number), directory.join(SPARE));
+    let is_small = std::fs::metadata(&path).is_ok_and(|file| file.len() <= SPARE_BYTES_MOST);
+    if !is_small || spare.exists() || std::fs::rename(&path, &spare).is_err() {
+        remove(directory, number);
+    }
+}
+
+/// Removes the spare, if there is one.
+pub(super) fn remove_spare(directory: &Path) {
+    // It does no harm.
+    std::fs::remove_file(directory.join(SPARE)).unwrap_or_default();
 }
 
 /// Removes a segment whose batches are durable elsewhere.
@@ -147,7 +192,10 @@ pub(super) fn replay(directory: &Path, number: u64, was_made: bool) -> Result<Ba
                 let reason = format!("the record at byte {at} does not fit its checksum");
                 return Err(damaged(&path, &reason));
             }
-            tracing::warn!(path = %path.display(), bytes = rest.len(), "the last change was not written to its end when the server was stopped; nobody was told of it");
+            // Otherwise it is what was left of the spare.
+            if rest.starts_with(&MARK) {
+                tracing::warn!(path = %path.display(), "the last change was not written to its end when the server was stopped; nobody was told of it");
+            }
             break;
         };
         all.append(decode_changes(payload).map_err(|reason| damaged(&path, &reason))?);
@@ -189,21 +237,30 @@ fn checksum(number: u64, length: [u8; 4], payload: &[u8]) -> u32 {
     sum.finalize()
 }
 
-fn encode(number: u64, batch: &Batch) -> Result<Vec<u8>, StoreError> {
-    let payload = encode_changes(batch.changes());
+/// Makes the record of a batch.
+fn encode(number: u64, batch: &Batch, record: &mut Vec<u8>) -> Result<(), StoreError> {
+    record.clear();
+    record.extend_from_slice(&MARK);
+    record.resize(FRAME_BYTES, 0);
+    encode_changes(batch.changes(), record);
+    let payload = record.get(FRAME_BYTES..).unwrap_or_default();
     let length = u32::try_from(payload.len())
         .map_err(|_| {
             let bytes = payload.len();
             StoreError::Write(format!("{bytes} bytes are too many for one change"))
         })?
         .to_le_bytes();
-    let sum = checksum(number, length, &payload).to_le_bytes();
-    let mut record = Vec::with_capacity(FRAME_BYTES.saturating_add(payload.len()));
-    record.extend_from_slice(&MARK);
-    record.extend_from_slice(&length);
-    record.extend_from_slice(&sum);
-    record.extend_from_slice(&payload);
-    Ok(record)
+    let sum = checksum(number, length, payload).to_le_bytes();
+    if let Some(frame) = record.get_mut(MARK.len()..FRAME_BYTES) {
+        let (its_length, its_sum) = frame.split_at_mut(length.len());
+        its_length.copy_from_slice(&length);
+        its_sum.copy_from_slice(&sum);
+    }
+    // What a large change has taken is not kept for small ones.
+    if record.len() <= RECORD_BYTES_KEPT {
+        record.shrink_to(RECORD_BYTES_KEPT);
+    }
+    Ok(())
 }
 
 fn head(number: u64) -> [u8; HEAD_BYTES] {

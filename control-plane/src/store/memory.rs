@@ -31,10 +31,10 @@ impl Store for MemoryStore {
             return Err(StoreError::Write("no space left".to_owned()));
         }
         self.with(|rows| {
-            for (table, key, value) in batch.changes() {
+            for (table, key, value) in batch.changes().iter() {
                 match value {
-                    Some(value) => rows.insert((*table, key.to_vec()), value.to_vec()),
-                    None => rows.remove(&(*table, key.to_vec())),
+                    Some(value) => rows.insert((table, key.to_vec()), value.to_vec()),
+                    None => rows.remove(&(table, key.to_vec())),
                 };
             }
         });

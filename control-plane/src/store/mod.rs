@@ -4,6 +4,7 @@
 //! rest of the program ignorant of the backend. A richer one (a method per entity) was the worse alternative: each backend
 //! would repeat all of the domain's encodings.
 
+mod batch;
 mod embedded;
 mod encoding;
 mod image;
@@ -14,14 +15,13 @@ mod overlay;
 mod redis;
 mod start;
 
+pub use batch::{Batch, Change, Changes};
 pub use embedded::EmbeddedStore;
 pub use journal::{Journal, Receipt};
 pub use memory::MemoryStore;
 pub use redis::{Candidate, Lease, RedisStore, RedisUrl, Standing};
 pub use start::{Start, mark_clean, open_epoch};
 
-use bytes::Bytes;
-use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -57,15 +57,6 @@ pub enum Table {
     /// Number of an audit record -> its line.
     Audit,
 }
-
-/// Changes that become durable together or not at all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    changes: Vec<Change>,
-}
-
-/// One change: a value to write, or none to delete.
-pub type Change = (Table, Bytes, Option<Bytes>);
 
 /// What is done with each row.
 pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'a;
@@ -240,57 +231,6 @@ impl Table {
             Self::Parts => "parts",
             Self::Audit => "audit",
         }
-    }
-}
-
-// === impl Batch ===
-
-impl Batch {
-    /// Writes a value.
-    pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        let (key, value) = (key.into().into(), value.into().into());
-        self.changes.push((table, key, Some(value)));
-    }
-
-    /// Deletes a value, if it is there.
-    pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
-        self.changes.push((table, key.into().into(), None));
-    }
-
-    /// The changes in order; a later one of the same key wins.
-    #[must_use]
-    pub fn changes(&self) -> &[Change] {
-        &self.changes
-    }
-
-    /// Changes in it.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.changes.len()
-    }
-
-    /// True when there is nothing to make durable.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
-
-    /// Leaves of each key the last change only.
-    pub fn compact(&mut self) {
-        let mut seen = HashSet::new();
-        let mut last: Vec<Change> = Vec::new();
-        while let Some(change) = self.changes.pop() {
-            if seen.insert((change.0, change.1.clone())) {
-                last.push(change);
-            }
-        }
-        last.reverse();
-        self.changes = last;
-    }
-
-    /// Adds the changes of a later batch behind.
-    pub fn append(&mut self, mut later: Self) {
-        self.changes.append(&mut later.changes);
     }
 }
 

@@ -1,51 +1,60 @@
 //! What is durable in the log and not yet in the image, by key: readers look into it first.
 //!
 //! Most changes are of accounts and parts, a hundred with each sync, and nobody asks for a range of those: they are hashed. In one tree
-//! for all tables every second microsecond of the journal went into comparing keys.
+//! for all tables every second microsecond of the journal went into comparing keys. The same rows change again and again, so a
+//! value is written over the one before it.
 
-use super::{Batch, Table};
-use bytes::Bytes;
+use super::{Batch, Change, Table};
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::ops::Bound::Included;
 use std::sync::Arc;
 
+/// Keys of accounts and parts lie in place.
+type Key = SmallVec<[u8; 24]>;
+
 /// The last change of each row.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Changes(BTreeMap<Table, Rows>);
+pub(super) struct Newest(BTreeMap<Table, Rows>);
+
+/// A row that has changed: its key, and its value if it is not deleted.
+pub(super) type Changed<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// Those of one table.
 #[derive(Clone, Debug)]
 enum Rows {
     /// Of which ranges are asked for.
-    Sorted(BTreeMap<Bytes, Option<Bytes>>),
-    Hashed(HashMap<Bytes, Option<Bytes>>),
+    Sorted(BTreeMap<Key, Option<Vec<u8>>>),
+    Hashed(HashMap<Key, Option<Vec<u8>>>),
 }
 
 /// What is durable and not in the image.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
     /// Of the current segment.
-    recent: Changes,
+    recent: Newest,
     /// Of the segments before, on the way into the image, which may take seconds and needs no lock.
-    leaving: Arc<Changes>,
+    leaving: Arc<Newest>,
 }
 
-// === impl Changes ===
+// === impl Newest ===
 
-impl Changes {
-    fn insert(&mut self, table: Table, key: Bytes, value: Option<Bytes>) {
-        match self.0.entry(table).or_insert_with(|| Rows::of(table)) {
-            Rows::Sorted(rows) => rows.insert(key, value),
-            Rows::Hashed(rows) => rows.insert(key, value),
-        };
+impl Newest {
+    fn insert(&mut self, (table, key, value): Change<'_>) {
+        let rows = self.0.entry(table).or_insert_with(|| Rows::of(table));
+        match rows.get_mut(key) {
+            Some(before) => overwrite(before, value),
+            None => rows.insert(key, value),
+        }
     }
 
-    fn get(&self, table: Table, key: &[u8]) -> Option<&Option<Bytes>> {
-        match self.0.get(&table)? {
+    fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+        let change = match self.0.get(&table)? {
             Rows::Sorted(rows) => rows.get(key),
             Rows::Hashed(rows) => rows.get(key),
-        }
+        };
+        change.map(Option::as_deref)
     }
 
     /// Later changes take the place of earlier ones.
@@ -61,13 +70,28 @@ impl Changes {
         }
     }
 
+    /// Room for as many rows of each table, and none of them: tables that grow while the server is busy make it wait.
+    fn room(&self) -> Self {
+        let rooms = self.0.iter().map(|(table, rows)| {
+            let room = match rows {
+                Rows::Sorted(_) => Rows::of(*table),
+                Rows::Hashed(rows) => Rows::Hashed(HashMap::with_capacity(rows.len())),
+            };
+            (*table, room)
+        });
+        Self(rooms.collect())
+    }
+
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.values().all(|rows| match rows {
+            Rows::Sorted(rows) => rows.is_empty(),
+            Rows::Hashed(rows) => rows.is_empty(),
+        })
     }
 
     /// Those of a table, by key.
-    pub(super) fn of(&self, table: Table) -> Vec<(&[u8], Option<&Bytes>)> {
+    pub(super) fn of(&self, table: Table) -> Vec<Changed<'_>> {
         match self.0.get(&table) {
             None => Vec::new(),
             Some(Rows::Sorted(rows)) => rows.iter().map(borrowed).collect(),
@@ -80,7 +104,7 @@ impl Changes {
     }
 
     /// Those from one key to another (inclusive), in no order.
-    fn within(&self, table: Table, from: &[u8], to: &[u8]) -> Vec<(&[u8], Option<&Bytes>)> {
+    fn within(&self, table: Table, from: &[u8], to: &[u8]) -> Vec<Changed<'_>> {
         match self.0.get(&table) {
             None => Vec::new(),
             Some(Rows::Sorted(rows)) => rows
@@ -89,15 +113,26 @@ impl Changes {
                 .collect(),
             Some(Rows::Hashed(rows)) => rows
                 .iter()
-                .filter(|(key, _)| (from..=to).contains(&key.as_ref()))
+                .filter(|(key, _)| (from..=to).contains(&key.as_slice()))
                 .map(borrowed)
                 .collect(),
         }
     }
 }
 
-fn borrowed<'a>((key, change): (&'a Bytes, &'a Option<Bytes>)) -> (&'a [u8], Option<&'a Bytes>) {
-    (key.as_ref(), change.as_ref())
+fn borrowed<'a>((key, change): (&'a Key, &'a Option<Vec<u8>>)) -> Changed<'a> {
+    (key.as_slice(), change.as_deref())
+}
+
+/// Leaves the memory of a value for the next one.
+fn overwrite(before: &mut Option<Vec<u8>>, value: Option<&[u8]>) {
+    match (before, value) {
+        (Some(before), Some(value)) if value.len() <= before.capacity() => {
+            before.clear();
+            before.extend_from_slice(value);
+        }
+        (before, value) => *before = value.map(<[u8]>::to_vec),
+    }
 }
 
 // === impl Rows ===
@@ -110,6 +145,21 @@ impl Rows {
             Self::Hashed(HashMap::new())
         }
     }
+
+    fn get_mut(&mut self, key: &[u8]) -> Option<&mut Option<Vec<u8>>> {
+        match self {
+            Self::Sorted(rows) => rows.get_mut(key),
+            Self::Hashed(rows) => rows.get_mut(key),
+        }
+    }
+
+    fn insert(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let (key, value) = (Key::from_slice(key), value.map(<[u8]>::to_vec));
+        match self {
+            Self::Sorted(rows) => rows.insert(key, value),
+            Self::Hashed(rows) => rows.insert(key, value),
+        };
+    }
 }
 
 // === impl Overlay ===
@@ -117,36 +167,37 @@ impl Rows {
 impl Overlay {
     /// Takes in what was committed.
     pub(super) fn add(&mut self, batch: &Batch) {
-        for (table, key, value) in batch.changes() {
-            self.recent.insert(*table, key.clone(), value.clone());
+        for change in batch.changes().iter() {
+            self.recent.insert(change);
         }
     }
 
     /// What was recent is on its way, with what an earlier attempt left.
     pub(super) fn leave(&mut self) {
-        let recent = std::mem::take(&mut self.recent);
+        let room = self.recent.room();
+        let recent = std::mem::replace(&mut self.recent, room);
         Arc::make_mut(&mut self.leaving).append(recent);
     }
 
     /// What is on its way.
-    pub(super) fn leaving(&self) -> Arc<Changes> {
+    pub(super) fn leaving(&self) -> Arc<Newest> {
         Arc::clone(&self.leaving)
     }
 
     /// What was on its way has arrived. Returns it, to be dropped.
-    pub(super) fn left(&mut self) -> Arc<Changes> {
+    pub(super) fn left(&mut self) -> Arc<Newest> {
         std::mem::take(&mut self.leaving)
     }
 
     /// The change of a row, if there is one.
-    pub(super) fn get(&self, table: Table, key: &[u8]) -> Option<&Option<Bytes>> {
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
         self.recent
             .get(table, key)
             .or_else(|| self.leaving.get(table, key))
     }
 
     /// The changes of a table, by key.
-    pub(super) fn of(&self, table: Table) -> BTreeMap<&[u8], Option<&Bytes>> {
+    pub(super) fn of(&self, table: Table) -> BTreeMap<&[u8], Option<&[u8]>> {
         let mut all: BTreeMap<_, _> = self.leaving.of(table).into_iter().collect();
         all.extend(self.recent.of(table));
         all
@@ -158,7 +209,7 @@ impl Overlay {
         table: Table,
         from: &[u8],
         to: &[u8],
-    ) -> impl Iterator<Item = (&[u8], Option<&Bytes>)> {
+    ) -> impl Iterator<Item = Changed<'_>> {
         let leaving = self.leaving.within(table, from, to);
         leaving
             .into_iter()

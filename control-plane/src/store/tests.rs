@@ -112,7 +112,7 @@ struct BrokenStore(std::sync::Mutex<usize>);
 
 impl Store for BrokenStore {
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        *self.0.lock().unwrap() = batch.changes().len();
+        *self.0.lock().unwrap() = batch.len();
         Err(StoreError::Write("no space left".to_owned()))
     }
 
@@ -141,24 +141,6 @@ async fn what_cannot_be_written_for_long_does_not_pile_up() {
     }
     let waiting = *store.0.lock().unwrap();
     assert!(waiting <= 6, "{waiting} changes of four rows");
-}
-
-#[test]
-fn a_compacted_batch_leaves_the_same_rows() {
-    let mut batch = Batch::default();
-    batch.put(Table::Meta, [1], [1]);
-    batch.put(Table::Models, [1], [2]);
-    batch.delete(Table::Meta, [2]);
-    batch.put(Table::Meta, [2], [3]);
-    batch.put(Table::Meta, [1], [4]);
-    batch.delete(Table::Models, [1]);
-    batch.compact();
-    let expected = [
-        (Table::Meta, vec![2].into(), Some(vec![3].into())),
-        (Table::Meta, vec![1].into(), Some(vec![4].into())),
-        (Table::Models, vec![1].into(), None),
-    ];
-    assert_eq!(batch.changes(), expected);
 }
 
 #[test]

@@ -243,7 +243,7 @@ impl State {
                     }
                     let by_session = account.parts.iter().filter_map(|part| {
                         let demand = part.holdings.get(resource)?.usage.of(finished);
-                        (demand > 0).then_some((part.session, demand))
+                        (demand > 0).then_some((part.session(), demand))
                     });
                     usage.push(FinishedUsage {
                         customer,

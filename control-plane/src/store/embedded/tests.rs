@@ -157,6 +157,73 @@ fn a_log_grows_no_further_than_to_the_next_checkpoint() {
     assert_eq!(logs.iter().map(length).sum::<u64>(), 16, "{logs:?}");
 }
 
+#[test]
+fn a_checkpoint_of_more_rows_than_one_transaction_takes_has_all_of_them() {
+    const ROWS: u16 = 10_000;
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    let mut batch = Batch::default();
+    for number in 0..ROWS {
+        batch.put(Table::Accounts, number.to_be_bytes(), number.to_le_bytes());
+    }
+    store.commit(&batch).unwrap();
+    store.inner.checkpoint(Haste::Leisurely).unwrap();
+    let mut batch = Batch::default();
+    for number in (0..ROWS).filter(|number| number % 2 == 0) {
+        batch.delete(Table::Accounts, number.to_be_bytes());
+    }
+    store.commit(&batch).unwrap();
+    store.inner.checkpoint(Haste::Leisurely).unwrap();
+    let odd: Vec<Row> = (0..ROWS)
+        .filter(|number| number % 2 == 1)
+        .map(|number| (number.to_be_bytes().to_vec(), number.to_le_bytes().to_vec()))
+        .collect();
+    assert_eq!(rows(&store, Table::Accounts), odd);
+    let killed = EmbeddedStore::open(as_if_killed(directory.path()).path()).unwrap();
+    assert_eq!(rows(&killed, Table::Accounts), odd);
+}
+
+#[test]
+fn a_segment_is_written_over_one_that_is_not_needed_and_nothing_of_that_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    for value in 1..=30 {
+        store.commit(&put(Table::Meta, value, value)).unwrap();
+    }
+    let length = std::fs::metadata(log_of(directory.path())).unwrap().len();
+    store.inner.checkpoint(Haste::Leisurely).unwrap();
+    // The first one is the spare now, and the one after the next is written over it.
+    let mut batch = Batch::default();
+    for value in 1..=30 {
+        batch.delete(Table::Meta, [value]);
+    }
+    store.commit(&batch).unwrap();
+    store.inner.checkpoint(Haste::Leisurely).unwrap();
+    let log = log_of(directory.path());
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), length);
+    for value in 41..=43 {
+        store.commit(&put(Table::Meta, value, value)).unwrap();
+    }
+    let killed = as_if_killed(directory.path());
+    assert_eq!(
+        std::fs::metadata(log_of(killed.path())).unwrap().len(),
+        length
+    );
+    assert_eq!(values(killed.path()).unwrap(), [41, 42, 43]);
+    drop(store);
+    let left: u64 = read_dir(directory.path())
+        .unwrap()
+        .map(|file| file.unwrap())
+        .filter(|file| {
+            file.file_name()
+                .to_string_lossy()
+                .starts_with("forebay.log")
+        })
+        .map(|file| file.metadata().unwrap().len())
+        .sum();
+    assert_eq!(left, 16, "a server that was stopped leaves no room taken");
+}
+
 /// A store of the version before there was a log.
 fn without_a_log(layout: u32) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();

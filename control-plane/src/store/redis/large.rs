@@ -5,7 +5,7 @@
 //! alternative: half of a change would be there after a crash.
 
 use super::super::encoding::{decode_changes, encode_changes};
-use super::super::{Change, StoreError};
+use super::super::{Changes, StoreError};
 use super::link::{Call, Link, Trouble};
 use super::scripts::{FENCE, HEAD, SEALED, STAGED, Script};
 use super::{Inner, MAX_ROWS_AT_ONCE, RedisStore};
@@ -19,12 +19,13 @@ impl RedisStore {
         &self,
         inner: &mut Inner,
         link: &mut Link,
-        changes: &[Change],
+        changes: Changes<'_>,
     ) -> Result<(), Trouble> {
         for (place, part) in changes.chunks(MAX_ROWS_AT_ONCE).enumerate() {
+            let mut bytes = Vec::new();
+            encode_changes(part, &mut bytes);
             self.step(inner, link, Script::Stage, |call| {
-                call.with(encode_changes(part))
-                    .number(u64::from(place == 0));
+                call.with(bytes).number(u64::from(place == 0));
             })?;
         }
         // Whether it counts is not known when the answer is lost: then it is asked for before the next change.
@@ -38,7 +39,7 @@ impl RedisStore {
             return Ok(());
         }
         // No earlier attempt can be made after this one: what is read now changes only by what is done here.
-        self.change(inner, link, &[], false)?;
+        self.change(inner, link, Changes::default(), false)?;
         let counts: Option<u64> = link.ask(cmd("GET").arg(SEALED))?;
         while counts.is_some()
             && let Some(part) = link.ask::<Option<Vec<u8>>>(cmd("LINDEX").arg(STAGED).arg(0))?

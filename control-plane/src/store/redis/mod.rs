@@ -22,7 +22,7 @@ mod url;
 pub use lease::{Candidate, Lease, Standing};
 pub use url::RedisUrl;
 
-use super::{Batch, Change, Row, Store, StoreError, Table, Visitor};
+use super::{Batch, Changes, Row, Store, StoreError, Table, Visitor};
 use link::{Call, Line, Link, Trouble};
 use redis::cmd;
 use scripts::{FENCE, HEAD, STAGED, Script, hash_of, index_of};
@@ -114,7 +114,7 @@ impl RedisStore {
         &self,
         inner: &mut Inner,
         link: &mut Link,
-        changes: &[Change],
+        changes: Changes<'_>,
         of_large: bool,
     ) -> Result<(), Trouble> {
         let mut call = Call::on(&[FENCE, HEAD, STAGED]);
@@ -125,8 +125,8 @@ impl RedisStore {
             .number(number.saturating_sub(1))
             .number(number)
             .number(u64::from(of_large));
-        for (table, key, value) in changes {
-            let hash = hash_of(*table, first_byte(key));
+        for (table, key, value) in changes.iter() {
+            let hash = hash_of(table, first_byte(key));
             let mut place = |key: String| match keys.get(&key) {
                 Some(place) => *place as u64,
                 None => {
@@ -136,12 +136,12 @@ impl RedisStore {
                 }
             };
             let hash = place(hash);
-            let index = index_of(*table).map_or(0, &mut place);
+            let index = index_of(table).map_or(0, &mut place);
             call.number(hash)
                 .number(index)
-                .with(key.as_ref())
+                .with(key)
                 .number(u64::from(value.is_some()))
-                .with(value.as_deref().unwrap_or_default());
+                .with(value.unwrap_or_default());
         }
         let _done: u64 = link.change(Script::Change, call)?;
         inner.acknowledged = number;

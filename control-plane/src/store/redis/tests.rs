@@ -202,8 +202,9 @@ fn a_large_change_is_there_as_a_whole_or_not_at_all_wherever_it_is_cut() {
         for (place, part) in large(ROWS).changes().chunks(4_000).enumerate() {
             cut.store
                 .step(&mut inner, &mut link, Script::Stage, |call| {
-                    call.with(super::super::encoding::encode_changes(part))
-                        .number(u64::from(place == 0));
+                    let mut bytes = Vec::new();
+                    super::super::encoding::encode_changes(part, &mut bytes);
+                    call.with(bytes).number(u64::from(place == 0));
                 })
                 .unwrap();
         }
@@ -229,7 +230,8 @@ fn a_large_change_is_there_as_a_whole_or_not_at_all_wherever_it_is_cut() {
             cut.store
                 .stage_large(&mut inner, &mut link, large(ROWS).changes())
                 .unwrap();
-            let first = &large(ROWS).changes()[..MAX_ROWS_AT_ONCE].to_vec();
+            let all = large(ROWS);
+            let first = all.changes().chunks(MAX_ROWS_AT_ONCE).next().unwrap();
             for _ in 0..applied {
                 cut.store
                     .change(&mut inner, &mut link, first, true)
@@ -283,7 +285,7 @@ fn late_attempts_of_a_large_change_change_nothing() {
     // What comes next makes sure that nothing of before is still on its way.
     leading
         .store
-        .change(&mut inner, &mut link, &[], false)
+        .change(&mut inner, &mut link, Changes::default(), false)
         .unwrap();
     let parts = node.ask(&["LLEN", STAGED]).unwrap();
     for script in [Script::Stage, Script::Clear, Script::Seal] {
@@ -295,7 +297,7 @@ fn late_attempts_of_a_large_change_change_nothing() {
             "{script:?}: {trouble:?}"
         );
     }
-    let first = &batch.changes()[..MAX_ROWS_AT_ONCE];
+    let first = batch.changes().chunks(MAX_ROWS_AT_ONCE).next().unwrap();
     let trouble = leading.store.change(&mut late_part, &mut link, first, true);
     assert!(trouble.is_err(), "{trouble:?}");
     assert_eq!(node.ask(&["LLEN", STAGED]).unwrap(), parts);
@@ -344,7 +346,7 @@ fn a_store_that_went_back_to_a_clean_stop_of_long_ago_did_not_stop_cleanly() {
 
 fn rows_of_batch(batch: &Batch) -> Vec<Row> {
     let rows = batch.changes().iter();
-    rows.map(|(_, key, value)| (key.to_vec(), value.as_ref().unwrap().to_vec()))
+    rows.map(|(_, key, value)| (key.to_vec(), value.unwrap().to_vec()))
         .collect()
 }
 

@@ -569,6 +569,10 @@ proptest! {
                     _ => take(&mut world, &mut sent, step).await,
                 }
             }
+            let status = world.server.ok("GET", "/v1/status", Value::Null).await;
+            for (cause, tokens) in status["over_admitted_tokens"].as_object().unwrap() {
+                assert_eq!(tokens.as_f64(), Some(0.0), "nobody is to blame: {cause}");
+            }
         });
     }
 }

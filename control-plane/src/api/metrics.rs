@@ -203,6 +203,23 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
             tls.failed_handshakes()
         );
     }
+    for (name, help, tokens) in [
+        (
+            "forebay_over_admitted_tokens_total",
+            "Tokens that gateways have admitted beyond contracts",
+            view.over_admitted_tokens,
+        ),
+        (
+            "forebay_stranded_tokens_total",
+            "Tokens that nobody could spend any more; they flow again at the rate of the contract",
+            view.stranded_tokens,
+        ),
+    ] {
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n");
+        for (cause, tokens) in tokens.each() {
+            let _ = writeln!(text, "{name}{{cause=\"{}\"}} {tokens}", cause.name());
+        }
+    }
     let name = "forebay_requests_refused_total";
     let _ = write!(
         text,

@@ -4,8 +4,10 @@
 //! when gateways come or go, when limits change, and otherwise the more seldom the more parts there are. To divide with each
 //! report was worse: with two hundred gateways nearly all of the server's time went into divisions that changed nothing.
 
+use super::cause::Cause;
 use super::counters::Counters;
 use super::division::whole;
+use super::meter::Meter;
 use super::pace::Pace;
 use super::part::{Part, PartHolding, SessionNumber, StepDemand, Unsaved};
 use super::parts::Parts;
@@ -20,6 +22,9 @@ use forebay_sharing::to_per_s;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{CustomerReport, FLAG_NOT_GRANTED};
 use smallvec::SmallVec;
+
+/// What goes wrong in this time from the start of the server on may be the start's fault.
+const STARTED_LATELY_US: u64 = 60_000_000;
 
 /// One resource of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -36,6 +41,8 @@ pub struct Holding {
     pub(super) divided: Option<(TimeUs, Limits)>,
     /// What gateways lacked then. Not kept over a restart.
     pub(super) want: Want,
+    /// Whether gateways admit more of it than the contract allows. Not kept over a restart.
+    pub(super) meter: Meter,
 }
 
 /// The row of an account in the store.
@@ -65,6 +72,8 @@ pub struct Account {
     pub row: StoredRow,
     /// Whether it is in the queue of those to be saved.
     pub is_queued: bool,
+    /// Tokens that lay at gateways whose sessions have ended since that was last asked for. Not kept over a restart.
+    pub(super) stranded: Micro,
 }
 
 /// Whose account it is and what it may be: what every change of it needs.
@@ -92,8 +101,12 @@ pub struct Told<'a> {
     pub asked: u64,
     /// The counters may bring the demand of a longer time than that: it says nothing of a pace.
     pub is_lump: bool,
+    /// And nobody knows of how long a time.
+    pub is_of_unknown_age: bool,
     /// A customer outside the policy has a bucket of the gateway's own, of which nothing is here.
     pub is_listed: bool,
+    /// The contract limits what is admitted: not where the customer is exempt, or in a dry run.
+    pub is_limited: bool,
 }
 
 /// What a report brought.
@@ -107,6 +120,10 @@ pub struct News {
     pub is_behind: bool,
     /// Whether a grant may change the gateway's part.
     pub is_due: bool,
+    /// What was admitted beyond the contract, and probably why.
+    pub over_admitted: Option<(Cause, Micro)>,
+    /// Tokens for which there was no room here when they came back.
+    pub unfit: Micro,
 }
 
 // === impl Account ===
@@ -169,8 +186,14 @@ impl Account {
             if roster.presence(session).is_some() {
                 continue;
             }
+            let content = |own: &PartHolding| own.share.content().at_least_zero();
+            let held = part
+                .holdings
+                .iter()
+                .fold(Micro::ZERO, |sum, own| sum.plus(content(own)));
             let was_any = part.forget();
             if was_any {
+                self.stranded = self.stranded.plus(held);
                 ended_at = ended_at.max(Some(roster.ended_at(session)));
             }
             if !roster.may_return(session) {
@@ -246,11 +269,13 @@ impl Account {
         else {
             return News::default();
         };
-        let mut has_returned = false;
+        let (mut has_returned, mut unfit) = (false, Micro::ZERO);
         let Some(own) = part.holdings.get_mut(resource) else {
             return News::default();
         };
+        let (admitted, since_us) = (own.totals().admitted, own.counted_since_us);
         let demand = own.count(report);
+        let admitted = own.totals().admitted.saturating_sub(admitted);
         if told.is_lump {
             own.pace.goes_on(now);
         } else {
@@ -265,6 +290,8 @@ impl Account {
             let others = holding.reserved.but(own.counted);
             if is_granted {
                 let moved_cum = own.share.moved_cum();
+                holding.central.advance(now);
+                let level = holding.central.level();
                 fleet::report(
                     &mut holding.central,
                     whole(limits),
@@ -274,6 +301,9 @@ impl Account {
                     now,
                 );
                 has_returned = own.share.moved_cum() != moved_cum;
+                let returned = moved_cum.wrapping_sub(own.share.moved_cum());
+                let returned = Micro::new(i64::try_from(returned).unwrap_or(0));
+                unfit = returned.minus(holding.central.level().minus(level));
             } else {
                 holding.central.advance(now);
                 let reserved = own.share.reserved(Presence::Live);
@@ -281,7 +311,32 @@ impl Account {
             }
             own.reckon(&mut holding.reserved, Some(Presence::Live));
         }
+        let mut over_admitted = None;
+        if !is_listed || !told.is_limited || told.is_of_unknown_age {
+            holding.meter.pause(now);
+        } else {
+            let heard_at = contract.roster.heard_at().min(told.since);
+            let too_much = holding.meter.count(limits, admitted, heard_at, now);
+            if too_much > Micro::ZERO {
+                let is_new_life = since_us != 0 && own.counted_since_us != since_us;
+                let reserved = holding.reserved.all();
+                let cause = if told.is_lump || contract.roster.is_any_silent() {
+                    Cause::Partition
+                } else if reserved.rate > limits.rate || reserved.cap > limits.burst {
+                    Cause::GrantOverlap
+                } else if is_new_life {
+                    Cause::Eviction
+                } else if now < TimeUs(STARTED_LATELY_US) {
+                    Cause::ColdStart
+                } else {
+                    Cause::Other
+                };
+                over_admitted = Some((cause, too_much));
+            }
+        }
         let news = News {
+            over_admitted,
+            unfit: unfit.at_least_zero(),
             demand,
             is_changed,
             is_behind: is_granted && own.share.moved_cum() != arrived_cum,
@@ -295,6 +350,11 @@ impl Account {
         };
         self.parts.mark(index, unsaved);
         news
+    }
+
+    /// Tokens that lay at gateways whose sessions have ended since this was last called.
+    pub fn take_stranded(&mut self) -> Micro {
+        std::mem::take(&mut self.stranded)
     }
 
     /// Counts demand at a gateway into the running step of usage history.

@@ -70,20 +70,17 @@ impl Account {
     }
 
     /// A gateway says that it has dropped the customer: what it held is lost, and refills here from when it can hold nothing of it any
-    /// more. Returns whether it held anything.
-    pub fn take_back(&mut self, session: SessionNumber, roster: &Roster) -> bool {
+    /// more. Returns how much that is, if anything was ever moved there.
+    pub fn take_back(&mut self, session: SessionNumber, roster: &Roster) -> Option<Micro> {
         let now = roster.now();
         self.reckon(roster);
-        let Ok(index) = self.parts.index_of(session) else {
-            return false;
-        };
-        self.parts.mark(index, Unsaved::Grants);
-        let Some(part) = self.parts.get_mut(index).filter(|part| part.was_moved()) else {
-            return false;
-        };
+        let index = self.parts.index_of(session).ok()?;
+        let part = self.parts.of_mut(session).filter(|part| part.was_moved())?;
+        let mut lost = Micro::ZERO;
         let presence = roster.presence(session);
         for (holding, own) in self.holdings.iter_mut().zip(&mut part.holdings) {
             let before = holding.reserved.all();
+            lost = lost.plus(own.share.content().at_least_zero());
             own.share.clear();
             own.balance = 0;
             own.reckon(&mut holding.reserved, presence);
@@ -98,7 +95,8 @@ impl Account {
             // Chunks that workers drew before may still be spent for so long.
             holding.central.pause_until(now.plus_us(CHUNK_LIFE_US));
         }
-        true
+        self.parts.mark(index, Unsaved::Grants);
+        Some(lost)
     }
 
     /// An operator gives (or takes) tokens of one resource. They stay here if there is room for all of them, and go on to whoever runs low.
@@ -111,6 +109,7 @@ impl Account {
             return;
         };
         holding.central.advance(roster.now());
+        holding.meter.give(amount);
         let mut live: Vec<&mut Part> = self
             .parts
             .iter_mut()
@@ -174,6 +173,7 @@ impl Account {
         holding.central.advance(contract.roster.now());
         let debt = Micro::ZERO.minus(holding.central.level()).at_least_zero();
         holding.central.put(limits.burst.plus(debt));
+        holding.meter.give(limits.burst.plus(debt));
         for index in 0..self.parts.len() {
             self.parts.mark(index, Unsaved::Grants);
         }
@@ -186,7 +186,9 @@ impl Account {
             if cap > Micro::ZERO {
                 // More than is missing: the bucket stops at its depth, wherever it stands by then.
                 let debt = Micro::ZERO.minus(own.held()).at_least_zero();
-                own.share.adjust(cap.plus(debt).plus(limits.debt_limit));
+                let filled = cap.plus(debt).plus(limits.debt_limit);
+                holding.meter.give(filled);
+                own.share.adjust(filled);
                 own.reckon(&mut holding.reserved, presence);
             }
         }

@@ -6,10 +6,12 @@
 //! creates a token, whatever is lost, repeated or restarted.
 
 mod account;
+mod cause;
 mod counters;
 mod division;
 mod events;
 mod granting;
+mod meter;
 mod offer;
 mod pace;
 mod part;
@@ -20,6 +22,7 @@ mod sum;
 mod want;
 
 pub use account::{Account, Contract, Holding, News, StoredRow, Told};
+pub use cause::Cause;
 pub use counters::Counters;
 pub use granting::Granted;
 pub use part::{Part, PartHolding, SessionNumber, StepDemand, Unsaved};

@@ -38,6 +38,8 @@ pub struct Roster {
     seats: Vec<Seat>,
     gone: Arc<Gone>,
     live: usize,
+    is_any_silent: bool,
+    heard_at: TimeUs,
     version: u64,
     now: TimeUs,
 }
@@ -59,6 +61,12 @@ impl Roster {
     pub fn new(mut seats: Vec<Seat>, gone: Arc<Gone>, now: TimeUs) -> Self {
         seats.sort_unstable_by_key(|seat| seat.session);
         let live = seats.iter().filter(|seat| seat.is_live()).count();
+        let is_silent = |seat: &Seat| seat.standing == Standing::Present(Presence::Lapsed);
+        let is_any_silent = seats.iter().any(is_silent);
+        let present = seats
+            .iter()
+            .filter(|seat| matches!(seat.standing, Standing::Present(_)));
+        let heard_at = present.map(|seat| seat.synced_at).min();
         let version = seats.iter().fold(0, |version, seat| {
             let standing = match seat.standing {
                 Standing::Present(Presence::Live) => 1,
@@ -71,6 +79,8 @@ impl Roster {
             seats,
             gone,
             live,
+            is_any_silent,
+            heard_at: heard_at.unwrap_or(now),
             version,
             now,
         }
@@ -92,6 +102,18 @@ impl Roster {
     #[must_use]
     pub const fn live(&self) -> usize {
         self.live
+    }
+
+    /// Whether a lease has ended of a gateway that may spend.
+    #[must_use]
+    pub const fn is_any_silent(&self) -> bool {
+        self.is_any_silent
+    }
+
+    /// When the most silent of those that may spend has synced.
+    #[must_use]
+    pub const fn heard_at(&self) -> TimeUs {
+        self.heard_at
     }
 
     /// All seats, in the order of their sessions.

@@ -58,7 +58,9 @@ impl Alone {
             since: self.roster.now(),
             asked: 0,
             is_lump: false,
+            is_of_unknown_age: false,
             is_listed: true,
+            is_limited: true,
         };
         let contract = Contract {
             customer: CUSTOMER,
@@ -99,7 +101,9 @@ fn a_gateway_is_thought_to_need_what_it_held_until_it_reports_again_after_a_star
         since: now,
         asked: 0,
         is_lump: true,
+        is_of_unknown_age: true,
         is_listed: true,
+        is_limited: true,
     };
     let contract = Contract {
         customer: CUSTOMER,

@@ -217,6 +217,13 @@ impl Directory {
         }
     }
 
+    /// Whether the customer is always admitted.
+    #[must_use]
+    pub fn is_exempt(&self, customer: CustomerHash) -> bool {
+        self.get(customer)
+            .is_some_and(|member| self.in_force(customer, member).exempt)
+    }
+
     /// How many customers the operator has frozen, banned beyond a moment, and exempted. Those of the policy are not counted: nobody
     /// forgets what is written down.
     #[must_use]

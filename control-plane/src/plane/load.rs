@@ -9,12 +9,14 @@ use super::models::ModelBook;
 use super::policies::{Policies, VersionInfo, VersionRecord};
 use super::state::{META_COVERAGE, META_SESSIONS, META_STEP_MS, Settings, State};
 use super::sync::reports::is_set_back;
+use super::tally::Tally;
 use crate::buckets::{
-    Account, AccountRecord, Contract, POOL_ACCOUNT, Part, PartRecord, SessionNumber,
+    Account, AccountRecord, Cause, Contract, POOL_ACCOUNT, Part, PartRecord, SessionNumber,
 };
 use crate::history::{Coverage, Ring, step_at};
 use crate::keys::Keys;
 use crate::store::{Batch, Start, Store, StoreError, Table, open_epoch};
+use forebay_core::amount::Micro;
 use forebay_core::policy::{ContractIndex, Policy};
 use forebay_policy::compile;
 use forebay_wire::key::CustomerHash;
@@ -36,7 +38,7 @@ pub(super) fn load(
     keep_step_length(store, settings)?;
     let is_clean = !matches!(start, Start::Unclean { .. });
     let fleet = load_fleet(store, now)?;
-    let accounts = load_accounts(store, now, is_clean)?;
+    let (accounts, stranded) = load_accounts(store, now, is_clean)?;
     let mut directory = Directory::new(now.unix_ms);
     store.visit(Table::Overrides, &mut |key, value| {
         let said: Override =
@@ -74,6 +76,8 @@ pub(super) fn load(
         audit: AuditLog::load(store)?,
         forecasts: HashMap::new(),
         unsaved: VecDeque::new(),
+        over_admitted: Tally::default(),
+        stranded,
         syncs: 0,
         syncs_refused: 0,
     };
@@ -133,14 +137,19 @@ fn load_accounts(
     store: &dyn Store,
     now: Now,
     is_clean: bool,
-) -> Result<HashMap<CustomerHash, Account>, StoreError> {
+) -> Result<(HashMap<CustomerHash, Account>, Tally), StoreError> {
     let mut accounts = HashMap::new();
+    let mut stranded = Tally::default();
     store.visit(Table::Accounts, &mut |key, value| {
         let record = AccountRecord::decode(value).map_err(|error| damaged("account", &error))?;
-        accounts.insert(
-            hash_of(key)?,
-            Account::from_record(&record, now.mono, is_clean),
-        );
+        let customer = hash_of(key)?;
+        if !is_clean && customer != POOL_ACCOUNT {
+            // After an unclean stop nothing counts that was in the centre.
+            for holding in &record.holdings {
+                stranded.add(Cause::ColdStart, Micro::new(holding.level_micro));
+            }
+        }
+        accounts.insert(customer, Account::from_record(&record, now.mono, is_clean));
         Ok(())
     })?;
     store.visit(Table::Parts, &mut |key, value| {
@@ -152,7 +161,7 @@ fn load_accounts(
         account.restore(Part::from_record(session, &record), now.mono);
         Ok(())
     })?;
-    Ok(accounts)
+    Ok((accounts, stranded))
 }
 
 fn load_policies(

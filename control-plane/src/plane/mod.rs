@@ -19,6 +19,7 @@ mod session;
 mod state;
 mod status;
 mod sync;
+mod tally;
 mod view;
 
 pub use audit::{AuditLog, AuditPage};

@@ -8,6 +8,7 @@ use super::models::ModelBook;
 use super::policies::Policies;
 use super::session::Terms;
 use super::sync::usage::Finished;
+use super::tally::Tally;
 use crate::buckets::{Account, POOL_ACCOUNT, SessionNumber, StoredRow, Unsaved};
 use crate::history::{Coverage, Ring, Series};
 use crate::store::{Batch, Table};
@@ -92,6 +93,10 @@ pub struct State {
     pub forecasts: HashMap<Series, CustomerForecast>,
     /// Accounts that have changed only in what gateways reported, and since when.
     pub unsaved: VecDeque<(TimeUs, CustomerHash)>,
+    /// What gateways have admitted beyond contracts.
+    pub over_admitted: Tally,
+    /// Tokens that nobody could spend any more before they had flowed again.
+    pub stranded: Tally,
     /// Syncs answered and refused since the start.
     pub syncs: u64,
     /// Syncs refused since the start.

@@ -2,6 +2,7 @@
 
 use super::audit::{Deed, Done};
 use super::session::Session;
+use super::tally::TokensByCause;
 use super::{Now, Plane};
 use crate::auth::Caller;
 use crate::buckets::Standing;
@@ -39,6 +40,13 @@ pub struct StatusView {
     pub other_customers: usize,
     /// Reports dropped because there were too many of those.
     pub other_customers_dropped: u64,
+    /// Tokens that gateways have admitted beyond contracts since the start, by cause. What is reported late is not blamed, so a little
+    /// may be missed.
+    #[serde(default)]
+    pub over_admitted_tokens: TokensByCause,
+    /// Tokens of customers that nobody could spend any more since the start, by cause. They flow again at the rate of the contract.
+    #[serde(default)]
+    pub stranded_tokens: TokensByCause,
     /// Syncs answered since the start.
     pub syncs: u64,
     /// Syncs refused since the start.
@@ -118,6 +126,8 @@ impl Plane {
             customers_exempt: by_hand.exempt,
             other_customers: state.others,
             other_customers_dropped: state.others_dropped,
+            over_admitted_tokens: state.over_admitted.tokens(),
+            stranded_tokens: state.stranded.tokens(),
             syncs: state.syncs,
             syncs_refused: state.syncs_refused,
             model_epoch: release.map_or(0, |release| release.epoch),

@@ -7,7 +7,7 @@
 use super::super::Plane;
 use super::super::state::State;
 use super::Caller;
-use crate::buckets::{Contract, Granted, POOL_ACCOUNT, Part};
+use crate::buckets::{Cause, Contract, Granted, POOL_ACCOUNT, Part};
 use forebay_core::policy::Limits;
 use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
@@ -176,6 +176,7 @@ impl Plane {
             roster: caller.roster,
         };
         let granted = account.grant(&contract, self.law, caller.session, caller.request.sequence);
+        let stranded = account.take_stranded();
         if granted.must_save {
             outgoing.changed.insert(customer);
         }
@@ -193,6 +194,7 @@ impl Plane {
             }));
         }
         outgoing.again_at = earlier(outgoing.again_at, self.again_at(caller, &granted));
+        state.stranded.add(Cause::Partition, stranded);
         tell_others(state, customer, &granted);
     }
 
@@ -271,11 +273,16 @@ fn take_back_from_dropped(state: &mut State, caller: &Caller<'_>) -> Vec<Custome
         })
         .map(|(customer, _)| *customer)
         .collect();
+    let State {
+        accounts, stranded, ..
+    } = state;
     dropped
         .into_iter()
         .filter(|customer| {
-            let account = state.accounts.get_mut(customer);
-            account.is_some_and(|account| account.take_back(caller.session, caller.roster))
+            let account = accounts.get_mut(customer);
+            let lost = account.and_then(|account| account.take_back(caller.session, caller.roster));
+            stranded.add(Cause::Eviction, lost.unwrap_or_default());
+            lost.is_some()
         })
         .collect()
 }

@@ -52,6 +52,8 @@ pub(super) struct Caller<'a> {
     pub session: SessionNumber,
     /// When that session synced before.
     pub synced_at: TimeUs,
+    /// It has not synced with this server before, or not since its session had ended: its reports may be of any time.
+    pub is_new_here: bool,
     /// Who is there.
     pub roster: &'a Roster,
     /// The present.
@@ -155,7 +157,7 @@ impl Plane {
             }
             Admission::Continues | Admission::Lapsed => {}
         }
-        let (number, synced_at, lost) = {
+        let (number, synced_at, is_new_here, lost) = {
             let Some(session) = state.fleet.session_mut(id) else {
                 return Err(unavailable(StoreError::Stopped));
             };
@@ -166,7 +168,8 @@ impl Plane {
             }
             let lost = session.hear(request.reply_applied);
             session.sequence = request.sequence;
-            (session.number, session.last_reply_at, lost)
+            let is_new_here = session.syncs == 0 || matches!(admission, Admission::Returns { .. });
+            (session.number, session.last_reply_at, is_new_here, lost)
         };
         take_forecasts(state, request, dialect);
         let ended = state
@@ -196,6 +199,7 @@ impl Plane {
             dialect,
             session: number,
             synced_at,
+            is_new_here,
             roster: &roster,
             now,
         };

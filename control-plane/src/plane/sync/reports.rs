@@ -7,7 +7,7 @@ use super::super::session::Session;
 use super::super::state::{META_COVERAGE, Settings, State};
 use super::Caller;
 use super::usage::{Finished, FinishedUsage};
-use crate::buckets::{Contract, POOL_ACCOUNT, Told};
+use crate::buckets::{Cause, Contract, POOL_ACCOUNT, Told};
 use crate::history::{Series, step_at};
 use crate::keys::Dialect;
 use crate::store::{Batch, Store, StoreError, Table};
@@ -52,6 +52,8 @@ struct Intake<'a> {
     settings: &'a Settings,
     in_history: bool,
     is_lump: bool,
+    is_of_unknown_age: bool,
+    is_dry_run: bool,
     /// Those whose accounts changed.
     changed: &'a mut BTreeSet<CustomerHash>,
 }
@@ -80,6 +82,12 @@ pub(super) fn take_reports(
         settings,
         in_history,
         is_lump: !in_history,
+        // Of a lump of a session that has synced here before the time is known.
+        is_of_unknown_age: caller.is_new_here,
+        is_dry_run: state
+            .policies
+            .compiled()
+            .is_some_and(|policy| policy.dry_run),
         changed,
     };
     for report in &request.customers {
@@ -155,6 +163,7 @@ fn take_report(
 ) -> Option<Taken> {
     let caller = intake.caller;
     let (limits, is_listed) = state.standing_of(customer)?;
+    let is_exempt = state.directory.is_exempt(customer);
     let rate = limits.get(report.resource as usize)?.rate;
     let step_now = state.step_now;
     let account = state.account(
@@ -174,13 +183,24 @@ fn take_report(
         since: caller.synced_at,
         asked,
         is_lump: intake.is_lump,
+        is_of_unknown_age: intake.is_of_unknown_age,
         is_listed,
+        is_limited: customer != POOL_ACCOUNT && !is_exempt && !intake.is_dry_run,
     };
     let news = account.report(&contract, caller.session, &told);
+    let stranded = account.take_stranded();
     if intake.in_history && news.demand > 0 {
         let resource = report.resource as usize;
         account.count(caller.session, resource, step_now, news.demand);
         state.active.insert(customer);
+    }
+    // Of pools nobody buys tokens.
+    if customer != POOL_ACCOUNT {
+        state.stranded.add(Cause::Partition, stranded);
+        state.stranded.add(Cause::GrantOverlap, news.unfit);
+    }
+    if let Some((cause, amount)) = news.over_admitted {
+        state.over_admitted.add(cause, amount);
     }
     // The gateway has not applied what it was sent: send it again.
     if news.is_behind

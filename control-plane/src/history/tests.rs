@@ -57,12 +57,12 @@ fn values_that_are_on_their_way_to_the_store_are_not_lost_by_going_back_to_their
     let store = MemoryStore::default();
     let mut ring = Ring::new(256);
     let mut batch = Batch::default();
-    ring.forget_idle(200);
+    ring.close_idle(200);
     // Two chunks in turn, and nothing is committed in between. Then a step ends.
     for step in [10, 70, 11, 71, 12] {
         ring.set(&store, &mut batch, SERIES, step, 1.0).unwrap();
     }
-    ring.forget_idle(201);
+    ring.close_idle(201);
     ring.set(&store, &mut batch, SERIES, 13, 1.0).unwrap();
     store.commit(&batch).unwrap();
     let kept = Ring::read(&store, SERIES, 0, 127).unwrap();
@@ -134,5 +134,50 @@ fn after_a_clock_was_set_back_steps_count_as_observed_only_when_they_come_again(
         assert!(coverage.observe(back + 1));
         assert!(coverage.observed(back) && coverage.observed(back + 1));
         assert!(!coverage.observed(back + 2));
+    }
+}
+
+#[test]
+fn a_chunk_that_is_over_takes_less_room_and_can_be_written_again() {
+    let store = MemoryStore::default();
+    let mut ring = Ring::new(1_000);
+    let at = |ring: &mut Ring, step: u64| {
+        let mut batch = Batch::default();
+        ring.close_idle(step);
+        ring.seal_some(&mut batch);
+        ring.set(&store, &mut batch, SERIES, step, (step % 50) as f32)
+            .unwrap();
+        store.commit(&batch).unwrap();
+    };
+    for step in 0..256 {
+        at(&mut ring, step);
+    }
+    let bytes = |number| {
+        let key = chunk_key(SERIES, number);
+        store.get(Table::History, &key).unwrap().unwrap().len()
+    };
+    assert!(2 * bytes(0) < bytes(3), "{} of {}", bytes(0), bytes(3));
+    // An import goes back to it.
+    let mut batch = Batch::default();
+    ring.set(&store, &mut batch, SERIES, 7, 1_234.5).unwrap();
+    store.commit(&batch).unwrap();
+    let at = |ring: &mut Ring, step: u64| {
+        let mut batch = Batch::default();
+        ring.close_idle(step);
+        ring.seal_some(&mut batch);
+        store.commit(&batch).unwrap();
+    };
+    for step in 256..270 {
+        at(&mut ring, step);
+    }
+    assert!(2 * bytes(0) < 264, "{} bytes", bytes(0));
+    let usage = Ring::read(&store, SERIES, 0, 255).unwrap();
+    for (step, value) in (0_u64..).zip(usage.values) {
+        let expected = if step == 7 {
+            1_234.5
+        } else {
+            (step % 50) as f32
+        };
+        assert_eq!(value, Some(expected), "step {step}");
     }
 }

@@ -281,7 +281,7 @@ impl State {
                 }),
             );
             self.step_now = step;
-            self.ring.forget_idle(step);
+            self.ring.close_idle(step);
             // After a start the step that ends first is the last one with demand, and may have ended in an earlier run.
             let is_news = self.coverage.newest() <= finished;
             ended = is_news.then(|| EndedStep {
@@ -297,7 +297,7 @@ impl State {
             self.active.clear();
             self.step_now = step;
             self.coverage.rewind(step);
-            self.ring.forget_idle(step);
+            self.ring.close_idle(step);
         }
         if self.coverage.observe(self.step_now) {
             batch.put(Table::Meta, META_COVERAGE, self.coverage.encode());

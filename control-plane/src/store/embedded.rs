@@ -12,10 +12,9 @@
 
 use super::image::{Haste, Image};
 use super::log::{Segment, remove, remove_spare, replay, retire, segments};
-use super::overlay::Overlay;
+use super::overlay::{Merge, Overlay};
 use super::start::{LAYOUT, check_layout, stamp};
 use super::{Batch, Row, Store, StoreError, Table, Visitor};
-use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -177,43 +176,18 @@ impl Store for EmbeddedStore {
             return Ok(Vec::new());
         }
         let overlay = self.inner.overlay();
-        let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = self
-            .inner
-            .image
-            .range(table, from, to)?
-            .into_iter()
-            .collect();
-        for (key, change) in overlay.within(table, from, to) {
-            match change {
-                Some(value) => rows.insert(key.to_vec(), value.to_vec()),
-                None => rows.remove(key),
-            };
-        }
-        Ok(rows.into_iter().collect())
+        let rows = self.inner.image.range(table, from, to)?;
+        Ok(overlay.over(rows, table, from, to))
     }
 
     /// Changes wait until all rows are visited.
     fn visit(&self, table: Table, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
         let overlay = self.inner.overlay();
-        let mut changes = overlay.of(table).into_iter().peekable();
-        self.inner.image.visit(table, &mut |key, value| {
-            while let Some((new, change)) = changes.next_if(|(new, _)| *new < key) {
-                if let Some(value) = change {
-                    visitor(new, value)?;
-                }
-            }
-            match changes.next_if(|(changed, _)| *changed == key) {
-                Some((_, Some(value))) => visitor(key, value),
-                Some((_, None)) => Ok(()),
-                None => visitor(key, value),
-            }
-        })?;
-        for (new, change) in changes {
-            if let Some(value) = change {
-                visitor(new, value)?;
-            }
-        }
-        Ok(())
+        let mut merge = Merge::of(overlay.of(table));
+        self.inner
+            .image
+            .visit(table, &mut |key, value| merge.row(key, value, visitor))?;
+        merge.rest(visitor)
     }
 }
 

@@ -25,9 +25,9 @@ pub use start::{Start, mark_clean, open_epoch};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-/// Version of the files, the tables' layout and the encodings, which a start stamps the store with. Version 4 has the log, which an older
-/// build would take no notice of.
-pub const LAYOUT_VERSION: u32 = 4;
+/// Version of the files, the tables' layout and the encodings, which a start stamps the store with. Version 4 has a log in front of a file,
+/// version 5 one in Redis: an older build would take no notice of it.
+pub const LAYOUT_VERSION: u32 = 5;
 /// The versions that this build reads.
 const READABLE_LAYOUTS: RangeInclusive<u32> = 3..=LAYOUT_VERSION;
 
@@ -120,7 +120,7 @@ pub enum StoreError {
     },
     /// It was written by another version.
     #[error(
-        "the store has layout version {found}, but this build reads no version but 3 and {LAYOUT_VERSION}: run the `forebay` that wrote it, or start with an empty --data directory"
+        "the store has layout version {found}, but this build reads versions 3 to {LAYOUT_VERSION}: run the `forebay` that wrote it, or start with an empty --data directory"
     )]
     Layout {
         /// The version found.

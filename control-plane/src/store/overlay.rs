@@ -4,10 +4,11 @@
 //! for all tables every second microsecond of the journal went into comparing keys. The same rows change again and again, so a
 //! value is written over the one before it.
 
-use super::{Batch, Change, Table};
+use super::{Batch, Change, Row, StoreError, Table, Visitor};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::ops::Bound::Included;
 use std::sync::Arc;
 
@@ -203,16 +204,64 @@ impl Overlay {
         all
     }
 
-    /// The changes of a table from one key to another (inclusive): the later ones of a key last.
-    pub(super) fn within(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-    ) -> impl Iterator<Item = Changed<'_>> {
+    /// Rows of a table from one key to another (inclusive), as the changes leave them, by key.
+    pub(super) fn over(&self, rows: Vec<Row>, table: Table, from: &[u8], to: &[u8]) -> Vec<Row> {
+        let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = rows.into_iter().collect();
         let leaving = self.leaving.within(table, from, to);
-        leaving
+        for (key, change) in leaving
             .into_iter()
             .chain(self.recent.within(table, from, to))
+        {
+            match change {
+                Some(value) => rows.insert(key.to_vec(), value.to_vec()),
+                None => rows.remove(key),
+            };
+        }
+        rows.into_iter().collect()
+    }
+}
+
+/// Rows as they are visited by key, and changes of them in the same order.
+pub(super) struct Merge<I: Iterator>(Peekable<I>);
+
+// === impl Merge ===
+
+impl<I, K, V> Merge<I>
+where
+    I: Iterator<Item = (K, Option<V>)>,
+    K: AsRef<[u8]>,
+    V: AsRef<[u8]>,
+{
+    pub(super) fn of(changes: impl IntoIterator<IntoIter = I>) -> Self {
+        Self(changes.into_iter().peekable())
+    }
+
+    /// Visits what changes put before a row, and the row as they leave it.
+    pub(super) fn row(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        visitor: &mut Visitor<'_>,
+    ) -> Result<(), StoreError> {
+        while let Some((new, change)) = self.0.next_if(|(new, _)| new.as_ref() < key) {
+            if let Some(value) = change {
+                visitor(new.as_ref(), value.as_ref())?;
+            }
+        }
+        match self.0.next_if(|(changed, _)| changed.as_ref() == key) {
+            Some((_, Some(value))) => visitor(key, value.as_ref()),
+            Some((_, None)) => Ok(()),
+            None => visitor(key, value),
+        }
+    }
+
+    /// Visits what they put behind the last row.
+    pub(super) fn rest(self, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
+        for (new, change) in self.0 {
+            if let Some(value) = change {
+                visitor(new.as_ref(), value.as_ref())?;
+            }
+        }
+        Ok(())
     }
 }

@@ -246,7 +246,10 @@ fn a_store_from_before_the_log_is_taken_over_and_kept_from_builds_that_know_no_l
     let killed = as_if_killed(directory.path());
     let image = Image::open(killed.path()).unwrap();
     let layout = image.get(Table::Meta, b"layout").unwrap();
-    assert_eq!(layout, Some(4_u32.to_le_bytes().to_vec()));
+    assert_eq!(
+        layout,
+        Some(super::super::LAYOUT_VERSION.to_le_bytes().to_vec())
+    );
     assert_eq!(open_epoch(&store).unwrap(), Start::Clean { epoch: 5 });
     assert_eq!(store.get(Table::Accounts, &[1]).unwrap(), Some(vec![1]));
 }

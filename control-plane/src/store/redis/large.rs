@@ -6,14 +6,15 @@
 
 use super::super::encoding::{decode_changes, encode_changes};
 use super::super::{Changes, StoreError};
+use super::MAX_ROWS_AT_ONCE;
+use super::keeper::{Inner, Keeper};
 use super::link::{Call, Link, Trouble};
 use super::scripts::{FENCE, HEAD, SEALED, STAGED, Script};
-use super::{Inner, MAX_ROWS_AT_ONCE, RedisStore};
 use redis::cmd;
 
 const KEYS: [&str; 4] = [FENCE, HEAD, STAGED, SEALED];
 
-impl RedisStore {
+impl Keeper {
     /// Makes a large change count, without applying it.
     pub(super) fn stage_large(
         &self,

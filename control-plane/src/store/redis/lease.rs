@@ -3,11 +3,12 @@
 //! The fence makes a second leader harmless: whatever the first one still sends is refused. The lease only says when another one may
 //! try, and until when the leader may answer what needs no change; so clocks must run at about the same speed, and need not agree.
 
+use super::super::encoding::encode_changes;
 use super::super::start::CLEAN;
-use super::super::{StoreError, Table};
+use super::super::{Batch, StoreError, Table};
+use super::RedisUrl;
 use super::link::{Call, Line};
-use super::scripts::{FENCE, HEAD, LEASE, Script, TERM, hash_of};
-use super::{RedisUrl, first_byte};
+use super::scripts::{FENCE, HEAD, LEASE, LOG, Script, TERM};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -68,13 +69,16 @@ impl Candidate {
         })?;
         let asked_at = Instant::now();
         let (fence, leader, head): (String, String, u64) = self.call(|| {
-            let mut call = Call::on(&[FENCE, TERM, LEASE, HEAD]);
-            call.key(hash_of(Table::Meta, first_byte(CLEAN)));
+            let mut unmark = Batch::default();
+            unmark.delete(Table::Meta, CLEAN);
+            let mut entry = Vec::new();
+            encode_changes(unmark.changes(), &mut entry);
+            let mut call = Call::on(&[FENCE, TERM, LEASE, HEAD, LOG]);
             call.with(format!("{nonce:016x}"))
                 .with(self.address.as_str())
                 .number(millis(LEASE_TTL))
                 .number(self.head.load(Ordering::Relaxed))
-                .with(CLEAN);
+                .with(entry);
             (Script::Lead, call)
         })?;
         let seen = self.head.fetch_max(head, Ordering::Relaxed);

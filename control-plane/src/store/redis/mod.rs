@@ -3,54 +3,54 @@
 //! ```text
 //!   {forebay}:TABLE:BYTE   hash   the rows whose keys begin with that byte
 //!   {forebay}:TABLE:keys   zset   all keys, of tables of which parts are asked for
+//!   {forebay}:log          list   changes that the rows have not taken in yet, in their order
 //!   {forebay}:head         number of the newest change
 //!   {forebay}:fence        who may change anything      {forebay}:lease   who leads, while it says so
 //! ```
 //! One process leads and has everything in memory; Redis is what its successor begins with. So rows are never read to be changed, each
-//! change is one script, and it counts when a replica has it too. Locks per row and a read before each write, as several
+//! change is one script, and it counts when it is in the log and a replica has it too. Locks per row and a read before each write, as several
 //! writers would need, were the worse alternative: a sync would take as many round trips as it has customers.
 //!
 //! After a failover of Redis the head tells whether the new master has all that was acknowledged. When it has not, nothing is changed any
 //! more under this leader: the next one begins as after a crash.
 
+mod keeper;
 mod large;
 mod lease;
 mod link;
+mod log;
 mod scripts;
 mod url;
 
 pub use lease::{Candidate, Lease, Standing};
 pub use url::RedisUrl;
 
-use super::{Batch, Changes, Row, Store, StoreError, Table, Visitor};
-use link::{Call, Line, Link, Trouble};
+use super::overlay::Merge;
+use super::{Batch, Row, Store, StoreError, Table, Visitor};
+use keeper::Keeper;
+use link::{Link, Trouble};
 use redis::cmd;
-use scripts::{FENCE, HEAD, STAGED, Script, hash_of, index_of};
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use scripts::{hash_of, index_of};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Rows that one script changes: Redis serves nobody else meanwhile, and takes some milliseconds for so many.
 const MAX_ROWS_AT_ONCE: usize = 4_096;
 
+/// Rows take the log in after this time.
+const EMPTIED_EVERY: Duration = Duration::from_secs(15);
+/// Or when it has grown to this: Redis has it in memory.
+const LOG_BYTES: usize = 32 << 20;
+
 /// The store of the one who leads.
 #[derive(Debug)]
 pub struct RedisStore {
-    fence: String,
-    inner: Mutex<Inner>,
-    line: Mutex<Line>,
-    /// Redis has lost what it had acknowledged.
-    is_behind: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    /// The newest change that is known to be made.
-    acknowledged: u64,
-    /// The newest change that may have been made.
-    tried: u64,
-    /// A large change counts as made, and some of its rows may be as they were.
-    is_unapplied: bool,
+    keeper: Arc<Keeper>,
+    /// Tells the thread that empties the log to do so now; closed to stop it.
+    wake: Option<Sender<()>>,
+    emptying: Option<JoinHandle<()>>,
 }
 
 // === impl RedisStore ===
@@ -61,119 +61,92 @@ impl RedisStore {
     /// # Errors
     /// When Redis cannot be reached, or another process leads by now.
     pub fn open(nodes: Vec<RedisUrl>, lease: &Lease) -> Result<Self, StoreError> {
-        let store = Self {
-            fence: lease.fence().to_owned(),
-            inner: Mutex::default(),
-            line: Mutex::new(Line::new(nodes)),
-            is_behind: AtomicBool::new(false),
-        };
-        store.with(|inner, link| {
-            let head: Option<u64> = link.ask(cmd("GET").arg(HEAD))?;
-            inner.acknowledged = head.unwrap_or(0);
-            inner.tried = inner.acknowledged;
-            inner.is_unapplied = true;
-            store.apply_large(inner, link)
-        })?;
-        Ok(store)
+        let keeper = Arc::new(Keeper::new(nodes, lease));
+        keeper.begin()?;
+        let (wake, woken) = std::sync::mpsc::channel();
+        let worker = Arc::clone(&keeper);
+        let emptying = std::thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || empty_again_and_again(&worker, &woken))
+            .map_err(|error| {
+                StoreError::Unsuitable(format!("no thread to empty its log: {error}"))
+            })?;
+        Ok(Self {
+            keeper,
+            wake: Some(wake),
+            emptying: Some(emptying),
+        })
     }
 
     /// Whether Redis has lost changes that it had acknowledged: it takes no more under this leader.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.is_behind.load(Ordering::Relaxed)
+        self.keeper.is_behind()
     }
 
     /// Number of the newest change that is known to be made.
     #[must_use]
     pub fn head(&self) -> u64 {
-        self.inner().acknowledged
+        self.keeper.inner().acknowledged
     }
+}
 
-    /// Does something on a connection, and again on a new one if need be.
-    fn with<T>(
-        &self,
-        mut work: impl FnMut(&mut Inner, &mut Link) -> Result<T, Trouble>,
-    ) -> Result<T, StoreError> {
-        let mut inner = self.inner();
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        line.with(|link| work(&mut inner, link))
-            .map_err(|error| match error {
-                StoreError::WentBack { found, .. } => {
-                    self.is_behind.store(true, Ordering::Relaxed);
-                    StoreError::WentBack {
-                        found,
-                        acknowledged: inner.acknowledged,
-                    }
-                }
-                other => other,
-            })
-    }
-
-    /// Changes rows at once; with `of_large` they are the first part of a large change, which is dropped with it.
-    fn change(
-        &self,
-        inner: &mut Inner,
-        link: &mut Link,
-        changes: Changes<'_>,
-        of_large: bool,
-    ) -> Result<(), Trouble> {
-        let mut call = Call::on(&[FENCE, HEAD, STAGED]);
-        let mut keys: BTreeMap<String, usize> = BTreeMap::new();
-        let number = inner.attempt();
-        call.with(self.fence.as_str())
-            .number(inner.acknowledged)
-            .number(number.saturating_sub(1))
-            .number(number)
-            .number(u64::from(of_large));
-        for (table, key, value) in changes.iter() {
-            let hash = hash_of(table, first_byte(key));
-            let mut place = |key: String| match keys.get(&key) {
-                Some(place) => *place as u64,
-                None => {
-                    let place = call.key(key.clone());
-                    keys.insert(key, place);
-                    place as u64
-                }
-            };
-            let hash = place(hash);
-            let index = index_of(table).map_or(0, &mut place);
-            call.number(hash)
-                .number(index)
-                .with(key)
-                .number(u64::from(value.is_some()))
-                .with(value.unwrap_or_default());
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        self.wake = None;
+        if let Some(emptying) = self.emptying.take() {
+            drop(emptying.join());
         }
-        let _done: u64 = link.change(Script::Change, call)?;
-        inner.acknowledged = number;
-        Ok(())
     }
+}
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+/// Until the store is dropped. What is in the log then is taken in by whoever leads next.
+fn empty_again_and_again(keeper: &Keeper, woken: &Receiver<()>) {
+    while !matches!(
+        woken.recv_timeout(EMPTIED_EVERY),
+        Err(RecvTimeoutError::Disconnected)
+    ) {
+        while woken.try_recv().is_ok() {}
+        let mut left = keeper.left.lock().unwrap_or_else(PoisonError::into_inner);
+        match keeper.empty(&mut left) {
+            Ok(()) => {}
+            // The next commit says so to everybody.
+            Err(StoreError::Fenced) => return,
+            Err(error) => {
+                tracing::error!(%error, "the log cannot be brought into the rows of the store; nothing is lost, it is tried again");
+            }
+        }
     }
 }
 
 impl Store for RedisStore {
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        self.with(|inner, link| {
-            self.apply_large(inner, link)?;
-            if batch.len() > MAX_ROWS_AT_ONCE {
-                self.stage_large(inner, link, batch.changes())?;
-                return self.apply_large(inner, link);
-            }
-            self.change(inner, link, batch.changes(), false)
-        })
+        self.keeper.commit(batch)?;
+        if self.keeper.inner().logged_bytes >= LOG_BYTES
+            && let Some(wake) = &self.wake
+        {
+            // The thread ends before the store only when another process leads.
+            wake.send(()).unwrap_or_default();
+        }
+        Ok(())
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.with(|_, link| link.ask(cmd("HGET").arg(hash_of(table, first_byte(key))).arg(key)))
+        self.keeper.with(|_, link| {
+            let overlay = self.keeper.overlay();
+            match overlay.get(table, key) {
+                Some(change) => Ok(change.map(<[u8]>::to_vec)),
+                None => link.ask(cmd("HGET").arg(hash_of(table, first_byte(key))).arg(key)),
+            }
+        })
     }
 
     fn range(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Vec<Row>, StoreError> {
         if from > to {
             return Ok(Vec::new());
         }
-        self.with(|_, link| {
+        self.keeper.with(|_, link| {
+            let overlay = self.keeper.overlay();
             let Some(index) = index_of(table) else {
                 let mut rows = Vec::new();
                 for first in first_byte(from)..=first_byte(to) {
@@ -181,7 +154,7 @@ impl Store for RedisStore {
                     keys.retain(|key| (from..=to).contains(&key.as_slice()));
                     rows.extend(rows_of(link, table, &keys)?);
                 }
-                return Ok(rows);
+                return Ok(overlay.over(rows, table, from, to));
             };
             let keys: Vec<Vec<u8>> = link.ask(
                 cmd("ZRANGEBYLEX")
@@ -189,30 +162,30 @@ impl Store for RedisStore {
                     .arg([b"[", from].concat())
                     .arg([b"[", to].concat()),
             )?;
-            rows_of(link, table, &keys)
+            let rows = rows_of(link, table, &keys)?;
+            Ok(overlay.over(rows, table, from, to))
         })
     }
 
     fn visit(&self, table: Table, visitor: &mut Visitor<'_>) -> Result<(), StoreError> {
+        // Rows as they are by now, whatever reaches them meanwhile.
+        let changes: Vec<(Vec<u8>, Option<Vec<u8>>)> = {
+            let overlay = self.keeper.overlay();
+            let changes = overlay.of(table).into_iter();
+            changes
+                .map(|(key, change)| (key.to_vec(), change.map(<[u8]>::to_vec)))
+                .collect()
+        };
+        let mut merge = Merge::of(changes);
         for first in 0..=u8::MAX {
-            let keys = self.with(|_, link| keys_of(link, table, first))?;
+            let keys = self.keeper.with(|_, link| keys_of(link, table, first))?;
             for keys in keys.chunks(rows_at_once(table)) {
-                let rows = self.with(|_, link| rows_of(link, table, keys))?;
+                let rows = self.keeper.with(|_, link| rows_of(link, table, keys))?;
                 rows.iter()
-                    .try_for_each(|(key, value)| visitor(key, value))?;
+                    .try_for_each(|(key, value)| merge.row(key, value, visitor))?;
             }
         }
-        Ok(())
-    }
-}
-
-// === impl Inner ===
-
-impl Inner {
-    /// The number of a new attempt to change something. None is used twice: the answer to an old one may be lost, and it may still be made.
-    fn attempt(&mut self) -> u64 {
-        self.tried = self.tried.saturating_add(1);
-        self.tried
+        merge.rest(visitor)
     }
 }
 

@@ -12,6 +12,10 @@ use super::Table;
 pub(super) const FENCE: &str = "{forebay}:fence";
 /// Number of the newest change.
 pub(super) const HEAD: &str = "{forebay}:head";
+/// Changes that are durable and not in the rows, see [`super::log`].
+pub(super) const LOG: &str = "{forebay}:log";
+/// How many entries have left the log since ever.
+pub(super) const LEFT: &str = "{forebay}:left";
 /// Parts of a large change, see [`super::large`].
 pub(super) const STAGED: &str = "{forebay}:staged";
 /// There while a large change counts as made and is not applied to its end.
@@ -33,6 +37,14 @@ pub(super) enum Script {
     /// The head must be one that this leader has been told of or has tried to set. A lower one: a failover has lost changes that were
     /// acknowledged. A higher one: this attempt was on its way for so long that a later one has overtaken it.
     Change,
+    /// KEYS fence, head, log; ARGV fence, lowest head, highest head, new head, entry. The head is looked at as for a change.
+    Append,
+    /// KEYS fence, then those of rows; ARGV fence, then rows as for a change. They are in the log, so it does no harm that some are
+    /// written twice, or that not all of them are.
+    TakeIn,
+    /// KEYS fence, log, left; ARGV fence, how many had left before, how many have left then, how many these are. Done once, however often it
+    /// arrives.
+    Shorten,
     /// KEYS fence, head, staged, sealed; ARGV fence, lowest head, highest head, new head, part, 1 for the first one. Nothing counts of it yet.
     Stage,
     /// KEYS fence, head, staged, sealed; ARGV fence, lowest head, highest head, new head. From here on the parts count.
@@ -40,8 +52,8 @@ pub(super) enum Script {
     /// KEYS fence, head, staged, sealed; ARGV fence, lowest head, highest head, new head. Drops what is left of a large change, all of which is
     /// applied or none of which counts.
     Clear,
-    /// KEYS fence, term, lease, head, the hash with the mark of a clean stop; ARGV nonce, address, milliseconds, newest head that was seen,
-    /// field of the mark. Answers the new fence, or an empty one and who leads; and the head. A store that was not empty and is now has lost
+    /// KEYS fence, term, lease, head, log; ARGV nonce, address, milliseconds, newest head that was seen, the entry that takes the mark of a
+    /// clean stop away. Answers the new fence, or an empty one and who leads; and the head. A store that was not empty and is now has lost
     /// its data, and is not taken for a new one; one that went back to a clean stop of long ago did not stop cleanly.
     Lead,
     /// KEYS fence, lease, head; ARGV fence, address, milliseconds. Answers the head.
@@ -54,8 +66,11 @@ pub(super) enum Script {
 
 impl Script {
     /// All of them, in the order of [`Self::number`].
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Change,
+        Self::Append,
+        Self::TakeIn,
+        Self::Shorten,
         Self::Stage,
         Self::Seal,
         Self::Clear,
@@ -82,22 +97,45 @@ impl Script {
             local head = tonumber(redis.call('GET', KEYS[2]) or '0')
             if head < tonumber(ARGV[2]) then return redis.error_reply('WENTBACK ' .. head) end
             if head > tonumber(ARGV[3]) then return redis.error_reply('OVERTAKEN ' .. head) end";
+        let rows = "
+            for at = first, #ARGV, 5 do
+                local key, field = KEYS[tonumber(ARGV[at])], ARGV[at + 2]
+                local index = tonumber(ARGV[at + 1])
+                if ARGV[at + 3] == '1' then
+                    redis.call('HSET', key, field, ARGV[at + 4])
+                    if index > 0 then redis.call('ZADD', KEYS[index], 0, field) end
+                else
+                    redis.call('HDEL', key, field)
+                    if index > 0 then redis.call('ZREM', KEYS[index], field) end
+                end
+            end";
         match self {
             Self::Change => format!(
                 "{fenced}{headed}
-                for at = 6, #ARGV, 5 do
-                    local key, field = KEYS[tonumber(ARGV[at])], ARGV[at + 2]
-                    local index = tonumber(ARGV[at + 1])
-                    if ARGV[at + 3] == '1' then
-                        redis.call('HSET', key, field, ARGV[at + 4])
-                        if index > 0 then redis.call('ZADD', KEYS[index], 0, field) end
-                    else
-                        redis.call('HDEL', key, field)
-                        if index > 0 then redis.call('ZREM', KEYS[index], field) end
-                    end
-                end
+                local first = 6
+                {rows}
                 if ARGV[5] == '1' then redis.call('LPOP', KEYS[3]) end
                 redis.call('SET', KEYS[2], ARGV[4])
+                return 1"
+            ),
+            Self::Append => format!(
+                "{fenced}{headed}
+                redis.call('RPUSH', KEYS[3], ARGV[5])
+                redis.call('SET', KEYS[2], ARGV[4])
+                return 1"
+            ),
+            Self::TakeIn => format!(
+                "{fenced}
+                local first = 2
+                {rows}
+                return 1"
+            ),
+            Self::Shorten => format!(
+                "{fenced}
+                if (redis.call('GET', KEYS[3]) or '0') == ARGV[2] then
+                    redis.call('LTRIM', KEYS[2], ARGV[4], -1)
+                    redis.call('SET', KEYS[3], ARGV[3])
+                end
                 return 1"
             ),
             Self::Stage => format!(
@@ -124,7 +162,7 @@ impl Script {
                 if head == '0' and ARGV[4] ~= '0' then return redis.error_reply('EMPTIED no rows are left') end
                 local leader = redis.call('GET', KEYS[3])
                 if leader then return {'', leader, head} end
-                if tonumber(head) < tonumber(ARGV[4]) then redis.call('HDEL', KEYS[5], ARGV[5]) end
+                if tonumber(head) < tonumber(ARGV[4]) then redis.call('RPUSH', KEYS[5], ARGV[5]) end
                 local fence = redis.call('INCR', KEYS[2]) .. ':' .. ARGV[1]
                 redis.call('SET', KEYS[1], fence)
                 redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])

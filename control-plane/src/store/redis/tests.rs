@@ -1,7 +1,10 @@
 //! What only a store in Redis can do wrong, on real servers.
 
+use super::super::Changes;
 use super::super::tests::rows;
 use super::super::{MemoryStore, Start, open_epoch};
+use super::keeper::Inner;
+use super::scripts::{FENCE, HEAD, STAGED, Script};
 use super::*;
 use forebay_redis_tests::{Cluster, Node};
 use proptest::prelude::*;
@@ -41,6 +44,12 @@ fn put(key: u8, value: u8) -> Batch {
     let mut batch = Batch::default();
     batch.put(Table::Meta, [key], [value]);
     batch
+}
+
+/// Has the rows take in what is in the log.
+fn empty(store: &RedisStore) {
+    let mut left = store.keeper.left.lock().unwrap();
+    store.keeper.empty(&mut left).unwrap();
 }
 
 /// A batch that is too large for one script.
@@ -136,7 +145,7 @@ fn changes_that_were_acknowledged_and_are_gone_are_found_out() {
     }
     node.ask(&["SET", scripts::HEAD, "2"]).unwrap();
     let lost = StoreError::WentBack {
-        acknowledged: leading.store.inner().acknowledged,
+        acknowledged: leading.store.keeper.inner().acknowledged,
         found: 2,
     };
     assert!(!leading.store.is_behind());
@@ -157,7 +166,7 @@ fn an_attempt_whose_answer_was_lost_may_have_been_made_or_not() {
     let leading = leading(&node.url());
     leading.store.commit(&put(1, 1)).unwrap();
     for was_made in [true, false] {
-        let number = leading.store.inner().attempt();
+        let number = leading.store.keeper.inner().attempt();
         if was_made {
             node.ask(&["SET", scripts::HEAD, &number.to_string()])
                 .unwrap();
@@ -180,6 +189,7 @@ fn an_attempt_that_arrives_after_a_later_one_changes_nothing() {
     };
     let trouble = leading
         .store
+        .keeper
         .change(&mut late, &mut link, put(1, 9).changes(), false);
     assert!(
         matches!(&trouble, Err(Trouble::Lost(reason)) if reason.contains("OVERTAKEN")),
@@ -198,9 +208,10 @@ fn a_large_change_is_there_as_a_whole_or_not_at_all_wherever_it_is_cut() {
     {
         let cut = leading(&url);
         let mut link = Link::to_master(&nodes(&url)).unwrap();
-        let mut inner = cut.store.inner();
+        let mut inner = cut.store.keeper.inner();
         for (place, part) in large(ROWS).changes().chunks(4_000).enumerate() {
             cut.store
+                .keeper
                 .step(&mut inner, &mut link, Script::Stage, |call| {
                     let mut bytes = Vec::new();
                     super::super::encoding::encode_changes(part, &mut bytes);
@@ -226,14 +237,16 @@ fn a_large_change_is_there_as_a_whole_or_not_at_all_wherever_it_is_cut() {
         assert_eq!(rows(&cut.store, Table::Accounts), []);
         let mut link = Link::to_master(&nodes(&url)).unwrap();
         {
-            let mut inner = cut.store.inner();
+            let mut inner = cut.store.keeper.inner();
             cut.store
+                .keeper
                 .stage_large(&mut inner, &mut link, large(ROWS).changes())
                 .unwrap();
             let all = large(ROWS);
             let first = all.changes().chunks(MAX_ROWS_AT_ONCE).next().unwrap();
             for _ in 0..applied {
                 cut.store
+                    .keeper
                     .change(&mut inner, &mut link, first, true)
                     .unwrap();
             }
@@ -253,12 +266,97 @@ fn a_large_change_is_there_as_a_whole_or_not_at_all_wherever_it_is_cut() {
     }
     leading
         .store
-        .stage_large(&mut leading.store.inner(), &mut link, changed.changes())
+        .keeper
+        .stage_large(
+            &mut leading.store.keeper.inner(),
+            &mut link,
+            changed.changes(),
+        )
         .unwrap();
     leading.store.commit(&put(1, 2)).unwrap();
     assert_eq!(
         rows(&leading.store, Table::Accounts),
         rows_of_batch(&changed)
+    );
+}
+
+#[test]
+fn what_a_leader_left_in_the_log_is_taken_in_by_the_next_one() {
+    let node = Node::start().unwrap();
+    let first = leading(&node.url());
+    for value in 1..=3 {
+        first.store.commit(&put(7, value)).unwrap();
+        first.store.commit(&put(value, value)).unwrap();
+    }
+    assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "6");
+    let hash = hash_of(Table::Meta, 7);
+    assert_eq!(
+        node.ask(&["HLEN", &hash]).unwrap(),
+        "0",
+        "it is in the log alone"
+    );
+    node.ask(&["DEL", scripts::LEASE]).unwrap();
+    let second = leading(&node.url());
+    assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "0");
+    assert_eq!(node.ask(&["HLEN", &hash]).unwrap(), "1");
+    assert_eq!(second.store.get(Table::Meta, &[7]).unwrap(), Some(vec![3]));
+    // The first one had begun to empty it and goes on late.
+    second.store.commit(&put(8, 8)).unwrap();
+    let mut left = first.store.keeper.left.lock().unwrap();
+    assert_eq!(first.store.keeper.empty(&mut left), Err(StoreError::Fenced));
+    assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "1");
+}
+
+#[test]
+fn entries_leave_the_log_once_however_often_that_is_asked_for() {
+    let node = Node::start().unwrap();
+    let leading = leading(&node.url());
+    leading.store.commit(&put(1, 1)).unwrap();
+    empty(&leading.store);
+    leading.store.commit(&put(2, 2)).unwrap();
+    let mut link = Link::to_master(&nodes(&node.url())).unwrap();
+    // As if the answer had been lost, and it is asked for again.
+    leading.store.keeper.shorten(&mut link, 0, 1).unwrap();
+    assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "1");
+    empty(&leading.store);
+    empty(&leading.store);
+    assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "0");
+    assert_eq!(node.ask(&["GET", scripts::LEFT]).unwrap(), "2");
+}
+
+#[test]
+fn a_log_that_has_grown_is_emptied_without_waiting() {
+    let node = Node::start().unwrap();
+    let leading = leading(&node.url());
+    for number in 0..40 {
+        let mut batch = Batch::default();
+        batch.put(Table::History, [number], vec![7; 1 << 20]);
+        leading.store.commit(&batch).unwrap();
+    }
+    until("the log is emptied", || {
+        (node
+            .ask(&["LLEN", scripts::LOG])
+            .unwrap()
+            .parse::<u32>()
+            .unwrap()
+            < 40)
+            .then_some(())
+    });
+}
+
+#[test]
+fn an_entry_that_nobody_wrote_is_damage() {
+    let node = Node::start().unwrap();
+    let first = leading(&node.url());
+    node.ask(&["RPUSH", scripts::LOG, "no entry"]).unwrap();
+    first.candidate.resign(&first.lease).unwrap();
+    let Standing::Leads(lease) = first.candidate.stand().unwrap() else {
+        panic!("nobody leads");
+    };
+    let error = RedisStore::open(nodes(&node.url()), &lease).unwrap_err();
+    assert!(
+        matches!(error, StoreError::Damaged { what: "log", .. }),
+        "{error}"
     );
 }
 
@@ -275,30 +373,38 @@ fn late_attempts_of_a_large_change_change_nothing() {
         tried: inner.tried,
         ..Inner::default()
     };
-    let mut inner = leading.store.inner();
+    let mut inner = leading.store.keeper.inner();
     let mut late = as_of(&inner);
     leading
         .store
+        .keeper
         .stage_large(&mut inner, &mut link, batch.changes())
         .unwrap();
     let mut late_part = as_of(&inner);
     // What comes next makes sure that nothing of before is still on its way.
     leading
         .store
+        .keeper
         .change(&mut inner, &mut link, Changes::default(), false)
         .unwrap();
     let parts = node.ask(&["LLEN", STAGED]).unwrap();
     for script in [Script::Stage, Script::Clear, Script::Seal] {
-        let trouble = leading.store.step(&mut late, &mut link, script, |call| {
-            call.with("").number(1);
-        });
+        let trouble = leading
+            .store
+            .keeper
+            .step(&mut late, &mut link, script, |call| {
+                call.with("").number(1);
+            });
         assert!(
             matches!(&trouble, Err(Trouble::Lost(reason)) if reason.contains("OVERTAKEN")),
             "{script:?}: {trouble:?}"
         );
     }
     let first = batch.changes().chunks(MAX_ROWS_AT_ONCE).next().unwrap();
-    let trouble = leading.store.change(&mut late_part, &mut link, first, true);
+    let trouble = leading
+        .store
+        .keeper
+        .change(&mut late_part, &mut link, first, true);
     assert!(trouble.is_err(), "{trouble:?}");
     assert_eq!(node.ask(&["LLEN", STAGED]).unwrap(), parts);
     drop(inner);
@@ -413,6 +519,8 @@ fn the_slot_is_that_of_all_keys() {
         HEAD,
         STAGED,
         scripts::SEALED,
+        scripts::LOG,
+        scripts::LEFT,
         scripts::LEASE,
         scripts::TERM,
         &hash_of(Table::Parts, 7),
@@ -495,16 +603,16 @@ proptest! {
     #[test]
     fn reads_like_a_store_in_memory(
         batches in proptest::collection::vec(
-            proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..3), any::<Option<u8>>()), 0..12),
+            (proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..3), any::<Option<u8>>()), 0..12), 0..4_u8),
             1..12,
         ),
         from in proptest::collection::vec(any::<u8>(), 0..3),
         to in proptest::collection::vec(any::<u8>(), 0..3),
     ) {
         let node = Node::start().unwrap();
-        let store = leading(&node.url()).store;
+        let mut led = leading(&node.url());
         let model = MemoryStore::default();
-        for changes in batches {
+        for (changes, then) in batches {
             let mut batch = Batch::default();
             for (is_history, key, value) in changes {
                 let table = if is_history { Table::History } else { Table::Parts };
@@ -513,10 +621,20 @@ proptest! {
                     None => batch.delete(table, key),
                 }
             }
-            store.commit(&batch).unwrap();
+            led.store.commit(&batch).unwrap();
             model.commit(&batch).unwrap();
+            match then {
+                0 => empty(&led.store),
+                1 => {
+                    // As after a crash: the log is what is left.
+                    led.candidate.resign(&led.lease).unwrap();
+                    led = leading(&node.url());
+                }
+                _ => {}
+            }
+            let store = &led.store;
             for table in [Table::History, Table::Parts] {
-                prop_assert_eq!(rows(&store, table), rows(&model, table));
+                prop_assert_eq!(rows(store, table), rows(&model, table));
                 prop_assert_eq!(store.range(table, &from, &to).unwrap(), model.range(table, &from, &to).unwrap());
                 prop_assert_eq!(store.get(table, &from).unwrap(), model.get(table, &from).unwrap());
             }

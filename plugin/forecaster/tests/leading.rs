@@ -247,16 +247,21 @@ fn a_forecaster_that_another_one_has_followed_takes_no_number_and_sends_nothing(
 }
 
 #[test]
-fn a_conflict_at_the_identity_alone_does_not_hold_back_a_sync() {
-    let mut gateway = Vms::start(1);
-    gateway.tick();
-    gateway.world.advance_ms(1_000);
-    // The lease is due as well: its renewal fails, and the one after it.
-    gateway.world.conflicts_to_come(3);
-    let mut syncs = gateway.tick().len();
-    (0..200).for_each(|_| syncs += gateway.tick().len());
-    assert!(syncs > 0);
-    assert_eq!(gateway.world.metric(Metric::Elected), 1);
+fn a_conflict_is_tried_again_and_costs_no_sync_and_no_lease() {
+    for key in ["fb/1/gateway", LEADER_KEY] {
+        let mut gateway = Vms::start(1);
+        let leader = gateway.granted();
+        // Longer than until the lease and the sync are due.
+        gateway.world.advance_ms(1_000);
+        gateway.world.conflicts_to_come(key, 3);
+        let (_, sent) = gateway.next_sync();
+        assert_eq!(reply_to(&sent).0.sequence, 3, "{key}");
+        (0..200).for_each(|_| {
+            gateway.tick();
+        });
+        assert_eq!(gateway.leaders(), [leader], "{key}");
+        assert_eq!(gateway.world.metric(Metric::Elected), 1, "{key}");
+    }
 }
 
 #[test]

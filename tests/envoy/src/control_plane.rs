@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -263,10 +264,10 @@ impl ControlPlane {
         }))
     }
 
-    /// The forecaster as an ordinary filter of a listener, with this configuration. No request may depend on it.
-    pub fn forecaster_filter(vm_id: &str, config: &Value) -> Result<Value> {
+    /// The forecaster as an ordinary filter of a listener, from this file and with this configuration. No request may depend on it.
+    pub fn forecaster_filter(module: &Path, vm_id: &str, config: &Value) -> Value {
         let filter = Wasm {
-            module: artefact("forecaster")?.display().to_string(),
+            module: module.display().to_string(),
             vm_id: vm_id.to_owned(),
             config: config.to_string(),
             reload: false,
@@ -274,7 +275,7 @@ impl ControlPlane {
         };
         let mut filter = filter.to_json("forecaster");
         filter["typed_config"]["config"]["failure_policy"] = json!("FAIL_OPEN");
-        Ok(filter)
+        filter
     }
 
     /// The forecaster's configuration.

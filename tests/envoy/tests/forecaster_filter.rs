@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use forebay_envoy_tests::{
-    Admission, Bootstrap, ControlPlane, Envoy, Listener, Options, Protocol, Traffic, until,
+    Admission, Bootstrap, ControlPlane, Envoy, Listener, Options, Protocol, Traffic, artefact,
+    until, wrapped,
 };
 use hyper::Method;
 use serde_json::{Value, json};
@@ -97,6 +99,42 @@ async fn a_configuration_that_is_replaced_hands_over_before_it_has_drained() {
     assert!(admitted > 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forecaster_that_traps_is_followed_on_another_thread_and_no_request_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = folder.path().join("trapping.wasm");
+    let wrapper = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trap_at_the_eighth_answer.wat");
+    wrapped("forecaster", "on_http_call_response", &wrapper, &module).unwrap();
+    let plane = plane().await;
+    let started = Instant::now();
+    let envoy = gateway_with(&plane, front_with(&module, &config(&plane))).await;
+    let traffic = Traffic::start(&envoy, "acme").await.unwrap();
+    traffic.switch(true);
+    let mut born = None;
+    for term in 2..=4 {
+        until("another VM leads", PATIENCE, || async {
+            (stat(&envoy, "forecaster_elected").await == term).then_some(())
+        })
+        .await;
+        let before = (syncs(&envoy).await, traffic.admitted());
+        until("it syncs, and requests are admitted", PATIENCE, || async {
+            let is_served = traffic.admitted() > before.1 + 20;
+            (syncs(&envoy).await > before.0 && is_served).then_some(())
+        })
+        .await;
+        let incarnation = incarnation(&plane).await;
+        assert_eq!(*born.get_or_insert(incarnation), incarnation, "term {term}");
+    }
+    traffic.switch(false);
+    let allowed = BURST as f64 + RATE_PER_S as f64 * started.elapsed().as_secs_f64();
+    let admitted = traffic.admitted();
+    println!("{admitted} admitted, {allowed:.0} allowed");
+    assert!(
+        admitted as f64 <= allowed,
+        "{admitted} admitted, {allowed} allowed"
+    );
+}
+
 async fn plane() -> ControlPlane {
     let plane = ControlPlane::start().await.unwrap();
     let policy = json!({
@@ -122,6 +160,10 @@ fn config(plane: &ControlPlane) -> Value {
 
 /// An Envoy without bootstrap extensions: all that it has comes with its listener, as from a service mesh.
 async fn gateway(plane: &ControlPlane, forecaster: &Value) -> Envoy {
+    gateway_with(plane, front(forecaster)).await
+}
+
+async fn gateway_with(plane: &ControlPlane, front: Listener) -> Envoy {
     let bootstrap = Bootstrap {
         clusters: vec![plane.cluster()],
         dynamic_listeners: true,
@@ -133,7 +175,7 @@ async fn gateway(plane: &ControlPlane, forecaster: &Value) -> Envoy {
         environment: ControlPlane::environment(),
     };
     let mut envoy = Envoy::start_with(&bootstrap, &options).await.unwrap();
-    envoy.set_listeners(1, &[front(forecaster)]).unwrap();
+    envoy.set_listeners(1, &[front]).unwrap();
     until("the listener listens", PATIENCE, || async {
         let active = envoy.stat("listener_manager.total_listeners_active").await;
         (active.ok()? == 2).then_some(())
@@ -144,6 +186,10 @@ async fn gateway(plane: &ControlPlane, forecaster: &Value) -> Envoy {
 }
 
 fn front(forecaster: &Value) -> Listener {
+    front_with(&artefact("forecaster").unwrap(), forecaster)
+}
+
+fn front_with(module: &Path, forecaster: &Value) -> Listener {
     let config = json!({
         "version": 1,
         "rules": [{
@@ -158,7 +204,7 @@ fn front(forecaster: &Value) -> Listener {
     let mut listener = Listener::direct("front", Some(admission));
     listener
         .filters_before
-        .push(ControlPlane::forecaster_filter(VM_ID, forecaster).unwrap());
+        .push(ControlPlane::forecaster_filter(module, VM_ID, forecaster));
     listener
 }
 

@@ -122,7 +122,7 @@ fn requests_pass_untouched_and_nearly_for_nothing() {
     worker.tick().unwrap();
     let response = Headers::from_text(&[("x-from", "upstream")]);
     let memory = worker.memory_bytes();
-    for _ in 0..5_000 {
+    for _ in 0..2_000 {
         let in_flight = worker.begin(Request::get(&[("x-customer", "a")])).unwrap();
         assert!(worker.instructions().unwrap() < INSTRUCTIONS_MOST);
         assert!(!in_flight.held && in_flight.local_reply.is_none());

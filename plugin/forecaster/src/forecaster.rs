@@ -61,8 +61,7 @@ impl<H: Host> Forecaster<H> {
         Ok(Self::start(host, &settings, environment.random))
     }
 
-    /// Starts. What another forecaster of this gateway has still to say in the control plane's ear is cut off: `owner` is a number that none
-    /// of them has had.
+    /// Starts, and takes the gateway's identity from whoever had it. `owner` is a number that no other forecaster of this gateway has.
     pub(crate) fn start(host: H, settings: &Settings, owner: u64) -> Self {
         let config = settings.config.clone();
         let control_plane = ControlPlane::new(&host, settings, owner);

@@ -6,6 +6,7 @@
 //! whole at each draw.
 
 mod claims;
+mod election;
 mod entry;
 mod exchange;
 mod failure;
@@ -13,16 +14,21 @@ mod install;
 mod layout;
 mod page;
 mod scan;
+mod seat;
 mod shared_data;
 mod state;
 mod workers;
 
+pub use election::{Election, Proposal};
 pub use entry::{CustomerHash, Entry, EntryFlags, Holding};
 pub use exchange::Ledger;
 pub use install::{Install, Installed, PolicyCustomer};
-pub use layout::{Key, Layout, LedgerSize, POLICY_KEY, POOL_KEY, Region, STATE_KEY, WORKERS_KEY};
+pub use layout::{
+    Key, LEADER_KEY, Layout, LedgerSize, POLICY_KEY, POOL_KEY, Region, STATE_KEY, WORKERS_KEY,
+};
 pub use page::{Page, PageView};
 pub use scan::ProtectedScan;
+pub use seat::{Candidate, CandidateId, Seat};
 pub use shared_data::{MemoryData, SetError, SharedData};
 pub use state::{Mode, State};
 pub use workers::{WorkerId, Workers};

@@ -56,6 +56,13 @@ pub const MAX_WORKERS: usize = 256;
 /// A worker that was not seen for this long, in microseconds, no longer counts.
 pub const WORKER_GONE_US: u64 = 5_000_000;
 
+/// A VM that leads does so for this long, in microseconds, if it is not heard of again. Longer than anything holds up a thread in good
+/// health, and short beside what a gateway has from its control plane: until then nobody renews it.
+pub const LEADER_LEASE_US: u64 = 3_000_000;
+
+/// A leader renews its lease after this long, in microseconds: at least every other of its slowest ticks.
+pub const LEADER_RENEWAL_US: u64 = 750_000;
+
 /// A chunk aims at this much of a worker's recent demand, in microseconds.
 pub const CHUNK_HORIZON_US: u64 = 1_000_000;
 

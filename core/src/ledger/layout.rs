@@ -11,6 +11,8 @@ use crate::limits::{MAX_PAGES_LOG2, TARGET_ENTRIES_PER_PAGE};
 pub const STATE_KEY: &str = "fb/1/state";
 /// The registered [`super::Workers`].
 pub const WORKERS_KEY: &str = "fb/1/workers";
+/// The [`super::Seat`] of the VM that leads.
+pub const LEADER_KEY: &str = "fb/1/leader";
 /// The compiled [`crate::policy::Policy`].
 pub const POLICY_KEY: &str = "fb/1/policy";
 /// All pools in one value: one compare-and-swap for all resources.

@@ -1,7 +1,7 @@
 //! What the ledger needs of its host: a map of byte values with compare-and-swap.
 //!
-//! The trait mirrors proxy-wasm's shared data with its trap: a set with a compare-and-swap number on a *missing* key
-//! succeeds. The in-memory form behaves the same; tests, benches and native tools use it.
+//! The trait mirrors proxy-wasm's shared data with its traps: a set with a compare-and-swap number on a *missing* key
+//! succeeds, and so does one with the number 0. The in-memory form behaves the same; tests, benches and native tools use it.
 
 use crate::error::CoreError;
 use std::collections::HashMap;
@@ -82,7 +82,7 @@ impl SharedData for MemoryData {
     fn set(&mut self, key: &str, value: &[u8], cas: Option<u32>) -> Result<(), SetError> {
         let next = self.next_cas();
         match self.values.get_mut(key) {
-            Some((_, current)) if cas.is_some_and(|cas| cas != *current) => {
+            Some((_, current)) if cas.is_some_and(|cas| cas != 0 && cas != *current) => {
                 Err(SetError::CasMismatch)
             }
             Some((stored, current)) => {

@@ -1,10 +1,11 @@
-//! The forecaster in a proxy-wasm host: host calls on one side, the state machine on the other, and nothing in between.
+//! The plugin in a proxy-wasm host: host calls on one side, the state machine on the other, and nothing in between.
 //!
 //! Free host calls are used instead of the SDK's trait getters, because those unwrap and a panic traps the VM.
 
 use std::cell::RefCell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use forebay_wire::key::SECRET_ENV;
@@ -13,26 +14,37 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, RootContext};
 use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType, Status};
 
+use crate::candidate::Candidate;
 use crate::clock::monotonic_us;
-use crate::forecaster::{Environment, Forecaster};
 use crate::host::{CallId, Cas, DispatchRefused, Host, HttpAnswer, HttpCall, Metric, StoreError};
 use crate::limits::{CONFIG_BYTES_MOST, REPLY_BYTES_MOST};
 use crate::metrics::{METRICS, MetricKind};
+use crate::settings::Environment;
 
-/// The root context of the singleton service.
+/// The root context: of the singleton service, or of the filter on one of Envoy's threads.
 #[derive(Default)]
 pub(crate) struct Root {
-    forecaster: RefCell<Option<Forecaster<Envoy>>>,
+    candidate: RefCell<Option<Candidate<Envoy>>>,
 }
 
 /// The host calls, with the numbers that the host gave to our metrics.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Envoy {
     /// In the order of [`METRICS`]; `None` where the host refused.
-    metrics: Vec<Option<u32>>,
+    metrics: Rc<[Option<u32>]>,
 }
 
 // === impl Root ===
+
+impl Root {
+    fn with_candidate(&self, act: impl FnOnce(&mut Candidate<Envoy>)) {
+        if let Ok(mut candidate) = self.candidate.try_borrow_mut()
+            && let Some(candidate) = candidate.as_mut()
+        {
+            act(candidate);
+        }
+    }
+}
 
 impl Context for Root {
     fn on_http_call_response(
@@ -43,11 +55,13 @@ impl Context for Root {
         _trailers: usize,
     ) {
         let answer = http_answer(headers, body_size);
-        if let Ok(mut forecaster) = self.forecaster.try_borrow_mut()
-            && let Some(forecaster) = forecaster.as_mut()
-        {
-            forecaster.on_http_response(call, answer);
-        }
+        self.with_candidate(|candidate| candidate.on_http_response(call, answer));
+    }
+
+    /// Envoy drops the configuration.
+    fn on_done(&mut self) -> bool {
+        self.with_candidate(Candidate::retire);
+        true
     }
 }
 
@@ -59,10 +73,10 @@ impl RootContext for Root {
             Ok(bytes) => bytes.unwrap_or_default(),
             Err(_) => Vec::new(),
         };
-        match Forecaster::configure(envoy, &bytes, &environment()) {
-            Ok(forecaster) => {
-                let period = Duration::from_millis(u64::from(forecaster.tick_period_ms()));
-                self.forecaster = RefCell::new(Some(forecaster));
+        match Candidate::configure(envoy, &bytes, &environment()) {
+            Ok(candidate) => {
+                let period = Duration::from_millis(u64::from(candidate.tick_period_ms()));
+                self.candidate = RefCell::new(Some(candidate));
                 hostcalls::set_tick_period(period).is_ok()
             }
             Err(error) => {
@@ -74,11 +88,7 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        if let Ok(mut forecaster) = self.forecaster.try_borrow_mut()
-            && let Some(forecaster) = forecaster.as_mut()
-        {
-            forecaster.on_tick();
-        }
+        self.with_candidate(Candidate::on_tick);
     }
 }
 

@@ -1,7 +1,7 @@
 //! How long one tick may work.
 //!
-//! The forecaster runs on Envoy's main thread, which also answers the admin page and applies configuration: a tick that takes long is
-//! an Envoy that does not listen. All work is cut into units of some ten microseconds and the clock is read between units. Counting
+//! The forecaster runs on Envoy's main thread, which also answers the admin page and applies configuration, or on a worker, whose requests
+//! wait meanwhile: a tick that takes long is an Envoy that does not listen. All work is cut into units of some ten microseconds and the clock is read between units. Counting
 //! units instead of time was worse: a unit costs three times more on a busy machine, exactly when it must not.
 
 use crate::host::Host;

@@ -1,6 +1,6 @@
 //! One gateway's side of the conversation: when to speak, what to say, what to believe.
 
-use forebay_core::ledger::{CustomerHash, LedgerSize, Mode};
+use forebay_core::ledger::{CustomerHash, Mode};
 use forebay_core::pace::Asked;
 use forebay_core::resource::ResourceIndex;
 use forebay_forecast::Source;
@@ -20,6 +20,7 @@ use crate::identity::Identity;
 use crate::ledger::{Ledger, Shared};
 use crate::limits::FORECASTS_MOST;
 use crate::series::SeriesKey;
+use crate::settings::Settings;
 use crate::sync::{Applied, InFlight, Inbox, Session, parse};
 
 /// A failure that repeats for the same reason is logged once in so many times.
@@ -46,36 +47,36 @@ pub(crate) struct ControlPlane {
 // === impl ControlPlane ===
 
 impl ControlPlane {
-    pub(crate) fn new(
-        host: &impl Host,
-        settings: &ControlPlaneConfig,
-        gateway_id: String,
-        token: Option<&str>,
-        key_fingerprint: u64,
-        size: LedgerSize,
-        random: u64,
-    ) -> Self {
-        let identity = Identity::load_or_create(host, random);
-        let seed = identity.incarnation() ^ random;
+    /// `None` where the configuration names none. `owner`: see [`Identity::take`].
+    pub(crate) fn new(host: &impl Host, settings: &Settings, owner: u64) -> Option<Self> {
+        let access = settings.control_plane.as_ref()?;
+        let identity = Identity::take(host, settings.random, owner);
+        let seed = identity.incarnation() ^ settings.random;
         let session = Session::new(
-            settings.sync_interval_ms,
-            settings.timeout_ms,
+            access.config.sync_interval_ms,
+            access.config.timeout_ms,
             seed,
             host.monotonic_us(),
         );
-        Self {
-            settings: settings.clone(),
-            gateway_id,
+        let token = access.token.as_ref();
+        Some(Self {
+            settings: access.config.clone(),
+            gateway_id: access.gateway_id.clone(),
             authorization: token.map(|token| format!("Bearer {token}")),
-            key_fingerprint,
+            key_fingerprint: settings.key_fingerprint,
             identity,
             session,
-            inbox: Inbox::new(size),
+            inbox: Inbox::new(settings.ledger_size()),
             answering: None,
             reply_applied: 0,
             step_mismatch_logged: false,
             last_failure: String::new(),
-        }
+        })
+    }
+
+    /// Whether another forecaster speaks for this gateway.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.identity.is_superseded()
     }
 
     /// A customer deviated: synchronise early.
@@ -98,7 +99,9 @@ impl ControlPlane {
         if !self.inbox.is_empty() || !self.session.is_due(now_us) {
             return;
         }
-        let sequence = self.identity.next_sequence(host);
+        let Some(sequence) = self.identity.next_sequence(host) else {
+            return;
+        };
         let request = self.request(
             host,
             sequence,

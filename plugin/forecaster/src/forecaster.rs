@@ -5,11 +5,9 @@
 //! backlog costs freshness and never a blocked main thread. The one exception is loading a model.
 
 use forebay_core::amount::Micro;
-use forebay_core::ledger::LedgerSize;
 use forebay_core::policy::Policy;
 use forebay_forecast::Source;
-use forebay_wire::forecaster_config::{Credential, ForecasterConfig, ForecasterConfigError};
-use forebay_wire::key::KeySecret;
+use forebay_wire::forecaster_config::ForecasterConfig;
 use log::Level;
 
 use crate::books::Books;
@@ -19,9 +17,10 @@ use crate::control_plane::ControlPlane;
 use crate::host::{CallId, Host, HttpAnswer, Metric};
 use crate::inference::{BATCH_ROWS, Progress, Request};
 use crate::ledger::{Ledger, PageNumber};
-use crate::model::{ModelRefresh, TrustedKeys};
+use crate::model::ModelRefresh;
 use crate::scan::{Finds, Present};
 use crate::series::{Series, SeriesKey};
+use crate::settings::{ConfigureError, Environment, Settings};
 use crate::shadow::Terms;
 
 /// Part of a tick that may go into applying a reply or walking the ledger, so that neither starves the other.
@@ -32,46 +31,6 @@ const UNIT_US: u64 = 60;
 
 /// Gauges are set this often.
 const GAUGES_US: u64 = 1_000_000;
-
-/// What comes from the environment of the process: secrets never stand in a configuration, which Envoy shows to whoever may see its
-/// admin page.
-#[derive(Clone, Debug, Default)]
-pub struct Environment {
-    /// `FOREBAY_GATEWAY_TOKEN`.
-    pub gateway_token: Option<String>,
-    /// `FOREBAY_GATEWAY_ID`.
-    pub gateway_id: Option<String>,
-    /// `FOREBAY_KEY_HASH_SECRET`.
-    pub key_hash_secret: Option<String>,
-    /// Any number that another gateway is unlikely to have.
-    pub random: u64,
-}
-
-/// Why the plugin cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigureError {
-    /// The configuration is wrong.
-    #[error(transparent)]
-    Config(#[from] ForecasterConfigError),
-    /// A public key is not one.
-    #[error(
-        "forecaster configuration: model.public_keys: not a point of the curve; paste the key that `forebay model keygen` printed"
-    )]
-    PublicKey,
-    /// The gateway has no name.
-    #[error(
-        "the gateway has no id: set control_plane.gateway_id, or the environment variable FOREBAY_GATEWAY_ID (see host_env_keys)"
-    )]
-    NoGatewayId,
-    /// The gateway has no token.
-    #[error(
-        "the gateway has no token: set the environment variable FOREBAY_GATEWAY_TOKEN and name it in host_env_keys, or set control_plane.credential to `certificate` if the cluster shows one"
-    )]
-    NoToken,
-    /// The secret for hashing keys is not one.
-    #[error("FOREBAY_KEY_HASH_SECRET: expected 32 hexadecimal digits")]
-    KeySecret,
-}
 
 /// The state machine.
 pub struct Forecaster<H> {
@@ -89,7 +48,7 @@ pub struct Forecaster<H> {
 // === impl Forecaster ===
 
 impl<H: Host> Forecaster<H> {
-    /// Reads the configuration and starts.
+    /// Reads the configuration and starts, where nobody else could lead.
     ///
     /// # Errors
     /// The configuration or the environment can never work.
@@ -98,51 +57,18 @@ impl<H: Host> Forecaster<H> {
         config: &[u8],
         environment: &Environment,
     ) -> Result<Self, ConfigureError> {
-        let config = ForecasterConfig::parse(config)?;
-        let keys =
-            TrustedKeys::from_hex(&config.model.public_keys).ok_or(ConfigureError::PublicKey)?;
-        let secret = match &environment.key_hash_secret {
-            Some(hex) => KeySecret::from_hex(hex).map_err(|_| ConfigureError::KeySecret)?,
-            None => KeySecret::development(),
-        };
-        let size = LedgerSize {
-            max_policy_customers: u64::from(config.ledger.max_policy_customers),
-            max_other_customers: u64::from(config.ledger.max_other_customers),
-        };
-        let control_plane = match &config.control_plane {
-            Some(settings) => {
-                let gateway_id = settings
-                    .gateway_id
-                    .clone()
-                    .or_else(|| environment.gateway_id.clone());
-                let gateway_id = gateway_id
-                    .filter(|id| !id.is_empty())
-                    .ok_or(ConfigureError::NoGatewayId)?;
-                let token = match settings.credential {
-                    // A token that is in the environment still could be one that no longer opens anything.
-                    Credential::Certificate => None,
-                    Credential::Token => {
-                        let token = environment.gateway_token.as_deref();
-                        let token = token.filter(|token| is_token(token));
-                        Some(token.ok_or(ConfigureError::NoToken)?)
-                    }
-                };
-                Some(ControlPlane::new(
-                    &host,
-                    settings,
-                    gateway_id,
-                    token,
-                    secret.fingerprint(),
-                    size,
-                    environment.random,
-                ))
-            }
-            None => None,
-        };
+        let settings = Settings::read(config, environment)?;
+        Ok(Self::start(host, &settings, environment.random))
+    }
+
+    /// Starts, and takes the gateway's identity from whoever had it. `owner` is a number that no other forecaster of this gateway has.
+    pub(crate) fn start(host: H, settings: &Settings, owner: u64) -> Self {
+        let config = settings.config.clone();
+        let control_plane = ControlPlane::new(&host, settings, owner);
         let calendar = Calendar::new(&config.calendar, host.monotonic_us(), host.wall_ms());
-        let models = ModelRefresh::new(&host, keys, config.model.max_bytes);
+        let models = ModelRefresh::new(&host, settings.keys.clone(), config.model.max_bytes);
         let books = Books::new(0, &config, 1, None);
-        Ok(Self {
+        Self {
             host,
             config,
             calendar,
@@ -152,7 +78,14 @@ impl<H: Host> Forecaster<H> {
             books,
             gauges_at_us: 0,
             waiting_logged: false,
-        })
+        }
+    }
+
+    /// Whether another forecaster of this gateway has started since. This one must not go on.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.control_plane
+            .as_ref()
+            .is_some_and(ControlPlane::is_superseded)
     }
 
     /// Time between two ticks.
@@ -514,9 +447,4 @@ fn quantile_of(policy: &Policy) -> f32 {
 
 fn step_number(step: u64) -> i64 {
     i64::try_from(step).unwrap_or(i64::MAX)
-}
-
-/// A token must not be able to end its header line.
-fn is_token(token: &str) -> bool {
-    !token.is_empty() && token.len() <= 512 && token.bytes().all(|byte| byte.is_ascii_graphic())
 }

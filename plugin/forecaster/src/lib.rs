@@ -1,10 +1,12 @@
 //! The forecaster: one per gateway, beside the workers and never in a request's way.
 //!
+//! Where the plugin can have only one VM it is the forecaster; where it has one per thread, each is a [`Candidate`] and one leads.
+//!
 //! It keeps the usage series, forecasts them, turns forecasts into refills of shadow buckets, and talks to the control plane: reports go
 //! up, policy, grants, windows and models come down. Everything it decides reaches the workers through the ledger in shared data, under
 //! compare-and-swap, so a forecaster that traps, lags or lies about the future costs foresight and never tokens.
 //!
-//! [`Forecaster`] is a plain state machine over a [`host::Host`]; the adapter to proxy-wasm exists in WebAssembly only, because its host
+//! Both are plain state machines over a [`host::Host`]; the adapter to proxy-wasm exists in WebAssembly only, because its host
 //! calls cannot be linked anywhere else.
 #![deny(clippy::arithmetic_side_effects)]
 // Tests compute expected values with plain operators; an overflow there is a failed test.
@@ -16,6 +18,9 @@ mod adapter;
 mod books;
 pub mod budget;
 pub mod calendar;
+#[cfg(target_family = "wasm")]
+mod callbacks;
+mod candidate;
 #[cfg(target_family = "wasm")]
 mod check;
 #[cfg(target_family = "wasm")]
@@ -32,10 +37,13 @@ pub mod metrics;
 pub mod model;
 pub mod scan;
 pub mod series;
+mod settings;
 pub mod shadow;
 pub mod sync;
 
-pub use forecaster::{ConfigureError, Environment, Forecaster};
+pub use candidate::Candidate;
+pub use forecaster::Forecaster;
+pub use settings::{ConfigureError, Environment};
 
 #[cfg(target_family = "wasm")]
 proxy_wasm::main! {{

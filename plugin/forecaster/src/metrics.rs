@@ -48,6 +48,8 @@ pub enum Metric {
     CoveragePpm,
     /// Writes to the ledger given up after repeated conflicts.
     LedgerConflicts,
+    /// Times that a VM of this gateway began to forecast.
+    Elected,
 }
 
 /// What a host needs to know to define a metric.
@@ -62,7 +64,7 @@ pub enum MetricKind {
 }
 
 /// All metrics in the order of [`Metric`]: kind and name.
-pub const METRICS: [(Metric, MetricKind, &str); 20] = [
+pub const METRICS: [(Metric, MetricKind, &str); 21] = [
     (
         Metric::SyncOk,
         MetricKind::Counter,
@@ -154,6 +156,11 @@ pub const METRICS: [(Metric, MetricKind, &str); 20] = [
         Metric::LedgerConflicts,
         MetricKind::Counter,
         "forebay.ledger_conflicts",
+    ),
+    (
+        Metric::Elected,
+        MetricKind::Counter,
+        "forebay.forecaster_elected",
     ),
 ];
 

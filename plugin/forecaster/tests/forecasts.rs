@@ -41,6 +41,9 @@ fn live(world: &World, forecaster: &mut Forecaster<World>, seconds: u32, number:
     }
 }
 
+/// Keys of pages with policy customers.
+const PAGES: &str = "fb/1/p/";
+
 #[test]
 fn steady_usage_becomes_a_claim_of_that_rate() {
     let world = World::new();
@@ -231,10 +234,10 @@ fn conflicting_writes_are_tried_again_and_lose_no_demand() {
     let mut forecaster = granted(&world, 1, 30);
     live(&world, &mut forecaster, 10, 0, 40);
     // A worker is faster at every try of these ticks.
-    world.conflicts_to_come(200);
+    world.conflicts_to_come(PAGES, 200);
     ticks(&world, &mut forecaster, 60);
     assert!(world.metric(Metric::LedgerConflicts) > 0);
-    world.conflicts_to_come(0);
+    world.conflicts_to_come(PAGES, 0);
     live(&world, &mut forecaster, 10, 0, 40);
     let holding = *entry(&world, &customer(0))
         .unwrap()

@@ -117,7 +117,8 @@ impl Listener {
 // === impl Wasm ===
 
 impl Wasm {
-    fn to_json(&self, name: &str) -> Value {
+    /// Envoy's JSON of the filter.
+    pub fn to_json(&self, name: &str) -> Value {
         let mut vm = json!({
             "vm_id": self.vm_id,
             "runtime": "envoy.wasm.runtime.v8",

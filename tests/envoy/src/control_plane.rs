@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::bootstrap::{cluster, tcp_address};
+use crate::bootstrap::{Wasm, cluster, tcp_address};
 use crate::client::{Client, Protocol};
 use crate::envoy::resident_bytes;
 use crate::place::{artefact, binary};
@@ -243,11 +244,7 @@ impl ControlPlane {
 
     /// The bootstrap extension with the forecaster of a gateway, which shares the ledger of `vm_id`.
     pub fn forecaster(&self, vm_id: &str, gateway_id: &str) -> Result<Value> {
-        let config = json!({
-            "version": 1,
-            "control_plane": { "cluster": "control_plane", "gateway_id": gateway_id, "sync_interval_ms": 100 },
-            "model": { "public_keys": [self.model_key] },
-        });
+        let config = self.forecaster_config(gateway_id);
         Ok(json!({
             "name": "envoy.bootstrap.wasm",
             "typed_config": {
@@ -265,6 +262,29 @@ impl ControlPlane {
                 },
             },
         }))
+    }
+
+    /// The forecaster as an ordinary filter of a listener, from this file and with this configuration. No request may depend on it.
+    pub fn forecaster_filter(module: &Path, vm_id: &str, config: &Value) -> Value {
+        let filter = Wasm {
+            module: module.display().to_string(),
+            vm_id: vm_id.to_owned(),
+            config: config.to_string(),
+            reload: false,
+            host_env_keys: Self::environment_names(),
+        };
+        let mut filter = filter.to_json("forecaster");
+        filter["typed_config"]["config"]["failure_policy"] = json!("FAIL_OPEN");
+        filter
+    }
+
+    /// The forecaster's configuration.
+    pub fn forecaster_config(&self, gateway_id: &str) -> Value {
+        json!({
+            "version": 1,
+            "control_plane": { "cluster": "control_plane", "gateway_id": gateway_id, "sync_interval_ms": 100 },
+            "model": { "public_keys": [self.model_key] },
+        })
     }
 
     /// The cluster by which the forecaster reaches it.

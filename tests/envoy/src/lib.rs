@@ -21,6 +21,7 @@ mod gateway;
 mod place;
 mod traffic;
 mod wait;
+mod wrapped;
 
 pub use admission::{Admission, minimal_config};
 pub use bootstrap::{Bootstrap, Listener, Upstream, Wasm};
@@ -31,3 +32,4 @@ pub use gateway::gateway;
 pub use place::{artefact, binary, tool};
 pub use traffic::Traffic;
 pub use wait::until;
+pub use wrapped::wrapped;

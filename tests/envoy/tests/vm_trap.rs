@@ -8,35 +8,21 @@
 )]
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use forebay_envoy_tests::{
-    Admission, Bootstrap, Envoy, Listener, Protocol, artefact, minimal_config, tool, until,
+    Admission, Bootstrap, Envoy, Listener, Protocol, minimal_config, until, wrapped,
 };
 
 const BURST: u64 = 40;
-
-/// What wasm-merge must be told of the modules.
-const FEATURES: [&str; 10] = [
-    "--enable-simd",
-    "--enable-bulk-memory",
-    "--enable-bulk-memory-opt",
-    "--enable-sign-ext",
-    "--enable-mutable-globals",
-    "--enable-nontrapping-float-to-int",
-    "--enable-reference-types",
-    "--enable-multivalue",
-    "--enable-call-indirect-overlong",
-    "--enable-extended-const",
-];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn vms_that_trap_again_and_again_never_refill_a_bucket() {
     let folder = tempfile::tempdir().unwrap();
     let module = folder.path().join("trapping.wasm");
-    put_around_the_shipped_module("trap_every_fifth_request.wat", &module);
+    let wrapper = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trap_every_fifth_request.wat");
+    wrapped("admission", "on_request_headers", &wrapper, &module).unwrap();
     let config = minimal_config(0, BURST, &["acme"]);
     let mut filter = Admission::new("trap", config).filter().unwrap();
     filter.module = module.display().to_string();
@@ -83,42 +69,4 @@ async fn vms_that_trap_again_and_again_never_refill_a_bucket() {
         admitted > 0 && trapped > 0,
         "{admitted} admitted, {trapped} trapped"
     );
-}
-
-/// The shipped code itself runs; only its callback has something around it. A build of its own with a switch for
-/// tests would be other code.
-fn put_around_the_shipped_module(wrapper: &str, out: &Path) {
-    let wrapper = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests")
-        .join(wrapper);
-    let renamed = out.with_extension("renamed.wasm");
-    let shipped = std::fs::read(artefact("admission").unwrap()).unwrap();
-    std::fs::write(&renamed, with_its_callback_renamed(shipped)).unwrap();
-    let merged = Command::new(tool("wasm-merge").unwrap())
-        .arg(wrapper)
-        .arg("wrapper")
-        .arg(renamed)
-        .arg("admission")
-        .args(FEATURES)
-        .arg("-o")
-        .arg(out)
-        .output()
-        .unwrap();
-    assert!(
-        merged.status.success(),
-        "{}",
-        String::from_utf8_lossy(&merged.stderr)
-    );
-}
-
-/// Two modules that are merged cannot export the same name. The new one is as long as the old, so no length in the
-/// module changes.
-fn with_its_callback_renamed(mut module: Vec<u8>) -> Vec<u8> {
-    let (old, new) = (b"proxy_on_request_headers", b"inner_on_request_headers");
-    let at = module
-        .windows(old.len())
-        .position(|window| window == old)
-        .expect("the callback is exported");
-    module[at..at + old.len()].copy_from_slice(new);
-    module
 }

@@ -10,7 +10,7 @@ use forebay_wire::sync::{ModelRelease, ModelState};
 use sha2::{Digest, Sha256};
 
 use super::release::{Refusal, SignedRelease, TrustedKeys};
-use crate::host::{CallId, Host, HttpAnswer};
+use crate::host::{CallId, Cas, Host, HttpAnswer};
 
 /// Where the highest epoch that ran is kept beside the ledger: a trap of this VM must not open the door to older releases.
 const FLOOR_KEY: &str = "fb/1/model";
@@ -84,10 +84,7 @@ enum Pending {
 impl ModelRefresh {
     /// No model yet. The floor of earlier epochs is read from beside the ledger.
     pub fn new(host: &impl Host, keys: TrustedKeys, bytes_most: u32) -> Self {
-        let floor = host
-            .shared_data(FLOOR_KEY)
-            .and_then(|(bytes, _)| Some(u64::from_le_bytes(*bytes.first_chunk::<8>()?)))
-            .unwrap_or(0);
+        let (floor, _) = floor(host);
         Self {
             keys,
             bytes_most,
@@ -273,8 +270,7 @@ impl ModelRefresh {
         self.floor = epoch;
         self.state = ModelState::Running;
         self.reason.clear();
-        // A refused write weakens the floor after a trap; the signature still has to hold.
-        let _refused = host.set_shared_data(FLOOR_KEY, &epoch.to_le_bytes(), None);
+        raise_floor(host, epoch);
         Ok(epoch)
     }
 
@@ -299,6 +295,29 @@ impl ModelRefresh {
         self.reason = reason(&refusal);
         self.pending = Pending::Nothing;
         refusal
+    }
+}
+
+/// The highest epoch that ran on this gateway, and the number to write another one with.
+fn floor(host: &impl Host) -> (u64, Option<Cas>) {
+    match host.shared_data(FLOOR_KEY) {
+        Some((bytes, cas)) => {
+            let epoch = bytes.first_chunk::<8>();
+            (
+                epoch.map_or(0, |epoch| u64::from_le_bytes(*epoch)),
+                Some(cas),
+            )
+        }
+        None => (0, None),
+    }
+}
+
+/// Loading takes so long that another VM may lead by now, with a newer model: the floor never sinks. A refused write weakens it after a
+/// trap; the signature still has to hold.
+fn raise_floor(host: &impl Host, epoch: u64) {
+    let (before, cas) = floor(host);
+    if epoch > before {
+        let _refused = host.set_shared_data(FLOOR_KEY, &epoch.to_le_bytes(), cas);
     }
 }
 

@@ -45,7 +45,7 @@ struct State {
     metrics: BTreeMap<usize, u64>,
     log: Vec<String>,
     refuse_calls: bool,
-    conflicts_to_come: u32,
+    conflicts_to_come: (&'static str, u32),
 }
 
 impl World {
@@ -85,9 +85,9 @@ impl World {
         self.0.borrow().wall_ms
     }
 
-    /// The next writes fail as if a worker had written in between.
-    pub fn conflicts_to_come(&self, conflicts: u32) {
-        self.0.borrow_mut().conflicts_to_come = conflicts;
+    /// The next writes to keys that begin so fail as if another VM had written in between.
+    pub fn conflicts_to_come(&self, keys: &'static str, conflicts: u32) {
+        self.0.borrow_mut().conflicts_to_come = (keys, conflicts);
     }
 
     /// Calls are refused at once, as when the cluster does not exist.
@@ -136,8 +136,9 @@ impl Host for World {
         let mut state = self.0.borrow_mut();
         if let (Some(expected), Some((_, found))) = (cas, state.data.get(key)) {
             let found = *found;
-            if state.conflicts_to_come > 0 {
-                state.conflicts_to_come -= 1;
+            let (keys, conflicts) = &mut state.conflicts_to_come;
+            if *conflicts > 0 && key.starts_with(*keys) {
+                *conflicts -= 1;
                 return Err(StoreError::Conflict);
             }
             if expected != found {

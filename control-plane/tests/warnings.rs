@@ -10,11 +10,16 @@
 mod pki;
 mod process;
 
+use forebay_redis_tests::Node;
 use pki::{Ca, Files};
-use process::{ADMIN_TOKEN, FILTER_TOKEN, GATEWAY_TOKEN, Process};
+use process::{ADMIN_TOKEN, FILTER_TOKEN, GATEWAY_TOKEN, Process, send};
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use tokio::process::Command;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
 
 /// A server and its log.
 struct Talkative {
@@ -90,4 +95,47 @@ async fn an_address_that_others_may_reach_without_tls_is_warned_of() {
         said.len() == 1 && said[0].contains("--grpc-listen speaks no TLS"),
         "{said:?}"
     );
+}
+
+/// What a replica on a node of Redis warns of when it leads.
+async fn on_redis(node: &Node) -> Vec<String> {
+    let url = node.url();
+    let replica = Talkative::start(&["--listen", "127.0.0.1:0", "--store", &url]).await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = send(&replica.server.address, "GET", "/readyz", "", Vec::new()).await;
+        if answer.is_some_and(|(status, _)| status == 200) {
+            return replica.warnings().await;
+        }
+        assert!(Instant::now() < deadline, "the replica does not lead");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_keeps_nothing_or_might_throw_rows_away_is_warned_of_once() {
+    let durable = ["--appendonly", "yes", "--save", ""];
+    let node = Node::start_with(&durable).unwrap();
+    assert_eq!(on_redis(&node).await, [""; 0]);
+
+    let at = |node: &Node| format!("redis://127.0.0.1:{}", node.port());
+    let node = Node::start().unwrap();
+    let said = on_redis(&node).await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    let place = at(&node);
+    let words = [
+        &*place,
+        "appendonly no",
+        "appendonly yes",
+        "appendfsync always",
+    ];
+    assert!(words.iter().all(|word| said[0].contains(word)), "{said:?}");
+
+    let evicting = [&durable[..], &["--maxmemory-policy", "allkeys-lru"]].concat();
+    let node = Node::start_with(&evicting).unwrap();
+    let said = on_redis(&node).await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    let place = at(&node);
+    let words = [&*place, "allkeys-lru", "noeviction"];
+    assert!(words.iter().all(|word| said[0].contains(word)), "{said:?}");
 }

@@ -17,7 +17,7 @@ mod start;
 pub use embedded::EmbeddedStore;
 pub use journal::{Journal, Receipt};
 pub use memory::MemoryStore;
-pub use redis::{Candidate, Lease, RedisStore, RedisUrl, Standing};
+pub use redis::{Candidate, Lease, RedisStore, RedisUrl, Standing, doubts};
 pub use start::{Start, mark_clean, open_epoch};
 
 use bytes::Bytes;

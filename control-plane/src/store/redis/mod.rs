@@ -13,12 +13,14 @@
 //! After a failover of Redis the head tells whether the new master has all that was acknowledged. When it has not, nothing is changed any
 //! more under this leader: the next one begins as after a crash.
 
+mod doubts;
 mod large;
 mod lease;
 mod link;
 mod scripts;
 mod url;
 
+pub use doubts::doubts;
 pub use lease::{Candidate, Lease, Standing};
 pub use url::RedisUrl;
 

@@ -440,6 +440,46 @@ fn a_store_that_is_no_url_is_refused_without_its_password() {
 }
 
 #[test]
+fn options_of_clients_are_no_options_of_a_server() {
+    let serve = |before: &[&str], behind: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(before)
+            // No address of this machine: a server that started all the same would end at once.
+            .args([
+                "serve",
+                "--listen",
+                "192.0.2.1:1",
+                "--data",
+                "/nonexistent/data",
+            ])
+            .args(behind)
+            .env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN)
+            .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+            .env("FOREBAY_SERVER", "http://127.0.0.1:1")
+            .env("FOREBAY_TLS_CA", "/nonexistent/ca.pem")
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (option, value, instead) in [
+        ("--server", "http://127.0.0.1:7430", "--listen"),
+        ("--token", "very-secret-token", "FOREBAY_ADMIN_TOKEN"),
+        ("--tls-ca", "ca.pem", "--tls-client-ca"),
+    ] {
+        for said in [serve(&[option, value], &[]), serve(&[], &[option, value])] {
+            assert!(
+                said.contains(&format!("{option} is for clients")) && said.contains(instead),
+                "{said}"
+            );
+            assert!(!said.contains("very-secret"), "{said}");
+        }
+    }
+    let said = serve(&[], &[]);
+    assert!(said.contains("cannot listen on 192.0.2.1:1"), "{said}");
+}
+
+#[test]
 fn an_address_at_which_no_replica_can_be_reached_is_refused() {
     for wrong in [
         "garbage",

@@ -480,6 +480,35 @@ fn options_of_clients_are_no_options_of_a_server() {
 }
 
 #[test]
+fn a_password_in_the_address_of_the_server_is_not_shown() {
+    for (server, shown) in [
+        (
+            "http://admin:very-secret@127.0.0.1:1",
+            "http://(not shown)@127.0.0.1:1",
+        ),
+        (
+            "https://very-secret@127.0.0.1:1/",
+            "https://(not shown)@127.0.0.1:1",
+        ),
+        ("admin:very-secret@127.0.0.1:1", "(not shown)@127.0.0.1:1"),
+        (
+            "ftp://a:very@secret@127.0.0.1",
+            "ftp://(not shown)@127.0.0.1",
+        ),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["status", "--server", server])
+            .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(said.contains(shown) && said.contains("--token"), "{said}");
+        assert!(!said.contains("very") && !said.contains("admin:"), "{said}");
+    }
+}
+
+#[test]
 fn an_address_at_which_no_replica_can_be_reached_is_refused() {
     for wrong in [
         "garbage",

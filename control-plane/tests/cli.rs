@@ -361,6 +361,11 @@ fn second_servers(data: &Path) {
     };
     let said = start(GATEWAY_TOKEN, ADMIN_TOKEN, &[]);
     assert!(said.contains("open in another process"), "{said}");
+    let place = data.display().to_string();
+    assert!(said.contains(&place), "{said}");
+    for way_out in ["stop the other `forebay serve`", "its own --data directory"] {
+        assert!(said.contains(way_out), "{said}");
+    }
     assert!(start("short", ADMIN_TOKEN, &[]).contains("FOREBAY_GATEWAY_TOKEN is shorter than 16"));
     assert!(start(ADMIN_TOKEN, ADMIN_TOKEN, &[]).contains("are the same"));
     let said = start(GATEWAY_TOKEN, ADMIN_TOKEN, &["--viewer-token", ADMIN_TOKEN]);

@@ -15,6 +15,7 @@ pub mod error;
 pub mod history;
 pub mod keys;
 pub mod models;
+mod objects;
 pub mod plane;
 pub mod prometheus;
 mod quota;

@@ -12,8 +12,8 @@ mod kit;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use forebay_control_plane::api::router;
-use kit::{ADMIN_TOKEN, TestServer, bytes_of};
-use serde_json::Value;
+use kit::{ADMIN_TOKEN, TestServer, bytes_of, policy};
+use serde_json::{Value, json};
 use tower::ServiceExt;
 
 async fn send(server: &TestServer, request: Request<Body>) -> (StatusCode, Value) {
@@ -69,4 +69,48 @@ async fn the_case_of_a_content_type_does_not_matter() {
         let (status, answer) = send(&server, request.body(Body::from(yaml)).unwrap()).await;
         assert_eq!(status, StatusCode::OK, "{content_type}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn an_array_is_not_taken_for_an_object_whose_fields_it_has_in_order() {
+    let server = TestServer::new();
+    server.ok("POST", "/v1/policies", policy()).await;
+    let refused = async |path: &str, body: Value, place: &str| {
+        let (status, error) = server.admin("POST", path, body.clone()).await;
+        assert!(status.is_client_error(), "{path} {body}: {status} {error}");
+        assert_eq!(error["where"], place, "{path} {body}: {error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("invalid type: sequence"), "{message}");
+    };
+    refused("/v1/customers/acme/credit", json!(["requests", 5.0]), ".").await;
+    refused("/v1/customers/acme/ban", json!([null]), ".").await;
+    refused("/v1/customers/acme/reset", json!([]), ".").await;
+    for (pointer, place) in [
+        ("/contracts/gold", "contracts.gold"),
+        (
+            "/contracts/gold/limits/requests",
+            "contracts.gold.limits.requests",
+        ),
+        ("/customers/1", "customers[1]"),
+        ("/resources/requests", "resources.requests"),
+        ("/unknown", "unknown"),
+        ("", ""),
+    ] {
+        let mut document = policy();
+        let object = document.pointer_mut(pointer).unwrap();
+        let fields: Vec<Value> = object.as_object().unwrap().values().cloned().collect();
+        *object = fields.into();
+        refused("/v1/policies", document, place).await;
+    }
+    let yaml = "version: 1\nresources: {requests: {}}\ncontracts: {a: [{requests: {rate_per_s: 1, burst: 1}}]}\n";
+    let request = Request::post("/v1/policies/check")
+        .header("authorization", format!("Bearer {ADMIN_TOKEN}"))
+        .header("content-type", "application/yaml");
+    let (status, error) = send(&server, request.body(Body::from(yaml)).unwrap()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(error["where"], "contracts.a", "{error}");
+    let history = json!({"series": [["acme", "requests", 1_000, null, [1.0]]]});
+    let (status, error) = server.admin("PUT", "/v1/history", history).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(error["where"], "series[0]", "{error}");
 }

@@ -114,3 +114,25 @@ async fn an_array_is_not_taken_for_an_object_whose_fields_it_has_in_order() {
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(error["where"], "series[0]", "{error}");
 }
+
+#[tokio::test]
+async fn a_parameter_that_is_no_text_is_not_taken_for_another_one() {
+    let server = TestServer::new();
+    server.ok("POST", "/v1/policies", policy()).await;
+    for (path, name) in [
+        ("/v1/history?key=%ff", "`key`"),
+        ("/v1/history?key=acme&resource=requests%c3", "`resource`"),
+        ("/v1/customers?after=%80", "`after`"),
+    ] {
+        let (status, error) = server.admin("GET", path, Value::Null).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {error}");
+        assert_eq!(error["code"], "malformed", "{path}: {error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            message.contains(name) && message.contains("UTF-8"),
+            "{message}"
+        );
+    }
+    let text = "/v1/history?key=caf%C3%A9+au+lait";
+    server.ok("GET", text, Value::Null).await;
+}

@@ -16,6 +16,7 @@ pub mod history;
 pub mod keys;
 pub mod models;
 mod objects;
+mod outflow;
 pub mod plane;
 pub mod prometheus;
 mod quota;

@@ -426,6 +426,17 @@ async fn replicas_of_the_drop_in_outlive_masters_of_a_cluster_of_the_shipped_con
     assert_eq!(replicas.apply(&second).await, 1, "by way of the other one");
 
     let place = redis.master_of(KEY).unwrap();
+    for forbidden in [
+        "CLUSTER RESET",
+        "CLUSTER FAILOVER",
+        "FLUSHALL",
+        "CONFIG GET *",
+    ] {
+        let mut command = vec!["ACL", "DRYRUN", "forebay"];
+        command.extend(forbidden.split(' '));
+        let said = redis.nodes()[place].ask(&command).unwrap();
+        assert!(said.contains("no permissions"), "{forbidden}: {said}");
+    }
     redis.node_mut(place).kill().unwrap();
     let version = replicas.apply(&second).await;
     assert!(version > 1);

@@ -14,7 +14,7 @@
 use crate::error::ApiError;
 use crate::models::hex;
 use crate::tls::Certified;
-use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header::AUTHORIZATION};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +25,9 @@ const NO_TOKEN: &str = "no_token";
 const WRONG_TOKEN: &str = "wrong_token";
 const ROLE_TOO_SMALL: &str = "role_too_small";
 const WRONG_CERTIFICATE: &str = "wrong_certificate";
+
+/// The scheme of the header, whose case does not matter (RFC 9110, 11.1).
+const SCHEME: &[u8] = b"bearer";
 
 /// Bytes of a fingerprint: few enough to give no token away that is random, and enough to tell a handful of tokens apart.
 const FINGERPRINT_BYTES: usize = 4;
@@ -412,10 +415,13 @@ fn not_its_name(name: &str, id: &str) -> ApiError {
 }
 
 fn token_of(headers: &HeaderMap) -> Result<&[u8], ApiError> {
-    let value = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    value.ok_or_else(|| {
+    let value = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let token = value.and_then(|value| {
+        let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+        let is_bearer = scheme.eq_ignore_ascii_case(SCHEME);
+        is_bearer.then(|| token.strip_prefix(b" "))?
+    });
+    token.map(<[u8]>::trim_ascii_start).ok_or_else(|| {
         ApiError::new(
             StatusCode::UNAUTHORIZED,
             NO_TOKEN,

@@ -1,8 +1,10 @@
-//! Connections: taken in, kept only while they are used and their certificates are good, and ended when the server stops.
+//! Connections: taken in, kept only while they are used, their answers are read and their certificates are good, and ended when the
+//! server stops.
 //!
 //! `axum::serve` was the worse alternative: it gives hyper no timer, so a client that opens connections and says nothing holds
 //! them for ever, until the process has no file descriptor left for the gateway.
 
+use crate::outflow::{Answers, Outflow};
 use crate::tls::{Certified, Tls};
 use axum::Router;
 use axum::extract::Request;
@@ -88,12 +90,19 @@ impl Service {
         unwelcome: impl Future<Output = ()>,
     ) {
         let app = self.app;
+        let answers = Answers::default();
+        let stream = Outflow::new(stream, answers.clone());
         let answer = service_fn(move |request| {
             let mut request: Request<hyper::body::Incoming> = request;
             if let Some(certified) = &certified {
                 request.extensions_mut().insert(certified.clone());
             }
-            app.clone().oneshot(request)
+            let (answer, answers) = (app.clone().oneshot(request), answers.clone());
+            async move {
+                let answer = answer.await;
+                answers.begin();
+                answer
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -189,6 +198,29 @@ mod tests {
                 beginning.escape_ascii()
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_its_answer_is_let_go() {
+        // More than the system keeps for a connection.
+        const LARGE: usize = 64 << 20;
+        let app = Router::new().route("/", get(async || vec![b'x'; LARGE]));
+        let (address, _stop, _serving) = start(app).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        // The clock must not jump before there is an answer.
+        stream.readable().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let mut answer = Vec::new();
+        let read =
+            tokio::time::timeout(Duration::from_secs(3_600), stream.read_to_end(&mut answer));
+        // It ends as usual, or with a reset.
+        let _ended = read.await.expect("the server closes the connection");
+        assert!(
+            !answer.is_empty() && answer.len() < LARGE,
+            "{}",
+            answer.len()
+        );
     }
 
     #[tokio::test]

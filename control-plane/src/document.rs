@@ -4,6 +4,7 @@
 //! duplicate keys, and has budgets against alias bombs. (serde_yaml is archived; serde_yaml_ng wraps a translated C library
 //! and cannot tell where a value stands.) JSON has no budget and is the format for very long customer lists.
 
+use crate::objects::Objects;
 use forebay_policy::{Compiled, PolicyError, compile};
 use forebay_wire::policy::PolicyDocument;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -92,11 +93,14 @@ fn read(text: &str, format: Format) -> Result<PolicyDocument, Fault> {
 
 fn read_json(text: &str) -> Result<PolicyDocument, Fault> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let document = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| Fault {
-        path: plain_path(error.path()),
-        position: Some((error.inner().line() as u64, error.inner().column() as u64)),
-        message: without_position(&error.inner().to_string()),
-    })?;
+    let read = serde_path_to_error::deserialize(Objects(&mut deserializer));
+    let document = read.map_err(
+        |error: serde_path_to_error::Error<serde_json::Error>| Fault {
+            path: plain_path(error.path()),
+            position: Some((error.inner().line() as u64, error.inner().column() as u64)),
+            message: without_position(&error.inner().to_string()),
+        },
+    )?;
     deserializer.end().map_err(|error| Fault {
         path: String::new(),
         position: Some((error.line() as u64, error.column() as u64)),
@@ -110,7 +114,7 @@ fn read_yaml(text: &str) -> Result<PolicyDocument, Fault> {
     let options = serde_saphyr::options! { with_snippet: false };
     let result =
         serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-            serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            serde_path_to_error::deserialize(Objects(deserializer)).map_err(|error| {
                 path = plain_path(error.path());
                 error.into_inner()
             })

@@ -15,6 +15,8 @@ pub mod error;
 pub mod history;
 pub mod keys;
 pub mod models;
+mod objects;
+mod outflow;
 pub mod plane;
 pub mod prometheus;
 mod quota;

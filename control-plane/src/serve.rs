@@ -316,6 +316,15 @@ fn say(ready: &str) {
     }
 }
 
+/// Warns of an address without TLS that others than this machine may reach.
+fn warn_of_strangers(address: SocketAddr, advice: &str) {
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "{address} is not the loopback, and what is said there is not encrypted: whoever is on the way can read the tokens and use them; {advice}"
+        );
+    }
+}
+
 /// Where this server is asked. Taken before the store is opened: a port that is not free must not cost a start, after which the next one
 /// counts as one after a crash.
 struct Ports {
@@ -349,7 +358,14 @@ fn listen(
     mut stopped: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, ServeError> {
     // The port may have been chosen by the system: tools that start this program read it from here.
-    say(&format!("listening on {}", listener.local_addr()?));
+    let address = listener.local_addr()?;
+    say(&format!("listening on {address}"));
+    if tls.is_none() {
+        warn_of_strangers(
+            address,
+            "give --tls-cert and --tls-key, or listen on the loopback behind a proxy that speaks TLS",
+        );
+    }
     if options.key_hash_secret.is_none() {
         tracing::warn!(
             "{SECRET_ENV} is not set: customer keys are hashed under the development secret, which protects nothing"
@@ -383,7 +399,12 @@ fn listen_quota(
         .gateway_token
         .clone()
         .ok_or(ServeError::NoGatewayToken)?;
-    say(&format!("gRPC on {}", listener.local_addr()?));
+    let address = listener.local_addr()?;
+    say(&format!("gRPC on {address}"));
+    warn_of_strangers(
+        address,
+        "--grpc-listen speaks no TLS: listen on the loopback behind a proxy that does",
+    );
     let front = QuotaFront {
         gateway: GatewayOptions {
             id,

@@ -361,6 +361,11 @@ fn second_servers(data: &Path) {
     };
     let said = start(GATEWAY_TOKEN, ADMIN_TOKEN, &[]);
     assert!(said.contains("open in another process"), "{said}");
+    let place = data.display().to_string();
+    assert!(said.contains(&place), "{said}");
+    for way_out in ["stop the other `forebay serve`", "its own --data directory"] {
+        assert!(said.contains(way_out), "{said}");
+    }
     assert!(start("short", ADMIN_TOKEN, &[]).contains("FOREBAY_GATEWAY_TOKEN is shorter than 16"));
     assert!(start(ADMIN_TOKEN, ADMIN_TOKEN, &[]).contains("are the same"));
     let said = start(GATEWAY_TOKEN, ADMIN_TOKEN, &["--viewer-token", ADMIN_TOKEN]);
@@ -437,6 +442,75 @@ fn a_store_that_is_no_url_is_refused_without_its_password() {
         "{said}"
     );
     assert!(!said.contains("very-secret"), "{said}");
+}
+
+#[test]
+fn options_of_clients_are_no_options_of_a_server() {
+    let serve = |before: &[&str], behind: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(before)
+            // No address of this machine: a server that started all the same would end at once.
+            .args([
+                "serve",
+                "--listen",
+                "192.0.2.1:1",
+                "--data",
+                "/nonexistent/data",
+            ])
+            .args(behind)
+            .env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN)
+            .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+            .env("FOREBAY_SERVER", "http://127.0.0.1:1")
+            .env("FOREBAY_TLS_CA", "/nonexistent/ca.pem")
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (option, value, instead) in [
+        ("--server", "http://127.0.0.1:7430", "--listen"),
+        ("--token", "very-secret-token", "FOREBAY_ADMIN_TOKEN"),
+        ("--tls-ca", "ca.pem", "--tls-client-ca"),
+    ] {
+        for said in [serve(&[option, value], &[]), serve(&[], &[option, value])] {
+            assert!(
+                said.contains(&format!("{option} is for clients")) && said.contains(instead),
+                "{said}"
+            );
+            assert!(!said.contains("very-secret"), "{said}");
+        }
+    }
+    let said = serve(&[], &[]);
+    assert!(said.contains("cannot listen on 192.0.2.1:1"), "{said}");
+}
+
+#[test]
+fn a_password_in_the_address_of_the_server_is_not_shown() {
+    for (server, shown) in [
+        (
+            "http://admin:very-secret@127.0.0.1:1",
+            "http://(not shown)@127.0.0.1:1",
+        ),
+        (
+            "https://very-secret@127.0.0.1:1/",
+            "https://(not shown)@127.0.0.1:1",
+        ),
+        ("admin:very-secret@127.0.0.1:1", "(not shown)@127.0.0.1:1"),
+        (
+            "ftp://a:very@secret@127.0.0.1",
+            "ftp://(not shown)@127.0.0.1",
+        ),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["status", "--server", server])
+            .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(said.contains(shown) && said.contains("--token"), "{said}");
+        assert!(!said.contains("very") && !said.contains("admin:"), "{said}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Reading bodies: bounded, and with the place of each mistake.
 
 use crate::error::ApiError;
+use crate::objects::Objects;
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::StatusCode;
@@ -48,7 +49,8 @@ pub(super) async fn json<T: DeserializeOwned>(
     let bytes = read(body, limit_bytes).await?;
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let read = serde_path_to_error::deserialize(Objects(&mut deserializer));
+    let value = read.map_err(|error: serde_path_to_error::Error<serde_json::Error>| {
         let place = error.path().to_string();
         let message = format!(
             "the body is not the JSON that is expected here: {}",

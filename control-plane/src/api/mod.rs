@@ -25,10 +25,11 @@ use crate::models::{Sandbox, SigningKeyFile};
 use crate::plane::Plane;
 use crate::tls::{Certified, Tls};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
+use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 
 /// What handlers need.
@@ -78,10 +79,27 @@ async fn guard(
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
             }
+            if let Err(error) = check_query(request.uri()) {
+                return error.into_response();
+            }
             next.run(request).await
         }
         Err(error) => error.into_response(),
     }
+}
+
+/// Refuses parameters that are no text: those who read them would put U+FFFD for what they cannot read, and answer about somebody else.
+fn check_query(uri: &Uri) -> Result<(), ApiError> {
+    let parameters = uri.query().unwrap_or_default().split('&');
+    let mut wrong =
+        parameters.filter(|parameter| percent_decode_str(parameter).decode_utf8().is_err());
+    let Some(parameter) = wrong.next() else {
+        return Ok(());
+    };
+    let name = parameter.split('=').next().unwrap_or_default();
+    let message = format!("the parameter `{name}` of the query is not UTF-8 when it is decoded");
+    let hint = "write it in percent-encoded UTF-8";
+    Err(ApiError::malformed(message, hint).at("query"))
 }
 
 async fn no_such_route(request: Request) -> ApiError {

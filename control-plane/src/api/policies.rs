@@ -165,7 +165,8 @@ async fn document_text(headers: &HeaderMap, body: Body) -> Result<(String, Forma
     let content_type = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let format = if content_type.contains("yaml") {
         Format::Yaml
     } else {

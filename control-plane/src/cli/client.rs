@@ -35,6 +35,12 @@ impl Client {
     /// When the address or the CA cannot be used, or there is no token.
     pub fn new(connection: &Connection) -> Result<Self, String> {
         let address = connection.server.trim_end_matches('/');
+        let shown = without_account(address);
+        if shown != address {
+            return Err(format!(
+                "--server {shown} holds a user or password, which mean nothing here: give a token, with FOREBAY_ADMIN_TOKEN or --token"
+            ));
+        }
         let (authority, port, tls) = match (address.split_once("://"), &connection.tls_ca) {
             // A CA that is set for other commands must not keep anybody from a server on the same machine.
             (Some(("http", authority)), _) => (authority, 80, None),
@@ -211,6 +217,17 @@ impl Client {
             error.message, error.code, error.hint
         ))
     }
+}
+
+/// A URL whose user and password, if it has any, are not shown.
+fn without_account(address: &str) -> String {
+    let Some((before, host)) = address.rsplit_once('@') else {
+        return address.to_owned();
+    };
+    let scheme = before
+        .split_once("://")
+        .map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+    format!("{scheme}(not shown)@{host}")
 }
 
 /// Percent-encodes a part of a path.

@@ -1,8 +1,9 @@
 //! Commands and their options.
 
 use crate::serve::ServeOptions;
-use clap::error::{ContextKind, ContextValue};
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use forebay_simulator::PolicyName;
 use std::path::PathBuf;
 
@@ -23,8 +24,45 @@ impl Options {
     /// quoted.
     #[must_use]
     pub fn read() -> Self {
-        Self::try_parse().unwrap_or_else(|error| without_secrets(error).exit())
+        Self::try_read().unwrap_or_else(|error| without_secrets(error).exit())
     }
+
+    fn try_read() -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches()?;
+        refuse_client_options_of_a_server(&matches)?;
+        let options = Self::from_arg_matches(&matches);
+        options.map_err(|error| error.format(&mut Self::command()))
+    }
+}
+
+/// Options that every client knows would have no effect on a server: whoever gives one means another. In the environment they are for the
+/// other commands.
+fn refuse_client_options_of_a_server(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some(serve) = matches.subcommand_matches("serve") else {
+        return Ok(());
+    };
+    let meant = [
+        ("server", "--server", "an address to listen on is --listen"),
+        (
+            "token",
+            "--token",
+            "those of a server are FOREBAY_ADMIN_TOKEN, FOREBAY_GATEWAY_TOKEN and others of its environment",
+        ),
+        (
+            "tls_ca",
+            "--tls-ca",
+            "the CA of gateways is --tls-client-ca, that of replicas --tls-replica-ca",
+        ),
+    ];
+    for (id, option, instead) in meant {
+        if serve.value_source(id) == Some(ValueSource::CommandLine) {
+            let message = format!(
+                "{option} is for clients of a server, and `forebay serve` is one: {instead}"
+            );
+            return Err(Options::command().error(ErrorKind::ArgumentConflict, message));
+        }
+    }
+    Ok(())
 }
 
 fn without_secrets(mut error: clap::Error) -> clap::Error {

@@ -4,7 +4,7 @@ use super::role::Role;
 use crate::api::Server;
 use crate::plane::StartError;
 use crate::serve::ServeError;
-use crate::store::{Candidate, Lease, RedisStore, RedisUrl, Standing, Store, StoreError};
+use crate::store::{Candidate, Lease, RedisStore, RedisUrl, Standing, Store, StoreError, doubts};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +41,16 @@ pub(crate) async fn lead_or_follow(
     let nodes = campaign.nodes.clone();
     let candidate = Arc::new(Candidate::new(nodes, campaign.address.clone()));
     let mut heard = Heard::default();
+    let mut has_looked = false;
     while !is_told_to_stop(&stopped) {
-        match stand(&candidate).await {
+        let standing = stand(&candidate).await;
+        if standing.is_ok() && !has_looked {
+            has_looked = true;
+            let nodes = campaign.nodes.clone();
+            // Beside all else: a node that is away must not cost the lead.
+            spawn_blocking(move || warn_of_doubts(&nodes));
+        }
+        match standing {
             Ok(Standing::Leads(lease)) => {
                 heard.says("this replica leads");
                 let lease = Arc::new(lease);
@@ -191,6 +199,12 @@ impl Heard {
             tracing::error!("{news}");
             self.0 = news;
         }
+    }
+}
+
+fn warn_of_doubts(nodes: &[RedisUrl]) {
+    for doubt in doubts(nodes) {
+        tracing::warn!("{doubt}");
     }
 }
 

@@ -19,7 +19,7 @@ pub use batch::{Batch, Change, Changes};
 pub use embedded::EmbeddedStore;
 pub use journal::{Journal, Receipt};
 pub use memory::MemoryStore;
-pub use redis::{Candidate, Lease, RedisStore, RedisUrl, Standing};
+pub use redis::{Candidate, Lease, RedisStore, RedisUrl, Standing, doubts};
 pub use start::{Start, mark_clean, open_epoch};
 
 use std::ops::RangeInclusive;

@@ -8,7 +8,7 @@ use hyper::Request;
 use hyper_util::rt::TokioIo;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -113,7 +113,7 @@ impl Process {
         } else {
             program.env_remove("FOREBAY_GATEWAY_TOKEN");
         }
-        let mut child = program
+        program
             .args([
                 "serve",
                 "--listen",
@@ -130,8 +130,15 @@ impl Process {
             .env("FOREBAY_VIEWER_TOKEN", VIEWER_TOKEN)
             .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
             .env("FOREBAY_FILTER_TOKEN", FILTER_TOKEN)
+            .stderr(Stdio::null());
+        let serves_filters = options.iter().any(|option| option.starts_with(FILTERS));
+        Self::spawned(program, serves_filters).await
+    }
+
+    /// Starts a whole command line, and waits until it says where it listens.
+    pub(crate) async fn spawned(mut program: Command, serves_filters: bool) -> Self {
+        let mut child = program
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -142,7 +149,6 @@ impl Process {
             line.strip_prefix(words).unwrap().to_owned()
         };
         let address = said("listening on ").await;
-        let serves_filters = options.iter().any(|option| option.starts_with(FILTERS));
         let grpc_address = match serves_filters {
             true => said("gRPC on ").await,
             false => String::new(),
@@ -154,15 +160,25 @@ impl Process {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
+    }
+
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn terminate(&mut self) {
         self.signal("TERM").await;
-        assert!(self.child.wait().await.unwrap().success());
+        assert!(self.ended().await.success());
     }
 
     /// Stops it as a machine that hangs does, or lets it go on.
     pub(crate) async fn signal(&self, signal: &str) {
-        let id = self.child.id().unwrap();
+        let id = self.id();
         let sent = Command::new("sh")
             .arg("-c")
             .arg(format!("kill -{signal} {id}"))

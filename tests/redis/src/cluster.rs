@@ -12,6 +12,20 @@ const NODES: usize = 6;
 /// A cluster is made in about two seconds, and its replicas are linked soon after.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
+/// Of nodes that keep nothing on disk and give each other up soon.
+const QUICK: [&str; 10] = [
+    "--cluster-enabled",
+    "yes",
+    "--cluster-node-timeout",
+    "1500",
+    "--repl-diskless-sync-delay",
+    "0",
+    "--save",
+    "",
+    "--appendonly",
+    "no",
+];
+
 /// A running cluster: three masters with a replica each. Dropping it kills all of its nodes.
 #[derive(Debug)]
 pub struct Cluster {
@@ -28,28 +42,22 @@ impl Cluster {
 
     /// Starts one in a network namespace.
     pub fn start_in(namespace: Option<&str>) -> Result<Self> {
+        Self::made_of(namespace, &QUICK)
+    }
+
+    /// Starts one whose nodes have these options of `redis-server`, but for their ports and folders.
+    pub fn start_with(options: &[&str]) -> Result<Self> {
+        Self::made_of(None, options)
+    }
+
+    fn made_of(namespace: Option<&str>, options: &[&str]) -> Result<Self> {
         let mut nodes = Vec::new();
         for _ in 0..NODES {
+            // By default it is the node's port and 10000, which may be no port at all.
             let bus = free_port()?.to_string();
-            nodes.push(Node::start_in(
-                namespace,
-                &[
-                    "--cluster-enabled",
-                    "yes",
-                    "--cluster-port",
-                    &bus,
-                    "--cluster-config-file",
-                    "nodes.conf",
-                    "--cluster-node-timeout",
-                    "1500",
-                    "--repl-diskless-sync-delay",
-                    "0",
-                    "--save",
-                    "",
-                    "--appendonly",
-                    "no",
-                ],
-            )?);
+            let mut of_node = options.to_vec();
+            of_node.extend(["--cluster-port", &bus]);
+            nodes.push(Node::start_in(namespace, &of_node)?);
         }
         let addresses: Vec<String> = nodes
             .iter()

@@ -28,6 +28,14 @@ pub struct Node {
     namespace: Option<String>,
 }
 
+/// How a server is asked.
+struct Door<'a> {
+    namespace: Option<&'a str>,
+    port: u16,
+    /// Of the account `default`, if it has one.
+    password: Option<&'a str>,
+}
+
 // === impl Node ===
 
 impl Node {
@@ -81,7 +89,17 @@ impl Node {
 
     /// What `redis-cli` prints for a command.
     pub fn ask(&self, command: &[&str]) -> Result<String> {
-        cli(self.namespace.as_deref(), self.port, command)
+        self.door().ask(command)
+    }
+
+    fn door(&self) -> Door<'_> {
+        let mut options = self.options.iter();
+        let has_password = options.any(|option| option == "--requirepass");
+        Door {
+            namespace: self.namespace.as_deref(),
+            port: self.port,
+            password: options.next().filter(|_| has_password).map(String::as_str),
+        }
     }
 
     /// Ends it at once.
@@ -118,12 +136,13 @@ impl Node {
 
     fn until_it_answers(&mut self) -> Result<()> {
         let mut ended = None;
-        let (process, port, namespace) = (&mut self.process, self.port, self.namespace.as_deref());
         wait_for("redis-server answers", ANSWERS_WITHIN, || {
-            ended = process.try_wait().ok().flatten();
-            ended.is_some()
-                || cli(namespace, port, &["PING"])
-                    .is_ok_and(|answer| answer.contains("PONG") || answer.contains("NOAUTH"))
+            ended = self.process.try_wait().ok().flatten();
+            let answers = || {
+                let answer = self.door().ask(&["PING"]);
+                answer.is_ok_and(|answer| answer.contains("PONG"))
+            };
+            ended.is_some() || answers()
         })?;
         match ended {
             None => Ok(()),
@@ -145,22 +164,30 @@ impl Drop for Node {
     }
 }
 
-/// What `redis-cli` prints for a command to a port.
-fn cli(namespace: Option<&str>, port: u16, command: &[&str]) -> Result<String> {
-    let output = program(namespace, "redis-cli")?
-        .args(["-p", &port.to_string()])
-        .args(command)
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot start redis-cli")?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if !output.status.success() {
-        bail!(
-            "redis-cli {command:?}: {text} {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+// === impl Door ===
+
+impl Door<'_> {
+    /// What `redis-cli` prints for a command.
+    fn ask(&self, command: &[&str]) -> Result<String> {
+        let mut cli = program(self.namespace, "redis-cli")?;
+        if let Some(password) = self.password {
+            cli.env("REDISCLI_AUTH", password);
+        }
+        let output = cli
+            .args(["-p", &self.port.to_string()])
+            .args(command)
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot start redis-cli")?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if !output.status.success() {
+            bail!(
+                "redis-cli {command:?}: {text} {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(text)
     }
-    Ok(text)
 }
 
 /// A port that nobody listens on.

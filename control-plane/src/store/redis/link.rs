@@ -136,10 +136,7 @@ impl Link {
 
     /// Connects to a node if it is the master; else says where that is.
     fn to(node: &RedisUrl) -> Result<Result<Self, ConnectionAddr>, Trouble> {
-        let client = Client::open(node.info())?;
-        let mut connection = client.get_connection_with_timeout(CONNECT_WITHIN)?;
-        connection.set_read_timeout(Some(ANSWER_WITHIN))?;
-        connection.set_write_timeout(Some(ANSWER_WITHIN))?;
+        let mut connection = connect(node)?;
         let id = match role(&mut connection, node)? {
             Node::Elsewhere(address) => return Ok(Err(address)),
             Node::Master { id } => id,
@@ -290,13 +287,27 @@ impl From<RedisError> for Trouble {
     }
 }
 
+/// Connects to a node.
+pub(super) fn connect(node: &RedisUrl) -> Result<Connection, RedisError> {
+    let client = Client::open(node.info())?;
+    let connection = client.get_connection_with_timeout(CONNECT_WITHIN)?;
+    connection.set_read_timeout(Some(ANSWER_WITHIN))?;
+    connection.set_write_timeout(Some(ANSWER_WITHIN))?;
+    Ok(connection)
+}
+
+/// The fields that a node's INFO has.
+pub(super) fn fields(info: &str) -> HashMap<&str, &str> {
+    let lines = info.lines();
+    lines
+        .filter_map(|line| line.trim_end().split_once(':'))
+        .collect()
+}
+
 /// What a node is, and whether it can be a store at all.
 fn role(connection: &mut Connection, node: &RedisUrl) -> Result<Node, Trouble> {
     let info: String = cmd("INFO").query(connection)?;
-    let fields: HashMap<&str, &str> = info
-        .lines()
-        .filter_map(|line| line.trim_end().split_once(':'))
-        .collect();
+    let fields = fields(&info);
     let field = |name| fields.get(name).copied().unwrap_or_default();
     if field("maxmemory") != "0" && !matches!(field("maxmemory_policy"), "noeviction" | "") {
         return Err(Trouble::Refused(StoreError::Unsuitable(format!(

@@ -14,6 +14,7 @@
 //! After a failover of Redis the head tells whether the new master has all that was acknowledged. When it has not, nothing is changed any
 //! more under this leader: the next one begins as after a crash.
 
+mod doubts;
 mod keeper;
 mod large;
 mod lease;
@@ -22,6 +23,7 @@ mod log;
 mod scripts;
 mod url;
 
+pub use doubts::doubts;
 pub use lease::{Candidate, Lease, Standing};
 pub use url::RedisUrl;
 

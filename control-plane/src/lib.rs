@@ -12,6 +12,7 @@ pub mod cli;
 mod connections;
 pub mod document;
 pub mod error;
+mod exposure;
 pub mod history;
 pub mod keys;
 pub mod models;

@@ -3,6 +3,7 @@
 use crate::api::{Server, Throttle, router};
 use crate::auth::{FilterToken, Secrets, TokenError, Tokens};
 use crate::connections;
+use crate::exposure;
 use crate::history::MAX_STEPS;
 use crate::keys::{BadSecret, Keys};
 use crate::models::{KeyError, Sandbox, SandboxLimits, SigningKeyFile, from_hex};
@@ -316,15 +317,6 @@ fn say(ready: &str) {
     }
 }
 
-/// Warns of an address without TLS that others than this machine may reach.
-fn warn_of_strangers(address: SocketAddr, advice: &str) {
-    if !address.ip().to_canonical().is_loopback() {
-        tracing::warn!(
-            "{address} is not the loopback, and what is said there is not encrypted: whoever is on the way can read the tokens and use them; {advice}"
-        );
-    }
-}
-
 /// Where this server is asked. Taken before the store is opened: a port that is not free must not cost a start, after which the next one
 /// counts as one after a crash.
 struct Ports {
@@ -361,10 +353,12 @@ fn listen(
     let address = listener.local_addr()?;
     say(&format!("listening on {address}"));
     if tls.is_none() {
-        warn_of_strangers(
+        if let Some(warning) = exposure::warning(
             address,
             "give --tls-cert and --tls-key, or listen on the loopback behind a proxy that speaks TLS",
-        );
+        ) {
+            tracing::warn!("{warning}");
+        }
     }
     if options.key_hash_secret.is_none() {
         tracing::warn!(
@@ -401,10 +395,12 @@ fn listen_quota(
         .ok_or(ServeError::NoGatewayToken)?;
     let address = listener.local_addr()?;
     say(&format!("gRPC on {address}"));
-    warn_of_strangers(
+    if let Some(warning) = exposure::warning(
         address,
         "--grpc-listen speaks no TLS: listen on the loopback behind a proxy that does",
-    );
+    ) {
+        tracing::warn!("{warning}");
+    }
     let front = QuotaFront {
         gateway: GatewayOptions {
             id,

@@ -8,205 +8,42 @@
     reason = "a failed step must stop the test"
 )]
 
+mod filters;
 mod process;
 
-use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
-use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
-use envoy_types::pb::envoy::service::rate_limit_quota::v3::rate_limit_quota_response::bucket_action::BucketAction;
-use envoy_types::pb::envoy::service::rate_limit_quota::v3::rate_limit_quota_service_client::RateLimitQuotaServiceClient;
-use envoy_types::pb::envoy::service::rate_limit_quota::v3::rate_limit_quota_usage_reports::BucketQuotaUsage;
-use envoy_types::pb::envoy::service::rate_limit_quota::v3::{
-    BucketId, RateLimitQuotaUsageReports,
-};
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
-use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
-use envoy_types::pb::google::protobuf::UInt64Value;
+use filters::{Descriptor, PATIENCE, POLL, World, first_words, kind, report, usage};
 use forebay_redis_tests::Node;
-use process::{ADMIN_TOKEN, FILTER_TOKEN, GATEWAY_TOKEN, Process, VIEWER_TOKEN, send};
+use process::{ADMIN_TOKEN, GATEWAY_TOKEN, VIEWER_TOKEN};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
-use tokio::sync::mpsc;
-use tonic::codegen::tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::codegen::tokio_stream::StreamExt;
-use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
-use tonic::{Code as GrpcCode, Request, Status};
+use std::time::Instant;
+use tonic::Code as GrpcCode;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(20);
-
-struct World {
-    process: Process,
-    channel: Channel,
-    _folder: TempDir,
+/// Contracts that refill so slowly that a test sees what a bucket held.
+fn policy(dry_run: bool) -> Value {
+    json!({
+        "version": 1,
+        "dry_run": dry_run,
+        "resources": {"requests": {}, "llm_tokens": {}},
+        "contracts": {"gold": {"limits": {
+            "requests": {"rate_per_s": 0.001, "burst": 40},
+            "llm_tokens": {"rate_per_s": 0.001, "burst": 4000},
+        }}},
+        "customers": [{"key": "acme", "contract": "gold"}, {"key": "umbrella", "contract": "gold"}],
+    })
 }
 
-/// A descriptor: its entries, and how many hits it asks for.
-type Descriptor<'a> = (&'a [(&'a str, &'a str)], Option<u64>);
-
-impl World {
-    /// Contracts that refill so slowly that a test sees what a bucket held.
-    async fn start() -> Self {
-        Self::start_with(false).await
+async fn granted() -> World {
+    let world = World::start(&policy(false)).await;
+    for customer in ["acme", "umbrella"] {
+        world.until_granted(customer, "requests", 40).await;
     }
-
-    async fn start_with(dry_run: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let process = Process::start_with_filters("--data", folder.path().as_os_str()).await;
-        let world = Self::of(process, folder).await;
-        world.apply_policy(dry_run).await;
-        world
-    }
-
-    async fn of(process: Process, folder: TempDir) -> Self {
-        let channel = Channel::from_shared(format!("http://{}", process.grpc_address))
-            .unwrap()
-            .connect()
-            .await
-            .unwrap();
-        Self {
-            process,
-            channel,
-            _folder: folder,
-        }
-    }
-
-    async fn apply_policy(&self, dry_run: bool) {
-        self.admin("POST", "/v1/policies", &json!({
-            "version": 1,
-            "dry_run": dry_run,
-            "resources": {"requests": {}, "llm_tokens": {}},
-            "contracts": {"gold": {"limits": {
-                "requests": {"rate_per_s": 0.001, "burst": 40},
-                "llm_tokens": {"rate_per_s": 0.001, "burst": 4000},
-            }}},
-            "customers": [{"key": "acme", "contract": "gold"}, {"key": "umbrella", "contract": "gold"}],
-        }))
-        .await;
-    }
-
-    async fn admin(&self, method: &str, path: &str, body: &Value) -> Value {
-        let body = body.to_string().into_bytes();
-        let (status, bytes) = send(&self.process.address, method, path, ADMIN_TOKEN, body)
-            .await
-            .unwrap();
-        let answer = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        assert!(status < 300, "{method} {path}: {status} {answer}");
-        answer
-    }
-
-    async fn ask(
-        &self,
-        descriptors: &[Descriptor<'_>],
-        hits: u32,
-    ) -> Result<RateLimitResponse, Status> {
-        self.ask_as(FILTER_TOKEN, descriptors, hits).await
-    }
-
-    async fn ask_as(
-        &self,
-        token: &str,
-        descriptors: &[Descriptor<'_>],
-        hits: u32,
-    ) -> Result<RateLimitResponse, Status> {
-        let descriptors = descriptors
-            .iter()
-            .map(|(entries, hits)| RateLimitDescriptor {
-                entries: entries
-                    .iter()
-                    .map(|(key, value)| Entry {
-                        key: (*key).to_owned(),
-                        value: (*value).to_owned(),
-                    })
-                    .collect(),
-                hits_addend: hits.map(|value| UInt64Value { value }),
-                ..RateLimitDescriptor::default()
-            });
-        let request = with_token(
-            token,
-            RateLimitRequest {
-                domain: "test".to_owned(),
-                descriptors: descriptors.collect(),
-                hits_addend: hits,
-            },
-        );
-        let mut client = RateLimitServiceClient::new(self.channel.clone());
-        client
-            .should_rate_limit(request)
-            .await
-            .map(tonic::Response::into_inner)
-    }
-
-    /// Codes of the whole and of each descriptor.
-    async fn codes(&self, descriptors: &[Descriptor<'_>], hits: u32) -> (Code, Vec<Code>) {
-        let answer = self.ask(descriptors, hits).await.unwrap();
-        let statuses = answer.statuses.iter();
-        (
-            answer.overall_code(),
-            statuses.map(|status| status.code()).collect(),
-        )
-    }
-
-    /// What is left in a customer's bucket, once the gateway has it.
-    async fn remaining(&self, customer: &str) -> u32 {
-        let answer = self.ask(&[(&[("customer", customer)], Some(0))], 1).await;
-        answer.unwrap().statuses[0].limit_remaining
-    }
-
-    /// Waits until nearly all of the buckets has come to this gateway, which is the only one.
-    async fn until_granted(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        for customer in ["acme", "umbrella"] {
-            loop {
-                let answer = self.ask(&[(&[("customer", customer)], Some(35))], 1).await;
-                // What is asked for in vain comes here; what is admitted is put back by hand.
-                if answer.is_ok_and(|answer| answer.overall_code() == Code::Ok) {
-                    break;
-                }
-                assert!(Instant::now() < deadline, "nothing comes to {customer}");
-                tokio::time::sleep(POLL).await;
-            }
-            let path = format!("/v1/customers/{customer}/reset");
-            self.admin("POST", &path, &json!({})).await;
-            while self.remaining(customer).await < 35 {
-                assert!(
-                    Instant::now() < deadline,
-                    "the reset of {customer} does not arrive"
-                );
-                tokio::time::sleep(POLL).await;
-            }
-        }
-    }
-
-    async fn quota(
-        &self,
-        reports: UnboundedReceiverStream<RateLimitQuotaUsageReports>,
-    ) -> Result<tonic::Streaming<QuotaReply>, Status> {
-        let mut client = RateLimitQuotaServiceClient::new(self.channel.clone());
-        let request = with_token(FILTER_TOKEN, reports);
-        client
-            .stream_rate_limit_quotas(request)
-            .await
-            .map(tonic::Response::into_inner)
-    }
-}
-
-type QuotaReply = envoy_types::pb::envoy::service::rate_limit_quota::v3::RateLimitQuotaResponse;
-
-fn with_token<T>(token: &str, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    if !token.is_empty() {
-        let bearer = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
-        request.metadata_mut().insert("authorization", bearer);
-    }
-    request
+    world
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_who_carries_the_token_of_filters_is_answered() {
-    let world = World::start().await;
+    let world = World::start(&policy(false)).await;
     for token in [
         "",
         "wrong-token-of-the-tests",
@@ -217,14 +54,13 @@ async fn only_who_carries_the_token_of_filters_is_answered() {
         let refused = world.ask_as(token, &[], 1).await.unwrap_err();
         assert_eq!(refused.code(), GrpcCode::Unauthenticated, "`{token}`");
     }
-    world.until_granted().await;
+    world.until_granted("acme", "requests", 40).await;
     assert_eq!(world.codes(&[], 1).await, (Code::Ok, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn descriptors_are_charged_all_or_none() {
-    let world = World::start().await;
-    world.until_granted().await;
+    let world = granted().await;
     let acme: &[_] = &[("customer", "acme")];
     let umbrella: &[_] = &[("customer", "umbrella"), ("path", "/x")];
     let (ok, over) = (Code::Ok, Code::OverLimit);
@@ -264,8 +100,7 @@ async fn descriptors_are_charged_all_or_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_descriptor_asks_for_is_taken_from_the_right_bucket() {
-    let world = World::start().await;
-    world.until_granted().await;
+    let world = granted().await;
     let (ok, over) = (Code::Ok, Code::OverLimit);
     let long = "x".repeat(1025);
     let huge = "x".repeat(200_000);
@@ -378,8 +213,7 @@ async fn what_a_descriptor_asks_for_is_taken_from_the_right_bucket() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_limit_the_rest_and_the_time_to_wait_are_told() {
-    let world = World::start().await;
-    world.until_granted().await;
+    let world = granted().await;
     let acme: &[_] = &[("customer", "acme")];
     let answer = world.ask(&[(acme, None)], 1).await.unwrap();
     let status = &answer.statuses[0];
@@ -403,8 +237,7 @@ async fn the_limit_the_rest_and_the_time_to_wait_are_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bans_and_exemptions_by_hand_reach_those_who_ask() {
-    let world = World::start().await;
-    world.until_granted().await;
+    let world = granted().await;
     let acme: &[_] = &[("customer", "acme")];
     world
         .admin("POST", "/v1/customers/acme/freeze", &json!({}))
@@ -433,7 +266,7 @@ async fn bans_and_exemptions_by_hand_reach_those_who_ask() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dry_run_admits_everything() {
-    let world = World::start_with(true).await;
+    let world = World::start(&policy(true)).await;
     let deadline = Instant::now() + PATIENCE;
     let descriptors: [Descriptor<'_>; 2] = [
         (&[("customer", "acme")], Some(1_000)),
@@ -455,21 +288,11 @@ async fn a_dry_run_admits_everything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_stands_by_answers_for_the_same_buckets() {
     let node = Node::start().unwrap();
-    let first = Process::start_with_filters("--store", node.url().as_ref()).await;
-    let first = World::of(first, tempfile::tempdir().unwrap()).await;
+    let first = World::replica(&node).await;
+    first.until_ready().await;
+    first.apply(&policy(false)).await;
+    let second = World::replica(&node).await;
     let deadline = Instant::now() + PATIENCE;
-    let is_ready = async || {
-        let address = &first.process.address;
-        let answer = send(address, "GET", "/readyz", ADMIN_TOKEN, Vec::new()).await;
-        answer.is_some_and(|(status, _)| status == 200)
-    };
-    while !is_ready().await {
-        assert!(Instant::now() < deadline, "nobody leads");
-        tokio::time::sleep(POLL).await;
-    }
-    first.apply_policy(false).await;
-    let second = Process::start_with_filters("--store", node.url().as_ref()).await;
-    let second = World::of(second, tempfile::tempdir().unwrap()).await;
     // What both admit together is one burst.
     let mut admitted = [0_u64; 2];
     let mut denied_in_a_row = 0;
@@ -491,56 +314,9 @@ async fn a_replica_that_stands_by_answers_for_the_same_buckets() {
     assert!(admitted.iter().sum::<u64>() <= 40, "{admitted:?}");
 }
 
-fn usage(bucket: &[(&str, &str)], allowed: u64) -> BucketQuotaUsage {
-    BucketQuotaUsage {
-        bucket_id: Some(BucketId {
-            bucket: bucket
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
-        }),
-        num_requests_allowed: allowed,
-        ..BucketQuotaUsage::default()
-    }
-}
-
-fn report(domain: &str, usages: Vec<BucketQuotaUsage>) -> RateLimitQuotaUsageReports {
-    RateLimitQuotaUsageReports {
-        domain: domain.to_owned(),
-        bucket_quota_usages: usages,
-    }
-}
-
-/// What a stream says: its first assignments by customer (empty: the bucket without one), or why it ended.
-async fn first_words(
-    world: &World,
-    reports: Vec<RateLimitQuotaUsageReports>,
-    words: usize,
-) -> Result<Vec<(String, BucketAction)>, Status> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    for report in reports {
-        sender.send(report).unwrap();
-    }
-    let mut replies = world.quota(UnboundedReceiverStream::new(receiver)).await?;
-    let mut heard = Vec::new();
-    while heard.len() < words {
-        let reply = tokio::time::timeout(PATIENCE, replies.next())
-            .await
-            .expect("an answer");
-        let Some(reply) = reply else { break };
-        for action in reply?.bucket_action {
-            let customer = action.bucket_id.unwrap().bucket.remove("customer");
-            heard.push((customer.unwrap_or_default(), action.bucket_action.unwrap()));
-        }
-    }
-    drop(sender);
-    Ok(heard)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reports_are_answered_with_buckets_and_what_cannot_be_limited_is_said() {
-    let world = World::start().await;
-    world.until_granted().await;
+    let world = granted().await;
     let reports = report(
         "test",
         vec![
@@ -563,24 +339,9 @@ async fn reports_are_answered_with_buckets_and_what_cannot_be_limited_is_said() 
     assert_eq!(kinds, expected);
 }
 
-fn kind(action: &BucketAction) -> &'static str {
-    use envoy_types::pb::envoy::r#type::v3::rate_limit_strategy::Strategy;
-    let BucketAction::QuotaAssignmentAction(assignment) = action else {
-        return "abandon";
-    };
-    let lasts = assignment.assignment_time_to_live.is_some();
-    let strategy = assignment.rate_limit_strategy;
-    match strategy.and_then(|strategy| strategy.strategy).unwrap() {
-        Strategy::TokenBucket(_) if lasts => "bucket",
-        Strategy::BlanketRule(0) if lasts => "allow",
-        Strategy::BlanketRule(1) if lasts => "deny",
-        _ => "something else",
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_do_not_keep_the_protocol_are_ended_with_the_reason() {
-    let world = World::start().await;
+    let world = World::start(&policy(false)).await;
     let one = || vec![usage(&[("customer", "acme")], 1)];
     let cases = [
         (
@@ -602,8 +363,7 @@ async fn streams_that_do_not_keep_the_protocol_are_ended_with_the_reason() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_id_that_cannot_be_kept_ends_no_stream() {
-    let world = World::start().await;
-    world.until_granted().await;
+    let world = granted().await;
     let long = "x".repeat(60_000);
     let reports = vec![
         report(
@@ -630,7 +390,7 @@ async fn a_bucket_id_that_cannot_be_kept_ends_no_stream() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dry_run_assigns_everything_to_everybody() {
-    let world = World::start_with(true).await;
+    let world = World::start(&policy(true)).await;
     let customers = ["acme", "nobody", ""];
     let usages = customers.map(|customer| usage(&[("customer", customer)], 1_000));
     let words = first_words(&world, vec![report("test", usages.to_vec())], 3)

@@ -239,17 +239,52 @@ fn us_until_full(limits: &Limits, remaining: Micro) -> Option<u64> {
     u64::try_from(us).ok()
 }
 
-/// The rate, in the shortest unit in which it is a whole number; if there is none, rounded down in days.
+/// The rate, in the shortest unit in which it is a whole number, as near as millionths of a token per second can say: 20 a minute is
+/// written 0.333333. If there is none, rounded down in days.
 fn limit(limits: &Limits) -> RateLimit {
     let in_unit = |seconds: u64| u128::from(limits.rate.get()) * u128::from(seconds);
-    let (unit, seconds) = UNITS
-        .into_iter()
-        .find(|(_, seconds)| in_unit(*seconds).is_multiple_of(u128::from(US_PER_S)))
-        .unwrap_or((Unit::Day, 86_400));
+    let whole = UNITS.into_iter().find_map(|(unit, seconds)| {
+        let exact = in_unit(seconds);
+        let whole = (exact + u128::from(US_PER_S / 2)) / u128::from(US_PER_S);
+        // The nearest millionth is off by half a one at most.
+        let is_meant = (whole * u128::from(US_PER_S)).abs_diff(exact) * 2 <= u128::from(seconds);
+        (is_meant && (whole > 0 || exact == 0)).then_some((unit, whole))
+    });
+    let in_days = || (Unit::Day, in_unit(86_400) / u128::from(US_PER_S));
+    let (unit, requests) = whole.unwrap_or_else(in_days);
     RateLimit {
         name: String::new(),
-        requests_per_unit: u32::try_from(in_unit(seconds) / u128::from(US_PER_S))
-            .unwrap_or(u32::MAX),
+        requests_per_unit: u32::try_from(requests).unwrap_or(u32::MAX),
         unit: unit.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_core::Rate;
+
+    #[test]
+    fn a_rate_is_told_in_the_unit_that_it_is_meant_in() {
+        let cases = [
+            // Micro-tokens per second.
+            (50_000_000, 50, Unit::Second),
+            (333_333, 20, Unit::Minute),
+            (333_334, 28_800, Unit::Day),
+            (2_778, 10, Unit::Hour),
+            (231, 20, Unit::Day),
+            (1_000, 86, Unit::Day),
+            (1, 0, Unit::Day),
+            (0, 0, Unit::Second),
+        ];
+        for (rate, requests, unit) in cases {
+            let limits = Limits {
+                rate: Rate::new(rate),
+                ..Limits::default()
+            };
+            let found = limit(&limits);
+            let found = (found.requests_per_unit, found.unit());
+            assert_eq!(found, (requests, unit), "{rate}");
+        }
     }
 }

@@ -125,6 +125,7 @@ pub(crate) async fn run() -> Result<()> {
     let cores = std::thread::available_parallelism()?.get();
     ensure!(cores > 1, "the server and the gateways need a core each");
     run_on(&format!("1-{}", cores - 1))?;
+    if std::env::var("ONLY_REDIS").is_ok() { largest(Store::Redis).await?; return Ok(()); }
     let embedded = largest(Store::Embedded).await?;
     report.add(
         "gateways_embedded",
@@ -147,6 +148,9 @@ pub(crate) async fn run() -> Result<()> {
         embedded.outcome.bytes as f64 / requests,
         "bodies of both",
     );
+    if std::env::var("NO_REDIS").is_ok() {
+        return Ok(());
+    }
     let redis = largest(Store::Redis).await?;
     report.add(
         "gateways_redis",
@@ -173,7 +177,10 @@ fn run_on(cores: &str) -> Result<()> {
 
 async fn largest(store: Store) -> Result<Held> {
     let mut held: Option<Held> = None;
-    for gateways in FLEETS {
+    let only: Vec<usize> = std::env::var("FLEETS")
+        .map(|s| s.split(',').map(|n| n.parse().unwrap()).collect())
+        .unwrap_or(FLEETS.to_vec());
+    for gateways in only {
         let outcome = fleet(gateways, store).await?;
         let p99_ms = outcome.latency_ms(0.99);
         eprintln!(
@@ -192,7 +199,7 @@ async fn largest(store: Store) -> Result<Held> {
                 outcome,
             });
         }
-        if !is_held {
+        if !is_held && std::env::var("FLEETS").is_err() {
             break;
         }
     }

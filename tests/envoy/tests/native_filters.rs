@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod native;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use forebay_envoy_tests::{
-    Bootstrap, Client, ControlPlane, Envoy, Listener, Place, Protocol, Traffic, until,
-};
+use forebay_envoy_tests::{Bootstrap, Client, ControlPlane, Envoy, Listener, Protocol, Traffic};
 use hyper::Method;
+use native::{grpc_service, is_assigned, plane_with};
 use serde_json::{Value, json};
 
 const RATE_PER_S: u64 = 100;
@@ -59,10 +60,12 @@ async fn envoys_that_ask_for_each_request_share_one_contract() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn envoys_that_are_assigned_buckets_share_one_contract_by_their_demand() {
     let mut plane = plane().await;
+    let deny = json!({ "fallback_rate_limit": { "blanket_rule": "DENY_ALL" } });
+    let denied = json!({ "no_assignment_behavior": deny, "expired_assignment_behavior": deny });
     let mut fleet = Vec::new();
     let started = Instant::now();
     for _ in 0..2 {
-        fleet.push(Member::start(&plane, is_assigned()).await);
+        fleet.push(Member::start(&plane, is_assigned("test", &denied)).await);
     }
     for member in &fleet {
         member.until_served("the contract", FULL).await;
@@ -109,43 +112,13 @@ fn assert_within(fleet: &[Member], started: Instant, on_its_way: u64) {
 }
 
 async fn plane() -> ControlPlane {
-    let place = Place {
-        grpc_listen: Some("127.0.0.1:0".to_owned()),
-        ..Place::default()
-    };
-    let plane = ControlPlane::start_in(place).await.unwrap();
-    let policy = json!({
+    plane_with(&json!({
         "version": 1,
         "resources": { "requests": { "capacity_per_s": 1_000 } },
         "contracts": { "standard": { "limits": { "requests": { "rate_per_s": RATE_PER_S, "burst": BURST } } } },
         "customers": [{ "key": "acme", "contract": "standard" }],
-    });
-    let (status, answer) = plane
-        .admin(Method::POST, "/v1/policies", &policy)
-        .await
-        .unwrap();
-    assert!(status < 300, "{status} {answer}");
-    // The gateway behind the filters has the policy.
-    until("the quota gateway has the policy", PATIENCE, async || {
-        let answer = plane.admin(Method::GET, "/v1/status", &Value::Null).await;
-        let (_, status) = answer.unwrap();
-        let gateways = status["gateways"].as_array()?.clone();
-        gateways
-            .iter()
-            .any(|gateway| gateway["policy_version"] == 1)
-            .then_some(())
-    })
-    .await;
-    plane
-}
-
-fn grpc_service() -> Value {
-    let bearer = format!("Bearer {}", ControlPlane::filter_token());
-    json!({
-        "envoy_grpc": { "cluster_name": "quota" },
-        "initial_metadata": [{ "key": "authorization", "value": bearer }],
-        "timeout": "5s",
-    })
+    }))
+    .await
 }
 
 /// Envoy's `ratelimit` filter.
@@ -162,47 +135,6 @@ fn asks() -> Value {
             "rate_limits": [{ "actions": [{
                 "request_headers": { "header_name": "x-customer", "descriptor_key": "customer" },
             }] }],
-        },
-    })
-}
-
-/// Envoy's `rate_limit_quota` filter. It lets requests pass for which it can build no bucket id, so those without the header
-/// get a bucket of nobody's.
-fn is_assigned() -> Value {
-    let customer = json!({
-        "name": "customer",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
-            "header_name": "x-customer",
-        },
-    });
-    let settings = |bucket_id: Value| {
-        json!({
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.rate_limit_quota.v3.RateLimitQuotaBucketSettings",
-            "bucket_id_builder": { "bucket_id_builder": bucket_id },
-            "reporting_interval": "1s",
-            "no_assignment_behavior": { "fallback_rate_limit": { "blanket_rule": "DENY_ALL" } },
-            "expired_assignment_behavior": { "fallback_rate_limit": { "blanket_rule": "DENY_ALL" } },
-        })
-    };
-    let action =
-        |bucket_id| json!({ "action": { "name": "quota", "typed_config": settings(bucket_id) } });
-    json!({
-        "name": "envoy.filters.http.rate_limit_quota",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.rate_limit_quota.v3.RateLimitQuotaFilterConfig",
-            "domain": "test",
-            "rlqs_server": grpc_service(),
-            "bucket_matchers": {
-                "matcher_list": { "matchers": [{
-                    "predicate": { "single_predicate": {
-                        "input": customer,
-                        "value_match": { "safe_regex": { "google_re2": {}, "regex": ".+" } },
-                    } },
-                    "on_match": action(json!({ "customer": { "custom_value": customer } })),
-                }] },
-                "on_no_match": action(json!({ "nobody": { "string_value": "1" } })),
-            },
         },
     })
 }

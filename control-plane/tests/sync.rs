@@ -527,3 +527,46 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn a_step_of_many_customers_is_closed_with_several_syncs_and_told_once_it_is() {
+    let server = TestServer::new();
+    let mut many = policy();
+    many["resources"]["requests"]["capacity_per_s"] = json!(1_000_000);
+    many["customers"] = (0..600)
+        .map(|number| json!({"key": format!("c{number}"), "contract": "gold"}))
+        .collect();
+    server.ok("POST", "/v1/policies", many).await;
+    let (mut busy, mut idle) = (Gateway::new("g1", 7), Gateway::new("g2", 8));
+    for _ in 0..3 {
+        busy.sync(&server).await;
+        idle.sync(&server).await;
+    }
+    let all = |gateway: &mut Gateway, tokens| {
+        for number in 0..600 {
+            gateway.spend(&format!("c{number}"), tokens);
+        }
+    };
+    server.advance_ms(u64::from(kit::STEP_MS));
+    busy.sync(&server).await;
+    all(&mut busy, 3);
+    busy.sync(&server).await;
+    server.advance_ms(u64::from(kit::STEP_MS));
+    // All ask for something in the next step before they are closed in the one before.
+    all(&mut busy, 2);
+    busy.sync(&server).await;
+    assert_eq!(idle.sync(&server).await.step_usage, [], "not yet");
+    let told = idle.sync(&server).await.step_usage;
+    assert_eq!(told.len(), 600);
+    assert!(told.iter().all(|told| told.usage == 3.0), "{told:?}");
+    assert_eq!(idle.sync(&server).await.step_usage, [], "once");
+    server.advance_ms(u64::from(kit::STEP_MS));
+    for _ in 0..3 {
+        busy.sync(&server).await;
+    }
+    for key in ["c0", "c300", "c599"] {
+        let path = format!("/v1/history?key={key}&steps=2");
+        let history = server.ok("GET", &path, Value::Null).await;
+        assert_eq!(history["usage"], json!([3.0, 2.0]), "{key}: {history}");
+    }
+}

@@ -86,6 +86,8 @@ pub struct StepDemand {
     pub step: u64,
     /// Demand of it so far, in micro-tokens.
     pub demand: u64,
+    /// The step before it with demand, and its demand: it may not be in the usage history yet. Not kept over a restart.
+    pub before: (u64, u64),
 }
 
 // === impl StepDemand ===
@@ -93,18 +95,24 @@ pub struct StepDemand {
 impl StepDemand {
     /// Counts demand into the running step.
     pub fn count(&mut self, step: u64, demand: u64) {
-        self.demand = if self.step == step {
-            self.demand.saturating_add(demand)
-        } else {
-            demand
-        };
-        self.step = step;
+        if self.step != step {
+            self.before = (self.step, self.demand);
+            self.step = step;
+            self.demand = 0;
+        }
+        self.demand = self.demand.saturating_add(demand);
     }
 
     /// Demand of a step, in micro-tokens.
     #[must_use]
     pub const fn of(&self, step: u64) -> u64 {
-        if self.step == step { self.demand } else { 0 }
+        if self.step == step {
+            self.demand
+        } else if self.before.0 == step {
+            self.before.1
+        } else {
+            0
+        }
     }
 }
 

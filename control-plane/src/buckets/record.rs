@@ -188,6 +188,7 @@ impl HoldingRecord {
             usage: StepDemand {
                 step: self.step,
                 demand: self.step_demand_micro,
+                ..StepDemand::default()
             },
             ..Holding::default()
         }

@@ -122,12 +122,12 @@ mod tests {
                 customer: CustomerHash([*customer; 16]),
                 resource: *resource,
                 demand: *demand,
-                by_session: Vec::new(),
             });
-        Arc::new(Finished {
-            step,
-            usage: usage.collect(),
-        })
+        let mut finished = Finished::of(step);
+        for usage in usage {
+            finished.add(usage, []);
+        }
+        Arc::new(finished)
     }
 
     fn samples(before: &Arc<Finished>, finished: &Arc<Finished>) -> Vec<(u8, u8, f64)> {

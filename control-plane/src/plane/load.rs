@@ -8,7 +8,7 @@ use super::fleet::{Fleet, GatewayRecord};
 use super::models::ModelBook;
 use super::policies::{Policies, VersionInfo, VersionRecord};
 use super::state::{META_COVERAGE, META_SESSIONS, META_STEP_MS, Settings, State};
-use super::sync::reports::is_set_back;
+use super::sync::is_set_back;
 use super::tally::Tally;
 use crate::buckets::{
     Account, AccountRecord, Cause, Contract, POOL_ACCOUNT, Part, PartRecord, SessionNumber,
@@ -69,6 +69,7 @@ pub(super) fn load(
         coverage,
         step_now,
         active,
+        closing: None,
         finished: Arc::default(),
         submitted: 0,
         ended: VecDeque::new(),

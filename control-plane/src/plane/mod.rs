@@ -128,6 +128,9 @@ impl Plane {
         let receipt = {
             let mut state = self.lock();
             state.is_stopped = true;
+            if let Err(error) = state.close(&*self.store, &mut batch, true) {
+                tracing::warn!(%error, "the usage of the last step is missing from the history in part");
+            }
             state.save_accounts(&mut batch);
             mark_clean(&mut batch);
             self.journal.submit(batch)

@@ -7,6 +7,7 @@ use super::fleet::Fleet;
 use super::models::ModelBook;
 use super::policies::Policies;
 use super::session::Terms;
+use super::sync::Closing;
 use super::sync::usage::Finished;
 use super::tally::Tally;
 use crate::buckets::{Account, POOL_ACCOUNT, SessionNumber, StoredRow, Unsaved};
@@ -79,7 +80,9 @@ pub struct State {
     pub step_now: u64,
     /// Customers with demand in the running step.
     pub active: HashSet<CustomerHash>,
-    /// The step before, by gateway.
+    /// The step before, while not all customers are closed.
+    pub closing: Option<Closing>,
+    /// The newest step that is closed, by gateway.
     pub finished: Arc<Finished>,
     /// Batches handed to the journal by syncs.
     pub submitted: u64,

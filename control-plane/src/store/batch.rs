@@ -96,6 +96,12 @@ impl Batch {
         self.places.len()
     }
 
+    /// Bytes of keys and values in it.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// True when there is nothing to make durable.
     #[must_use]
     pub fn is_empty(&self) -> bool {

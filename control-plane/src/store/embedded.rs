@@ -12,7 +12,7 @@
 
 use super::image::{Haste, Image};
 use super::log::{Segment, remove, remove_spare, replay, retire, segments};
-use super::overlay::{Merge, Overlay};
+use super::overlay::{Merge, Newest, Overlay};
 use super::start::{LAYOUT, check_layout, stamp};
 use super::{Batch, Row, Store, StoreError, Table, Visitor};
 use std::fs::{File, TryLockError};
@@ -104,7 +104,7 @@ impl EmbeddedStore {
             }
         }
         let segment = Segment::create(directory, next)?;
-        left.leave();
+        left.leave(Newest::default());
         image.take_in(&left.leaving(), segment.number(), Haste::Urgent)?;
         for number in done.into_iter().chain(needed) {
             remove(directory, number);
@@ -253,14 +253,25 @@ impl Inner {
         rotated.map(|_| ())
     }
 
-    /// Begins a new segment if the current one holds anything. Returns the number of the one that is current then.
+    /// Begins a new segment if the current one holds anything. Returns the number of the one that is current then. Called by one thread
+    /// at a time.
     fn rotate(&self) -> Result<u64, StoreError> {
-        let mut segment = self.segment();
-        if segment.len_bytes() > 0 {
-            *segment = Segment::create(&self.directory, segment.number().saturating_add(1))?;
-            self.overlay_mut().leave();
+        let (number, is_empty) = {
+            let segment = self.segment();
+            (segment.number(), segment.len_bytes() == 0)
+        };
+        if is_empty {
+            return Ok(number);
         }
-        Ok(segment.number())
+        // Commits need not wait until it is in the directory for good: they go on in the old one meanwhile.
+        let next = Segment::create(&self.directory, number.saturating_add(1))?;
+        let room = self.overlay().room();
+        let mut segment = self.segment();
+        let number = next.number();
+        let old = std::mem::replace(&mut *segment, next);
+        self.overlay_mut().leave(room);
+        drop((segment, old));
+        Ok(number)
     }
 
     fn segment(&self) -> MutexGuard<'_, Segment> {

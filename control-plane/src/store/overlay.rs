@@ -173,9 +173,13 @@ impl Overlay {
         }
     }
 
-    /// What was recent is on its way, with what an earlier attempt left.
-    pub(super) fn leave(&mut self) {
-        let room = self.recent.room();
+    /// Room for as many changes as there are.
+    pub(super) fn room(&self) -> Newest {
+        self.recent.room()
+    }
+
+    /// What was recent is on its way, with what an earlier attempt left; what comes goes to where there is room for it.
+    pub(super) fn leave(&mut self, room: Newest) {
         let recent = std::mem::replace(&mut self.recent, room);
         Arc::make_mut(&mut self.leaving).append(recent);
     }

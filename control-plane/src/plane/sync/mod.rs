@@ -5,6 +5,7 @@
 
 mod grants;
 pub(super) mod reports;
+mod steps;
 pub(super) mod usage;
 mod windows;
 
@@ -22,6 +23,8 @@ use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{PROTOCOL, SyncError, SyncErrorCode, SyncReply, SyncRequest};
 use reports::{is_lump, take_forecasts, take_reports};
 
+pub(super) use steps::{Closing, is_set_back};
+
 use std::collections::BTreeSet;
 
 /// A reply, and the HTTP status that goes with it.
@@ -37,8 +40,8 @@ pub struct SyncAnswer {
 struct Answered {
     reply: SyncReply,
     dialect: Dialect,
-    /// The step of usage history that this sync has ended.
-    ended: Option<EndedStep>,
+    /// The steps of usage history that are closed with this sync.
+    ended: Vec<EndedStep>,
 }
 
 /// Who is being answered.
@@ -79,7 +82,9 @@ impl Plane {
                      dialect,
                      ended,
                  }| {
-                    state.ended.extend(ended.map(|ended| (number, ended)));
+                    state
+                        .ended
+                        .extend(ended.into_iter().map(|ended| (number, ended)));
                     (reply, dialect)
                 },
             );

@@ -1,28 +1,16 @@
 //! What a request reports: counters into accounts, demand into the running step of the usage history.
 
 use super::super::clock::Now;
-use super::super::export::EndedStep;
 use super::super::fleet::Admission;
 use super::super::session::Session;
-use super::super::state::{META_COVERAGE, Settings, State};
+use super::super::state::{Settings, State};
 use super::Caller;
-use super::usage::{Finished, FinishedUsage};
 use crate::buckets::{Cause, Contract, POOL_ACCOUNT, Told};
-use crate::history::{Series, step_at};
+use crate::history::Series;
 use crate::keys::Dialect;
-use crate::store::{Batch, Store, StoreError, Table};
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{CustomerReport, SyncRequest};
 use std::collections::BTreeSet;
-use std::sync::Arc;
-
-/// A clock that is corrected while it runs goes back by less than this: the running step then lasts until the clock is there again.
-const SET_BACK_STEPS: u64 = 3;
-
-/// Whether a step is so far in the future of the wall clock's that the clock must have been set back since.
-pub(in crate::plane) fn is_set_back(from: u64, to: u64) -> bool {
-    from > to.saturating_add(SET_BACK_STEPS)
-}
 
 /// After a time without syncs the counters bring the demand of all of it at once. It is charged, but as the usage of one step it
 /// would be an outlier that never was: those steps are gaps.
@@ -221,89 +209,6 @@ fn take_report(
         demand: news.demand.min(most.get().unsigned_abs()),
         is_due: news.is_due,
     })
-}
-
-impl State {
-    /// Moves the running step on: what was asked for in the finished one goes to the history. Returns the finished one,
-    /// once.
-    ///
-    /// The step follows the wall clock back as well once that was set back by more than [`SET_BACK_STEPS`]: a clock that was a year
-    /// ahead for a moment would stop the history for a year otherwise. What was counted under the wrong clock since the last step
-    /// ended is dropped, and the steps from the new one on count as not observed, since they are still to come.
-    pub(super) fn advance_history(
-        &mut self,
-        store: &dyn Store,
-        batch: &mut Batch,
-        settings: &Settings,
-        now: Now,
-    ) -> Result<Option<EndedStep>, StoreError> {
-        let step = step_at(now.unix_ms, settings.step_ms);
-        let mut ended = None;
-        if step > self.step_now {
-            let finished = self.step_now;
-            let mut usage = Vec::new();
-            let active = std::mem::take(&mut self.active);
-            for customer in active.iter().copied() {
-                let Some(account) = self.accounts.get(&customer) else {
-                    continue;
-                };
-                for (resource, holding) in account.holdings.iter().enumerate() {
-                    let demand = holding.usage.of(finished);
-                    if demand == 0 {
-                        continue;
-                    }
-                    let series = Series::new(customer, u8::try_from(resource).unwrap_or(u8::MAX));
-                    if let Err(error) =
-                        self.ring
-                            .set(store, batch, series, finished, tokens(demand))
-                    {
-                        // The step has not ended: the next sync ends it, with all of them.
-                        self.active = active;
-                        return Err(error);
-                    }
-                    let by_session = account.parts.iter().filter_map(|part| {
-                        let demand = part.holdings.get(resource)?.usage.of(finished);
-                        (demand > 0).then_some((part.session(), demand))
-                    });
-                    usage.push(FinishedUsage {
-                        customer,
-                        resource,
-                        demand,
-                        by_session: by_session.collect(),
-                    });
-                }
-            }
-            let before = std::mem::replace(
-                &mut self.finished,
-                Arc::new(Finished {
-                    step: finished,
-                    usage,
-                }),
-            );
-            self.step_now = step;
-            self.ring.close_idle(step);
-            // After a start the step that ends first is the last one with demand, and may have ended in an earlier run.
-            let is_news = self.coverage.newest() <= finished;
-            ended = is_news.then(|| EndedStep {
-                before,
-                finished: Arc::clone(&self.finished),
-            });
-        } else if is_set_back(self.step_now, step) {
-            tracing::warn!(
-                from = self.step_now,
-                to = step,
-                "the wall clock was set back, and the steps of usage history with it"
-            );
-            self.active.clear();
-            self.step_now = step;
-            self.coverage.rewind(step);
-            self.ring.close_idle(step);
-        }
-        if self.coverage.observe(self.step_now) {
-            batch.put(Table::Meta, META_COVERAGE, self.coverage.encode());
-        }
-        Ok(ended)
-    }
 }
 
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // a forecast needs no more than a float has

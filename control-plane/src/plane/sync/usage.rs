@@ -10,6 +10,7 @@ use super::reports::tokens;
 use crate::buckets::SessionNumber;
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{StepUsage, SyncReply};
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// Usages in one reply: about 1 MB on the wire. Those beyond it are not told.
@@ -22,6 +23,9 @@ pub struct Finished {
     pub step: u64,
     /// Where it is not zero.
     pub usage: Vec<FinishedUsage>,
+    /// By gateway that has a part of such a customer: places in `usage`, and its own demand there in micro-tokens. A list of gateways for each
+    /// customer was worse: each gateway's reply went through all of them.
+    by_session: HashMap<SessionNumber, Vec<(usize, u64)>>,
 }
 
 /// Usage of one customer and resource.
@@ -33,8 +37,42 @@ pub struct FinishedUsage {
     pub resource: usize,
     /// Demand of all gateways in micro-tokens.
     pub demand: u64,
-    /// Demand in micro-tokens, where it is not zero.
-    pub by_session: Vec<(SessionNumber, u64)>,
+}
+
+// === impl Finished ===
+
+impl Finished {
+    /// A step of which no usage is known yet.
+    #[must_use]
+    pub fn of(step: u64) -> Self {
+        Self {
+            step,
+            ..Self::default()
+        }
+    }
+
+    /// Adds the usage of a customer, and the part of it that each gateway has.
+    pub fn add(
+        &mut self,
+        usage: FinishedUsage,
+        by_session: impl IntoIterator<Item = (SessionNumber, u64)>,
+    ) {
+        for (session, own) in by_session {
+            let places = self.by_session.entry(session).or_default();
+            places.push((self.usage.len(), own));
+        }
+        self.usage.push(usage);
+    }
+
+    /// Where others than this gateway have used something of what it has a part of, and how much, in micro-tokens.
+    fn by_others(&self, session: SessionNumber) -> impl Iterator<Item = (&FinishedUsage, u64)> {
+        let places = self.by_session.get(&session).into_iter().flatten();
+        places.filter_map(|(place, own)| {
+            let usage = self.usage.get(*place)?;
+            let others = usage.demand.saturating_sub(*own);
+            (others > 0).then_some((usage, others))
+        })
+    }
 }
 
 /// Adds what others have used in the finished step, once for each step.
@@ -45,14 +83,8 @@ pub(super) fn add_step_usage(state: &mut State, caller: &Caller<'_>, reply: &mut
         Some(session) if session.usage_told != step => session.usage_told = step,
         _ => return,
     }
-    let by_others = finished.usage.iter().filter_map(|usage| {
-        let others = usage.by_session.iter();
-        let demand = others
-            .filter(|(session, _)| *session != caller.session)
-            .fold(0_u64, |sum, (_, demand)| sum.saturating_add(*demand));
-        (demand > 0).then_some((usage, demand))
-    });
-    reply.step_usage = by_others
+    reply.step_usage = finished
+        .by_others(caller.session)
         .take(MAX_USAGES)
         .map(|(usage, demand)| {
             let spoken = state.directory.spoken(usage.customer, caller.dialect);

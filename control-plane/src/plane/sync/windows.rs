@@ -55,7 +55,7 @@ impl Plane {
                 filed(&state.directory),
                 resources,
                 state.coverage.clone(),
-                state.step_now.saturating_sub(1),
+                state.newest_closed(),
             )
         };
         let kept = self.settings.history_steps;

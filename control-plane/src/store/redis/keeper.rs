@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+/// A larger batch is no entry of the log: Redis would have it in memory twice.
+const ENTRY_BYTES_MOST: usize = 16 << 20;
+
 /// What both the commits and the thread behind them need.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -128,7 +131,7 @@ impl Keeper {
 
     /// Makes a batch durable: a small one in the log, a large one in the rows.
     pub(super) fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        if batch.len() <= super::MAX_ROWS_AT_ONCE {
+        if batch.size_bytes() <= ENTRY_BYTES_MOST {
             return self.with(|inner, link| {
                 self.apply_large(inner, link)?;
                 self.append(inner, link, batch)

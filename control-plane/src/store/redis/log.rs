@@ -117,7 +117,8 @@ impl Keeper {
     fn rotate(&self, inner: &mut Inner, link: &mut Link) -> Result<u64, Trouble> {
         let entries = link.ask(cmd("LLEN").arg(LOG))?;
         inner.logged_bytes = 0;
-        self.overlay_mut().leave();
+        let room = self.overlay().room();
+        self.overlay_mut().leave(room);
         Ok(entries)
     }
 

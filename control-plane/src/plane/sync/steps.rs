@@ -1,0 +1,165 @@
+//! The steps of usage history: which one runs, and what was asked for in the one that has ended.
+//!
+//! A step ends for all customers at once, and each has a row to be written. To write them all with the sync that ended it was worse: with
+//! twenty thousand customers it held the lock for a tenth of a second, and hundreds of syncs queued behind it. So some are closed with
+//! each sync, and the step is published when all are. What is not closed when the server is killed is missing from the history.
+
+use super::super::clock::Now;
+use super::super::export::EndedStep;
+use super::super::state::{META_COVERAGE, Settings, State};
+use super::reports::tokens;
+use super::usage::{Finished, FinishedUsage};
+use crate::history::{Series, step_at};
+use crate::store::{Batch, Store, StoreError, Table};
+use forebay_wire::key::CustomerHash;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Customers that are closed with one sync at least, and the part of all of them that is.
+const CLOSED_AT_ONCE: usize = 256;
+const PARTS_OF_ALL: usize = 32;
+
+/// A clock that is corrected while it runs goes back by less than this: the running step then lasts until the clock is there again.
+const SET_BACK_STEPS: u64 = 3;
+
+/// Whether a step is so far in the future of the wall clock's that the clock must have been set back since.
+pub(in crate::plane) fn is_set_back(from: u64, to: u64) -> bool {
+    from > to.saturating_add(SET_BACK_STEPS)
+}
+
+/// A step that has ended, while its customers are closed.
+#[derive(Debug)]
+pub struct Closing {
+    finished: Finished,
+    /// Those who are still to be closed.
+    left: Vec<CustomerHash>,
+    /// How many are closed with one sync.
+    at_once: usize,
+    /// It ended in this run.
+    is_news: bool,
+}
+
+impl State {
+    /// The newest step that is closed for all customers.
+    #[must_use]
+    pub fn newest_closed(&self) -> u64 {
+        let running = self.closing.as_ref().map_or(self.step_now, |closing| {
+            closing.finished.step.min(self.step_now)
+        });
+        running.saturating_sub(1)
+    }
+
+    /// Moves the running step on, and closes some customers of the one that has ended. Returns the steps that are closed with this.
+    ///
+    /// The step follows the wall clock back as well once that was set back by more than [`SET_BACK_STEPS`]: a clock that was a year
+    /// ahead for a moment would stop the history for a year otherwise. What was counted under the wrong clock since the last step
+    /// ended is dropped, and the steps from the new one on count as not observed, since they are still to come.
+    pub(in crate::plane) fn advance_history(
+        &mut self,
+        store: &dyn Store,
+        batch: &mut Batch,
+        settings: &Settings,
+        now: Now,
+    ) -> Result<Vec<EndedStep>, StoreError> {
+        let step = step_at(now.unix_ms, settings.step_ms);
+        let is_next = step > self.step_now || is_set_back(self.step_now, step);
+        // One step is closed before the next one is begun with.
+        let mut ended = Vec::from_iter(self.close(store, batch, is_next)?);
+        if step > self.step_now {
+            let left: Vec<CustomerHash> = std::mem::take(&mut self.active).into_iter().collect();
+            self.closing = Some(Closing {
+                at_once: CLOSED_AT_ONCE.max(left.len() / PARTS_OF_ALL),
+                left,
+                // After a start the step that ends first is the last one with demand, and may have ended in an earlier run.
+                is_news: self.coverage.newest() <= self.step_now,
+                finished: Finished::of(self.step_now),
+            });
+            self.step_now = step;
+            self.ring.close_idle(step);
+            ended.extend(self.close(store, batch, false)?);
+        } else if is_set_back(self.step_now, step) {
+            tracing::warn!(
+                from = self.step_now,
+                to = step,
+                "the wall clock was set back, and the steps of usage history with it"
+            );
+            self.active.clear();
+            self.step_now = step;
+            self.coverage.rewind(step);
+            self.ring.close_idle(step);
+        }
+        if self.coverage.observe(self.step_now) {
+            batch.put(Table::Meta, META_COVERAGE, self.coverage.encode());
+        }
+        Ok(ended)
+    }
+
+    /// Closes some customers of the step that has ended, or all of them. Returns the step when none is left.
+    ///
+    /// # Errors
+    /// When a chunk cannot be read: the next sync goes on with its customer.
+    pub(in crate::plane) fn close(
+        &mut self,
+        store: &dyn Store,
+        batch: &mut Batch,
+        all: bool,
+    ) -> Result<Option<EndedStep>, StoreError> {
+        let Some(mut closing) = self.closing.take() else {
+            return Ok(None);
+        };
+        let most = if all { usize::MAX } else { closing.at_once };
+        let mut closed = 0;
+        while closed < most
+            && let Some(customer) = closing.left.last().copied()
+        {
+            if let Err(error) = self.close_customer(store, batch, customer, &mut closing.finished) {
+                self.closing = Some(closing);
+                return Err(error);
+            }
+            closing.left.pop();
+            closed += 1;
+        }
+        if !closing.left.is_empty() {
+            self.closing = Some(closing);
+            return Ok(None);
+        }
+        let finished = Arc::new(closing.finished);
+        let before = std::mem::replace(&mut self.finished, Arc::clone(&finished));
+        Ok(closing.is_news.then_some(EndedStep { before, finished }))
+    }
+
+    /// What a customer has asked for in a step goes to the history.
+    fn close_customer(
+        &mut self,
+        store: &dyn Store,
+        batch: &mut Batch,
+        customer: CustomerHash,
+        finished: &mut Finished,
+    ) -> Result<(), StoreError> {
+        let Some(account) = self.accounts.get(&customer) else {
+            return Ok(());
+        };
+        let step = finished.step;
+        let demands = account.holdings.iter().enumerate();
+        let demands = demands.map(|(resource, holding)| (resource, holding.usage.of(step)));
+        let demands: SmallVec<[(usize, u64); 1]> =
+            demands.filter(|(_, demand)| *demand > 0).collect();
+        for (resource, demand) in &demands {
+            let series = Series::new(customer, u8::try_from(*resource).unwrap_or(u8::MAX));
+            self.ring.set(store, batch, series, step, tokens(*demand))?;
+        }
+        for (resource, demand) in demands {
+            let by_part = account.parts.iter().filter_map(|part| {
+                let holding = part.holdings.get(resource)?;
+                Some((part.session(), holding.usage.of(step)))
+            });
+            let usage = FinishedUsage {
+                customer,
+                resource,
+                demand,
+            };
+            finished.add(usage, by_part);
+        }
+        Ok(())
+    }
+}

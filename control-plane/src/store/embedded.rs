@@ -120,10 +120,7 @@ impl EmbeddedStore {
         let worker = Arc::clone(&inner);
         let checkpoints = std::thread::Builder::new()
             .name("checkpoint".to_owned())
-            .spawn(move || {
-                give_way();
-                worker.checkpoints(&woken);
-            })
+            .spawn(move || worker.checkpoints(&woken))
             .map_err(|error| StoreError::Open {
                 path: directory.to_owned(),
                 reason: format!("no thread for checkpoints: {error}"),
@@ -243,14 +240,40 @@ impl Inner {
         if leaving.is_empty() {
             return rotated.map(|_| ());
         }
-        self.image.take_in(&leaving, next, haste)?;
-        // There may be a lot of it: it is dropped when the lock is free again.
-        drop(leaving);
-        let _gone = self.overlay_mut().left();
+        match haste {
+            Haste::Urgent => self.take_in(leaving, next, haste)?,
+            // By a thread of its own, because whoever has given way once can hold no lock without all others giving way with it.
+            Haste::Leisurely => std::thread::scope(|scope| {
+                let writer = std::thread::Builder::new().name("image".to_owned());
+                let writer = writer.spawn_scoped(scope, || {
+                    give_way();
+                    self.take_in(leaving, next, haste)
+                });
+                let writer = writer.map_err(|error| {
+                    StoreError::Write(format!("no thread to write the image: {error}"))
+                })?;
+                writer.join().unwrap_or(Err(StoreError::Stopped))
+            })?,
+        }
         for number in std::mem::replace(&mut *first, next)..next {
             retire(&self.directory, number);
         }
         rotated.map(|_| ())
+    }
+
+    /// Brings changes into the image, and drops them.
+    fn take_in(
+        &self,
+        leaving: Arc<Newest>,
+        first_segment: u64,
+        haste: Haste,
+    ) -> Result<(), StoreError> {
+        self.image.take_in(&leaving, first_segment, haste)?;
+        // There may be a lot of it: it is dropped when the lock is free again.
+        drop(leaving);
+        let gone = self.overlay_mut().left();
+        drop(gone);
+        Ok(())
     }
 
     /// Begins a new segment if the current one holds anything. Returns the number of the one that is current then. Called by one thread

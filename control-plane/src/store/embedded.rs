@@ -289,6 +289,7 @@ impl Inner {
         // Commits need not wait until it is in the directory for good: they go on in the old one meanwhile.
         let next = Segment::create(&self.directory, number.saturating_add(1))?;
         let room = self.overlay().room();
+        let room = Newest::with_room(&room);
         let mut segment = self.segment();
         let number = next.number();
         let old = std::mem::replace(&mut *segment, next);

@@ -2,7 +2,8 @@
 //!
 //! Most changes are of accounts and parts, a hundred with each sync, and nobody asks for a range of those: they are hashed. In one tree
 //! for all tables every second microsecond of the journal went into comparing keys. The same rows change again and again, so a
-//! value is written over the one before it.
+//! value is written over the one before it. Hashed tables are many small ones: one that grows moves all its rows, which with hundreds of
+//! thousands of them, and the fresh memory that they need, made a commit wait for a quarter of a second.
 
 use super::{Batch, Change, Row, StoreError, Table, Visitor};
 use hashbrown::HashMap;
@@ -27,8 +28,18 @@ pub(super) type Changed<'a> = (&'a [u8], Option<&'a [u8]>);
 enum Rows {
     /// Of which ranges are asked for.
     Sorted(BTreeMap<Key, Option<Vec<u8>>>),
-    Hashed(HashMap<Key, Option<Vec<u8>>>),
+    /// By a byte of the key.
+    Hashed(Vec<Shard>),
 }
+
+/// Rows of each shard of the hashed tables.
+#[derive(Debug)]
+pub(super) struct Room(BTreeMap<Table, Vec<usize>>);
+
+type Shard = HashMap<Key, Option<Vec<u8>>>;
+
+/// Small tables that a large one is made of.
+const SHARDS: usize = 64;
 
 /// What is durable and not in the image.
 #[derive(Debug, Default)]
@@ -53,7 +64,7 @@ impl Newest {
     fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
         let change = match self.0.get(&table)? {
             Rows::Sorted(rows) => rows.get(key),
-            Rows::Hashed(rows) => rows.get(key),
+            Rows::Hashed(shards) => shards.get(shard_of(key))?.get(key),
         };
         change.map(Option::as_deref)
     }
@@ -63,7 +74,11 @@ impl Newest {
         for (table, rows) in later.0 {
             match (self.0.get_mut(&table), rows) {
                 (Some(Rows::Sorted(earlier)), Rows::Sorted(mut rows)) => earlier.append(&mut rows),
-                (Some(Rows::Hashed(earlier)), Rows::Hashed(rows)) => earlier.extend(rows),
+                (Some(Rows::Hashed(earlier)), Rows::Hashed(shards)) => {
+                    for (earlier, rows) in earlier.iter_mut().zip(shards) {
+                        earlier.extend(rows);
+                    }
+                }
                 (_, rows) => {
                     self.0.insert(table, rows);
                 }
@@ -71,23 +86,20 @@ impl Newest {
         }
     }
 
-    /// Room for as many rows of each table, and none of them: tables that grow while the server is busy make it wait.
-    fn room(&self) -> Self {
-        let rooms = self.0.iter().map(|(table, rows)| {
-            let room = match rows {
-                Rows::Sorted(_) => Rows::of(*table),
-                Rows::Hashed(rows) => Rows::Hashed(HashMap::with_capacity(rows.len())),
-            };
-            (*table, room)
+    /// None, and room for so many. Tables that grow while the server is busy make it wait.
+    pub(super) fn with_room(room: &Room) -> Self {
+        let tables = room.0.iter().map(|(table, shards)| {
+            let shards = shards.iter().map(|rows| Shard::with_capacity(*rows));
+            (*table, Rows::Hashed(shards.collect()))
         });
-        Self(rooms.collect())
+        Self(tables.collect())
     }
 
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.0.values().all(|rows| match rows {
             Rows::Sorted(rows) => rows.is_empty(),
-            Rows::Hashed(rows) => rows.is_empty(),
+            Rows::Hashed(shards) => shards.iter().all(Shard::is_empty),
         })
     }
 
@@ -96,8 +108,8 @@ impl Newest {
         match self.0.get(&table) {
             None => Vec::new(),
             Some(Rows::Sorted(rows)) => rows.iter().map(borrowed).collect(),
-            Some(Rows::Hashed(rows)) => {
-                let mut all: Vec<_> = rows.iter().map(borrowed).collect();
+            Some(Rows::Hashed(shards)) => {
+                let mut all: Vec<_> = shards.iter().flatten().map(borrowed).collect();
                 all.sort_unstable_by_key(|(key, _)| *key);
                 all
             }
@@ -112,8 +124,9 @@ impl Newest {
                 .range::<[u8], _>((Included(from), Included(to)))
                 .map(borrowed)
                 .collect(),
-            Some(Rows::Hashed(rows)) => rows
+            Some(Rows::Hashed(shards)) => shards
                 .iter()
+                .flatten()
                 .filter(|(key, _)| (from..=to).contains(&key.as_slice()))
                 .map(borrowed)
                 .collect(),
@@ -143,14 +156,14 @@ impl Rows {
         if table.has_ranges() {
             Self::Sorted(BTreeMap::new())
         } else {
-            Self::Hashed(HashMap::new())
+            Self::Hashed(vec![Shard::new(); SHARDS])
         }
     }
 
     fn get_mut(&mut self, key: &[u8]) -> Option<&mut Option<Vec<u8>>> {
         match self {
             Self::Sorted(rows) => rows.get_mut(key),
-            Self::Hashed(rows) => rows.get_mut(key),
+            Self::Hashed(shards) => shards.get_mut(shard_of(key))?.get_mut(key),
         }
     }
 
@@ -158,9 +171,16 @@ impl Rows {
         let (key, value) = (Key::from_slice(key), value.map(<[u8]>::to_vec));
         match self {
             Self::Sorted(rows) => rows.insert(key, value),
-            Self::Hashed(rows) => rows.insert(key, value),
+            Self::Hashed(shards) => shards
+                .get_mut(shard_of(&key))
+                .and_then(|rows| rows.insert(key, value)),
         };
     }
+}
+
+/// Keys of customers begin with a hash, and others are few.
+fn shard_of(key: &[u8]) -> usize {
+    usize::from(key.first().copied().unwrap_or(0)) % SHARDS
 }
 
 // === impl Overlay ===
@@ -173,9 +193,14 @@ impl Overlay {
         }
     }
 
-    /// Room for as many changes as there are.
-    pub(super) fn room(&self) -> Newest {
-        self.recent.room()
+    /// How much room as many changes take as there are. The memory is to be had without a lock: it may take long.
+    pub(super) fn room(&self) -> Room {
+        let tables = self.recent.0.iter();
+        let hashed = tables.filter_map(|(table, rows)| match rows {
+            Rows::Sorted(_) => None,
+            Rows::Hashed(shards) => Some((*table, shards.iter().map(Shard::len).collect())),
+        });
+        Room(hashed.collect())
     }
 
     /// What was recent is on its way, with what an earlier attempt left; what comes goes to where there is room for it.

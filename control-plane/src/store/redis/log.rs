@@ -5,7 +5,7 @@
 //! gateways its one thread nothing but that. What a crash leaves in the log is taken in by whoever leads next, before it answers anybody.
 
 use super::super::encoding::{decode_changes, encode_changes};
-use super::super::overlay::Changed;
+use super::super::overlay::{Changed, Newest};
 use super::super::{Batch, StoreError, Table};
 use super::keeper::{Inner, Keeper, add_rows};
 use super::link::{Call, Line, Link, Trouble};
@@ -118,7 +118,7 @@ impl Keeper {
         let entries = link.ask(cmd("LLEN").arg(LOG))?;
         inner.logged_bytes = 0;
         let room = self.overlay().room();
-        self.overlay_mut().leave(room);
+        self.overlay_mut().leave(Newest::with_room(&room));
         Ok(entries)
     }
 

@@ -125,7 +125,6 @@ pub(crate) async fn run() -> Result<()> {
     let cores = std::thread::available_parallelism()?.get();
     ensure!(cores > 1, "the server and the gateways need a core each");
     run_on(&format!("1-{}", cores - 1))?;
-    if std::env::var("ONLY_REDIS").is_ok() { largest(Store::Redis).await?; return Ok(()); }
     let embedded = largest(Store::Embedded).await?;
     report.add(
         "gateways_embedded",
@@ -148,9 +147,6 @@ pub(crate) async fn run() -> Result<()> {
         embedded.outcome.bytes as f64 / requests,
         "bodies of both",
     );
-    if std::env::var("NO_REDIS").is_ok() {
-        return Ok(());
-    }
     let redis = largest(Store::Redis).await?;
     report.add(
         "gateways_redis",
@@ -177,10 +173,7 @@ fn run_on(cores: &str) -> Result<()> {
 
 async fn largest(store: Store) -> Result<Held> {
     let mut held: Option<Held> = None;
-    let only: Vec<usize> = std::env::var("FLEETS")
-        .map(|s| s.split(',').map(|n| n.parse().unwrap()).collect())
-        .unwrap_or(FLEETS.to_vec());
-    for gateways in only {
+    for gateways in FLEETS {
         let outcome = fleet(gateways, store).await?;
         let p99_ms = outcome.latency_ms(0.99);
         eprintln!(
@@ -199,7 +192,7 @@ async fn largest(store: Store) -> Result<Held> {
                 outcome,
             });
         }
-        if !is_held && std::env::var("FLEETS").is_err() {
+        if !is_held {
             break;
         }
     }

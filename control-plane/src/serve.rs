@@ -352,13 +352,13 @@ fn listen(
     // The port may have been chosen by the system: tools that start this program read it from here.
     let address = listener.local_addr()?;
     say(&format!("listening on {address}"));
-    if tls.is_none() {
-        if let Some(warning) = exposure::warning(
+    if tls.is_none()
+        && let Some(warning) = exposure::warning(
             address,
             "give --tls-cert and --tls-key, or listen on the loopback behind a proxy that speaks TLS",
-        ) {
-            tracing::warn!("{warning}");
-        }
+        )
+    {
+        tracing::warn!("{warning}");
     }
     if options.key_hash_secret.is_none() {
         tracing::warn!(

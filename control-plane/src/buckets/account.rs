@@ -186,11 +186,7 @@ impl Account {
             if roster.presence(session).is_some() {
                 continue;
             }
-            let content = |own: &PartHolding| own.share.content().at_least_zero();
-            let held = part
-                .holdings
-                .iter()
-                .fold(Micro::ZERO, |sum, own| sum.plus(content(own)));
+            let held = part.content();
             let was_any = part.forget();
             if was_any {
                 self.stranded = self.stranded.plus(held);
@@ -303,7 +299,9 @@ impl Account {
                 has_returned = own.share.moved_cum() != moved_cum;
                 let returned = moved_cum.wrapping_sub(own.share.moved_cum());
                 let returned = Micro::new(i64::try_from(returned).unwrap_or(0));
-                unfit = returned.minus(holding.central.level().minus(level));
+                let fit = holding.central.level().minus(level);
+                // Where nothing came back the centre may have lost room.
+                unfit = returned.minus(fit).min(returned);
             } else {
                 holding.central.advance(now);
                 let reserved = own.share.reserved(Presence::Live);

@@ -34,8 +34,10 @@ impl Account {
         };
         // It may have been forgotten before, and not have been saved since.
         let is_unsaved = self.parts.unsaved(index) == Unsaved::Grants;
+        let held = self.parts.get(index).map_or(Micro::ZERO, Part::content);
         let was_any = self.parts.get_mut(index).is_some_and(Part::forget);
         if was_any {
+            self.stranded = self.stranded.plus(held);
             self.parts.mark(index, Unsaved::Grants);
             self.reckon(contract.roster);
             self.release(contract, ended_at);

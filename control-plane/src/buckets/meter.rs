@@ -11,8 +11,9 @@ use forebay_core::limits::CHUNK_LIFE_US;
 use forebay_core::policy::Limits;
 use forebay_core::time::TimeUs;
 
-/// What was admitted before a sync is in the report of it but for what lies in chunks and in the forecaster's walk over the ledger.
-const REPORTED_WITHIN_US: u64 = CHUNK_LIFE_US + 1_000_000;
+/// What was admitted before a sync is in the report of it but for what lies in chunks, and for what the forecaster has not come to: its walk
+/// over a large ledger takes seconds, its batches may be full, and another forecaster may take over.
+const REPORTED_WITHIN_US: u64 = CHUNK_LIFE_US + 13_000_000;
 
 /// For so long after a change of the contract gateways may work under the one before.
 const CHANGED_WITHIN_US: u64 = 10_000_000;
@@ -144,7 +145,7 @@ mod tests {
             }
         }
 
-        /// A second of rate, what may be owed and the burst at most are missed.
+        /// What flows in the time for which a report may be owed, and the burst, are missed at most.
         #[test]
         fn what_is_admitted_beyond_the_contract_is_counted_but_for_what_may_be_owed(
             seconds in 10_u64..100, extra_per_s in 1_u64..200,
@@ -159,7 +160,7 @@ mod tests {
                 counted += meter.count(&limits(), micro, heard_at, now).get();
             }
             let beyond = i64::try_from(extra_per_s * seconds * 1_000_000).unwrap();
-            let missed = i64::try_from((BURST + RATE_PER_S * 4) * 1_000_000).unwrap();
+            let missed = i64::try_from((BURST + RATE_PER_S * 16) * 1_000_000).unwrap();
             prop_assert!(counted <= beyond, "{counted} of {beyond}");
             prop_assert!(counted >= beyond - missed, "{counted} of {beyond}");
         }
@@ -170,7 +171,7 @@ mod tests {
         let now = TimeUs(100_000_000);
         let mut meter = running(now);
         meter.give(Micro::from_tokens(1_000));
-        let all = (1_000 + BURST + RATE_PER_S * 3) * 1_000_000;
+        let all = (1_000 + BURST + RATE_PER_S * 15) * 1_000_000;
         assert_eq!(meter.count(&limits(), all, now, now), Micro::ZERO);
         assert_eq!(meter.count(&limits(), 5, now, now), Micro::new(5));
     }

@@ -38,7 +38,7 @@ pub enum Unsaved {
 /// One gateway's part of an account.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Part {
-    /// Whose it is, for ever: [`super::Parts`] goes by it.
+    /// Whose it is, for ever: `Parts` goes by it.
     session: SessionNumber,
     /// By resource, in the order of the policy. In place where there is one resource: a division looks at all parts of an account.
     pub holdings: SmallVec<[PartHolding; 1]>,
@@ -146,6 +146,13 @@ impl Part {
     #[must_use]
     pub const fn session(&self) -> SessionNumber {
         self.session
+    }
+
+    /// Tokens that lie there, as far as is known.
+    pub(super) fn content(&self) -> Micro {
+        self.holdings.iter().fold(Micro::ZERO, |sum, own| {
+            sum.plus(own.share.content().at_least_zero())
+        })
     }
 
     /// Whether nothing is known of what was moved to the gateway.

@@ -50,6 +50,10 @@ struct OpenChunk {
 
 /// Chunks that are sealed with one sync, 20 us each: a customer has one in 64 steps.
 const SEALED_AT_ONCE: usize = 4;
+/// Or this part of those that wait for it.
+const PARTS_OF_OVER: usize = 1_024;
+/// So many wait for it; others stay as they were written.
+const OVER_MOST: usize = 1 << 17;
 
 // === impl OpenChunk ===
 
@@ -135,6 +139,20 @@ impl Ring {
         Ok(())
     }
 
+    /// Stores the usage of a finished step in a chunk that begins anew, because the one in the store cannot be read.
+    pub fn set_anew(&mut self, batch: &mut Batch, series: Series, step: u64, usage: f32) {
+        let mut chunk = Chunk::default();
+        chunk.set(step, usage);
+        let number = Chunk::number_of(step);
+        batch.put(Table::History, chunk_key(series, number), chunk.encode());
+        let open = OpenChunk {
+            chunk,
+            written_in: self.step_now,
+            is_over: false,
+        };
+        self.open.insert((series, number), open);
+    }
+
     /// A new chunk pushes the one out that has left the retention.
     fn begin(&self, batch: &mut Batch, series: Series, number: u64) -> Chunk {
         if let Some(outdated) = number.checked_sub(self.kept()) {
@@ -163,7 +181,13 @@ impl Ring {
 
     /// Seals some chunks that are over, and forgets them: they stay in the store. A few at a time, because whoever syncs waits for it.
     pub fn seal_some(&mut self, batch: &mut Batch) {
-        for _ in 0..SEALED_AT_ONCE {
+        // After an import there may be a million of them. In the store they are as they are meanwhile, only larger.
+        while self.over.len() > OVER_MOST
+            && let Some(key) = self.over.pop_front()
+        {
+            self.open.remove(&key);
+        }
+        for _ in 0..SEALED_AT_ONCE.max(self.over.len() / PARTS_OF_OVER) {
             let Some((series, number)) = self.over.pop_front() else {
                 return;
             };

@@ -38,7 +38,7 @@ pub(super) fn load(
     keep_step_length(store, settings)?;
     let is_clean = !matches!(start, Start::Unclean { .. });
     let fleet = load_fleet(store, now)?;
-    let (accounts, stranded) = load_accounts(store, now, is_clean)?;
+    let (accounts, in_centres) = load_accounts(store, now, is_clean)?;
     let mut directory = Directory::new(now.unix_ms);
     store.visit(Table::Overrides, &mut |key, value| {
         let said: Override =
@@ -51,6 +51,13 @@ pub(super) fn load(
         .keys()
         .filter(|hash| **hash != POOL_ACCOUNT && directory.get(**hash).is_none())
         .count();
+    let mut stranded = Tally::default();
+    for (customer, level) in in_centres {
+        // The buckets of strangers are the gateways' own.
+        if directory.get(customer).is_some() {
+            stranded.add(Cause::ColdStart, level);
+        }
+    }
     let coverage = match store.get(Table::Meta, META_COVERAGE)? {
         Some(bytes) => Coverage::decode(&bytes, settings.history_steps)?,
         None => Coverage::new(settings.history_steps),
@@ -138,16 +145,16 @@ fn load_accounts(
     store: &dyn Store,
     now: Now,
     is_clean: bool,
-) -> Result<(HashMap<CustomerHash, Account>, Tally), StoreError> {
+) -> Result<(HashMap<CustomerHash, Account>, Vec<(CustomerHash, Micro)>), StoreError> {
     let mut accounts = HashMap::new();
-    let mut stranded = Tally::default();
+    let mut in_centres = Vec::new();
     store.visit(Table::Accounts, &mut |key, value| {
         let record = AccountRecord::decode(value).map_err(|error| damaged("account", &error))?;
         let customer = hash_of(key)?;
         if !is_clean && customer != POOL_ACCOUNT {
             // After an unclean stop nothing counts that was in the centre.
             for holding in &record.holdings {
-                stranded.add(Cause::ColdStart, Micro::new(holding.level_micro));
+                in_centres.push((customer, Micro::new(holding.level_micro)));
             }
         }
         accounts.insert(customer, Account::from_record(&record, now.mono, is_clean));
@@ -162,7 +169,7 @@ fn load_accounts(
         account.restore(Part::from_record(session, &record), now.mono);
         Ok(())
     })?;
-    Ok((accounts, stranded))
+    Ok((accounts, in_centres))
 }
 
 fn load_policies(

@@ -125,17 +125,23 @@ impl Plane {
     /// When the mark cannot be made durable.
     pub async fn stop(&self) -> Result<(), StoreError> {
         let mut batch = Batch::default();
-        let receipt = {
+        let (receipt, number) = {
             let mut state = self.lock();
             state.is_stopped = true;
-            if let Err(error) = state.close(&*self.store, &mut batch, true) {
-                tracing::warn!(%error, "the usage of the last step is missing from the history in part");
+            state.submitted = state.submitted.saturating_add(1);
+            let number = state.submitted;
+            match state.close(&*self.store, &mut batch, true) {
+                Ok(ended) => state.ended.extend(ended.map(|ended| (number, ended))),
+                Err(error) => {
+                    tracing::warn!(%error, "the usage of the last step is missing from the history in part");
+                }
             }
             state.save_accounts(&mut batch);
             mark_clean(&mut batch);
-            self.journal.submit(batch)
+            (self.journal.submit(batch), number)
         };
         let saved = receipt.durable().await;
+        self.export_ended(number, &saved);
         if let Some(remote_write) = &self.remote_write {
             remote_write.finish().await;
         }

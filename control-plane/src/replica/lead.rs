@@ -59,7 +59,11 @@ pub(crate) async fn lead_or_follow(
                     lease,
                 };
                 match term.begin(&campaign).await {
-                    Ok((server, store)) => term.serve(server, &store, &role, &mut stopped).await,
+                    Ok((server, store)) => {
+                        term.serve(server, &store, &role, &mut stopped).await;
+                        // It waits for its thread, and that for Redis.
+                        drop(spawn_blocking(move || drop(store)).await);
+                    }
                     Err(error) => {
                         term.resign().await;
                         if !is_passing(&error) {

@@ -168,11 +168,18 @@ impl<'a> Changes<'a> {
         })
     }
 
-    /// So many at a time, the rest at the end.
-    pub fn chunks(self, rows: usize) -> impl Iterator<Item = Self> {
-        self.places.chunks(rows).map(move |places| Self {
-            bytes: self.bytes,
-            places,
+    /// So many at a time, of no more bytes than this unless one alone has more, the rest at the end.
+    pub fn chunks(self, rows: usize, bytes: usize) -> impl Iterator<Item = Self> {
+        let mut left = self.places;
+        std::iter::from_fn(move || {
+            let first_at = left.first()?.key_at;
+            let fit = left.partition_point(|place| place.end.saturating_sub(first_at) <= bytes);
+            let (places, rest) = left.split_at_checked(fit.clamp(1, rows))?;
+            left = rest;
+            Some(Self {
+                bytes: self.bytes,
+                places,
+            })
         })
     }
 }
@@ -198,11 +205,15 @@ mod tests {
         ];
         let found: Vec<_> = batch.changes().iter().collect();
         assert_eq!(found, expected);
-        let in_chunks = batch.changes().chunks(3);
+        let in_chunks = batch.changes().chunks(3, 1_000);
         let lengths: Vec<_> = in_chunks.map(|changes| changes.iter().len()).collect();
         assert_eq!(lengths, [3, 1]);
-        let again: Vec<_> = batch.changes().chunks(3).flat_map(Changes::iter).collect();
-        assert_eq!(again, expected);
+        let again = batch.changes().chunks(3, 1_000).flat_map(Changes::iter);
+        assert!(again.eq(expected));
+        // Rows of 2, 5, 2 and 8 bytes.
+        let small = batch.changes().chunks(3, 7);
+        let lengths: Vec<_> = small.map(|changes| changes.iter().len()).collect();
+        assert_eq!(lengths, [2, 1, 1]);
     }
 
     #[test]

@@ -103,6 +103,8 @@ impl EmbeddedStore {
                 left.add(&stamp());
             }
         }
+        // A copy of the directory of before may have been put over it, and numbers begin again: the spare's records could be of one of them.
+        remove_spare(directory);
         let segment = Segment::create(directory, next)?;
         left.leave(Newest::default());
         image.take_in(&left.leaving(), segment.number(), Haste::Urgent)?;
@@ -241,13 +243,13 @@ impl Inner {
             return rotated.map(|_| ());
         }
         match haste {
-            Haste::Urgent => self.take_in(leaving, next, haste)?,
+            Haste::Urgent => self.image.take_in(&leaving, next, haste)?,
             // By a thread of its own, because whoever has given way once can hold no lock without all others giving way with it.
             Haste::Leisurely => std::thread::scope(|scope| {
                 let writer = std::thread::Builder::new().name("image".to_owned());
                 let writer = writer.spawn_scoped(scope, || {
                     give_way();
-                    self.take_in(leaving, next, haste)
+                    self.image.take_in(&leaving, next, haste)
                 });
                 let writer = writer.map_err(|error| {
                     StoreError::Write(format!("no thread to write the image: {error}"))
@@ -255,25 +257,14 @@ impl Inner {
                 writer.join().unwrap_or(Err(StoreError::Stopped))
             })?,
         }
+        drop(leaving);
+        // There may be a lot of it: it is dropped when the lock is free again.
+        let gone = self.overlay_mut().left();
+        drop(gone);
         for number in std::mem::replace(&mut *first, next)..next {
             retire(&self.directory, number);
         }
         rotated.map(|_| ())
-    }
-
-    /// Brings changes into the image, and drops them.
-    fn take_in(
-        &self,
-        leaving: Arc<Newest>,
-        first_segment: u64,
-        haste: Haste,
-    ) -> Result<(), StoreError> {
-        self.image.take_in(&leaving, first_segment, haste)?;
-        // There may be a lot of it: it is dropped when the lock is free again.
-        drop(leaving);
-        let gone = self.overlay_mut().left();
-        drop(gone);
-        Ok(())
     }
 
     /// Begins a new segment if the current one holds anything. Returns the number of the one that is current then. Called by one thread

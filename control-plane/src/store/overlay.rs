@@ -209,6 +209,11 @@ impl Overlay {
         Arc::make_mut(&mut self.leaving).append(recent);
     }
 
+    /// Whether all changes are in the image.
+    pub(super) fn is_empty(&self) -> bool {
+        self.recent.is_empty() && self.leaving.is_empty()
+    }
+
     /// What is on its way.
     pub(super) fn leaving(&self) -> Arc<Newest> {
         Arc::clone(&self.leaving)

@@ -76,7 +76,14 @@ impl State {
             });
             self.step_now = step;
             self.ring.close_idle(step);
-            ended.extend(self.close(store, batch, false)?);
+            match self.close(store, batch, false) {
+                Ok(next) => ended.extend(next),
+                // The next sync goes on with it; what has been closed must not be forgotten.
+                Err(error) if !ended.is_empty() => {
+                    tracing::error!(%error, "a step of usage history cannot be closed yet");
+                }
+                Err(error) => return Err(error),
+            }
         } else if is_set_back(self.step_now, step) {
             tracing::warn!(
                 from = self.step_now,
@@ -146,7 +153,16 @@ impl State {
             demands.filter(|(_, demand)| *demand > 0).collect();
         for (resource, demand) in &demands {
             let series = Series::new(customer, u8::try_from(*resource).unwrap_or(u8::MAX));
-            self.ring.set(store, batch, series, step, tokens(*demand))?;
+            let usage = tokens(*demand);
+            match self.ring.set(store, batch, series, step, usage) {
+                Ok(()) => {}
+                // All gateways would wait for ever for one customer.
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::error!(%error, %customer, "64 steps of the customer's usage are lost");
+                    self.ring.set_anew(batch, series, step, usage);
+                }
+                Err(error) => return Err(error),
+            }
         }
         for (resource, demand) in demands {
             let by_part = account.parts.iter().filter_map(|part| {

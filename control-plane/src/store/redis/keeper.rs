@@ -1,6 +1,7 @@
 //! The rows and the log in Redis, as the process that leads changes them.
 
 use super::super::overlay::Overlay;
+use super::super::start::LAYOUT;
 use super::super::{Batch, Changes, StoreError, Table};
 use super::link::{Call, Line, Link, Trouble};
 use super::scripts::{FENCE, HEAD, STAGED, Script, hash_of, index_of};
@@ -24,8 +25,10 @@ pub(super) struct Keeper {
     overlay: RwLock<Overlay>,
     /// Redis has lost what it had acknowledged.
     is_behind: AtomicBool,
-    /// Entries that have left the log since ever. Locked while it is emptied; before `inner`.
-    pub(super) left: Mutex<u64>,
+    /// The store is being dropped: a round that is under way need not be brought to its end.
+    pub(super) is_over: AtomicBool,
+    /// Held while the rows take in the log; locked before `inner`.
+    emptying: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -51,23 +54,27 @@ impl Keeper {
             inner: Mutex::default(),
             overlay: RwLock::default(),
             is_behind: AtomicBool::new(false),
-            left: Mutex::default(),
+            is_over: AtomicBool::new(false),
+            emptying: Mutex::default(),
         }
     }
 
     /// Goes on from where the store is: with a large change that is not applied to its end, or with the log.
     pub(super) fn begin(&self) -> Result<(), StoreError> {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         self.with(|inner, link| {
             let head: Option<u64> = link.ask(cmd("GET").arg(HEAD))?;
             inner.acknowledged = head.unwrap_or(0);
             inner.tried = inner.acknowledged;
             inner.is_unapplied = true;
             self.apply_large(inner, link)?;
-            *left = self.replay(link)?;
-            Ok(())
+            self.replay(link)
         })?;
-        self.empty(&mut left)
+        self.empty()
+    }
+
+    /// One at a time takes in the log.
+    pub(super) fn emptying(&self) -> MutexGuard<'_, ()> {
+        self.emptying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether Redis has lost changes that it had acknowledged: it takes no more under this leader.
@@ -129,19 +136,27 @@ impl Keeper {
         self.overlay.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a batch durable: a small one in the log, a large one in the rows.
+    /// Makes a batch durable: a small one in the log, a large one in the rows. So is the stamp of the layout: a build that knows no log must
+    /// find it.
     pub(super) fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        if batch.size_bytes() <= ENTRY_BYTES_MOST {
+        let is_stamp = batch
+            .changes()
+            .iter()
+            .any(|(table, key, _)| table == Table::Meta && key == LAYOUT);
+        if batch.size_bytes() <= ENTRY_BYTES_MOST && !is_stamp {
             return self.with(|inner, link| {
                 self.apply_large(inner, link)?;
                 self.append(inner, link, batch)
             });
         }
         // What is in the log is older, and must not be applied after it.
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.emptying();
         self.with(|inner, link| {
             self.apply_large(inner, link)?;
-            self.empty_on(inner, link, &mut left)?;
+            self.empty_on(inner, link)?;
+            if is_stamp && batch.len() <= super::MAX_ROWS_AT_ONCE {
+                return self.change(inner, link, batch.changes(), false);
+            }
             self.stage_large(inner, link, batch.changes())?;
             self.apply_large(inner, link)
         })

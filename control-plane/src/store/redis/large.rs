@@ -6,10 +6,10 @@
 
 use super::super::encoding::{decode_changes, encode_changes};
 use super::super::{Changes, StoreError};
-use super::MAX_ROWS_AT_ONCE;
 use super::keeper::{Inner, Keeper};
 use super::link::{Call, Link, Trouble};
 use super::scripts::{FENCE, HEAD, SEALED, STAGED, Script};
+use super::{MAX_BYTES_AT_ONCE, MAX_ROWS_AT_ONCE};
 use redis::cmd;
 
 const KEYS: [&str; 4] = [FENCE, HEAD, STAGED, SEALED];
@@ -22,7 +22,10 @@ impl Keeper {
         link: &mut Link,
         changes: Changes<'_>,
     ) -> Result<(), Trouble> {
-        for (place, part) in changes.chunks(MAX_ROWS_AT_ONCE).enumerate() {
+        for (place, part) in changes
+            .chunks(MAX_ROWS_AT_ONCE, MAX_BYTES_AT_ONCE)
+            .enumerate()
+        {
             let mut bytes = Vec::new();
             encode_changes(part, &mut bytes);
             self.step(inner, link, Script::Stage, |call| {

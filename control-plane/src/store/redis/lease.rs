@@ -6,9 +6,9 @@
 use super::super::encoding::encode_changes;
 use super::super::start::CLEAN;
 use super::super::{Batch, StoreError, Table};
-use super::RedisUrl;
 use super::link::{Call, Line};
-use super::scripts::{FENCE, HEAD, LEASE, LOG, Script, TERM};
+use super::scripts::{FENCE, HEAD, LEASE, LOG, Script, TERM, hash_of};
+use super::{RedisUrl, first_byte};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -74,11 +74,13 @@ impl Candidate {
             let mut entry = Vec::new();
             encode_changes(unmark.changes(), &mut entry);
             let mut call = Call::on(&[FENCE, TERM, LEASE, HEAD, LOG]);
+            call.key(hash_of(Table::Meta, first_byte(CLEAN)));
             call.with(format!("{nonce:016x}"))
                 .with(self.address.as_str())
                 .number(millis(LEASE_TTL))
                 .number(self.head.load(Ordering::Relaxed))
-                .with(entry);
+                .with(entry)
+                .with(CLEAN);
             (Script::Lead, call)
         })?;
         let seen = self.head.fetch_max(head, Ordering::Relaxed);

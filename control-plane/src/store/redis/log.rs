@@ -8,18 +8,28 @@ use super::super::encoding::{decode_changes, encode_changes};
 use super::super::overlay::{Changed, Newest};
 use super::super::{Batch, StoreError, Table};
 use super::keeper::{Inner, Keeper, add_rows};
-use super::link::{Call, Line, Link, Trouble};
-use super::scripts::{FENCE, HEAD, LEFT, LOG, Script};
+use super::link::{Call, Link, Trouble};
+use super::scripts::{FENCE, HEAD, LOG, ROUND, Script};
 use redis::cmd;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Entries that are read with one answer.
-const ENTRIES_AT_ONCE: isize = 64;
+const ENTRIES_AT_ONCE: isize = 8;
 
 /// Rows that one script takes in: Redis serves nobody else meanwhile.
 const ROWS_AT_ONCE: usize = 256;
 /// And then it serves others for so long.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// A time in which the rows take in what the log held when it began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    pub(super) number: u64,
+    pub(super) entries: u64,
+}
+
+// === impl Keeper ===
 
 impl Keeper {
     /// Makes a batch durable at the end of the log.
@@ -46,12 +56,15 @@ impl Keeper {
         Ok(())
     }
 
-    /// Reads what the one who led before has left in the log. Returns how many entries have left it since ever.
-    pub(super) fn replay(&self, link: &mut Link) -> Result<u64, Trouble> {
+    /// Reads what the one who led before has left in the log.
+    pub(super) fn replay(&self, link: &mut Link) -> Result<(), Trouble> {
         let mut first = 0;
         loop {
             let last = first + ENTRIES_AT_ONCE - 1;
             let entries: Vec<Vec<u8>> = link.ask(cmd("LRANGE").arg(LOG).arg(first).arg(last))?;
+            if entries.is_empty() {
+                return Ok(());
+            }
             for entry in &entries {
                 let batch = decode_changes(entry).map_err(|reason| {
                     Trouble::Refused(StoreError::Damaged {
@@ -61,70 +74,82 @@ impl Keeper {
                 })?;
                 self.overlay_mut().add(&batch);
             }
-            if entries.is_empty() {
-                break;
-            }
             first += ENTRIES_AT_ONCE;
         }
-        let left: Option<u64> = link.ask(cmd("GET").arg(LEFT))?;
-        Ok(left.unwrap_or(0))
     }
 
-    /// Brings what the log holds by now into the rows. `left`: entries that have left it before. Others commit meanwhile.
-    pub(super) fn empty(&self, left: &mut u64) -> Result<(), StoreError> {
-        let entries = self.with(|inner, link| self.rotate(inner, link))?;
-        let leaving = self.overlay().leaving();
-        if entries == 0 && leaving.is_empty() {
+    /// Brings what the log holds by now into the rows. Others commit meanwhile.
+    pub(super) fn empty(&self) -> Result<(), StoreError> {
+        let _alone = self.emptying();
+        if self.overlay().is_empty() {
             return Ok(());
         }
-        let mut line = Line::new(self.nodes.clone());
-        for table in Table::ALL {
-            for rows in leaving.of(table).chunks(ROWS_AT_ONCE) {
-                line.with(|link| self.take_in(link, table, rows))?;
-                std::thread::sleep(PAUSE);
-            }
-        }
-        line.with(|link| self.shorten(link, *left, entries))?;
-        *left = left.saturating_add(entries);
-        drop(leaving);
-        let _gone = self.overlay_mut().left();
-        Ok(())
+        let round = self.with(|inner, link| self.begin_round(inner, link))?;
+        // On one connection from here on: a node that comes back may have lost what it had taken in. Then the next round begins with all of it.
+        let mut link = Link::to_master(&self.nodes)?;
+        self.finish_round(&mut link, &round, ROWS_AT_ONCE, PAUSE)
+            .map_err(|trouble| match trouble {
+                Trouble::Lost(reason) => StoreError::Unreachable(reason),
+                Trouble::Refused(error) => error,
+            })
     }
 
     /// The same, while nobody else commits.
-    pub(super) fn empty_on(
-        &self,
-        inner: &mut Inner,
-        link: &mut Link,
-        left: &mut u64,
-    ) -> Result<(), Trouble> {
-        let entries = self.rotate(inner, link)?;
-        let leaving = self.overlay().leaving();
-        for table in Table::ALL {
-            for rows in leaving.of(table).chunks(super::MAX_ROWS_AT_ONCE) {
-                self.take_in(link, table, rows)?;
-            }
-        }
-        self.shorten(link, *left, entries)?;
-        *left = left.saturating_add(entries);
-        drop(leaving);
-        let _gone = self.overlay_mut().left();
-        Ok(())
+    pub(super) fn empty_on(&self, inner: &mut Inner, link: &mut Link) -> Result<(), Trouble> {
+        let round = self.begin_round(inner, link)?;
+        self.finish_round(link, &round, super::MAX_ROWS_AT_ONCE, Duration::ZERO)
     }
 
-    /// What is in the log by now is on its way. Returns how many entries that are. One whose answer was lost may be among them: nobody was told
-    /// of it, and what it says comes again or does not count.
-    fn rotate(&self, inner: &mut Inner, link: &mut Link) -> Result<u64, Trouble> {
-        let entries = link.ask(cmd("LLEN").arg(LOG))?;
+    /// What is in the log by now is on its way. An entry whose answer was lost may be among them: nobody was told of it, and what it says comes
+    /// again or does not count.
+    pub(super) fn begin_round(&self, inner: &mut Inner, link: &mut Link) -> Result<Round, Trouble> {
+        let number = inner.attempt();
+        let mut call = Call::on(&[FENCE, HEAD, LOG, ROUND]);
+        call.with(self.fence.as_str())
+            .number(inner.acknowledged)
+            .number(number.saturating_sub(1))
+            .number(number);
+        let entries = link.change(Script::Round, call)?;
+        inner.acknowledged = number;
         inner.logged_bytes = 0;
         let room = self.overlay().room();
         self.overlay_mut().leave(Newest::with_room(&room));
-        Ok(entries)
+        Ok(Round { number, entries })
     }
 
-    fn take_in(&self, link: &mut Link, table: Table, rows: &[Changed<'_>]) -> Result<(), Trouble> {
-        let mut call = Call::on(&[FENCE]);
-        call.with(self.fence.as_str());
+    fn finish_round(
+        &self,
+        link: &mut Link,
+        round: &Round,
+        rows_at_once: usize,
+        pause: Duration,
+    ) -> Result<(), Trouble> {
+        let leaving = self.overlay().leaving();
+        for table in Table::ALL {
+            for rows in pieces(&leaving.of(table), rows_at_once) {
+                if self.is_over.load(Ordering::Relaxed) {
+                    return Err(Trouble::Refused(StoreError::Stopped));
+                }
+                self.take_in(link, round, table, rows)?;
+                std::thread::sleep(pause);
+            }
+        }
+        self.shorten(link, round)?;
+        drop(leaving);
+        let gone = self.overlay_mut().left();
+        drop(gone);
+        Ok(())
+    }
+
+    pub(super) fn take_in(
+        &self,
+        link: &mut Link,
+        round: &Round,
+        table: Table,
+        rows: &[Changed<'_>],
+    ) -> Result<(), Trouble> {
+        let mut call = Call::on(&[FENCE, ROUND]);
+        call.with(self.fence.as_str()).number(round.number);
         add_rows(
             &mut call,
             rows.iter().map(|(key, value)| (table, *key, *value)),
@@ -132,13 +157,28 @@ impl Keeper {
         link.change::<u64>(Script::TakeIn, call).map(drop)
     }
 
-    /// Drops the oldest entries of the log, once.
-    pub(super) fn shorten(&self, link: &mut Link, left: u64, entries: u64) -> Result<(), Trouble> {
-        let mut call = Call::on(&[FENCE, LOG, LEFT]);
+    /// Drops the entries that were there when the round began, and ends it.
+    pub(super) fn shorten(&self, link: &mut Link, round: &Round) -> Result<(), Trouble> {
+        let mut call = Call::on(&[FENCE, LOG, ROUND]);
         call.with(self.fence.as_str())
-            .number(left)
-            .number(left.saturating_add(entries))
-            .number(entries);
+            .number(round.number)
+            .number(round.entries);
         link.change::<u64>(Script::Shorten, call).map(drop)
     }
+}
+
+/// Rows in pieces of no more than so many, and of few bytes unless one alone has more.
+fn pieces<'r, 'a>(rows: &'r [Changed<'a>], most: usize) -> impl Iterator<Item = &'r [Changed<'a>]> {
+    let mut left = rows;
+    std::iter::from_fn(move || {
+        let mut bytes = 0_usize;
+        let fit = left.iter().take(most).take_while(|(_, value)| {
+            bytes = bytes.saturating_add(value.map_or(0, <[u8]>::len));
+            bytes <= super::MAX_BYTES_AT_ONCE
+        });
+        let fit = fit.count().max(1);
+        let (piece, rest) = left.split_at_checked(fit)?;
+        left = rest;
+        Some(piece)
+    })
 }

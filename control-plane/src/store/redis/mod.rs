@@ -33,13 +33,16 @@ use keeper::Keeper;
 use link::{Link, Trouble};
 use redis::cmd;
 use scripts::{hash_of, index_of};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Rows that one script changes: Redis serves nobody else meanwhile, and takes some milliseconds for so many.
 const MAX_ROWS_AT_ONCE: usize = 4_096;
+/// And their bytes, unless one alone has more: Redis takes no argument of more than 512 MiB.
+const MAX_BYTES_AT_ONCE: usize = 16 << 20;
 
 /// Rows take the log in after this time.
 const EMPTIED_EVERY: Duration = Duration::from_secs(15);
@@ -96,6 +99,7 @@ impl RedisStore {
 impl Drop for RedisStore {
     fn drop(&mut self) {
         self.wake = None;
+        self.keeper.is_over.store(true, Ordering::Relaxed);
         if let Some(emptying) = self.emptying.take() {
             drop(emptying.join());
         }
@@ -109,11 +113,10 @@ fn empty_again_and_again(keeper: &Keeper, woken: &Receiver<()>) {
         Err(RecvTimeoutError::Disconnected)
     ) {
         while woken.try_recv().is_ok() {}
-        let mut left = keeper.left.lock().unwrap_or_else(PoisonError::into_inner);
-        match keeper.empty(&mut left) {
+        match keeper.empty() {
             Ok(()) => {}
             // The next commit says so to everybody.
-            Err(StoreError::Fenced) => return,
+            Err(StoreError::Fenced | StoreError::WentBack { .. } | StoreError::Stopped) => return,
             Err(error) => {
                 tracing::error!(%error, "the log cannot be brought into the rows of the store; nothing is lost, it is tried again");
             }

@@ -14,8 +14,8 @@ pub(super) const FENCE: &str = "{forebay}:fence";
 pub(super) const HEAD: &str = "{forebay}:head";
 /// Changes that are durable and not in the rows, see [`super::log`].
 pub(super) const LOG: &str = "{forebay}:log";
-/// How many entries have left the log since ever.
-pub(super) const LEFT: &str = "{forebay}:left";
+/// Number of the round in which the rows take in what is in the log, while it lasts.
+pub(super) const ROUND: &str = "{forebay}:round";
 /// Parts of a large change, see [`super::large`].
 pub(super) const STAGED: &str = "{forebay}:staged";
 /// There while a large change counts as made and is not applied to its end.
@@ -39,11 +39,13 @@ pub(super) enum Script {
     Change,
     /// KEYS fence, head, log; ARGV fence, lowest head, highest head, new head, entry. The head is looked at as for a change.
     Append,
-    /// KEYS fence, then those of rows; ARGV fence, then rows as for a change. They are in the log, so it does no harm that some are
-    /// written twice, or that not all of them are.
+    /// KEYS fence, head, log, round; ARGV fence, lowest head, highest head, new head, which is the number of the round. It is a change as any
+    /// other: whatever was appended before counts when this does, and what arrives late is refused. Answers the length of the log.
+    Round,
+    /// KEYS fence, round, then those of rows; ARGV fence, number of the round, then rows as for a change. They are in the log, so it does no
+    /// harm that some are written twice, or that not all of them are. One of a round that is over is refused: rows may be newer by then.
     TakeIn,
-    /// KEYS fence, log, left; ARGV fence, how many had left before, how many have left then, how many these are. Done once, however often it
-    /// arrives.
+    /// KEYS fence, log, round; ARGV fence, number of the round, how many entries leave. Ends the round, so it is done once.
     Shorten,
     /// KEYS fence, head, staged, sealed; ARGV fence, lowest head, highest head, new head, part, 1 for the first one. Nothing counts of it yet.
     Stage,
@@ -52,8 +54,8 @@ pub(super) enum Script {
     /// KEYS fence, head, staged, sealed; ARGV fence, lowest head, highest head, new head. Drops what is left of a large change, all of which is
     /// applied or none of which counts.
     Clear,
-    /// KEYS fence, term, lease, head, log; ARGV nonce, address, milliseconds, newest head that was seen, the entry that takes the mark of a
-    /// clean stop away. Answers the new fence, or an empty one and who leads; and the head. A store that was not empty and is now has lost
+    /// KEYS fence, term, lease, head, log, the hash with the mark of a clean stop; ARGV nonce, address, milliseconds, newest head that was seen,
+    /// the entry that takes the mark away, its field. Answers the new fence, or an empty one and who leads; and the head. A store that was not empty and is now has lost
     /// its data, and is not taken for a new one; one that went back to a clean stop of long ago did not stop cleanly.
     Lead,
     /// KEYS fence, lease, head; ARGV fence, address, milliseconds. Answers the head.
@@ -66,9 +68,10 @@ pub(super) enum Script {
 
 impl Script {
     /// All of them, in the order of [`Self::number`].
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Change,
         Self::Append,
+        Self::Round,
         Self::TakeIn,
         Self::Shorten,
         Self::Stage,
@@ -124,18 +127,24 @@ impl Script {
                 redis.call('SET', KEYS[2], ARGV[4])
                 return 1"
             ),
+            Self::Round => format!(
+                "{fenced}{headed}
+                redis.call('SET', KEYS[2], ARGV[4])
+                redis.call('SET', KEYS[4], ARGV[4])
+                return redis.call('LLEN', KEYS[3])"
+            ),
             Self::TakeIn => format!(
                 "{fenced}
-                local first = 2
+                if redis.call('GET', KEYS[2]) ~= ARGV[2] then return redis.error_reply('OVERTAKEN 0') end
+                local first = 3
                 {rows}
                 return 1"
             ),
             Self::Shorten => format!(
                 "{fenced}
-                if (redis.call('GET', KEYS[3]) or '0') == ARGV[2] then
-                    redis.call('LTRIM', KEYS[2], ARGV[4], -1)
-                    redis.call('SET', KEYS[3], ARGV[3])
-                end
+                if redis.call('GET', KEYS[3]) ~= ARGV[2] then return redis.error_reply('OVERTAKEN 0') end
+                redis.call('LTRIM', KEYS[2], ARGV[3], -1)
+                redis.call('DEL', KEYS[3])
                 return 1"
             ),
             Self::Stage => format!(
@@ -162,7 +171,10 @@ impl Script {
                 if head == '0' and ARGV[4] ~= '0' then return redis.error_reply('EMPTIED no rows are left') end
                 local leader = redis.call('GET', KEYS[3])
                 if leader then return {'', leader, head} end
-                if tonumber(head) < tonumber(ARGV[4]) then redis.call('RPUSH', KEYS[5], ARGV[5]) end
+                if tonumber(head) < tonumber(ARGV[4]) then
+                    redis.call('RPUSH', KEYS[5], ARGV[5])
+                    redis.call('HDEL', KEYS[6], ARGV[6])
+                end
                 local fence = redis.call('INCR', KEYS[2]) .. ':' .. ARGV[1]
                 redis.call('SET', KEYS[1], fence)
                 redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])

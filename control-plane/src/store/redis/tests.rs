@@ -48,8 +48,7 @@ fn put(key: u8, value: u8) -> Batch {
 
 /// Has the rows take in what is in the log.
 fn empty(store: &RedisStore) {
-    let mut left = store.keeper.left.lock().unwrap();
-    store.keeper.empty(&mut left).unwrap();
+    store.keeper.empty().unwrap();
 }
 
 /// A batch that is too large for one script.
@@ -209,7 +208,7 @@ fn a_large_change_is_there_as_a_whole_or_not_at_all_wherever_it_is_cut() {
         let cut = leading(&url);
         let mut link = Link::to_master(&nodes(&url)).unwrap();
         let mut inner = cut.store.keeper.inner();
-        for (place, part) in large(ROWS).changes().chunks(4_000).enumerate() {
+        for (place, part) in large(ROWS).changes().chunks(4_000, usize::MAX).enumerate() {
             cut.store
                 .keeper
                 .step(&mut inner, &mut link, Script::Stage, |call| {
@@ -234,6 +233,7 @@ fn a_large_change_is_there_as_a_whole_or_not_at_all_wherever_it_is_cut() {
             batch.delete(Table::Accounts, key.clone());
         }
         cut.store.commit(&batch).unwrap();
+        empty(&cut.store);
         assert_eq!(rows(&cut.store, Table::Accounts), []);
         let mut link = Link::to_master(&nodes(&url)).unwrap();
         {
@@ -243,7 +243,11 @@ fn a_large_change_is_there_as_a_whole_or_not_at_all_wherever_it_is_cut() {
                 .stage_large(&mut inner, &mut link, large(ROWS).changes())
                 .unwrap();
             let all = large(ROWS);
-            let first = all.changes().chunks(MAX_ROWS_AT_ONCE).next().unwrap();
+            let first = all
+                .changes()
+                .chunks(MAX_ROWS_AT_ONCE, usize::MAX)
+                .next()
+                .unwrap();
             for _ in 0..applied {
                 cut.store
                     .keeper
@@ -302,26 +306,69 @@ fn what_a_leader_left_in_the_log_is_taken_in_by_the_next_one() {
     assert_eq!(second.store.get(Table::Meta, &[7]).unwrap(), Some(vec![3]));
     // The first one had begun to empty it and goes on late.
     second.store.commit(&put(8, 8)).unwrap();
-    let mut left = first.store.keeper.left.lock().unwrap();
-    assert_eq!(first.store.keeper.empty(&mut left), Err(StoreError::Fenced));
+    assert_eq!(first.store.keeper.empty(), Err(StoreError::Fenced));
     assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "1");
 }
 
 #[test]
-fn entries_leave_the_log_once_however_often_that_is_asked_for() {
+fn what_arrives_after_its_round_changes_neither_rows_nor_log() {
     let node = Node::start().unwrap();
     let leading = leading(&node.url());
+    let keeper = &leading.store.keeper;
     leading.store.commit(&put(1, 1)).unwrap();
+    let round = keeper
+        .with(|inner, link| keeper.begin_round(inner, link))
+        .unwrap();
+    assert_eq!(round.entries, 1);
+    // Its answer was lost, and the next one begins with all that is left.
+    leading.store.commit(&put(1, 2)).unwrap();
     empty(&leading.store);
     leading.store.commit(&put(2, 2)).unwrap();
     let mut link = Link::to_master(&nodes(&node.url())).unwrap();
-    // As if the answer had been lost, and it is asked for again.
-    leading.store.keeper.shorten(&mut link, 0, 1).unwrap();
+    let late = [
+        keeper.take_in(&mut link, &round, Table::Meta, &[(&[1], Some(&[1]))]),
+        keeper.shorten(&mut link, &round),
+    ];
+    for trouble in late {
+        assert!(
+            matches!(&trouble, Err(Trouble::Lost(reason)) if reason.contains("OVERTAKEN")),
+            "{trouble:?}"
+        );
+    }
+    let stored = node
+        .ask(&["HGET", &hash_of(Table::Meta, 1), "\x01"])
+        .unwrap();
+    assert_eq!(stored, "\x02");
     assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "1");
-    empty(&leading.store);
+}
+
+#[test]
+fn a_round_that_broke_off_is_made_again_with_all_of_its_rows() {
+    let node = Node::start().unwrap();
+    let leading = leading(&node.url());
+    leading.store.commit(&large(3_000)).unwrap();
+    let keeper = &leading.store.keeper;
+    keeper
+        .with(|inner, link| keeper.begin_round(inner, link))
+        .unwrap();
+    assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "1");
+    let expected = rows_of_batch(&large(3_000));
+    assert_eq!(rows(&leading.store, Table::Accounts), expected);
     empty(&leading.store);
     assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "0");
-    assert_eq!(node.ask(&["GET", scripts::LEFT]).unwrap(), "2");
+    assert_eq!(rows(&leading.store, Table::Accounts), expected);
+}
+
+#[test]
+fn the_layout_is_stamped_where_a_build_without_a_log_looks_and_after_what_is_in_the_log() {
+    let node = Node::start().unwrap();
+    let leading = leading(&node.url());
+    leading.store.commit(&put(1, 1)).unwrap();
+    open_epoch(&leading.store).unwrap();
+    let hash = hash_of(Table::Meta, b'l');
+    assert_eq!(node.ask(&["HEXISTS", &hash, "layout"]).unwrap(), "1");
+    assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "0");
+    assert_eq!(leading.store.get(Table::Meta, &[1]).unwrap(), Some(vec![1]));
 }
 
 #[test]
@@ -400,7 +447,11 @@ fn late_attempts_of_a_large_change_change_nothing() {
             "{script:?}: {trouble:?}"
         );
     }
-    let first = batch.changes().chunks(MAX_ROWS_AT_ONCE).next().unwrap();
+    let first = batch
+        .changes()
+        .chunks(MAX_ROWS_AT_ONCE, usize::MAX)
+        .next()
+        .unwrap();
     let trouble = leading
         .store
         .keeper
@@ -520,7 +571,7 @@ fn the_slot_is_that_of_all_keys() {
         STAGED,
         scripts::SEALED,
         scripts::LOG,
-        scripts::LEFT,
+        scripts::ROUND,
         scripts::LEASE,
         scripts::TERM,
         &hash_of(Table::Parts, 7),

@@ -141,11 +141,14 @@ fn load_fleet(store: &dyn Store, now: Now) -> Result<Fleet, StoreError> {
     Ok(fleet)
 }
 
+/// What lay in the centre of accounts when the server was killed.
+type InCentres = Vec<(CustomerHash, Micro)>;
+
 fn load_accounts(
     store: &dyn Store,
     now: Now,
     is_clean: bool,
-) -> Result<(HashMap<CustomerHash, Account>, Vec<(CustomerHash, Micro)>), StoreError> {
+) -> Result<(HashMap<CustomerHash, Account>, InCentres), StoreError> {
     let mut accounts = HashMap::new();
     let mut in_centres = Vec::new();
     store.visit(Table::Accounts, &mut |key, value| {

@@ -135,7 +135,7 @@ impl Pools {
         }
         let news = grant.news(pool.moved_cum);
         pool.moved_cum = grant.moved_cum();
-        pool.put(news, rule, lease);
+        pool.put(news, rule, lease, self.at);
     }
 
     /// Sets what of `amount`, which an exempt customer uses or (negative) gives back, the pool pays. It may owe its depth at most, or a
@@ -269,11 +269,15 @@ impl Pool {
 
     /// Puts tokens in; negative ones are taken. What of granted tokens there is no room for goes back to the control plane; without one it
     /// is lost.
-    fn put(&mut self, amount: Micro, rule: &PoolRule, lease: &Lease) {
+    fn put(&mut self, amount: Micro, rule: &PoolRule, lease: &Lease, now: TimeUs) {
         let depth = self.depth(rule, lease);
         let excess = self.bucket.put(amount, depth);
         if self.granted.is_some() && *lease != Lease::StandAlone {
             self.moved_cum = self.moved_cum.wrapping_sub_signed(excess.get());
+        }
+        // A refill would do this too, but only if it came before the lease is made anew, which may be in this very microsecond.
+        if lease.is_over(now) {
+            self.void();
         }
     }
 
@@ -310,7 +314,7 @@ impl Pool {
         self.outstanding
             .settle(change.settled, change.settled_drawn_at, now);
         // Returned tokens are capped before the new chunk counts as outstanding: it comes out of this very level.
-        self.put(Micro::ZERO.minus(change.taken), rule, lease);
+        self.put(Micro::ZERO.minus(change.taken), rule, lease, now);
         self.outstanding.lend(change.lent);
         self.protected.pay(change.protected_paid);
         self.credit.pay(change.credit_paid);
@@ -330,7 +334,7 @@ impl Pool {
         // The chunk that the exchange brought back is still out.
         self.outstanding
             .unsettle(change.settled, change.settled_drawn_at, now);
-        self.put(change.taken, rule, lease);
+        self.put(change.taken, rule, lease, now);
         self.protected.pay(Micro::ZERO.minus(change.protected_paid));
         self.credit.pay(Micro::ZERO.minus(change.credit_paid));
         self.spent_cum = self

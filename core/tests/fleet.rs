@@ -532,7 +532,9 @@ fn step() -> impl Strategy<Value = Step> {
     let us = prop_oneof![
         4 => 0..50_000_u64,
         3 => 50_000..600_000_u64,
-        1 => 600_000..9_000_000_u64
+        1 => 600_000..9_000_000_u64,
+        // The very moments in which something ends.
+        1 => prop::sample::select(vec![CHUNK_LIFE_US, LEASE_US, LEASE_US + SLACK_US, LEASE_US + FALLBACK_US, LEASE_US + FALLBACK_US + SLACK_US])
     ];
     prop_oneof![
         6 => us.prop_map(|us| Step::Advance { us }),
@@ -639,4 +641,48 @@ fn tokens_in_chunks_count_until_they_are_spent_although_the_depth_was_lowered() 
         tokens: 6_000_000,
     });
     assert_eq!(world.admitted, Micro::new(8_000_000));
+}
+
+#[test]
+fn a_reply_that_comes_when_its_lease_is_over_brings_nothing_to_the_next_lease() {
+    let mut world = World::new(10_000_000, 4_000_000);
+    let law = |eighths| Law {
+        rate_eighths: eighths,
+        cap_eighths: eighths,
+        fallback_eighths: eighths,
+        tokens: i64::MAX,
+    };
+    let arrive = |law| Step::Arrive {
+        pick: 0,
+        keep: false,
+        law,
+    };
+    world.step(&Step::Send { gateway: 0 });
+    world.step(&Step::ReadReport { gateway: 0 });
+    world.step(&arrive(law(8)));
+    world.step(&Step::Advance {
+        us: LEASE_US + FALLBACK_US + SLACK_US,
+    });
+    // The reply, the next one and the lease that comes with it: all in one microsecond, and the second grant is lost.
+    let late = Step::Deliver {
+        gateway: 0,
+        in_full: true,
+    };
+    world.step(&late);
+    world.step(&Step::Send { gateway: 0 });
+    world.step(&arrive(law(2)));
+    world.step(&Step::Deliver {
+        gateway: 0,
+        in_full: false,
+    });
+    world.step(&Step::Advance { us: 400_000 });
+    world.sync(1, law(6));
+    world.step(&Step::Drain { gateway: 1 });
+    let before = world.admitted;
+    world.step(&Step::Drain { gateway: 0 });
+    assert_eq!(
+        world.admitted, before,
+        "what was granted under the first lease"
+    );
+    assert!(before > Micro::ZERO, "the other gateway has some");
 }

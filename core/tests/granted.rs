@@ -534,3 +534,29 @@ fn a_lease_that_is_renewed_late_takes_nothing_from_customers_that_were_idle() {
     gateway.advance(500_000);
     assert_eq!(admitted(&mut gateway, 0, 0), 30 + 2 + 5);
 }
+
+#[test]
+fn what_a_pool_is_granted_or_gets_back_when_its_lease_is_over_is_void_at_once() {
+    let limits = Limits::plain(per_s(10), tokens(50));
+    let rows = vec![contract("gold", Tier::One, &[limits])];
+    let mut gateway = Gateway::new(policy(&[Some(100)], rows), 1, &[0]);
+    let now = gateway.now;
+    let is_over = Lease::Waiting.renewed(now, now, now);
+    let conditions = gateway.conditions();
+    let mut pools = gateway.pools();
+    let grant = Grant {
+        terms: GrantTerms {
+            rate: per_s(40),
+            cap: tokens(40),
+            fallback_rate: per_s(40),
+        },
+        granted_cum: 30_000_000,
+        ..Grant::default()
+    };
+    pools.apply_grant(FIRST, &grant, conditions.policy, &is_over, now);
+    // The next lease begins in the same microsecond.
+    let renewed = is_over.renewed(now, now.plus_us(5_000_000), now.plus_us(5_000_000));
+    pools.refill(conditions.policy, &renewed, now.plus_us(1_000_000));
+    let pool = pools.pools.at(FIRST);
+    assert_eq!((pool.bucket.level, pool.granted), (Micro::ZERO, None));
+}

@@ -312,6 +312,10 @@ impl Entry {
         if is_granted {
             holding.moved_cum = holding.moved_cum.wrapping_sub_signed(excess.get());
         }
+        // A refill would do this too, but only if it came before the lease is made anew, which may be in this very microsecond.
+        if lease.is_over(self.at) {
+            holding.void();
+        }
     }
 
     /// Writes a forecast: the shadow bucket's refill, and its depth in microseconds of it.

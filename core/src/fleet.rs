@@ -41,7 +41,7 @@ pub struct Target {
 pub struct ShareReport {
     /// The newest reply that it had applied in full when it read what follows.
     pub applied: u64,
-    /// Tokens that it held: in its bucket and in the chunks of its workers; negative in debt.
+    /// Tokens that it held, in its bucket and in the chunks of its workers; negative in debt ([`crate::outstanding::Outstanding::balance`]).
     pub balance: Micro,
     /// Tokens moved to it that had arrived, less those that it gave back. Wraps.
     pub seen_cum: u64,

@@ -27,6 +27,18 @@ impl Outstanding {
         self.current.plus(self.previous)
     }
 
+    /// Tokens held where the bucket's level is `level`; negative in debt. While chunks are out a debt does not count against them: they can be
+    /// spent whatever is owed, and whoever divides the rest must know of all that can.
+    #[must_use]
+    pub const fn balance(&self, level: Micro) -> Micro {
+        let outstanding = self.total();
+        if outstanding.get() > 0 {
+            level.at_least_zero().plus(outstanding)
+        } else {
+            level
+        }
+    }
+
     /// Moves on from `at`, when this was last brought up to date, to `now`.
     pub const fn advance(&mut self, at: TimeUs, now: TimeUs) {
         match generation(now).saturating_sub(generation(at)) {
@@ -87,6 +99,20 @@ mod tests {
         assert_eq!(outstanding.total(), Micro::from_tokens(7));
         outstanding.advance(TimeUs(CHUNK_LIFE_US), TimeUs(2 * CHUNK_LIFE_US));
         assert_eq!(outstanding.total(), Micro::ZERO);
+    }
+
+    #[test]
+    fn a_debt_hides_no_chunk() {
+        let mut outstanding = Outstanding::default();
+        for (level, out, balance) in [(5, 0, 5), (-5, 0, -5), (5, 2, 7), (0, 2, 2), (-5, 2, 2)] {
+            let micro = |tokens: i64| Micro::new(tokens.saturating_mul(1_000_000));
+            outstanding.current = micro(out);
+            assert_eq!(
+                outstanding.balance(micro(level)),
+                micro(balance),
+                "{level} and {out} in chunks"
+            );
+        }
     }
 
     #[test]

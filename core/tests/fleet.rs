@@ -216,7 +216,7 @@ impl World {
         let holding = gateway.entry.holdings.at(FIRST);
         ShareReport {
             applied: gateway.applied,
-            balance: holding.contract.level.plus(holding.outstanding.total()),
+            balance: holding.outstanding.balance(holding.contract.level),
             seen_cum: holding.moved_cum,
         }
     }
@@ -685,4 +685,38 @@ fn a_reply_that_comes_when_its_lease_is_over_brings_nothing_to_the_next_lease() 
         "what was granted under the first lease"
     );
     assert!(before > Micro::ZERO, "the other gateway has some");
+}
+
+#[test]
+fn what_lies_in_a_chunk_is_not_given_to_another_gateway_because_its_owner_is_in_debt() {
+    let mut world = World::new(8_000_000, 8_000_000);
+    let law = |eighths| Law {
+        rate_eighths: 4,
+        cap_eighths: eighths,
+        fallback_eighths: 4,
+        tokens: i64::MAX,
+    };
+    world.sync(0, law(8));
+    world.step(&Step::Lend {
+        gateway: 0,
+        tokens: 6_000_000,
+    });
+    world.step(&Step::Adjust {
+        gateway: 0,
+        tokens: 12_000_000,
+    });
+    world.sync(0, law(1));
+    world.sync(0, law(1));
+    world.sync(1, law(8));
+    world.step(&Step::Advance {
+        us: CHUNK_LIFE_US / 2,
+    });
+    world.step(&Step::Drain { gateway: 1 });
+    // The ideal bucket, which is full, objects if both together are more than it holds.
+    let before = world.admitted;
+    world.step(&Step::SpendChunk {
+        gateway: 0,
+        tokens: 6_000_000,
+    });
+    assert_eq!(world.admitted.minus(before), Micro::new(6_000_000));
 }

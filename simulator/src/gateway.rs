@@ -290,11 +290,7 @@ fn report(entry: &Entry, reply_applied: u64) -> CustomerReport {
         demand_micro: holding.demand_cum(),
         admitted_micro: holding.admitted_cum,
         denied_micro: holding.denied_cum,
-        balance_micro: holding
-            .contract
-            .level
-            .plus(holding.outstanding.total())
-            .get(),
+        balance_micro: holding.outstanding.balance(holding.contract.level).get(),
         granted_seen_micro: holding.moved_cum,
         counted_since_us: entry.counted_since.0.max(1),
         reply_applied,

@@ -227,11 +227,7 @@ impl LedgerGateway {
                 hash_low,
                 demand_micro: held.demand,
                 admitted_micro: held.admitted,
-                balance_micro: holding
-                    .contract
-                    .level
-                    .plus(holding.outstanding.total())
-                    .get(),
+                balance_micro: holding.outstanding.balance(holding.contract.level).get(),
                 granted_seen_micro: holding.moved_cum,
                 counted_since_us: 1,
                 reply_applied: applied,

@@ -426,7 +426,7 @@ fn pool_reports(
             PoolReport {
                 resource: u32::try_from(resource.position()).unwrap_or(0),
                 drawn_micro: pool.spent_cum,
-                balance_micro: pool.bucket.level.plus(pool.outstanding.total()).get(),
+                balance_micro: pool.outstanding.balance(pool.bucket.level).get(),
                 granted_seen_micro: pool.moved_cum,
                 wish_rate_micro_per_s: 0,
                 reply_applied,

@@ -84,7 +84,7 @@ pub struct CustomerReport {
     /// Demand that the shadow bucket did not foresee.
     #[prost(uint64, tag = "7")]
     pub deviation_micro: u64,
-    /// Contract tokens held by the gateway: ledger and chunks; negative in debt.
+    /// Contract tokens held by the gateway: ledger and chunks; negative in debt, which does not count while chunks are out.
     #[prost(sint64, tag = "8")]
     pub balance_micro: i64,
     /// Rate that the gateway would like to be granted.
@@ -131,7 +131,7 @@ pub struct PoolReport {
     /// Tokens drawn from the pool since the incarnation began.
     #[prost(uint64, tag = "2")]
     pub drawn_micro: u64,
-    /// Tokens in the pool.
+    /// Tokens in the pool and in chunks; negative in debt, which does not count while chunks are out.
     #[prost(sint64, tag = "3")]
     pub balance_micro: i64,
     /// `PoolGrant.granted_cum_micro` that the ledger has applied.

@@ -212,11 +212,7 @@ fn report(
         admitted_micro: holding.admitted_cum,
         denied_micro: holding.denied_cum,
         deviation_micro: holding.deviation_cum,
-        balance_micro: holding
-            .contract
-            .level
-            .plus(holding.outstanding.total())
-            .get(),
+        balance_micro: holding.outstanding.balance(holding.contract.level).get(),
         wish_rate_micro_per_s: 0,
         flags,
         // The ledger keeps one sum of grants and adjustments: what arrived of either has arrived.

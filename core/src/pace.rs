@@ -79,7 +79,8 @@ impl Pace {
     pub fn sent(&mut self, now: TimeUs) {
         let is_early = self.sent_at.is_some() && now < self.usual_at;
         if is_early && !self.is_rest {
-            self.early.sent(now);
+            let random = self.next_random();
+            self.early.sent(now, random);
         }
         self.is_rest = false;
         self.sent_at = Some(now);
@@ -145,15 +146,19 @@ impl Pace {
 
     /// An interval, more or less.
     fn spread_us(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
         let part_us = self.interval_us.checked_div(SPREAD_PART).unwrap_or(0);
         let width_us = part_us.saturating_mul(2).saturating_add(1);
-        let random_us = self.random.checked_rem(width_us).unwrap_or(0);
+        let random_us = self.next_random().checked_rem(width_us).unwrap_or(0);
         self.interval_us
             .saturating_sub(part_us)
             .saturating_add(random_us)
+    }
+
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
     }
 }
 
@@ -294,6 +299,39 @@ mod tests {
         assert_eq!(wait_us(&pace), 180_000);
     }
 
+    /// Of so many, how many are due in each tenth of `cycle_us`.
+    fn by_tenth(fleet: &[Pace], cycle_us: u64) -> [u32; 10] {
+        let mut by_tenth = [0; 10];
+        for pace in fleet {
+            let tenth = pace.due_at().0 % cycle_us * 10 / cycle_us;
+            by_tenth[usize::try_from(tenth).unwrap()] += 1;
+        }
+        by_tenth
+    }
+
+    #[test]
+    fn gateways_that_lack_tokens_all_the_time_do_not_send_their_early_syncs_at_one_time() {
+        let mut fleet: Vec<Pace> = (0..1_000)
+            .map(|gateway| Pace::new(INTERVAL_US, gateway, START))
+            .collect();
+        // Each goes on until it is due to send an early one after half a minute.
+        for pace in &mut fleet {
+            let mut is_early = false;
+            while !is_early || wait_us(pace) < 30_000_000 {
+                let now = pace.due_at();
+                pace.sent(now);
+                let usual_at = pace.due_at();
+                pace.hurry(now);
+                is_early = pace.due_at() < usual_at;
+            }
+        }
+        let by_tenth = by_tenth(&fleet, 4 * INTERVAL_US);
+        assert!(
+            by_tenth.iter().all(|count| (50..200).contains(count)),
+            "{by_tenth:?}"
+        );
+    }
+
     #[test]
     fn gateways_that_came_at_one_time_do_not_go_on_to() {
         let mut fleet: Vec<Pace> = (0..100)
@@ -306,11 +344,7 @@ mod tests {
             }
         }
         // In each tenth of an interval about ten of them.
-        let mut by_tenth = [0_u32; 10];
-        for pace in &fleet {
-            let tenth = pace.due_at().0 % INTERVAL_US * 10 / INTERVAL_US;
-            by_tenth[usize::try_from(tenth).unwrap()] += 1;
-        }
+        let by_tenth = by_tenth(&fleet, INTERVAL_US);
         assert!(by_tenth.iter().all(|count| *count < 25), "{by_tenth:?}");
         let passed_us: u64 = fleet.iter().map(wait_us).sum::<u64>() / 100;
         let expected_us = 40 * INTERVAL_US;

@@ -11,8 +11,9 @@
 //! The image names a segment that must be there: a log that was lost is found out.
 
 use super::image::{Haste, Image};
+use super::leisure::giving_way;
 use super::log::{Segment, remove, remove_spare, replay, retire, segments};
-use super::overlay::{Merge, Newest, Overlay};
+use super::overlay::{Merge, Overlay};
 use super::start::{LAYOUT, check_layout, stamp};
 use super::{Batch, Row, Store, StoreError, Table, Visitor};
 use std::fs::{File, TryLockError};
@@ -30,9 +31,6 @@ const CHECKPOINT_BYTES: u64 = 256 << 20;
 
 /// After a checkpoint that left the image closed the next one is tried after this time: nothing of it can be read until then.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Priority of the thread that writes checkpoints, as of `nice`.
-const NICE: i32 = 19;
 
 const FIRST_SEGMENT: u64 = 1;
 
@@ -106,7 +104,7 @@ impl EmbeddedStore {
         // A copy of the directory of before may have been put over it, and numbers begin again: the spare's records could be of one of them.
         remove_spare(directory);
         let segment = Segment::create(directory, next)?;
-        left.leave(Newest::default());
+        left.leave();
         image.take_in(&left.leaving(), segment.number(), Haste::Urgent)?;
         for number in done.into_iter().chain(needed) {
             remove(directory, number);
@@ -242,25 +240,11 @@ impl Inner {
         if leaving.is_empty() {
             return rotated.map(|_| ());
         }
-        match haste {
-            Haste::Urgent => self.image.take_in(&leaving, next, haste)?,
-            // By a thread of its own, because whoever has given way once can hold no lock without all others giving way with it.
-            Haste::Leisurely => std::thread::scope(|scope| {
-                let writer = std::thread::Builder::new().name("image".to_owned());
-                let writer = writer.spawn_scoped(scope, || {
-                    give_way();
-                    self.image.take_in(&leaving, next, haste)
-                });
-                let writer = writer.map_err(|error| {
-                    StoreError::Write(format!("no thread to write the image: {error}"))
-                })?;
-                writer.join().unwrap_or(Err(StoreError::Stopped))
-            })?,
-        }
+        at_leisure(haste, || self.image.take_in(&leaving, next, haste))??;
         drop(leaving);
-        // There may be a lot of it: it is dropped when the lock is free again.
         let gone = self.overlay_mut().left();
-        drop(gone);
+        let emptied = at_leisure(haste, || gone.emptied())?;
+        self.overlay_mut().keep(emptied);
         for number in std::mem::replace(&mut *first, next)..next {
             retire(&self.directory, number);
         }
@@ -279,12 +263,10 @@ impl Inner {
         }
         // Commits need not wait until it is in the directory for good: they go on in the old one meanwhile.
         let next = Segment::create(&self.directory, number.saturating_add(1))?;
-        let room = self.overlay().room();
-        let room = Newest::with_room(&room);
         let mut segment = self.segment();
         let number = next.number();
         let old = std::mem::replace(&mut *segment, next);
-        self.overlay_mut().leave(room);
+        self.overlay_mut().leave();
         drop((segment, old));
         Ok(number)
     }
@@ -302,11 +284,11 @@ impl Inner {
     }
 }
 
-/// Lets other threads go first from now on: nobody waits for a checkpoint, and on one core it would take half of it from the syncs.
-fn give_way() {
-    // On Linux a thread has a priority of its own. One that cannot be lowered only costs time.
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "checkpoints run at the priority of all else");
+/// Does work that nobody waits for: on one core it would take half of it from the syncs.
+fn at_leisure<T: Send>(haste: Haste, work: impl FnOnce() -> T + Send) -> Result<T, StoreError> {
+    match haste {
+        Haste::Urgent => Ok(work()),
+        Haste::Leisurely => giving_way("image", work),
     }
 }
 

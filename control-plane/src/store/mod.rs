@@ -9,6 +9,7 @@ mod embedded;
 mod encoding;
 mod image;
 mod journal;
+mod leisure;
 mod log;
 mod memory;
 mod overlay;

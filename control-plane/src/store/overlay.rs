@@ -32,14 +32,13 @@ enum Rows {
     Hashed(Vec<Shard>),
 }
 
-/// Rows of each shard of the hashed tables.
-#[derive(Debug)]
-pub(super) struct Room(BTreeMap<Table, Vec<usize>>);
-
 type Shard = HashMap<Key, Option<Vec<u8>>>;
 
 /// Small tables that a large one is made of.
 const SHARDS: usize = 64;
+
+/// A table that less than this part of is used is not kept for the next rows.
+const USED_LEAST: usize = 8;
 
 /// What is durable and not in the image.
 #[derive(Debug, Default)]
@@ -48,6 +47,8 @@ pub(super) struct Overlay {
     recent: Newest,
     /// Of the segments before, on the way into the image, which may take seconds and needs no lock.
     leaving: Arc<Newest>,
+    /// None, in tables that have their room: the next ones that are recent go there.
+    spare: Newest,
 }
 
 // === impl Newest ===
@@ -86,13 +87,17 @@ impl Newest {
         }
     }
 
-    /// None, and room for so many. Tables that grow while the server is busy make it wait.
-    pub(super) fn with_room(room: &Room) -> Self {
-        let tables = room.0.iter().map(|(table, shards)| {
-            let shards = shards.iter().map(|rows| Shard::with_capacity(*rows));
-            (*table, Rows::Hashed(shards.collect()))
-        });
-        Self(tables.collect())
+    /// None, in the same tables: fresh memory costs more than what is written into it. Tables that were far too large go. May take long, and
+    /// needs no lock.
+    #[must_use]
+    pub(super) fn emptied(mut self) -> Self {
+        self.0.retain(|_, rows| matches!(rows, Rows::Hashed(_)));
+        for rows in self.0.values_mut() {
+            if let Rows::Hashed(shards) = rows {
+                shards.iter_mut().for_each(empty);
+            }
+        }
+        self
     }
 
     /// Whether there are none.
@@ -131,6 +136,14 @@ impl Newest {
                 .map(borrowed)
                 .collect(),
         }
+    }
+}
+
+fn empty(shard: &mut Shard) {
+    if shard.len() < shard.capacity() / USED_LEAST {
+        *shard = Shard::new();
+    } else {
+        shard.clear();
     }
 }
 
@@ -193,19 +206,10 @@ impl Overlay {
         }
     }
 
-    /// How much room as many changes take as there are. The memory is to be had without a lock: it may take long.
-    pub(super) fn room(&self) -> Room {
-        let tables = self.recent.0.iter();
-        let hashed = tables.filter_map(|(table, rows)| match rows {
-            Rows::Sorted(_) => None,
-            Rows::Hashed(shards) => Some((*table, shards.iter().map(Shard::len).collect())),
-        });
-        Room(hashed.collect())
-    }
-
-    /// What was recent is on its way, with what an earlier attempt left; what comes goes to where there is room for it.
-    pub(super) fn leave(&mut self, room: Newest) {
-        let recent = std::mem::replace(&mut self.recent, room);
+    /// What was recent is on its way, with what an earlier attempt left.
+    pub(super) fn leave(&mut self) {
+        let spare = std::mem::take(&mut self.spare);
+        let recent = std::mem::replace(&mut self.recent, spare);
         Arc::make_mut(&mut self.leaving).append(recent);
     }
 
@@ -219,9 +223,14 @@ impl Overlay {
         Arc::clone(&self.leaving)
     }
 
-    /// What was on its way has arrived. Returns it, to be dropped.
-    pub(super) fn left(&mut self) -> Arc<Newest> {
-        std::mem::take(&mut self.leaving)
+    /// What was on its way has arrived. Returns it, to be [emptied](Newest::emptied) and [kept](Overlay::keep).
+    pub(super) fn left(&mut self) -> Newest {
+        Arc::unwrap_or_clone(std::mem::take(&mut self.leaving))
+    }
+
+    /// Keeps emptied tables for the changes of the next time.
+    pub(super) fn keep(&mut self, emptied: Newest) {
+        self.spare = emptied;
     }
 
     /// The change of a row, if there is one.

@@ -234,7 +234,7 @@ fn without_a_log(layout: u32) -> tempfile::TempDir {
     batch.put(Table::Meta, *b"clean", [1]);
     let mut changes = Overlay::default();
     changes.add(&batch);
-    changes.leave(Newest::default());
+    changes.leave();
     image.take_in(&changes.leaving(), 0, Haste::Urgent).unwrap();
     directory
 }

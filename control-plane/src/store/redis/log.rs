@@ -5,6 +5,7 @@
 //! gateways its one thread nothing but that. What a crash leaves in the log is taken in by whoever leads next, before it answers anybody.
 
 use super::super::encoding::{decode_changes, encode_changes};
+use super::super::leisure::giving_way;
 use super::super::overlay::{Changed, Newest};
 use super::super::{Batch, StoreError, Table};
 use super::keeper::{Inner, Keeper, add_rows};
@@ -87,17 +88,33 @@ impl Keeper {
         let round = self.with(|inner, link| self.begin_round(inner, link))?;
         // On one connection from here on: a node that comes back may have lost what it had taken in. Then the next round begins with all of it.
         let mut link = Link::to_master(&self.nodes)?;
-        self.finish_round(&mut link, &round, ROWS_AT_ONCE, PAUSE)
-            .map_err(|trouble| match trouble {
-                Trouble::Lost(reason) => StoreError::Unreachable(reason),
-                Trouble::Refused(error) => error,
-            })
+        let leaving = self.overlay().leaving();
+        giving_way("rows", || {
+            self.take_in_all(&mut link, &round, &leaving, ROWS_AT_ONCE, PAUSE)
+        })?
+        .and_then(|()| self.shorten(&mut link, &round))
+        .map_err(|trouble| match trouble {
+            Trouble::Lost(reason) => StoreError::Unreachable(reason),
+            Trouble::Refused(error) => error,
+        })?;
+        drop(leaving);
+        let gone = self.overlay_mut().left();
+        let emptied = giving_way("rows", || gone.emptied())?;
+        self.overlay_mut().keep(emptied);
+        Ok(())
     }
 
     /// The same, while nobody else commits.
     pub(super) fn empty_on(&self, inner: &mut Inner, link: &mut Link) -> Result<(), Trouble> {
         let round = self.begin_round(inner, link)?;
-        self.finish_round(link, &round, super::MAX_ROWS_AT_ONCE, Duration::ZERO)
+        let leaving = self.overlay().leaving();
+        let (most, pause) = (super::MAX_ROWS_AT_ONCE, Duration::ZERO);
+        self.take_in_all(link, &round, &leaving, most, pause)?;
+        self.shorten(link, &round)?;
+        drop(leaving);
+        let gone = self.overlay_mut().left();
+        drop(gone);
+        Ok(())
     }
 
     /// What is in the log by now is on its way. An entry whose answer was lost may be among them: nobody was told of it, and what it says comes
@@ -112,19 +129,18 @@ impl Keeper {
         let entries = link.change(Script::Round, call)?;
         inner.acknowledged = number;
         inner.logged_bytes = 0;
-        let room = self.overlay().room();
-        self.overlay_mut().leave(Newest::with_room(&room));
+        self.overlay_mut().leave();
         Ok(Round { number, entries })
     }
 
-    fn finish_round(
+    fn take_in_all(
         &self,
         link: &mut Link,
         round: &Round,
+        leaving: &Newest,
         rows_at_once: usize,
         pause: Duration,
     ) -> Result<(), Trouble> {
-        let leaving = self.overlay().leaving();
         for table in Table::ALL {
             for rows in pieces(&leaving.of(table), rows_at_once) {
                 if self.is_over.load(Ordering::Relaxed) {
@@ -134,10 +150,6 @@ impl Keeper {
                 std::thread::sleep(pause);
             }
         }
-        self.shorten(link, round)?;
-        drop(leaving);
-        let gone = self.overlay_mut().left();
-        drop(gone);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use forebay_sharing::Law;
 const FEW_PARTS: usize = 8;
 
 /// With more of them, it is divided anew no sooner than after this time for each, where somebody lacks something.
-const DIVISION_US_PER_PART: u64 = 10_000;
+const DIVISION_US_PER_PART: u64 = 20_000;
 
 /// And in any case after this time.
 const DIVISION_US_MOST: u64 = 2_000_000;

@@ -308,3 +308,47 @@ where
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_accounts(overlay: &mut Overlay, rows: u16) {
+        let mut batch = Batch::default();
+        for row in 0..rows {
+            batch.put(Table::Accounts, row.to_be_bytes(), [1]);
+        }
+        batch.put(Table::Policies, [1], [1]);
+        overlay.add(&batch);
+    }
+
+    fn room(newest: &Newest) -> usize {
+        match newest.0.get(&Table::Accounts) {
+            Some(Rows::Hashed(shards)) => shards.iter().map(Shard::capacity).sum(),
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn the_next_changes_go_into_the_memory_of_those_that_have_reached_the_image() {
+        let mut overlay = Overlay::default();
+        let mut rooms = Vec::new();
+        for rows in [20_000, 20_000, 100, 100] {
+            with_accounts(&mut overlay, rows);
+            overlay.leave();
+            let emptied = overlay.left().emptied();
+            assert!(emptied.is_empty());
+            rooms.push(room(&emptied));
+            overlay.keep(emptied);
+            assert!(overlay.is_empty());
+            assert_eq!(overlay.get(Table::Accounts, &[0, 1]), None);
+        }
+        // The third time there were far fewer.
+        assert!(
+            rooms[0] >= 20_000 && rooms[1] == rooms[0] && rooms[2] == 0,
+            "{rooms:?}"
+        );
+        overlay.leave();
+        assert!(room(&overlay.recent) < 20_000, "{rooms:?}");
+    }
+}

@@ -1,7 +1,10 @@
 //! One suite for every backend.
 
+use super::journal::GAP;
 use super::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 /// All rows of a table.
 pub(super) fn rows(store: &dyn Store, table: Table) -> Vec<Row> {
@@ -106,14 +109,23 @@ async fn what_could_not_be_written_is_written_before_the_next_batch() {
     assert_eq!(store.get(Table::Meta, &[2]).unwrap(), Some(vec![2]));
 }
 
-/// Refuses everything, and remembers how much it was asked to write.
+/// Keeps nothing, and remembers what it was asked to write.
 #[derive(Debug, Default)]
-struct BrokenStore(std::sync::Mutex<usize>);
+struct Asked {
+    is_broken: bool,
+    commits: AtomicUsize,
+    /// Of the last commit.
+    changes: AtomicUsize,
+}
 
-impl Store for BrokenStore {
+impl Store for Asked {
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        *self.0.lock().unwrap() = batch.len();
-        Err(StoreError::Write("no space left".to_owned()))
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        self.changes.store(batch.len(), Ordering::SeqCst);
+        if self.is_broken {
+            return Err(StoreError::Write("no space left".to_owned()));
+        }
+        Ok(())
     }
 
     fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -131,16 +143,39 @@ impl Store for BrokenStore {
 
 #[tokio::test]
 async fn what_cannot_be_written_for_long_does_not_pile_up() {
-    let store = Arc::new(BrokenStore::default());
-    let journal = Journal::start(Arc::<BrokenStore>::clone(&store) as Arc<dyn Store>).unwrap();
+    let store = Arc::new(Asked {
+        is_broken: true,
+        ..Asked::default()
+    });
+    let journal = Journal::start(Arc::<Asked>::clone(&store) as Arc<dyn Store>).unwrap();
     for value in 0..100_u8 {
         let mut batch = Batch::default();
         batch.put(Table::Meta, *b"session", [value]);
         batch.put(Table::Accounts, [value % 3], [value]);
         assert!(journal.submit(batch).durable().await.is_err());
     }
-    let waiting = *store.0.lock().unwrap();
+    let waiting = store.changes.load(Ordering::SeqCst);
     assert!(waiting <= 6, "{waiting} changes of four rows");
+}
+
+#[tokio::test]
+async fn changes_that_come_close_together_share_commits() {
+    let store = Arc::new(Asked::default());
+    let journal = Journal::start(Arc::<Asked>::clone(&store) as Arc<dyn Store>).unwrap();
+    let began_at = Instant::now();
+    let receipts: Vec<_> = (0..200_u8)
+        .map(|value| {
+            let mut batch = Batch::default();
+            batch.put(Table::Accounts, [value], [value]);
+            journal.submit(batch)
+        })
+        .collect();
+    for receipt in receipts {
+        receipt.durable().await.unwrap();
+    }
+    let gaps = began_at.elapsed().as_micros().div_ceil(GAP.as_micros());
+    let commits = store.commits.load(Ordering::SeqCst);
+    assert!(commits as u128 <= gaps + 1, "{commits} in {gaps} gaps");
 }
 
 #[test]

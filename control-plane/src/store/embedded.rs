@@ -29,6 +29,10 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 /// longer it takes, the less there is to write in all.
 const CHECKPOINT_BYTES: u64 = 256 << 20;
 
+/// The first one comes when the log has grown to this part of that. What it leaves behind is the memory for all later changes, and
+/// fresh memory costs a server that has just started less than one that is busy.
+const FIRST_CHECKPOINT_PART: u64 = 8;
+
 /// After a checkpoint that left the image closed the next one is tried after this time: nothing of it can be read until then.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -46,6 +50,8 @@ const LOCK_POLL: Duration = Duration::from_millis(10);
 pub struct EmbeddedStore {
     inner: Arc<Inner>,
     checkpoint_bytes: u64,
+    /// The segment that the log began with.
+    began_with: u64,
     /// Tells the checkpointing thread to look at the log; closed to stop it.
     wake: Option<Sender<()>>,
     checkpoints: Option<JoinHandle<()>>,
@@ -109,6 +115,7 @@ impl EmbeddedStore {
         for number in done.into_iter().chain(needed) {
             remove(directory, number);
         }
+        let began_with = segment.number();
         let inner = Arc::new(Inner {
             directory: directory.to_owned(),
             image,
@@ -128,6 +135,7 @@ impl EmbeddedStore {
         Ok(Self {
             inner,
             checkpoint_bytes,
+            began_with,
             wake: Some(wake),
             checkpoints: Some(checkpoints),
             _lock: lock,
@@ -151,7 +159,12 @@ impl Store for EmbeddedStore {
             let mut segment = self.inner.segment();
             segment.append(batch)?;
             self.inner.overlay_mut().add(batch);
-            segment.len_bytes() >= self.checkpoint_bytes
+            let part = if segment.number() == self.began_with {
+                FIRST_CHECKPOINT_PART
+            } else {
+                1
+            };
+            segment.len_bytes() >= self.checkpoint_bytes / part
         };
         if is_full && let Some(wake) = &self.wake {
             // The thread ends only with the store.

@@ -5,6 +5,7 @@ use super::audit::AuditLog;
 use super::clock::Now;
 use super::directory::{Directory, Override};
 use super::fleet::{Fleet, GatewayRecord};
+use super::later::Later;
 use super::models::ModelBook;
 use super::policies::{Policies, VersionInfo, VersionRecord};
 use super::state::{META_COVERAGE, META_SESSIONS, META_STEP_MS, Settings, State};
@@ -83,7 +84,7 @@ pub(super) fn load(
         models: ModelBook::load(store)?,
         audit: AuditLog::load(store)?,
         forecasts: HashMap::new(),
-        unsaved: VecDeque::new(),
+        unsaved: Later::default(),
         over_admitted: Tally::default(),
         stranded,
         syncs: 0,

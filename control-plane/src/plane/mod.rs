@@ -11,6 +11,7 @@ mod directory;
 mod export;
 mod fleet;
 mod history;
+mod later;
 mod limits;
 mod load;
 mod models;

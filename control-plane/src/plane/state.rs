@@ -4,6 +4,7 @@ use super::audit::AuditLog;
 use super::directory::Directory;
 use super::export::EndedStep;
 use super::fleet::Fleet;
+use super::later::Later;
 use super::models::ModelBook;
 use super::policies::Policies;
 use super::session::Terms;
@@ -26,13 +27,6 @@ use std::sync::Arc;
 pub(super) const META_SESSIONS: &[u8] = b"sessions";
 pub(super) const META_COVERAGE: &[u8] = b"coverage";
 pub(super) const META_STEP_MS: &[u8] = b"step_ms";
-
-/// What was only reported is durable after this time.
-const SAVED_WITHIN_US: u64 = 20_000_000;
-
-/// Rows that one sync writes of what was only reported: so many, or this part of those that wait.
-const ROWS_SAVED_LATER: usize = 16;
-const PARTS_OF_THE_QUEUE: usize = 32;
 
 /// What the operator chose at the start.
 #[derive(Clone, Debug)]
@@ -94,8 +88,8 @@ pub struct State {
     pub audit: AuditLog,
     /// The newest forecast of each series, whichever gateway made it.
     pub forecasts: HashMap<Series, CustomerForecast>,
-    /// Accounts that have changed only in what gateways reported, and since when.
-    pub unsaved: VecDeque<(TimeUs, CustomerHash)>,
+    /// Accounts that have changed only in what gateways reported.
+    pub unsaved: Later,
     /// What gateways have admitted beyond contracts.
     pub over_admitted: Tally,
     /// Tokens that nobody could spend any more before they had flowed again.
@@ -205,16 +199,13 @@ impl State {
         self.others = others.count();
     }
 
-    /// Adds what has changed of an account to a batch. Returns how many rows that are.
-    pub fn save_account(&mut self, batch: &mut Batch, customer: CustomerHash) -> usize {
-        let Some(account) = self.accounts.get_mut(&customer) else {
-            return 0;
-        };
-        let before = batch.len();
-        account.row = StoredRow::Fresh;
-        batch.put_message(Table::Accounts, &[&customer.0], &account.to_record());
-        save_parts(batch, customer, account, Unsaved::Reports);
-        batch.len().saturating_sub(before)
+    /// Adds what has changed of an account to a batch.
+    pub fn save_account(&mut self, batch: &mut Batch, customer: CustomerHash) {
+        if let Some(account) = self.accounts.get_mut(&customer) {
+            account.row = StoredRow::Fresh;
+            batch.put_message(Table::Accounts, &[&customer.0], &account.to_record());
+            save_parts(batch, customer, account, Unsaved::Reports);
+        }
     }
 
     /// Adds what gateways may be working with from now on to a batch, as far as it has changed. The rest of the account follows later: after an
@@ -239,25 +230,19 @@ impl State {
         if let Some(account) = self.accounts.get_mut(&customer)
             && !std::mem::replace(&mut account.is_queued, true)
         {
-            self.unsaved.push_back((now, customer));
+            self.unsaved.note(customer, now);
         }
     }
 
     /// Adds accounts to a batch that have waited for long enough, a few at a time.
     pub fn save_some(&mut self, batch: &mut Batch, now: TimeUs) {
-        let most = ROWS_SAVED_LATER.max(self.unsaved.len() / PARTS_OF_THE_QUEUE);
-        let mut rows = 0;
-        while rows < most
-            && let Some((since, customer)) = self.unsaved.front().copied()
-            && now.since(since) >= SAVED_WITHIN_US
-        {
-            self.unsaved.pop_front();
+        for customer in self.unsaved.take(now) {
             let Some(account) = self.accounts.get_mut(&customer) else {
                 continue;
             };
             account.is_queued = false;
             if account.is_unsaved() {
-                rows = rows.saturating_add(self.save_account(batch, customer));
+                self.save_account(batch, customer);
             }
         }
     }

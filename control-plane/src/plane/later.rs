@@ -15,7 +15,7 @@ const WITHIN_US: u64 = 20_000_000;
 const SPREAD_US: u64 = 5_000_000;
 
 /// After a time without syncs, so many leave at once, or this part of all that wait.
-const FEW: usize = 64;
+const FEW: usize = 1_024;
 const PART: usize = 16;
 
 /// Customers whose accounts wait, by when they leave. Each is in it once: the caller sees to that.

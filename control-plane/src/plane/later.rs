@@ -8,15 +8,11 @@ use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
 use std::collections::BTreeSet;
 
-/// An account waits for this time at most, if there are syncs.
+/// An account waits for this time, and then for the next sync.
 const WITHIN_US: u64 = 20_000_000;
 
-/// And for up to so much less.
+/// Or for up to so much less.
 const SPREAD_US: u64 = 5_000_000;
-
-/// After a time without syncs, so many leave at once, or this part of all that wait.
-const FEW: usize = 1_024;
-const PART: usize = 16;
 
 /// Customers whose accounts wait, by when they leave. Each is in it once: the caller sees to that.
 #[derive(Debug, Default)]
@@ -31,17 +27,18 @@ impl Later {
             .insert((now.plus_us(WITHIN_US.saturating_sub(less_us)), customer));
     }
 
-    /// Those that leave now.
-    pub fn take(&mut self, now: TimeUs) -> Vec<CustomerHash> {
-        let most = FEW.max(self.0.len() / PART);
-        let mut leaving = Vec::new();
-        while leaving.len() < most
-            && self.0.first().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, customer)) = self.0.pop_first()
-        {
-            leaving.push(customer);
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The next one that leaves now, if any does.
+    pub fn pop_due(&mut self, now: TimeUs) -> Option<CustomerHash> {
+        let (at, _) = self.0.first()?;
+        if *at > now {
+            return None;
         }
-        leaving
+        self.0.pop_first().map(|(_, customer)| customer)
     }
 }
 
@@ -66,31 +63,12 @@ mod tests {
     fn accounts_that_begin_to_wait_at_one_time_leave_at_an_even_pace() {
         let began_at = TimeUs(1_000_000_000);
         let mut later = waiting_since(began_at);
-        let mut left = BTreeSet::new();
-        for sync in 0..80 {
-            let leaving = later.take(began_at.plus_us(sync * 250_000));
-            let expected = ACCOUNTS as u64 * 250_000 / SPREAD_US;
-            assert!(
-                (leaving.len() as u64) < expected * 5 / 4,
-                "{sync}: {}",
-                leaving.len()
-            );
-            left.extend(leaving);
+        for sync in 0..=80 {
+            let now = began_at.plus_us(sync * 250_000);
+            let leaving = std::iter::from_fn(|| later.pop_due(now)).count();
+            let expected = if sync < 60 { 0 } else { ACCOUNTS / 20 };
+            assert!(leaving <= expected * 5 / 4, "{sync}: {leaving}");
         }
-        assert!(left.len() > ACCOUNTS * 9 / 10, "{}", left.len());
-        left.extend(later.take(began_at.plus_us(WITHIN_US)));
-        assert_eq!(left.len(), ACCOUNTS);
-    }
-
-    #[test]
-    fn after_a_time_without_syncs_they_do_not_leave_all_at_once() {
-        let mut later = waiting_since(TimeUs(0));
-        let at = TimeUs(3_600_000_000);
-        assert_eq!(later.take(at).len(), ACCOUNTS / PART);
-        let mut takes = 1;
-        while !later.take(at).is_empty() {
-            takes += 1;
-        }
-        assert!(takes < 100, "{takes}");
+        assert_eq!(later.len(), 0);
     }
 }

@@ -28,6 +28,10 @@ pub(super) const META_SESSIONS: &[u8] = b"sessions";
 pub(super) const META_COVERAGE: &[u8] = b"coverage";
 pub(super) const META_STEP_MS: &[u8] = b"step_ms";
 
+/// Rows that one sync writes of what was only reported: about so many at most, or this part of the number of accounts that wait.
+const ROWS_SAVED_LATER: usize = 512;
+const PARTS_OF_THE_QUEUE: usize = 8;
+
 /// What the operator chose at the start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -234,9 +238,13 @@ impl State {
         }
     }
 
-    /// Adds accounts to a batch that have waited for long enough, a few at a time.
+    /// Adds accounts to a batch that have waited for long enough; after a time without syncs not all of them at once.
     pub fn save_some(&mut self, batch: &mut Batch, now: TimeUs) {
-        for customer in self.unsaved.take(now) {
+        let rows = ROWS_SAVED_LATER.max(self.unsaved.len() / PARTS_OF_THE_QUEUE);
+        let most = batch.len().saturating_add(rows);
+        while batch.len() < most
+            && let Some(customer) = self.unsaved.pop_due(now)
+        {
             let Some(account) = self.accounts.get_mut(&customer) else {
                 continue;
             };

@@ -3,7 +3,7 @@
 //! ```text
 //!   commit ──▶ segment N of the log ──(fdatasync)──▶ acknowledged
 //!                   │ and into `recent`, which readers look into first
-//!                   ▼ after 60 s or 256 MiB
+//!                   ▼ after 60 s or 256 MiB (the first time 32)
 //!              segment N+1 begins; `recent` becomes `leaving` and is written to the image, whose last transaction says
 //!              "the log begins with N+1"; then segment N is spare: N+2 is written over it
 //! ```
@@ -29,8 +29,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 /// longer it takes, the less there is to write in all.
 const CHECKPOINT_BYTES: u64 = 256 << 20;
 
-/// The first one comes when the log has grown to this part of that. What it leaves behind is the memory for all later changes, and
-/// fresh memory costs a server that has just started less than one that is busy.
+/// The first one comes when the log has grown to this part of that. From the segment after the next on, changes go into the memory that it
+/// leaves behind; fresh memory costs a server that has just started less than one that is busy.
 const FIRST_CHECKPOINT_PART: u64 = 8;
 
 /// After a checkpoint that left the image closed the next one is tried after this time: nothing of it can be read until then.
@@ -225,6 +225,8 @@ impl Inner {
                 }
                 tracing::error!(%error, "the log cannot be brought into the store's image; nothing is lost, it is tried again");
             }
+            // Commits say more than once that a segment is full, and the next of them says it again if this one is.
+            while woken.try_recv().is_ok() {}
             if is_over {
                 self.leave_little();
                 return;
@@ -253,10 +255,12 @@ impl Inner {
         if leaving.is_empty() {
             return rotated.map(|_| ());
         }
-        at_leisure(haste, || self.image.take_in(&leaving, next, haste))??;
+        self.image.open_again_if_closed()?;
+        at_leisure(haste, || self.image.take_in(&leaving, next, haste))?
+            .inspect_err(|_| self.image.open_again())?;
         drop(leaving);
         let gone = self.overlay_mut().left();
-        let emptied = at_leisure(haste, || gone.emptied())?;
+        let emptied = at_leisure(haste, || gone.emptied()).unwrap_or_default();
         self.overlay_mut().keep(emptied);
         for number in std::mem::replace(&mut *first, next)..next {
             retire(&self.directory, number);

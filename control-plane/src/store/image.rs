@@ -109,24 +109,31 @@ impl Image {
     /// Takes in changes and notes that it holds all of the log before a segment.
     ///
     /// # Errors
-    /// When that is not noted, or nobody knows. Some of the changes may be there: what is in the log may be written again.
+    /// When that is not noted, or nobody knows; then it must be [opened again](Image::open_again). Some of the changes may be there: what is
+    /// in the log may be written again.
     pub(super) fn take_in(
         &self,
         changes: &Newest,
         first_segment: u64,
         haste: Haste,
     ) -> Result<(), StoreError> {
+        self.with(|database| write_all(database, changes, first_segment, haste))
+    }
+
+    /// Opens it again after an error. Readers wait meanwhile, so this is not done at leisure.
+    pub(super) fn open_again(&self) {
+        // If that fails as well, the next checkpoint tries again.
+        if let Err(error) = self.reopen() {
+            tracing::error!(%error, "the store cannot be opened again yet");
+        }
+    }
+
+    /// The same, if that has failed before.
+    pub(super) fn open_again_if_closed(&self) -> Result<(), StoreError> {
         if self.is_closed() {
             self.reopen()?;
         }
-        let result = self.with(|database| write_all(database, changes, first_segment, haste));
-        // If that fails as well, the next commit tries again.
-        if result.is_err()
-            && let Err(error) = self.reopen()
-        {
-            tracing::error!(%error, "the store cannot be opened again yet");
-        }
-        result
+        Ok(())
     }
 
     /// The value of a key.

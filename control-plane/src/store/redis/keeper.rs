@@ -27,6 +27,8 @@ pub(super) struct Keeper {
     is_behind: AtomicBool,
     /// The store is being dropped: a round that is under way need not be brought to its end.
     pub(super) is_over: AtomicBool,
+    /// A large change waits for the round to end, and takes over what is left of it.
+    pub(super) is_awaited: AtomicBool,
     /// Held while the rows take in the log; locked before `inner`.
     emptying: Mutex<()>,
 }
@@ -55,6 +57,7 @@ impl Keeper {
             overlay: RwLock::default(),
             is_behind: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
+            is_awaited: AtomicBool::new(false),
             emptying: Mutex::default(),
         }
     }
@@ -67,9 +70,12 @@ impl Keeper {
             inner.tried = inner.acknowledged;
             inner.is_unapplied = true;
             self.apply_large(inner, link)?;
-            self.replay(link)
-        })?;
-        self.empty()
+            self.replay(link)?;
+            if self.overlay().is_empty() {
+                return Ok(());
+            }
+            self.empty_on(inner, link)
+        })
     }
 
     /// One at a time takes in the log.
@@ -150,7 +156,9 @@ impl Keeper {
             });
         }
         // What is in the log is older, and must not be applied after it.
+        self.is_awaited.store(true, Ordering::Relaxed);
         let _alone = self.emptying();
+        self.is_awaited.store(false, Ordering::Relaxed);
         self.with(|inner, link| {
             self.apply_large(inner, link)?;
             self.empty_on(inner, link)?;

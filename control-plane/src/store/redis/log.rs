@@ -79,7 +79,7 @@ impl Keeper {
         }
     }
 
-    /// Brings what the log holds by now into the rows. Others commit meanwhile.
+    /// Brings what the log holds by now into the rows, or some of it if a large change comes. Others commit meanwhile.
     pub(super) fn empty(&self) -> Result<(), StoreError> {
         let _alone = self.emptying();
         if self.overlay().is_empty() {
@@ -89,18 +89,27 @@ impl Keeper {
         // On one connection from here on: a node that comes back may have lost what it had taken in. Then the next round begins with all of it.
         let mut link = Link::to_master(&self.nodes)?;
         let leaving = self.overlay().leaving();
-        giving_way("rows", || {
-            self.take_in_all(&mut link, &round, &leaving, ROWS_AT_ONCE, PAUSE)
+        let is_to_end = || self.is_awaited.load(Ordering::Relaxed);
+        let is_done = giving_way("rows", || {
+            let pieces = (ROWS_AT_ONCE, PAUSE);
+            self.take_in_all(&mut link, &round, &leaving, pieces, &is_to_end)
         })?
-        .and_then(|()| self.shorten(&mut link, &round))
+        .and_then(|is_done| {
+            if is_done {
+                self.shorten(&mut link, &round)?;
+            }
+            Ok(is_done)
+        })
         .map_err(|trouble| match trouble {
             Trouble::Lost(reason) => StoreError::Unreachable(reason),
             Trouble::Refused(error) => error,
         })?;
-        drop(leaving);
-        let gone = self.overlay_mut().left();
-        let emptied = giving_way("rows", || gone.emptied())?;
-        self.overlay_mut().keep(emptied);
+        if is_done {
+            drop(leaving);
+            let gone = self.overlay_mut().left();
+            let emptied = giving_way("rows", || gone.emptied()).unwrap_or_default();
+            self.overlay_mut().keep(emptied);
+        }
         Ok(())
     }
 
@@ -108,8 +117,8 @@ impl Keeper {
     pub(super) fn empty_on(&self, inner: &mut Inner, link: &mut Link) -> Result<(), Trouble> {
         let round = self.begin_round(inner, link)?;
         let leaving = self.overlay().leaving();
-        let (most, pause) = (super::MAX_ROWS_AT_ONCE, Duration::ZERO);
-        self.take_in_all(link, &round, &leaving, most, pause)?;
+        let pieces = (super::MAX_ROWS_AT_ONCE, Duration::ZERO);
+        self.take_in_all(link, &round, &leaving, pieces, &|| false)?;
         self.shorten(link, &round)?;
         drop(leaving);
         let gone = self.overlay_mut().left();
@@ -133,24 +142,28 @@ impl Keeper {
         Ok(Round { number, entries })
     }
 
+    /// Returns false if it has ended before all was taken in, because it `is_to_end`: the next round begins with all of it.
     fn take_in_all(
         &self,
         link: &mut Link,
         round: &Round,
         leaving: &Newest,
-        rows_at_once: usize,
-        pause: Duration,
-    ) -> Result<(), Trouble> {
+        (rows_at_once, pause): (usize, Duration),
+        is_to_end: &(dyn Fn() -> bool + Sync),
+    ) -> Result<bool, Trouble> {
         for table in Table::ALL {
             for rows in pieces(&leaving.of(table), rows_at_once) {
                 if self.is_over.load(Ordering::Relaxed) {
                     return Err(Trouble::Refused(StoreError::Stopped));
                 }
+                if is_to_end() {
+                    return Ok(false);
+                }
                 self.take_in(link, round, table, rows)?;
                 std::thread::sleep(pause);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn take_in(

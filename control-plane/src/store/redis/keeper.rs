@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A larger batch is no entry of the log: Redis would have it in memory twice.
-const ENTRY_BYTES_MOST: usize = 16 << 20;
+pub(super) const ENTRY_BYTES_MOST: usize = 16 << 20;
 
 /// What both the commits and the thread behind them need.
 #[derive(Debug)]

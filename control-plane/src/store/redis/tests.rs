@@ -3,11 +3,12 @@
 use super::super::Changes;
 use super::super::tests::rows;
 use super::super::{MemoryStore, Start, open_epoch};
-use super::keeper::Inner;
+use super::keeper::{ENTRY_BYTES_MOST, Inner};
 use super::scripts::{FENCE, HEAD, STAGED, Script};
 use super::*;
 use forebay_redis_tests::{Cluster, Node};
 use proptest::prelude::*;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A failover takes three seconds, but the machine may be busy.
@@ -356,6 +357,37 @@ fn a_round_that_broke_off_is_made_again_with_all_of_its_rows() {
     assert_eq!(rows(&leading.store, Table::Accounts), expected);
     empty(&leading.store);
     assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "0");
+    assert_eq!(rows(&leading.store, Table::Accounts), expected);
+}
+
+#[test]
+fn a_round_makes_way_for_a_large_change_and_leaves_its_rows_to_it() {
+    let node = Node::start().unwrap();
+    let leading = leading(&node.url());
+    leading.store.commit(&large(3_000)).unwrap();
+    let keeper = &leading.store.keeper;
+    keeper.is_awaited.store(true, Ordering::Relaxed);
+    empty(&leading.store);
+    assert_eq!(
+        node.ask(&["LLEN", scripts::LOG]).unwrap(),
+        "1",
+        "it has made way"
+    );
+    let mut huge = Batch::default();
+    huge.put(Table::ModelFiles, [1], vec![7; ENTRY_BYTES_MOST + 1]);
+    leading.store.commit(&huge).unwrap();
+    assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "0");
+    let mut expected = rows_of_batch(&large(3_000));
+    assert_eq!(rows(&leading.store, Table::Accounts), expected);
+    assert_eq!(
+        rows(&leading.store, Table::ModelFiles),
+        rows_of_batch(&huge)
+    );
+    // And rounds are made again.
+    leading.store.commit(&large(3_001)).unwrap();
+    empty(&leading.store);
+    assert_eq!(node.ask(&["LLEN", scripts::LOG]).unwrap(), "0");
+    expected = rows_of_batch(&large(3_001));
     assert_eq!(rows(&leading.store, Table::Accounts), expected);
 }
 

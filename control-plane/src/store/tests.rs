@@ -4,7 +4,7 @@ use super::journal::GAP;
 use super::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// All rows of a table.
 pub(super) fn rows(store: &dyn Store, table: Table) -> Vec<Row> {
@@ -113,6 +113,7 @@ async fn what_could_not_be_written_is_written_before_the_next_batch() {
 #[derive(Debug, Default)]
 struct Asked {
     is_broken: bool,
+    takes: Duration,
     commits: AtomicUsize,
     /// Of the last commit.
     changes: AtomicUsize,
@@ -122,6 +123,7 @@ impl Store for Asked {
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
         self.changes.store(batch.len(), Ordering::SeqCst);
+        std::thread::sleep(self.takes);
         if self.is_broken {
             return Err(StoreError::Write("no space left".to_owned()));
         }
@@ -160,13 +162,18 @@ async fn what_cannot_be_written_for_long_does_not_pile_up() {
 
 #[tokio::test]
 async fn changes_that_come_close_together_share_commits() {
-    let store = Arc::new(Asked::default());
+    let store = Arc::new(Asked {
+        takes: GAP / 4,
+        ..Asked::default()
+    });
     let journal = Journal::start(Arc::<Asked>::clone(&store) as Arc<dyn Store>).unwrap();
     let began_at = Instant::now();
     let receipts: Vec<_> = (0..200_u8)
         .map(|value| {
             let mut batch = Batch::default();
             batch.put(Table::Accounts, [value], [value]);
+            // The pace at which they come.
+            std::thread::sleep(GAP / 20);
             journal.submit(batch)
         })
         .collect();

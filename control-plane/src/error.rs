@@ -91,6 +91,14 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::NoRoom { .. }) {
+            return Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "no_room",
+                error.to_string(),
+                "nothing has changed: give the store more room, then send the request again",
+            );
+        }
         let hint = "the change may or may not become durable later: look at the log and the disk of the server, then repeat it";
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -323,6 +323,10 @@ impl Store for Witness {
         self.rows.commit(batch)
     }
 
+    fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
+        self.rows.make_room(bytes)
+    }
+
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.rows.get(table, key)
     }

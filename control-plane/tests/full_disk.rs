@@ -23,9 +23,13 @@ fn forebay(server: &Process, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+fn key_of(customer: usize) -> String {
+    format!("{customer:0300}")
+}
+
 fn write_policy(path: &Path, customers: usize) {
     let customers: Vec<_> = (0..customers)
-        .map(|number| json!({"key": format!("{number:0300}"), "contract": "gold"}))
+        .map(|number| json!({"key": key_of(number), "contract": "gold"}))
         .collect();
     let policy = json!({
         "version": 1,
@@ -47,6 +51,7 @@ async fn a_disk_that_was_full_takes_changes_again_when_it_has_room() {
     write_policy(&small, 1);
     write_policy(&large, 10_000);
     let (small, large) = (small.to_str().unwrap(), large.to_str().unwrap());
+    let customer = key_of(0);
     let mut server = Process::start_on_small_disk(&data, 1 << 20).await;
     assert!(
         forebay(&server, &["policy", "apply", small])
@@ -57,9 +62,18 @@ async fn a_disk_that_was_full_takes_changes_again_when_it_has_room() {
         let refused = forebay(&server, &["policy", "apply", large]);
         let text = String::from_utf8(refused.stderr).unwrap();
         assert!(!refused.status.success(), "attempt {attempt}");
+        assert!(text.contains("no_room"), "attempt {attempt}: {text}");
+        // It holds up nothing that fits.
+        let change = if attempt % 2 == 0 {
+            "freeze"
+        } else {
+            "unfreeze"
+        };
+        let changed = forebay(&server, &["customer", change, &customer]);
         assert!(
-            text.contains("store_unavailable"),
-            "attempt {attempt}: {text}"
+            changed.status.success(),
+            "attempt {attempt}: {}",
+            String::from_utf8_lossy(&changed.stderr)
         );
     }
     server.enlarge_disk().await;

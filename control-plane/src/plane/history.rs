@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// Values in one import: bounds what one request can make us hold.
 const MAX_VALUES: usize = 8_000_000;
 
+/// Most that a value takes in the store.
+const BYTES_PER_VALUE: usize = 8;
+
 /// Usage of one customer and resource, as it is imported.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -67,6 +70,7 @@ impl Plane {
             .enumerate()
             .map(|(position, series)| self.resolve(position, series))
             .collect::<Result<_, _>>()?;
+        self.make_room(values.saturating_mul(BYTES_PER_VALUE))?;
         let deed = Deed::new(by, "history.import", "history").with("series", Some(imported.len()));
         self.change(deed, |state, batch, _| {
             for (series, newest, imported) in resolved {

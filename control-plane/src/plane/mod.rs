@@ -45,6 +45,11 @@ use audit::{Deed, Done};
 use forebay_sharing::{Forecast, Law};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// A change of no more than this is made without asking whether there is room for it.
+const SMALL_BYTES: usize = 64 << 10;
+/// Room for changes like syncs that a larger one must leave.
+const ROOM_LEFT_BYTES: u64 = 1 << 20;
+
 /// A running control plane.
 #[derive(Debug)]
 pub struct Plane {
@@ -165,6 +170,16 @@ impl Plane {
     /// lock is whole.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Called before a change is made whose rows may have so many bytes. They are in the store twice for a while: as they arrived, and where
+    /// they belong.
+    fn make_room(&self, row_bytes: usize) -> Result<(), StoreError> {
+        if row_bytes <= SMALL_BYTES {
+            return Ok(());
+        }
+        let twice = (row_bytes as u64).saturating_mul(2);
+        self.store.make_room(twice.saturating_add(ROOM_LEFT_BYTES))
     }
 
     /// Computes a change under the lock, with its record in the audit log, and waits until both are durable.

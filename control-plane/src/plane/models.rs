@@ -238,6 +238,7 @@ impl Plane {
         if file.len() > MAX_MODEL_BYTES {
             return Err(ApiError::too_large(MAX_MODEL_BYTES));
         }
+        self.make_room(file.len())?;
         let digest = digest_of(&file);
         let deed = Deed::new(by, "model.upload", hex(&digest)).with("bytes", Some(file.len()));
         self.change(deed, |state, batch, now| {

@@ -27,6 +27,9 @@ const MAX_ENCODED_BYTES: usize = 3 << 19;
 /// Versions that are kept to go back to.
 const MAX_VERSIONS: usize = 200;
 
+/// About what is written of an account that a policy makes a customer's.
+const ACCOUNT_BYTES: usize = 256;
+
 /// A version in the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionInfo {
@@ -149,10 +152,7 @@ impl Plane {
         let deed = Deed::new(by, "policy.apply", digest)
             .with("customers", Some(checked.compiled.customers.len()))
             .with("contracts", Some(checked.document.contracts.len()));
-        self.change(deed, |state, batch, now| {
-            install(state, batch, now, &self.keys, &checked, None)
-        })
-        .await
+        self.install_policy(deed, &checked, None).await
     }
 
     /// Puts the document of an older version in force again, as a new version.
@@ -168,8 +168,23 @@ impl Plane {
             .map_err(|error| damaged(&error))?;
         let checked = self.check_policy(&text, Format::Json)?;
         let deed = Deed::new(by, "policy.activate", format!("version {version}"));
+        self.install_policy(deed, &checked, Some(version)).await
+    }
+
+    async fn install_policy(
+        &self,
+        deed: Deed,
+        checked: &CheckedPolicy,
+        restores: Option<u64>,
+    ) -> Result<VersionInfo, ApiError> {
+        let document = serde_json::to_string(&checked.document).map_err(|error| damaged(&error))?;
+        let known = self.lock().accounts.len();
+        let begun = known.min(checked.compiled.customers.len());
+        let tables = checked.compiled.policy.encode().len();
+        let bytes = [document.len(), tables, begun.saturating_mul(ACCOUNT_BYTES)];
+        self.make_room(bytes.iter().sum())?;
         self.change(deed, |state, batch, now| {
-            install(state, batch, now, &self.keys, &checked, Some(version))
+            install(state, batch, now, &self.keys, checked, document, restores)
         })
         .await
     }
@@ -259,6 +274,7 @@ fn install(
     now: Now,
     keys: &Keys,
     checked: &CheckedPolicy,
+    document: String,
     restores: Option<u64>,
 ) -> Result<Done<VersionInfo>, ApiError> {
     // Again, because another request may have been faster since the check.
@@ -301,7 +317,7 @@ fn install(
         restores,
     };
     let record = VersionRecord {
-        document: serde_json::to_string(&checked.document).map_err(|error| damaged(&error))?,
+        document,
         compiled: encoded,
         info: serde_json::to_string(&info).map_err(|error| damaged(&error))?,
     };

@@ -18,6 +18,7 @@ use super::start::{LAYOUT, check_layout, stamp};
 use super::{Batch, Row, Store, StoreError, Table, Visitor};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
@@ -67,6 +68,8 @@ struct Inner {
     overlay: RwLock<Overlay>,
     /// The segment that the image says the log begins with. Locked for a checkpoint: there is one at a time.
     first: Mutex<u64>,
+    /// The store is about to go: what is done at leisure must be left, to be done in haste. A thread that has given way cannot take that back.
+    is_over: AtomicBool,
 }
 
 // === impl EmbeddedStore ===
@@ -90,15 +93,19 @@ impl EmbeddedStore {
             .partition(|number| *number < first);
         let mut left = Overlay::default();
         let mut next = first.max(FIRST_SEGMENT);
+        // The image names a segment, and one that others follow says so.
+        let mut is_last = first == 0;
         for number in needed.iter().copied() {
             if number != next {
                 return Err(missing(directory, next));
             }
-            left.add(&replay(directory, number, number == first)?);
+            let record = replay(directory, number, number == first)?;
+            left.add(&record.batch);
             next = number.saturating_add(1);
+            is_last = record.followed_by.is_none();
         }
-        if needed.is_empty() && first > 0 {
-            return Err(missing(directory, first));
+        if !is_last {
+            return Err(missing(directory, next));
         }
         if first == 0 {
             // From here on a build that takes no notice of a log must not open it. One of before the log may be refused, and stays as it is then.
@@ -122,6 +129,7 @@ impl EmbeddedStore {
             first: Mutex::new(segment.number()),
             segment: Mutex::new(segment),
             overlay: RwLock::default(),
+            is_over: AtomicBool::new(false),
         });
         let (wake, woken) = std::sync::mpsc::channel();
         let worker = Arc::clone(&inner);
@@ -146,6 +154,7 @@ impl EmbeddedStore {
 impl Drop for EmbeddedStore {
     /// Leaves an empty log, so that the next start has nothing to replay.
     fn drop(&mut self) {
+        self.inner.is_over.store(true, Ordering::Relaxed);
         self.wake = None;
         if let Some(checkpoints) = self.checkpoints.take() {
             drop(checkpoints.join());
@@ -171,6 +180,11 @@ impl Store for EmbeddedStore {
             wake.send(()).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// In the segment that is written to.
+    fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
+        self.inner.segment().reserve(bytes)
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -216,14 +230,18 @@ impl Inner {
             let haste = if is_over {
                 Haste::Urgent
             } else {
-                Haste::Leisurely
+                self.leisurely()
             };
             wait = CHECKPOINT_EVERY;
-            if let Err(error) = self.checkpoint(haste) {
-                if self.image.is_closed() {
-                    wait = RETRY_AFTER;
+            match self.checkpoint(haste) {
+                // What was left is done next, in haste.
+                Ok(()) | Err(StoreError::Stopped) => {}
+                Err(error) => {
+                    if self.image.is_closed() {
+                        wait = RETRY_AFTER;
+                    }
+                    tracing::error!(%error, "the log cannot be brought into the store's image; nothing is lost, it is tried again");
                 }
-                tracing::error!(%error, "the log cannot be brought into the store's image; nothing is lost, it is tried again");
             }
             // Commits say more than once that a segment is full, and the next of them says it again if this one is.
             while woken.try_recv().is_ok() {}
@@ -243,7 +261,10 @@ impl Inner {
     }
 
     /// Brings everything that is durable by now into the image, and removes the segments that held it.
-    fn checkpoint(&self, haste: Haste) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] when it was left because the store is about to go.
+    fn checkpoint(&self, haste: Haste<'_>) -> Result<(), StoreError> {
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         // On a full disk there may be room in the image when there is none for a new segment.
         let rotated = self.rotate();
@@ -256,12 +277,16 @@ impl Inner {
             return rotated.map(|_| ());
         }
         self.image.open_again_if_closed()?;
-        at_leisure(haste, || self.image.take_in(&leaving, next, haste))?
-            .inspect_err(|_| self.image.open_again())?;
+        at_leisure(haste, || self.image.take_in(&leaving, next, haste))?.inspect_err(|error| {
+            if *error != StoreError::Stopped {
+                self.image.open_again();
+            }
+        })?;
         drop(leaving);
-        let gone = self.overlay_mut().left();
-        let emptied = at_leisure(haste, || gone.emptied()).unwrap_or_default();
-        self.overlay_mut().keep(emptied);
+        let mut gone = self.overlay_mut().left();
+        if at_leisure(haste, || gone.empty(&self.is_over)).unwrap_or_default() {
+            self.overlay_mut().keep(gone);
+        }
         for number in std::mem::replace(&mut *first, next)..next {
             retire(&self.directory, number);
         }
@@ -282,10 +307,15 @@ impl Inner {
         let next = Segment::create(&self.directory, number.saturating_add(1))?;
         let mut segment = self.segment();
         let number = next.number();
+        segment.end_with(number)?;
         let old = std::mem::replace(&mut *segment, next);
         self.overlay_mut().leave();
         drop((segment, old));
         Ok(number)
+    }
+
+    fn leisurely(&self) -> Haste<'_> {
+        Haste::Leisurely(&self.is_over)
     }
 
     fn segment(&self) -> MutexGuard<'_, Segment> {
@@ -302,10 +332,10 @@ impl Inner {
 }
 
 /// Does work that nobody waits for: on one core it would take half of it from the syncs.
-fn at_leisure<T: Send>(haste: Haste, work: impl FnOnce() -> T + Send) -> Result<T, StoreError> {
+fn at_leisure<T: Send>(haste: Haste<'_>, work: impl FnOnce() -> T + Send) -> Result<T, StoreError> {
     match haste {
         Haste::Urgent => Ok(work()),
-        Haste::Leisurely => giving_way("image", work),
+        Haste::Leisurely(_) => giving_way("image", work),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A batch as bytes: what lies in a record of the log, and in a large change that waits to be applied in Redis.
 //!
 //! ```text
-//!   message Batch  { repeated Change changes = 1; }
+//!   message Batch  { repeated Change changes = 1; optional uint64 followed_by = 2; }  // the second only in a segment's last record
 //!   message Change { uint32 table = 1; bytes key = 2; optional bytes value = 3; }   // no value: the row is deleted
 //! ```
 //! It is written by hand, from where the rows lie into the record: as messages with a copy of each key and value it took as long as the write
@@ -17,6 +17,9 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 struct LoggedBatch {
     #[prost(message, repeated, tag = "1")]
     changes: Vec<LoggedChange>,
+    /// Number of the segment with all that comes after.
+    #[prost(uint64, optional, tag = "2")]
+    followed_by: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -29,6 +32,20 @@ struct LoggedChange {
     /// Missing: the row is deleted.
     #[prost(bytes = "bytes", optional, tag = "3")]
     value: Option<Bytes>,
+}
+
+/// What a record of a log says.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    pub(super) batch: Batch,
+    /// Number of the segment with all that comes after.
+    pub(super) followed_by: Option<u64>,
+}
+
+/// The bytes of a record that ends a segment.
+pub(super) fn encode_follower(number: u64, bytes: &mut Vec<u8>) {
+    encode_key(2, WireType::Varint, bytes);
+    encode_varint(number, bytes);
 }
 
 /// Adds the bytes of changes to others.
@@ -61,6 +78,14 @@ pub(super) fn encode_changes(changes: Changes<'_>, bytes: &mut Vec<u8>) {
 /// # Errors
 /// What is wrong with the bytes.
 pub(super) fn decode_changes(bytes: &[u8]) -> Result<Batch, String> {
+    Ok(decode_record(bytes)?.batch)
+}
+
+/// The same, with what may be said beside them.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub(super) fn decode_record(bytes: &[u8]) -> Result<Record, String> {
     let logged = LoggedBatch::decode(bytes).map_err(|error| error.to_string())?;
     let mut batch = Batch::default();
     for change in logged.changes {
@@ -73,7 +98,10 @@ pub(super) fn decode_changes(bytes: &[u8]) -> Result<Batch, String> {
             None => batch.delete(table, change.key),
         }
     }
-    Ok(batch)
+    Ok(Record {
+        batch,
+        followed_by: logged.followed_by,
+    })
 }
 
 #[cfg(test)]

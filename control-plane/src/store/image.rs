@@ -21,6 +21,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -41,12 +42,12 @@ const ROWS_AT_ONCE: usize = 4_096;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Whether anybody waits for a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Haste {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Haste<'a> {
     /// The server starts or stops.
     Urgent,
-    /// It works on.
-    Leisurely,
+    /// It works on, until this is set.
+    Leisurely(&'a AtomicBool),
 }
 
 /// Rows in one file.
@@ -109,13 +110,13 @@ impl Image {
     /// Takes in changes and notes that it holds all of the log before a segment.
     ///
     /// # Errors
-    /// When that is not noted, or nobody knows; then it must be [opened again](Image::open_again). Some of the changes may be there: what is
-    /// in the log may be written again.
+    /// [`StoreError::Stopped`] when it was left because the server does not work on any more. Else when that is not noted, or nobody knows; then
+    /// it must be [opened again](Image::open_again). Some of the changes may be there: what is in the log may be written again.
     pub(super) fn take_in(
         &self,
         changes: &Newest,
         first_segment: u64,
-        haste: Haste,
+        haste: Haste<'_>,
     ) -> Result<(), StoreError> {
         self.with(|database| write_all(database, changes, first_segment, haste))
     }
@@ -310,13 +311,16 @@ fn write_all(
     database: &Database,
     changes: &Newest,
     first_segment: u64,
-    haste: Haste,
+    haste: Haste<'_>,
 ) -> Result<(), StoreError> {
-    if haste == Haste::Leisurely {
+    if let Haste::Leisurely(is_over) = haste {
         for table in Table::ALL {
             for rows in changes.of(table).chunks(ROWS_AT_ONCE) {
                 let transaction = begin(database)?;
                 for rows in rows.chunks(ROWS_TO_PAUSE) {
+                    if is_over.load(Ordering::Relaxed) {
+                        return Err(StoreError::Stopped);
+                    }
                     write_rows(&transaction, table, rows)?;
                     std::thread::sleep(PAUSE);
                 }
@@ -326,7 +330,7 @@ fn write_all(
         }
     }
     let transaction = begin(database)?;
-    if haste == Haste::Urgent {
+    if matches!(haste, Haste::Urgent) {
         for table in Table::ALL {
             write_rows(&transaction, table, &changes.of(table))?;
         }

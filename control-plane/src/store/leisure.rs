@@ -24,7 +24,9 @@ pub(super) fn giving_way<T: Send>(
                 work()
             })
             .map_err(|error| StoreError::Write(format!("no thread for the {name}: {error}")))?;
-        thread.join().map_err(|_| StoreError::Stopped)
+        thread
+            .join()
+            .map_err(|_| StoreError::Write(format!("the thread for the {name} has panicked")))
     })
 }
 

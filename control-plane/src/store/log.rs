@@ -7,12 +7,16 @@
 //! payload (32 bits each, little-endian), and the payload, as in [`super::encoding`]. An append that was interrupted leaves a record that does not fit its sum with no
 //! good one behind it; it was never acknowledged and is cut off. A bad record *before* a good one is damage, and refused.
 //!
+//! The last record of a segment that others follow says so, before anything is written to the next one: so the loss of that one is found out.
+//!
 //! A segment that is not needed any more becomes the *spare*, and the next one is written over it: a file that grows has a new length
 //! with each append, which its file system must bring to the disk with all else that it has to write by then. What is left of the old records
 //! does not fit its sums, which are under another number.
 
-use super::encoding::{decode_changes, encode_changes};
+use super::encoding::{Record, decode_record, encode_changes, encode_follower};
 use super::{Batch, StoreError};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -91,7 +95,21 @@ impl Segment {
         self.end.saturating_sub(HEAD_BYTES as u64)
     }
 
-    /// Cuts off what is left of the spare.
+    /// Keeps room on the disk for so many bytes of records, which nothing else can take.
+    ///
+    /// # Errors
+    /// When there is none. Where a file system cannot keep any, nobody knows.
+    pub(super) fn reserve(&self, bytes: u64) -> Result<(), StoreError> {
+        match fallocate(&self.file, FallocateFlags::empty(), self.end, bytes) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(StoreError::NoRoom {
+                bytes,
+                reason: format!("{}: {error}", self.path.display()),
+            }),
+        }
+    }
+
+    /// Cuts off what is left of the spare, and room that was kept.
     ///
     /// # Errors
     /// When the file cannot be changed.
@@ -106,7 +124,19 @@ impl Segment {
     /// # Errors
     /// When it is not known to be durable. The next append then writes over it.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        encode(self.number, batch, &mut self.record)?;
+        self.write(|payload| encode_changes(batch.changes(), payload))
+    }
+
+    /// Says that nothing comes after this and all else is in the segment with that number, which must have been made.
+    ///
+    /// # Errors
+    /// As for a batch; then this segment goes on.
+    pub(super) fn end_with(&mut self, follower: u64) -> Result<(), StoreError> {
+        self.write(|payload| encode_follower(follower, payload))
+    }
+
+    fn write(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), StoreError> {
+        encode(self.number, fill, &mut self.record)?;
         let written = self
             .file
             .write_all_at(&self.record, self.end)
@@ -167,17 +197,17 @@ pub(super) fn remove(directory: &Path, number: u64) {
     }
 }
 
-/// All that a segment holds, as one batch. `was_made`: it is known to have had its head.
+/// All that a segment holds, as one batch, and the number of the one that follows if it says so. `was_made`: it is known to have had its head.
 ///
 /// # Errors
 /// When it is missing, damaged, or cannot be read.
-pub(super) fn replay(directory: &Path, number: u64, was_made: bool) -> Result<Batch, StoreError> {
+pub(super) fn replay(directory: &Path, number: u64, was_made: bool) -> Result<Record, StoreError> {
     let path = path_of(directory, number);
     let bytes = std::fs::read(&path).map_err(|error| StoreError::Open {
         path: path.clone(),
         reason: error.to_string(),
     })?;
-    let mut all = Batch::default();
+    let mut all = Record::default();
     let Some(mut rest) = bytes.strip_prefix(&head(number)) else {
         // The machine may have stopped while the segment was made, before anything was appended.
         if !was_made && bytes.len() <= HEAD_BYTES {
@@ -198,10 +228,12 @@ pub(super) fn replay(directory: &Path, number: u64, was_made: bool) -> Result<Ba
             }
             break;
         };
-        all.append(decode_changes(payload).map_err(|reason| damaged(&path, &reason))?);
+        let record = decode_record(payload).map_err(|reason| damaged(&path, &reason))?;
+        all.batch.append(record.batch);
+        all.followed_by = record.followed_by;
         rest = behind;
     }
-    all.compact();
+    all.batch.compact();
     Ok(all)
 }
 
@@ -237,12 +269,16 @@ fn checksum(number: u64, length: [u8; 4], payload: &[u8]) -> u32 {
     sum.finalize()
 }
 
-/// Makes the record of a batch.
-fn encode(number: u64, batch: &Batch, record: &mut Vec<u8>) -> Result<(), StoreError> {
+/// Makes a record.
+fn encode(
+    number: u64,
+    fill: impl FnOnce(&mut Vec<u8>),
+    record: &mut Vec<u8>,
+) -> Result<(), StoreError> {
     record.clear();
     record.extend_from_slice(&MARK);
     record.resize(FRAME_BYTES, 0);
-    encode_changes(batch.changes(), record);
+    fill(record);
     let payload = record.get(FRAME_BYTES..).unwrap_or_default();
     let length = u32::try_from(payload.len())
         .map_err(|_| {

@@ -41,6 +41,14 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
+        if self.full.load(Ordering::SeqCst) {
+            let reason = "no space left".to_owned();
+            return Err(StoreError::NoRoom { bytes, reason });
+        }
+        Ok(())
+    }
+
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.with(|rows| rows.get(&(table, key.to_vec())).cloned()))
     }

@@ -73,6 +73,13 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// When nothing of the batch was made durable, or nobody knows.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
 
+    /// Sees to it that there is room for changes of so many bytes, as far as that can be known. Asked before a large change is made in
+    /// memory: from then on it must become durable, and as long as it does not fit no later one does.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`]; or when the store cannot be asked.
+    fn make_room(&self, bytes: u64) -> Result<(), StoreError>;
+
     /// The value of a key.
     ///
     /// # Errors
@@ -133,6 +140,14 @@ pub enum StoreError {
     /// It cannot be written: disk full, for example.
     #[error("cannot write to the store: {0}; changes are refused until it can be written again")]
     Write(String),
+    /// A large change would not fit.
+    #[error("there is no room in the store for a change that needs {bytes} bytes: {reason}")]
+    NoRoom {
+        /// Bytes that it needs, with what should be left for small changes.
+        bytes: u64,
+        /// What the backend says.
+        reason: String,
+    },
     /// A value is not what this program writes.
     #[error(
         "the store holds a damaged {what}: {reason}; restore the --data directory from a backup"

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::ops::Bound::Included;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Keys of accounts and parts lie in place.
 type Key = SmallVec<[u8; 24]>;
@@ -87,17 +88,22 @@ impl Newest {
         }
     }
 
-    /// None, in the same tables: fresh memory costs more than what is written into it. Tables that were far too large go. May take long, and
-    /// needs no lock.
+    /// Leaves none, in the same tables: fresh memory costs more than what is written into it. Tables that were far too large go. May take long,
+    /// and needs no lock. False if it was left because nobody needs them any more.
     #[must_use]
-    pub(super) fn emptied(mut self) -> Self {
+    pub(super) fn empty(&mut self, is_over: &AtomicBool) -> bool {
         self.0.retain(|_, rows| matches!(rows, Rows::Hashed(_)));
         for rows in self.0.values_mut() {
             if let Rows::Hashed(shards) = rows {
-                shards.iter_mut().for_each(empty);
+                for shard in shards {
+                    if is_over.load(Ordering::Relaxed) {
+                        return false;
+                    }
+                    empty(shard);
+                }
             }
         }
-        self
+        true
     }
 
     /// Whether there are none.
@@ -223,7 +229,7 @@ impl Overlay {
         Arc::clone(&self.leaving)
     }
 
-    /// What was on its way has arrived. Returns it, to be [emptied](Newest::emptied) and [kept](Overlay::keep).
+    /// What was on its way has arrived. Returns it, to be [emptied](Newest::empty) and [kept](Overlay::keep).
     pub(super) fn left(&mut self) -> Newest {
         Arc::unwrap_or_clone(std::mem::take(&mut self.leaving))
     }
@@ -336,7 +342,8 @@ mod tests {
         for rows in [20_000, 20_000, 100, 100] {
             with_accounts(&mut overlay, rows);
             overlay.leave();
-            let emptied = overlay.left().emptied();
+            let mut emptied = overlay.left();
+            assert!(emptied.empty(&AtomicBool::new(false)));
             assert!(emptied.is_empty());
             rooms.push(room(&emptied));
             overlay.keep(emptied);

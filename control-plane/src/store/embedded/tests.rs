@@ -119,13 +119,63 @@ fn a_lost_log_and_a_lost_image_are_found_out() {
 }
 
 #[test]
+fn the_loss_of_the_newest_of_two_segments_is_found_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    store.commit(&put(Table::Meta, 1, 1)).unwrap();
+    store.inner.rotate().unwrap();
+    for last in [None, Some(2)] {
+        if let Some(value) = last {
+            store.commit(&put(Table::Meta, value, value)).unwrap();
+        }
+        let killed = as_if_killed(directory.path());
+        let whole = as_if_killed(killed.path());
+        assert_eq!(
+            values(whole.path()).unwrap().last(),
+            last.as_ref().or(Some(&1))
+        );
+        std::fs::remove_file(killed.path().join("forebay.log.2")).unwrap();
+        let error = EmbeddedStore::open(killed.path()).unwrap_err();
+        assert!(
+            error.to_string().contains("segment 2 is missing"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_segment_that_was_made_and_never_begun_is_no_loss() {
+    let killed = three_in_the_log();
+    Segment::create(killed.path(), 2).unwrap();
+    assert_eq!(values(killed.path()).unwrap(), [1, 2, 3]);
+}
+
+#[test]
+fn a_stop_leaves_what_is_done_at_leisure_and_does_it_in_haste() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    store.commit(&put(Table::Accounts, 1, 1)).unwrap();
+    let inner = &store.inner;
+    inner.is_over.store(true, Ordering::Relaxed);
+    let left = inner.checkpoint(inner.leisurely());
+    assert_eq!(left, Err(StoreError::Stopped));
+    assert_eq!(inner.image.log_begins_with().unwrap(), 1);
+    assert_eq!(inner.image.get(Table::Accounts, &[1]).unwrap(), None);
+    assert_eq!(store.get(Table::Accounts, &[1]).unwrap(), Some(vec![1]));
+    drop(store);
+    let image = Image::open(directory.path()).unwrap();
+    assert_eq!(image.log_begins_with().unwrap(), 2);
+    assert_eq!(image.get(Table::Accounts, &[1]).unwrap(), Some(vec![1]));
+}
+
+#[test]
 fn segments_whose_batches_are_in_the_image_are_not_replayed_and_go() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path()).unwrap();
     store.commit(&put(Table::Meta, 1, 1)).unwrap();
     let old = read(log_of(directory.path())).unwrap();
     store.commit(&put(Table::Meta, 1, 2)).unwrap();
-    store.inner.checkpoint(Haste::Leisurely).unwrap();
+    store.inner.checkpoint(store.inner.leisurely()).unwrap();
     let killed = as_if_killed(directory.path());
     // As if the process had been killed before it removed the segment.
     write(killed.path().join("forebay.log.1"), old).unwrap();
@@ -167,13 +217,13 @@ fn a_checkpoint_of_more_rows_than_one_transaction_takes_has_all_of_them() {
         batch.put(Table::Accounts, number.to_be_bytes(), number.to_le_bytes());
     }
     store.commit(&batch).unwrap();
-    store.inner.checkpoint(Haste::Leisurely).unwrap();
+    store.inner.checkpoint(store.inner.leisurely()).unwrap();
     let mut batch = Batch::default();
     for number in (0..ROWS).filter(|number| number % 2 == 0) {
         batch.delete(Table::Accounts, number.to_be_bytes());
     }
     store.commit(&batch).unwrap();
-    store.inner.checkpoint(Haste::Leisurely).unwrap();
+    store.inner.checkpoint(store.inner.leisurely()).unwrap();
     let odd: Vec<Row> = (0..ROWS)
         .filter(|number| number % 2 == 1)
         .map(|number| (number.to_be_bytes().to_vec(), number.to_le_bytes().to_vec()))
@@ -190,15 +240,16 @@ fn a_segment_is_written_over_one_that_is_not_needed_and_nothing_of_that_comes_ba
     for value in 1..=30 {
         store.commit(&put(Table::Meta, value, value)).unwrap();
     }
-    let length = std::fs::metadata(log_of(directory.path())).unwrap().len();
-    store.inner.checkpoint(Haste::Leisurely).unwrap();
+    store.inner.checkpoint(store.inner.leisurely()).unwrap();
     // The first one is the spare now, and the one after the next is written over it.
+    let spare = directory.path().join("forebay.log.spare");
+    let length = std::fs::metadata(spare).unwrap().len();
     let mut batch = Batch::default();
     for value in 1..=30 {
         batch.delete(Table::Meta, [value]);
     }
     store.commit(&batch).unwrap();
-    store.inner.checkpoint(Haste::Leisurely).unwrap();
+    store.inner.checkpoint(store.inner.leisurely()).unwrap();
     let log = log_of(directory.path());
     assert_eq!(std::fs::metadata(&log).unwrap().len(), length);
     for value in 41..=43 {
@@ -344,7 +395,7 @@ proptest! {
                     store.commit(&batch).unwrap();
                     model.commit(&batch).unwrap();
                 }
-                Step::Checkpoint => store.inner.checkpoint(Haste::Leisurely).unwrap(),
+                Step::Checkpoint => store.inner.checkpoint(store.inner.leisurely()).unwrap(),
                 Step::Rotate => {
                     store.inner.rotate().unwrap();
                 }

@@ -106,9 +106,10 @@ impl Keeper {
         })?;
         if is_done {
             drop(leaving);
-            let gone = self.overlay_mut().left();
-            let emptied = giving_way("rows", || gone.emptied()).unwrap_or_default();
-            self.overlay_mut().keep(emptied);
+            let mut gone = self.overlay_mut().left();
+            if giving_way("rows", || gone.empty(&self.is_over)).unwrap_or_default() {
+                self.overlay_mut().keep(gone);
+            }
         }
         Ok(())
     }

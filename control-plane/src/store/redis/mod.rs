@@ -30,7 +30,7 @@ pub use url::RedisUrl;
 use super::overlay::Merge;
 use super::{Batch, Row, Store, StoreError, Table, Visitor};
 use keeper::Keeper;
-use link::{Link, Trouble};
+use link::{Link, Trouble, fields};
 use redis::cmd;
 use scripts::{hash_of, index_of};
 use std::sync::Arc;
@@ -134,6 +134,26 @@ impl Store for RedisStore {
             wake.send(()).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Others may take it before the change does: Redis keeps none for anybody.
+    fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
+        let info: String = self
+            .keeper
+            .with(|_, link| link.ask(cmd("INFO").arg("memory")))?;
+        let fields = fields(&info);
+        let field = |name| fields.get(name).and_then(|value| value.parse().ok());
+        let left = field("maxmemory")
+            .filter(|most| *most > 0)
+            .zip(field("used_memory"))
+            .map(|(most, used): (u64, u64)| most.saturating_sub(used));
+        match left {
+            Some(left) if left < bytes => Err(StoreError::NoRoom {
+                bytes,
+                reason: format!("of Redis' maxmemory {left} bytes are left"),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

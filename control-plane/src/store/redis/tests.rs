@@ -73,6 +73,21 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 #[test]
+fn a_change_that_redis_has_no_room_for_is_known_before_it_is_made() {
+    let node =
+        Node::start_with(&["--maxmemory", "50mb", "--maxmemory-policy", "noeviction"]).unwrap();
+    let leading = leading(&node.url());
+    leading.store.make_room(20 << 20).unwrap();
+    let refused = leading.store.make_room(60 << 20).unwrap_err();
+    assert!(
+        matches!(refused, StoreError::NoRoom { bytes, .. } if bytes == 60 << 20),
+        "{refused}"
+    );
+    node.ask(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+    leading.store.make_room(60 << 20).unwrap();
+}
+
+#[test]
 fn one_leads_and_the_next_one_shuts_it_out() {
     let node = Node::start().unwrap();
     shuts_out(&node.url(), &|key| {

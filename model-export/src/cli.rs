@@ -10,9 +10,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::card::{Card, sha256};
 use crate::error::TrainError;
 use crate::evaluate;
+
 use crate::export::{from_onnx, to_onnx};
 use crate::fit::{Data, fit};
 use crate::recipe::Recipe;
+use crate::replay;
 use crate::train::Settings;
 use crate::verify::verify;
 
@@ -48,8 +50,10 @@ enum Command {
         #[arg(long, env = "FOREBAY_PYTHON", default_value = PYTHON)]
         python: PathBuf,
     },
-    /// Score the models beside simple methods, by rolling origin on real traces
+    /// Score what would be deployed for each trace of a folder, beside every family alone
     Evaluate(Evaluate),
+    /// Replay traces through the gateway's ensemble with the committed models, beside simple methods
+    Replay(Replay),
     /// Print the card of a model
     Card {
         /// The model
@@ -87,6 +91,22 @@ struct Train {
 
 #[derive(Args)]
 struct Evaluate {
+    /// Folder with the traces
+    #[arg(env = "FOREBAY_DATA", value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Settings of the traces, as TOML; what they do not say is inferred [default: those of the traces that are known by name]
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// The report for people, a page
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// The report for programs
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Replay {
     #[command(flatten)]
     data: DataFolder,
     /// Folder with the models demo.onnx and minute.onnx and their cards
@@ -110,6 +130,7 @@ pub(crate) fn run() -> Result<(), TrainError> {
         Command::Export { model, out } => export(&model, &out),
         Command::Verify { models, python } => verify_all(models, &python),
         Command::Evaluate(evaluate) => evaluate.run(),
+        Command::Replay(replay) => replay.run(),
         Command::Card { model } => print_card(&model),
     }
 }
@@ -232,6 +253,20 @@ impl Train {
 
 impl Evaluate {
     fn run(self) -> Result<(), TrainError> {
+        let folder = self.folder.ok_or(TrainError::NoData)?;
+        evaluate::run(
+            &folder,
+            self.settings.as_deref(),
+            self.report.as_deref(),
+            self.json.as_deref(),
+        )
+    }
+}
+
+// === impl Replay ===
+
+impl Replay {
+    fn run(self) -> Result<(), TrainError> {
         let folder = self.data.folder.clone().ok_or(TrainError::NoData)?;
         let mut evaluations = Vec::new();
         for recipe in Recipe::committed() {
@@ -244,7 +279,7 @@ impl Evaluate {
             }
             let model = self.models.join(&recipe.model);
             let bar = progress_bar();
-            evaluations.push(evaluate::evaluate(
+            evaluations.push(replay::replay(
                 &recipe,
                 &folder,
                 &model,
@@ -256,6 +291,6 @@ impl Evaluate {
             let name = self.recipe.unwrap_or_default();
             return Recipe::named(&name).map(|_| ());
         }
-        evaluate::write(&evaluations, &self.out)
+        replay::write(&evaluations, &self.out)
     }
 }

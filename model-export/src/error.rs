@@ -32,6 +32,9 @@ pub(crate) enum TrainError {
     /// The options contradict each other.
     #[error("{0}")]
     Options(String),
+    /// The settings of data sets are not what they should be.
+    #[error("{path}: {reason}")]
+    Settings { path: PathBuf, reason: String },
     /// There is no data folder.
     #[error(
         "no data: give --data DIR or set FOREBAY_DATA to a folder with servegen_10m.parquet and ms_rate_1m.parquet \

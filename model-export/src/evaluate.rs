@@ -1,243 +1,250 @@
-//! `forebay-train evaluate`: scores of every method on the real traces, by rolling origin.
+//! `forebay-train evaluate DIR`: what the system would deploy for each data set of a folder, beside every family alone, by rolling origin.
 
-mod methods;
-mod metrics;
-mod protocol;
-mod report;
+mod html;
+mod json;
+mod svg;
 
-use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::time::Instant;
 
-use forebay_forecast::{Limits, Method, Model, ModelError, QuantileGrid, TrackSettings};
-use indicatif::ProgressBar;
+use forebay_families::{
+    Boosting, Entrant, Forecasts, History, Learner, MixtureSettings, Race, race,
+};
 
-use crate::card::Card;
+use crate::dataset::{DataSet, Entries, Found, traces};
 use crate::error::TrainError;
-use crate::recipe::{QUANTILES, Recipe};
-use crate::stamp::rfc3339;
-use methods::Forecasts;
-use metrics::Score;
-use protocol::Scored;
+use crate::scoring::{self, Score, Scored};
 
-pub(crate) use report::write;
+/// Name of the mixture that would be deployed.
+const DEPLOYED: &str = "mixture";
+/// The families that a deployed one is compared with.
+const SIMPLE: [&str; 5] = ["last", "ewma0.3", "snaive", "sn*level", "snaive-2"];
+/// Customers whose forecasts are drawn.
+const DRAWN: usize = 2;
 
-/// Rows of one inference.
-const BATCH_ROWS: usize = 64;
-
-/// Name of the ensemble of all methods.
-pub(crate) const ENSEMBLE: &str = "ensemble";
-/// Name of the ensemble without the network.
-pub(crate) const ENSEMBLE_WITHOUT: &str = "ensemble without network";
-/// Name of the exported model alone.
-pub(crate) const NETWORK: &str = "network";
-
-/// Scores of one data set: per reported number of steps, per method.
-pub(crate) struct Evaluation {
-    pub(crate) recipe: Recipe,
-    pub(crate) tables: Vec<(usize, Vec<(String, Score)>)>,
+/// Everything that reports say of a data set.
+pub(crate) struct Evaluated {
+    name: String,
+    settings: String,
+    entrants: Vec<Entrant>,
+    tables: Vec<Table>,
+    fans: Vec<svg::Fan>,
 }
 
-/// Scores all methods on the recipe's file, the network being the model at `model`.
-pub(crate) fn evaluate(
-    recipe: &Recipe,
+/// Scores for steps `1..=steps` of all families and of what is deployed.
+struct Table {
+    steps: usize,
+    rows: Vec<(&'static str, Score)>,
+}
+
+/// Scores all data sets of a folder, and writes the reports that are asked for.
+pub(crate) fn run(
     folder: &Path,
-    model: &Path,
-    error_rows: Option<usize>,
-    progress: &ProgressBar,
-) -> Result<Evaluation, TrainError> {
-    let bytes = fs::read(model).map_err(|source| TrainError::Io {
-        path: model.to_owned(),
-        source,
-    })?;
-    let failed = |source: ModelError| TrainError::Model {
-        path: model.to_owned(),
-        source,
-    };
-    let loaded = Model::load(&bytes, &Limits::default(), BATCH_ROWS).map_err(failed)?;
-    let card = Card::of(model, &bytes)?;
-    let scored = protocol::select(recipe, recipe.read(folder)?);
-    if scored.is_empty() {
+    settings: Option<&Path>,
+    report: Option<&Path>,
+    json: Option<&Path>,
+) -> Result<(), TrainError> {
+    let entries = Entries::load(settings)?;
+    let mut evaluated = Vec::new();
+    for path in traces(folder)? {
+        match entries.read(&path)? {
+            Found::Skipped { name, reason } => println!("\n## {name}: not scored, {reason}"),
+            Found::DataSet(data_set) => evaluated.extend(evaluate(*data_set)),
+        }
+    }
+    if evaluated.is_empty() {
         return Err(TrainError::Data {
-            path: recipe.path(folder),
-            reason: "no tenant is long and active enough to be scored".into(),
+            path: folder.to_owned(),
+            reason: "no trace in this folder can be scored: .parquet or .csv files with columns tenant, timestamp_utc and an amount".into(),
         });
     }
-    check_fit(recipe, model, &loaded)?;
-    check_training_end(model, &card, &scored)?;
+    print_summary(&evaluated);
+    if let Some(path) = report {
+        html::write(&evaluated, path)?;
+    }
+    if let Some(path) = json {
+        json::write(&evaluated, path)?;
+    }
+    Ok(())
+}
 
-    let mut settings = TrackSettings::for_model(loaded.spec());
-    settings.error_rows = error_rows.unwrap_or(settings.error_rows);
-    progress.set_length(scored.len() as u64);
-    progress.set_message(recipe.name.clone());
-    let load = || Model::load(&bytes, &Limits::default(), BATCH_ROWS);
-    let forecasts = in_parallel(&scored, load, |model, one| {
-        let forecasts = methods::forecast(recipe, one, model, &settings);
-        progress.inc(1);
-        forecasts
-    })
-    .map_err(failed)?;
-    progress.finish();
-    let tables = recipe
+/// `None` if no tenant can be scored.
+fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
+    let start = Instant::now();
+    println!("\n## {}: {}", data_set.name, data_set.settings);
+    let scored = scoring::select(&data_set.cut, std::mem::take(&mut data_set.series));
+    if scored.is_empty() {
+        println!("not scored: no tenant of this file is long and active enough");
+        return None;
+    }
+    let histories: Vec<History> = scored
+        .iter()
+        .map(|one| {
+            let series = &one.series;
+            History::new(series.start_s, series.step_s, series.values.clone())
+        })
+        .collect();
+    let test_starts: Vec<usize> = scored.iter().map(|one| one.test_start).collect();
+    let learners: [&dyn Learner; 1] = [&Boosting];
+    let settings = MixtureSettings::default();
+    let race = race(
+        &histories,
+        &data_set.frame,
+        &test_starts,
+        &learners,
+        &settings,
+    );
+    for entrant in &race.entrants {
+        println!("{}", said_of(entrant));
+    }
+    let tables: Vec<Table> = data_set
         .reported
         .iter()
-        .map(|steps| (*steps, table(recipe, &scored, &forecasts, *steps)));
-    Ok(Evaluation {
-        recipe: recipe.clone(),
-        tables: tables.collect(),
+        .map(|steps| table(&data_set, &scored, &race, *steps))
+        .collect();
+    tables.iter().for_each(|table| table.print(&data_set.name));
+    println!("{:.0} s", start.elapsed().as_secs_f64());
+    let fans = drawn(&scored)
+        .into_iter()
+        .filter_map(|tenant| {
+            let forecasts = race.deployed[tenant].as_ref()?;
+            Some(svg::Fan::of(&scored[tenant], forecasts, &data_set.cut))
+        })
+        .collect();
+    Some(Evaluated {
+        name: data_set.name,
+        settings: data_set.settings,
+        entrants: race.entrants,
+        tables,
+        fans,
     })
 }
 
-fn table(
-    recipe: &Recipe,
-    scored: &[Scored],
-    forecasts: &[Forecasts],
-    steps: usize,
-) -> Vec<(String, Score)> {
-    type Pick<'a> = Box<dyn Fn(&Forecasts) -> Vec<QuantileGrid> + 'a>;
-    let mut methods: Vec<(&str, Pick)> = Vec::new();
-    for (i, method) in Method::ALL.into_iter().enumerate() {
-        methods.push((method.name(), Box::new(move |f| f.simple[i].clone())));
-    }
-    methods.push((NETWORK, Box::new(|f| f.network.clone())));
-    methods.push((ENSEMBLE_WITHOUT, Box::new(|f| f.ensemble_without.clone())));
-    methods.push((ENSEMBLE, Box::new(|f| f.ensemble.clone())));
-    let row = |(name, pick): (&str, Pick)| {
-        let grids: Vec<_> = forecasts.iter().map(&pick).collect();
-        metrics::score(recipe, scored, &grids, steps).map(|score| (name.to_owned(), score))
+fn said_of(entrant: &Entrant) -> String {
+    let [first, second] = entrant.gains.map(|gain| 100.0 * gain);
+    let verdict = if entrant.is_deployed {
+        "deployed"
+    } else {
+        "not deployed"
     };
-    methods.into_iter().filter_map(row).collect()
+    format!(
+        "{}: lowers the mixture's loss by {first:.1} % and {second:.1} % on two folds before the test: {verdict}",
+        entrant.name
+    )
 }
 
-/// Runs `work` on all items with as many threads as there are processors; results keep the order. Each thread has a
-/// tool of its own (a loaded model cannot be shared).
-fn in_parallel<T: Sync, S, R: Send, E: Send>(
-    items: &[T],
-    tool: impl Fn() -> Result<S, E> + Sync,
-    work: impl Fn(&mut S, &T) -> Result<R, E> + Sync,
-) -> Result<Vec<R>, E> {
-    let next = AtomicUsize::new(0);
-    let worker = || -> Result<Vec<(usize, R)>, E> {
-        let mut tool = tool()?;
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(index) else {
-                return Ok(done);
-            };
-            done.push((index, work(&mut tool, item)?));
+fn table<'a>(data_set: &DataSet, scored: &[Scored], race: &'a Race, steps: usize) -> Table {
+    let score = |of: &dyn Fn(usize) -> Option<&'a Forecasts>| {
+        scoring::score(&data_set.cut, scored, steps, |tenant, nth, step| {
+            Some(of(tenant)?.of(scored[tenant].origins[nth], step + 1))
+        })
+    };
+    let of_family = |(family, name): (usize, &&'static str)| {
+        let found = score(&|tenant| race.forecasts[tenant][family].as_ref())?;
+        Some((*name, found))
+    };
+    let mut rows: Vec<_> = race
+        .names
+        .iter()
+        .enumerate()
+        .filter_map(of_family)
+        .collect();
+    let deployed = score(&|tenant| race.deployed[tenant].as_ref());
+    rows.extend(deployed.map(|found| (DEPLOYED, found)));
+    Table { steps, rows }
+}
+
+/// The largest tenant and the median one by demand.
+fn drawn(scored: &[Scored]) -> Vec<usize> {
+    let demand = |one: &Scored| -> f64 { one.series.values.iter().filter(|v| !v.is_nan()).sum() };
+    let mut by_size: Vec<usize> = (0..scored.len()).collect();
+    by_size.sort_by(|a, b| demand(&scored[*b]).total_cmp(&demand(&scored[*a])));
+    let mut drawn = vec![by_size[0], by_size[by_size.len() / 2]];
+    drawn.dedup();
+    drawn.truncate(DRAWN);
+    drawn
+}
+
+fn print_summary(evaluated: &[Evaluated]) {
+    let tables = || evaluated.iter().flat_map(|one| &one.tables);
+    let mean = |ratio: fn(&Table) -> f64| {
+        let logs: Vec<f64> = tables()
+            .map(|table| ratio(table).ln())
+            .filter(|log| log.is_finite())
+            .collect();
+        (logs.iter().sum::<f64>() / logs.len() as f64).exp()
+    };
+    let ratios: Vec<f64> = tables().map(Table::ratio).collect();
+    let at_most_one = ratios.iter().filter(|ratio| **ratio <= 1.0).count();
+    println!(
+        "\ndeployed / best simple method: geometric mean {:.3} (median tenant {:.3}), highest {:.3}, at most 1 in {at_most_one} of {} cells",
+        mean(Table::ratio),
+        mean(Table::median_ratio),
+        ratios.iter().copied().fold(f64::NAN, f64::max),
+        ratios.len()
+    );
+}
+
+// === impl Table ===
+
+impl Table {
+    fn of(&self, name: &str) -> Option<&Score> {
+        let row = self.rows.iter().find(|(found, _)| *found == name);
+        row.map(|(_, score)| score)
+    }
+
+    fn ratio_of(&self, figure: fn(&Score) -> f64) -> f64 {
+        let simple = SIMPLE.iter().filter_map(|name| self.of(name)).map(figure);
+        let deployed = self.of(DEPLOYED).map_or(f64::NAN, figure);
+        deployed / simple.fold(f64::NAN, f64::min)
+    }
+
+    /// wQL of what is deployed / of the simple family that turned out to be best.
+    fn ratio(&self) -> f64 {
+        self.ratio_of(|score| score.wql)
+    }
+
+    /// The same for the median tenant's wQL.
+    fn median_ratio(&self) -> f64 {
+        self.ratio_of(|score| score.wql_median)
+    }
+
+    fn print(&self, name: &str) {
+        let (tenants, points) = self
+            .rows
+            .first()
+            .map_or((0, 0), |(_, score)| (score.tenants, score.points));
+        println!(
+            "\n### {name} - steps 1..{}, {tenants} tenants, {points} scored points\n\
+             | method | MASE | WAPE | WAPE med. tenant | wQL | wQL med. tenant | cov q0.9 % | cov q0.99 % |\n|---|---|---|---|---|---|---|---|",
+            self.steps
+        );
+        for (method, s) in &self.rows {
+            println!(
+                "| {method} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {:.1} | {:.1} |",
+                s.mase,
+                s.wape,
+                s.wape_median,
+                s.wql,
+                s.wql_median,
+                100.0 * s.coverage_90(),
+                100.0 * s.coverage_99()
+            );
         }
-    };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let parts: Vec<Result<Vec<(usize, R)>, E>> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let join = |worker: thread::ScopedJoinHandle<'_, _>| {
-            worker
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        workers.into_iter().map(join).collect()
-    });
-    let mut done = Vec::new();
-    for part in parts {
-        done.extend(part?);
-    }
-    done.sort_unstable_by_key(|(index, _)| *index);
-    Ok(done.into_iter().map(|(_, result)| result).collect())
-}
-
-/// The model must speak of the same steps and quantiles as the recipe.
-fn check_fit(recipe: &Recipe, model: &Path, loaded: &Model) -> Result<(), TrainError> {
-    let spec = loaded.spec();
-    let horizons: Vec<u32> = (1..=recipe.horizons as u32).collect();
-    if spec.horizons != horizons
-        || spec.quantiles != QUANTILES
-        || spec.season_steps != recipe.season_steps
-    {
-        return Err(TrainError::Data {
-            path: model.to_owned(),
-            reason: format!(
-                "the model's horizons, quantiles or season are not those of {}",
-                recipe.name
-            ),
+        let honest = self.of(DEPLOYED).and_then(|score| score.honest);
+        let honest = honest.map_or("too few points to judge tenants by".to_owned(), |share| {
+            format!(
+                "{:.0} % of tenants within the binomial interval of q0.9",
+                100.0 * share
+            )
         });
+        println!(
+            "deployed / best simple method: {:.3} (median tenant {:.3}); {honest}",
+            self.ratio(),
+            self.median_ratio()
+        );
     }
-    Ok(())
-}
-
-/// A score is worth nothing when the model has seen the test span.
-fn check_training_end(model: &Path, card: &Card, scored: &[Scored]) -> Result<(), TrainError> {
-    for one in scored {
-        let test_start_s = one.series.stamp_s(one.test_start);
-        if card.training_end_unix_s > test_start_s {
-            return Err(TrainError::Data {
-                path: model.to_owned(),
-                reason: format!(
-                    "its training data end at {}, but the test span of `{}` begins at {}: the scores would be of data it has seen",
-                    card.training_end,
-                    one.series.tenant,
-                    rfc3339(test_start_s)
-                ),
-            });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What `score.py` prints with the settings of its own documentation: wQL, WAPE and MASE of the largest horizon.
-    const SERVEGEN_10M: [(&str, [f64; 3]); 4] = [
-        ("last", [0.253, 0.395, 1.418]),
-        ("ewma0.3", [0.246, 0.402, 1.324]),
-        ("snaive", [0.381, 0.665, 1.826]),
-        ("sn*level", [0.323, 0.525, 1.776]),
-    ];
-    const MS_RATE_1M: [(&str, [f64; 3]); 4] = [
-        ("last", [0.016, 0.030, 0.414]),
-        ("ewma0.3", [0.015, 0.028, 0.385]),
-        ("snaive", [0.050, 0.108, 1.483]),
-        ("sn*level", [0.021, 0.041, 0.581]),
-    ];
-
-    fn agrees_with_the_reference(recipe: &Recipe, expected: [(&str, [f64; 3]); 4]) {
-        let Some(folder) = std::env::var_os("FOREBAY_DATA") else {
-            eprintln!(
-                "SKIPPED: set FOREBAY_DATA to compare with the reference scorer on {}",
-                recipe.name
-            );
-            return;
-        };
-        let scored = protocol::select(recipe, recipe.read(Path::new(&folder)).unwrap());
-        let forecasts = in_parallel(
-            &scored,
-            || Ok(()),
-            |(), one| Ok::<_, ModelError>(methods::simple(recipe, one)),
-        )
-        .unwrap();
-        for (i, (name, [wql, wape, mase])) in expected.into_iter().enumerate() {
-            let grids: Vec<_> = forecasts.iter().map(|methods| methods[i].clone()).collect();
-            let found = metrics::score(recipe, &scored, &grids, recipe.horizons).unwrap();
-            // The reference prints three digits.
-            for (ours, theirs) in [(found.wql, wql), (found.wape, wape), (found.mase, mase)] {
-                assert!(
-                    (ours - theirs).abs() < 0.000_51,
-                    "{name}: {ours} instead of {theirs}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn simple_methods_agree_with_the_reference_scorer_on_servegen_10m() {
-        agrees_with_the_reference(&Recipe::servegen_10m(), SERVEGEN_10M);
-    }
-
-    #[test]
-    fn simple_methods_agree_with_the_reference_scorer_on_ms_rate_1m() {
-        agrees_with_the_reference(&Recipe::ms_rate_1m(), MS_RATE_1M);
-    }
-}
+mod tests;

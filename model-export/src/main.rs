@@ -10,6 +10,7 @@
 mod card;
 mod cli;
 mod conformal;
+mod dataset;
 mod error;
 mod evaluate;
 mod export;
@@ -18,7 +19,9 @@ mod gradient_tape;
 mod network;
 mod onnx_tape;
 mod recipe;
+mod replay;
 mod samples;
+mod scoring;
 mod stamp;
 mod tape;
 mod train;

@@ -8,9 +8,13 @@ use forebay_traces::{ReadOptions, Series, read};
 
 use crate::error::TrainError;
 use crate::network::Shape;
+use crate::scoring::Cut;
 
 /// Quantiles that are trained and scored.
 pub(crate) const QUANTILES: [f32; 4] = [0.1, 0.5, 0.9, 0.99];
+
+/// A series shorter than this many seasons is not scored.
+const SEASONS_MIN: f64 = 4.0;
 
 /// Everything about a data set that training and evaluation must agree on.
 #[derive(Clone, Debug)]
@@ -126,9 +130,21 @@ impl Recipe {
         Ok(read(&self.path(folder), &ReadOptions::value(&self.value))?)
     }
 
+    /// How its series are cut.
+    pub(crate) fn cut(&self) -> Cut {
+        Cut {
+            season_steps: self.season_steps,
+            horizons: self.horizons,
+            test_share: self.test_share,
+            origins: self.origins,
+            min_active: self.min_active,
+            min_seasons: SEASONS_MIN,
+        }
+    }
+
     /// Index of the first step of the test span.
     pub(crate) fn test_start(&self, len: usize) -> usize {
-        (len as f64 * (1.0 - self.test_share)) as usize
+        self.cut().test_start(len)
     }
 
     /// Sizes of the network.

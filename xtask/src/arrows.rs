@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("forebay-wire", &[]),
     ("forebay-forecast", &[]),
     ("forebay-traces", &[]),
+    ("forebay-families", &[]),
     ("forebay-policy", &["forebay-core", "forebay-wire"]),
     ("forebay-sharing", &["forebay-core"]),
     (
@@ -51,7 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "forebay-model-export",
-        &["forebay-forecast", "forebay-traces"],
+        &["forebay-families", "forebay-forecast", "forebay-traces"],
     ),
     ("forebay-demo", &["forebay-traces", "forebay-wire"]),
     ("forebay-host", &["forebay-wire", "forebay-core"]),

@@ -5,8 +5,8 @@ use forebay_forecast::{
     TrackSettings,
 };
 
-use super::protocol::Scored;
 use crate::recipe::{QUANTILES, Recipe};
+use crate::scoring::Scored;
 
 /// Steps before the test span from which on the ensemble learns its weights. By then it has forgotten its start.
 const WARM_UP_STEPS: usize = 288;

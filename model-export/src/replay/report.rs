@@ -6,9 +6,9 @@ use std::path::Path;
 
 use forebay_forecast::Method;
 
-use super::metrics::Score;
 use super::{ENSEMBLE, ENSEMBLE_WITHOUT, Evaluation};
 use crate::error::TrainError;
+use crate::scoring::Score;
 
 /// Prints the tables and writes the figures to `out`.
 pub(crate) fn write(evaluations: &[Evaluation], out: &Path) -> Result<(), TrainError> {
@@ -58,8 +58,8 @@ fn print(evaluation: &Evaluation) {
                 s.wape_median,
                 s.wql,
                 s.wql_median,
-                100.0 * s.coverage_90,
-                100.0 * s.coverage_99
+                100.0 * s.coverage_90(),
+                100.0 * s.coverage_99()
             );
         }
     }
@@ -93,8 +93,8 @@ fn collect(evaluation: &Evaluation, figures: &mut BTreeMap<String, f64>) {
         with.wql_median / best_simple(|s| s.wql_median),
     );
     figure("_wql", with.wql);
-    figure("_coverage_90", with.coverage_90);
-    figure("_coverage_99", with.coverage_99);
+    figure("_coverage_90", with.coverage_90());
+    figure("_coverage_99", with.coverage_99());
     figure("_network_gain", with.wql / without.wql);
     if name == "servegen_10m" {
         figures.insert("network_gain".into(), with.wql / without.wql);

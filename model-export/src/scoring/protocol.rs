@@ -2,10 +2,23 @@
 
 use forebay_traces::Series;
 
-use crate::recipe::Recipe;
+/// How series are cut into what may be learned from and what is scored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Cut {
+    /// Steps per season.
+    pub(crate) season_steps: usize,
+    /// Forecast steps.
+    pub(crate) horizons: usize,
+    /// Last share of each series that is the test span.
+    pub(crate) test_share: f64,
+    /// Origins per tenant in the test span.
+    pub(crate) origins: usize,
+    /// Tenants active in this share of their steps, or less, are not scored.
+    pub(crate) min_active: f64,
+    /// Nor are series of fewer seasons.
+    pub(crate) min_seasons: f64,
+}
 
-/// A series shorter than this many seasons is not scored.
-const SEASONS_MIN: usize = 4;
 /// Steps with usage that a series needs in its test span, and before it.
 const ACTIVE_TEST_STEPS_MIN: usize = 10;
 const ACTIVE_TRAINING_STEPS_MIN: usize = 20;
@@ -21,30 +34,39 @@ pub(crate) struct Scored {
 }
 
 /// The series that are long and active enough.
-pub(crate) fn select(recipe: &Recipe, series: Vec<Series>) -> Vec<Scored> {
+pub(crate) fn select(cut: &Cut, series: Vec<Series>) -> Vec<Scored> {
     series
         .into_iter()
-        .filter_map(|one| Scored::new(recipe, one))
+        .filter_map(|one| Scored::new(cut, one))
         .collect()
+}
+
+// === impl Cut ===
+
+impl Cut {
+    /// Index of the first step of the test span.
+    pub(crate) fn test_start(&self, len: usize) -> usize {
+        (len as f64 * (1.0 - self.test_share)) as usize
+    }
 }
 
 // === impl Scored ===
 
 impl Scored {
-    fn new(recipe: &Recipe, series: Series) -> Option<Self> {
+    fn new(cut: &Cut, series: Series) -> Option<Self> {
         let len = series.len();
-        let test_start = recipe.test_start(len);
+        let test_start = cut.test_start(len);
         let active = |values: &[f64]| values.iter().filter(|value| **value > 0.0).count();
         let (before, test) = series.values.split_at(test_start);
-        let enough = len >= SEASONS_MIN * recipe.season_steps
+        let enough = len as f64 >= cut.min_seasons * cut.season_steps as f64
             && active(test) >= ACTIVE_TEST_STEPS_MIN
             && active(before) >= ACTIVE_TRAINING_STEPS_MIN
-            && active(&series.values) as f64 > recipe.min_active * len as f64;
+            && active(&series.values) as f64 > cut.min_active * len as f64;
         if !enough {
             return None;
         }
-        let last = len.checked_sub(recipe.horizons + 1)?;
-        let origins = evenly_spaced(test_start, last, recipe.origins);
+        let last = len.checked_sub(cut.horizons + 1)?;
+        let origins = evenly_spaced(test_start, last, cut.origins);
         Some(Self {
             series,
             origins,
@@ -53,9 +75,9 @@ impl Scored {
     }
 
     /// Mean absolute error of the seasonal naive before the test span, where both steps are known.
-    pub(crate) fn seasonal_error(&self, recipe: &Recipe) -> Option<f64> {
+    pub(crate) fn seasonal_error(&self, cut: &Cut) -> Option<f64> {
         let before = &self.series.values[..self.test_start];
-        let later = before.get(recipe.season_steps..)?;
+        let later = before.get(cut.season_steps..)?;
         let errors = later
             .iter()
             .zip(before)
@@ -87,6 +109,10 @@ fn evenly_spaced(first: usize, last: usize, count: usize) -> Vec<usize> {
 mod tests {
     use super::*;
 
+    fn cut() -> Cut {
+        crate::recipe::Recipe::servegen_10m().cut()
+    }
+
     #[test]
     fn origins_begin_at_the_test_span_and_leave_room_for_the_horizon() {
         let series = Series {
@@ -95,7 +121,7 @@ mod tests {
             step_s: 600,
             values: vec![1.0; 2016],
         };
-        let scored = Scored::new(&Recipe::servegen_10m(), series).unwrap();
+        let scored = Scored::new(&cut(), series).unwrap();
         assert_eq!(scored.test_start, 1411);
         assert_eq!(scored.origins.len(), 30);
         assert_eq!(
@@ -106,7 +132,7 @@ mod tests {
 
     #[test]
     fn quiet_and_short_series_are_not_scored() {
-        let recipe = Recipe::servegen_10m();
+        let cut = cut();
         let mut values = vec![0.0; 2016];
         values[..400].fill(1.0);
         let quiet = Series {
@@ -115,11 +141,11 @@ mod tests {
             step_s: 600,
             values,
         };
-        assert!(Scored::new(&recipe, quiet.clone()).is_none());
+        assert!(Scored::new(&cut, quiet.clone()).is_none());
         let short = Series {
             values: vec![1.0; 500],
             ..quiet
         };
-        assert!(Scored::new(&recipe, short).is_none());
+        assert!(Scored::new(&cut, short).is_none());
     }
 }

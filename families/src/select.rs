@@ -1,0 +1,329 @@
+//! Which learned families are worth deploying: only those that make the mixture better on two folds, one after the other, that they have not seen.
+//!
+//! Simple families are always in. A learned one that wins once has been lucky as often as not, and one that never wins costs CPU for nothing.
+
+use crate::mixture::{MixtureSettings, mix};
+use crate::parallel::in_parallel;
+use crate::{Family, Forecasts, Frame, History, Learner, Priors, QUANTILES, SIMPLE, pinball};
+use std::ops::Range;
+
+/// A learned family must lower the mixture's loss by this part, on each fold.
+const MARGIN: f64 = 0.01;
+/// A fold has no more steps than this, and no fewer than a season or so many horizons, as far as a quarter of the history allows.
+const FOLD_STEPS_MAX: usize = 1_440;
+const FOLD_HORIZONS: usize = 4;
+
+/// A learned family in the race.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entrant {
+    /// Its name.
+    pub name: &'static str,
+    /// By which part it has lowered the mixture's loss on each fold.
+    pub gains: [f64; 2],
+    /// Whether that was enough.
+    pub is_deployed: bool,
+}
+
+/// What a race has shown, and all forecasts from the beginning of its first fold.
+#[derive(Debug)]
+pub struct Race {
+    /// Names of all families, simple ones first.
+    pub names: Vec<&'static str>,
+    /// `[customer][family]`. Those of a learned family are made by what was learned before the fold or the test that they lie in.
+    pub forecasts: Vec<Vec<Option<Forecasts>>>,
+    /// The learned families.
+    pub entrants: Vec<Entrant>,
+    /// `[customer]`: the mixture of all that is deployed, from the beginning of the test on.
+    pub deployed: Vec<Option<Forecasts>>,
+}
+
+/// Lets families forecast from two folds before the step where each customer's test begins to the end of its history, chooses among the learned ones
+/// by the folds, and mixes what is deployed. Nothing at or after a test's beginning is learned from, but by the mixture, as time goes on.
+#[must_use]
+pub fn race(
+    histories: &[History],
+    frame: &Frame,
+    test_starts: &[usize],
+    learners: &[&dyn Learner],
+    settings: &MixtureSettings,
+) -> Race {
+    let folds: Vec<usize> = test_starts
+        .iter()
+        .map(|start| fold_steps(frame, *start))
+        .collect();
+    // Where the part `part` begins: the first fold, the second one, the test, the end.
+    let begins = |customer: usize, part: usize| match part {
+        0..=2 => test_starts[customer] - (2 - part) * folds[customer],
+        _ => histories[customer].len(),
+    };
+    let all_begin =
+        |part: usize| -> Vec<usize> { (0..histories.len()).map(|i| begins(i, part)).collect() };
+
+    let mut names: Vec<&'static str> = SIMPLE.iter().map(Family::name).collect();
+    let mut forecasts = in_parallel(histories, |customer, history| {
+        let origins = begins(customer, 0)..=history.len() - 1;
+        SIMPLE
+            .iter()
+            .map(|family| family.forecast(history, frame, origins.clone()))
+            .collect::<Vec<_>>()
+    });
+    let mut entrants = Vec::new();
+    for learner in learners {
+        let parts: Option<Vec<_>> = (0..3)
+            .map(|part| {
+                let family = learner.learn(histories, &all_begin(part), frame)?;
+                Some(in_parallel(histories, |customer, history| {
+                    let origins = begins(customer, part)..=begins(customer, part + 1) - 1;
+                    family.forecast(history, frame, origins)
+                }))
+            })
+            .collect();
+        let Some(parts) = parts else { continue };
+        let joined = join(parts);
+        let simple: Vec<Vec<Option<&Forecasts>>> = forecasts
+            .iter()
+            .map(|of| of[..SIMPLE.len()].iter().map(Option::as_ref).collect())
+            .collect();
+        let mut with = simple.clone();
+        for (of, added) in with.iter_mut().zip(&joined) {
+            of.push(added.as_ref());
+        }
+        let losses = |families: &[Vec<Option<&Forecasts>>]| {
+            let mixed = in_parallel(histories, |customer, history| {
+                mix(
+                    history,
+                    frame,
+                    &families[customer],
+                    &Priors::equal(),
+                    settings,
+                )
+            });
+            [0, 1].map(|fold| {
+                let span = |customer| begins(customer, fold)..begins(customer, fold + 1);
+                pooled_loss(histories, frame, &mixed, span)
+            })
+        };
+        let (before, after) = (losses(&simple), losses(&with));
+        let gains = [0, 1].map(|fold| 1.0 - after[fold] / before[fold]);
+        entrants.push(Entrant {
+            name: learner.name(),
+            gains,
+            is_deployed: gains.iter().all(|gain| *gain >= MARGIN),
+        });
+        names.push(learner.name());
+        for (of, added) in forecasts.iter_mut().zip(joined) {
+            of.push(added);
+        }
+    }
+
+    let is_in = |family: &&'static str| {
+        let entrant = entrants.iter().find(|entrant| entrant.name == *family);
+        entrant.is_none_or(|entrant| entrant.is_deployed)
+    };
+    let chosen: Vec<Vec<Option<&Forecasts>>> = forecasts
+        .iter()
+        .map(|of| {
+            let named = names.iter().zip(of).filter(|(name, _)| is_in(name));
+            named.map(|(_, forecasts)| forecasts.as_ref()).collect()
+        })
+        .collect();
+    let priors = Priors::learned(histories, frame, &chosen, test_starts);
+    let deployed = in_parallel(histories, |customer, history| {
+        let mixed = mix(history, frame, &chosen[customer], &priors, settings)?;
+        Some(mixed.since(test_starts[customer]))
+    });
+    Race {
+        names,
+        forecasts,
+        entrants,
+        deployed,
+    }
+}
+
+/// Steps of a fold before a test that begins at `start`.
+fn fold_steps(frame: &Frame, start: usize) -> usize {
+    let wanted = frame.season.max(FOLD_HORIZONS * frame.horizons);
+    wanted.min(start / 4).min(FOLD_STEPS_MAX)
+}
+
+/// Forecasts of successive parts, `[part][customer]`, as one table for each customer; `None` where any part has none.
+fn join(parts: Vec<Vec<Option<Forecasts>>>) -> Vec<Option<Forecasts>> {
+    let mut parts = parts.into_iter();
+    let mut joined = parts.next().unwrap_or_default();
+    for part in parts {
+        for (before, after) in joined.iter_mut().zip(part) {
+            match (before.as_mut(), after) {
+                (Some(before), Some(after)) => before.append(&after),
+                _ => *before = None,
+            }
+        }
+    }
+    joined
+}
+
+/// Pinball loss of all customers' forecasts from the ends of these steps, as far as their outcomes lie in there too, over their demand.
+fn pooled_loss(
+    histories: &[History],
+    frame: &Frame,
+    mixed: &[Option<Forecasts>],
+    span: impl Fn(usize) -> Range<usize>,
+) -> f64 {
+    let (mut loss, mut demand) = (0.0, 0.0);
+    for (customer, (history, forecasts)) in histories.iter().zip(mixed).enumerate() {
+        let Some(forecasts) = forecasts else { continue };
+        let Range { start, end } = span(customer);
+        for origin in start..end {
+            for horizon in 1..=frame.horizons.min(end - 1 - origin) {
+                let actual = history.known()[origin + horizon];
+                let row = forecasts.of(origin, horizon);
+                if actual.is_nan() || row[0].is_nan() {
+                    continue;
+                }
+                let losses = QUANTILES.iter().zip(row);
+                loss += losses
+                    .map(|(level, value)| pinball(*level, f64::from(*value), actual))
+                    .sum::<f64>();
+                demand += actual;
+            }
+        }
+    }
+    loss / demand
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Boosting;
+    use proptest::prelude::*;
+    use std::ops::RangeInclusive;
+
+    fn frame() -> Frame {
+        Frame {
+            season: 24,
+            long_season: Some(72),
+            horizons: 4,
+            error_rows: 48,
+        }
+    }
+
+    /// Three customers with a daily shape, noise, and a drift of the level.
+    fn histories(seed: u64) -> Vec<History> {
+        let noise = |i: u64| {
+            (i.wrapping_add(seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64
+                / (1 << 24) as f64
+        };
+        (1..4_u64)
+            .map(|customer| {
+                let values = (0..480_u64).map(|i| {
+                    let day = (i % 24) as f64 / 24.0 * std::f64::consts::TAU;
+                    let level = 10.0 * customer as f64 * (1.0 + i as f64 / 480.0);
+                    level * (1.5 + day.sin()) * (0.8 + 0.4 * noise(1_000 * customer + i))
+                });
+                History::new(0, 3_600, values.collect())
+            })
+            .collect()
+    }
+
+    fn run(histories: &[History], learners: &[&dyn Learner]) -> Race {
+        let starts = vec![340; histories.len()];
+        race(
+            histories,
+            &frame(),
+            &starts,
+            learners,
+            &MixtureSettings::default(),
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4))]
+
+        /// Whatever comes after a step, no forecast from it moves: not of any family, and not of what is deployed.
+        #[test]
+        fn the_future_moves_no_forecast(seed in 0..1_000_u64, cut in 345..470_usize, factor in 0.0..50.0_f64) {
+            let known = histories(seed);
+            let other: Vec<History> = known
+                .iter()
+                .map(|history| {
+                    let mut values = history.known().to_vec();
+                    values[cut + 1..].iter_mut().for_each(|value| *value = factor * *value + 3.0);
+                    History::new(0, 3_600, values)
+                })
+                .collect();
+            let (before, after) = (run(&known, &[&Boosting]), run(&other, &[&Boosting]));
+            prop_assert_eq!(&before.entrants, &after.entrants);
+            for customer in 0..known.len() {
+                let both = before.forecasts[customer].iter().zip(&after.forecasts[customer]);
+                for (a, b) in both.chain([(&before.deployed[customer], &after.deployed[customer])]) {
+                    let (Some(a), Some(b)) = (a, b) else { continue };
+                    let begin = *a.origins().start();
+                    for origin in begin..=cut {
+                        let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                        prop_assert_eq!(bits(a.from(origin)), bits(b.from(origin)), "from {}", origin);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A family that always forecasts the same, whatever it is asked.
+    #[derive(Debug)]
+    struct Stubborn;
+
+    impl Family for Stubborn {
+        fn name(&self) -> &'static str {
+            "stubborn"
+        }
+
+        fn forecast(
+            &self,
+            _: &History,
+            frame: &Frame,
+            origins: RangeInclusive<usize>,
+        ) -> Option<Forecasts> {
+            let mut forecasts = Forecasts::none(&origins, frame.horizons);
+            for origin in origins {
+                forecasts.from_mut(origin).fill(1e6);
+            }
+            Some(forecasts)
+        }
+    }
+
+    impl Learner for Stubborn {
+        fn name(&self) -> &'static str {
+            "stubborn"
+        }
+
+        fn learn(&self, _: &[History], _: &[usize], _: &Frame) -> Option<Box<dyn Family>> {
+            Some(Box::new(Self))
+        }
+    }
+
+    #[test]
+    fn a_family_that_helps_on_both_folds_is_deployed_and_one_that_does_not_is_not() {
+        let race = run(&histories(7), &[&Boosting, &Stubborn]);
+        let deployed: Vec<(&str, bool)> = race
+            .entrants
+            .iter()
+            .map(|entrant| (entrant.name, entrant.is_deployed))
+            .collect();
+        assert_eq!(
+            deployed,
+            [("boosted", true), ("stubborn", false)],
+            "{:?}",
+            race.entrants
+        );
+        let without = run(&histories(7), &[&Boosting]);
+        assert_eq!(race.deployed, without.deployed);
+    }
+
+    #[test]
+    fn the_same_histories_give_the_same_forecasts() {
+        let histories = histories(3);
+        let bits = |race: &Race| format!("{:?}", race.deployed);
+        assert_eq!(
+            bits(&run(&histories, &[&Boosting])),
+            bits(&run(&histories, &[&Boosting]))
+        );
+    }
+}

@@ -1,0 +1,352 @@
+//! What a file of traces is: which column, which seasons, which steps ahead, where the test span begins. Either somebody has said so, in TOML, or it is
+//! inferred from the file and printed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use forebay_families::Frame;
+use forebay_traces::{Join, ReadOptions, Series, TraceError, read};
+use serde::Deserialize;
+
+use crate::error::TrainError;
+use crate::scoring::Cut;
+
+/// The settings of the data sets that are known by name: those of the reference scorer.
+const KNOWN: &str = include_str!("../datasets.toml");
+
+/// The column that is taken when nobody has named one.
+const VALUE: &str = "requests";
+/// Columns that are no amounts.
+const NO_VALUES: [&str; 5] = ["tenant", "customer", "timestamp_utc", "timestamp", "gap"];
+
+const MINUTE_S: usize = 60;
+const HOUR_S: usize = 3_600;
+const DAY_S: usize = 86_400;
+const WEEK_S: usize = 7 * DAY_S;
+/// A season must be seen this many times, a longer one this many.
+const SEASONS_MIN: f64 = 4.0;
+const LONG_SEASONS_MIN: f64 = 2.2;
+/// Fewest steps whose errors make quantiles.
+const ERROR_ROWS_MIN: usize = 120;
+/// Most entries of `horizons`, and steps ahead.
+const HORIZONS_MAX: usize = 1_000;
+
+/// What somebody has said of a file; the rest is inferred.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    /// Why the file is not scored at all.
+    skip: Option<String>,
+    /// Value column, or several joined by `+`.
+    value: Option<String>,
+    step_s: Option<u32>,
+    season: Option<usize>,
+    long_season: Option<usize>,
+    /// Reported steps ahead; the largest is the forecast horizon.
+    horizons: Option<Vec<usize>>,
+    /// Last share of each series that is the test span.
+    test: Option<f64>,
+    /// Origins per tenant.
+    origins: Option<usize>,
+    /// Steps of trailing errors.
+    window: Option<usize>,
+    /// Rows of one step are added up, rather than averaged.
+    sum: Option<bool>,
+    /// Steps without a row count as 0.
+    fill_zero: Option<bool>,
+    min_active: Option<f64>,
+    min_seasons: Option<f64>,
+}
+
+/// Entries by the name of the file without its ending.
+#[derive(Clone, Debug)]
+pub(crate) struct Entries(BTreeMap<String, Entry>);
+
+/// A file, read, and how it is scored.
+#[derive(Debug)]
+pub(crate) struct DataSet {
+    /// Name of the file without its ending.
+    pub(crate) name: String,
+    /// What was read and what was inferred, for people.
+    pub(crate) settings: String,
+    pub(crate) series: Vec<Series>,
+    pub(crate) cut: Cut,
+    pub(crate) frame: Frame,
+    /// Reported steps ahead, ascending.
+    pub(crate) reported: Vec<usize>,
+}
+
+/// A file of a folder: a data set, or why it is none.
+pub(crate) enum Found {
+    DataSet(Box<DataSet>),
+    Skipped { name: String, reason: String },
+}
+
+// === impl Entries ===
+
+impl Entries {
+    /// Those of a file, or those that are known by name.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self, TrainError> {
+        let text = match path {
+            Some(path) => fs::read_to_string(path).map_err(|source| TrainError::Io {
+                path: path.to_owned(),
+                source,
+            })?,
+            None => KNOWN.to_owned(),
+        };
+        let entries = toml::from_str(&text).map_err(|error| TrainError::Settings {
+            path: path.map_or("datasets.toml".into(), Path::to_owned),
+            reason: error.to_string(),
+        })?;
+        let entries = Self(entries);
+        for (name, entry) in &entries.0 {
+            entry.check().map_err(|reason| TrainError::Settings {
+                path: path.map_or("datasets.toml".into(), Path::to_owned),
+                reason: format!("[{name}]: {reason}"),
+            })?;
+        }
+        Ok(entries)
+    }
+
+    /// Reads a file and finds out how it is scored.
+    pub(crate) fn read(&self, path: &Path) -> Result<Found, TrainError> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let entry = self.0.get(name.as_ref()).cloned().unwrap_or_default();
+        if let Some(reason) = entry.skip {
+            return Ok(Found::Skipped {
+                name: name.into_owned(),
+                reason,
+            });
+        }
+        let (value, series) = match entry.read(path) {
+            Ok(read) => read,
+            // A folder of traces may hold other tables as well.
+            Err(
+                error @ (TraceError::MissingColumn { .. }
+                | TraceError::OddStep { .. }
+                | TraceError::NoStep { .. }),
+            ) => {
+                return Ok(Found::Skipped {
+                    name: name.into_owned(),
+                    reason: error.to_string(),
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let data_set = DataSet::new(name.into_owned(), &entry, &value, series);
+        Ok(Found::DataSet(Box::new(data_set)))
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn check(&self) -> Result<(), String> {
+        let share = |name: &str, value: Option<f64>| match value {
+            Some(value) if !(0.0..1.0).contains(&value) => Err(format!(
+                "`{name}` is {value}; it must be at least 0 and below 1"
+            )),
+            _ => Ok(()),
+        };
+        share("test", self.test)?;
+        share("min_active", self.min_active)?;
+        if self.test == Some(0.0) {
+            return Err("`test` is 0; there would be nothing to score".to_owned());
+        }
+        let counts = [
+            ("season", self.season),
+            ("long_season", self.long_season),
+            ("origins", self.origins),
+            ("window", self.window),
+            ("step_s", self.step_s.map(|step_s| step_s as usize)),
+        ];
+        for (name, count) in counts {
+            if count == Some(0) {
+                return Err(format!("`{name}` is 0; it must be at least 1"));
+            }
+        }
+        if let Some(horizons) = &self.horizons {
+            let is_good = |horizon: &usize| (1..=HORIZONS_MAX).contains(horizon);
+            if horizons.is_empty() || !horizons.iter().all(is_good) {
+                return Err(format!("`horizons` must be steps from 1 to {HORIZONS_MAX}"));
+            }
+        }
+        match self.min_seasons {
+            Some(seasons) if !(0.0..=1e6).contains(&seasons) => Err(format!(
+                "`min_seasons` is {seasons}; it must not be negative"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The series, and the name of the value column.
+    fn read(&self, path: &Path) -> Result<(String, Vec<Series>), TraceError> {
+        let options = |value: &str| ReadOptions {
+            step_s: self.step_s,
+            join: match self.sum {
+                Some(true) => Join::Sum,
+                _ => Join::Mean,
+            },
+            fill_zero: self.fill_zero.unwrap_or(false),
+            ..ReadOptions::value(value)
+        };
+        let value = self.value.as_deref().unwrap_or(VALUE);
+        let error = match read(path, &options(value)) {
+            Ok(series) => return Ok((value.to_owned(), series)),
+            Err(error) => error,
+        };
+        // Nobody has named a column: the first one that holds numbers.
+        if self.value.is_none()
+            && let TraceError::MissingColumn {
+                column, present, ..
+            } = &error
+            && column == VALUE
+        {
+            for other in present.split(", ").filter(|name| !NO_VALUES.contains(name)) {
+                if let Ok(series) = read(path, &options(other)) {
+                    return Ok((other.to_owned(), series));
+                }
+            }
+        }
+        Err(error)
+    }
+}
+
+// === impl DataSet ===
+
+impl DataSet {
+    fn new(name: String, entry: &Entry, value: &str, series: Vec<Series>) -> Self {
+        let step_s = series.first().map_or(1, |one| one.step_s) as usize;
+        let longest = series.iter().map(Series::len).max().unwrap_or(0);
+        let season = entry.season.unwrap_or_else(|| season(step_s, longest));
+        let is_day = season * step_s == DAY_S;
+        let week = WEEK_S / step_s.min(WEEK_S);
+        let long_season = match (entry.season, entry.long_season) {
+            (_, Some(long)) => Some(long),
+            (Some(_), None) => None,
+            (None, None) => {
+                let is_long = longest as f64 > LONG_SEASONS_MIN * week as f64;
+                (is_day && is_long).then_some(week)
+            }
+        };
+        let mut reported = entry.horizons.clone().unwrap_or_else(|| horizons(step_s));
+        reported.sort_unstable();
+        reported.dedup();
+        let cut = Cut {
+            season_steps: season,
+            horizons: reported.last().copied().unwrap_or(1),
+            test_share: entry.test.unwrap_or(0.25),
+            origins: entry.origins.unwrap_or(100),
+            min_active: entry.min_active.unwrap_or(0.0),
+            min_seasons: entry.min_seasons.unwrap_or(SEASONS_MIN),
+        };
+        let frame = Frame {
+            season,
+            long_season,
+            horizons: cut.horizons,
+            error_rows: entry.window.unwrap_or(season.max(ERROR_ROWS_MIN)),
+        };
+        let long = long_season.map_or("none".to_owned(), |steps| steps.to_string());
+        let settings = format!(
+            "{} series, value {value}, step {step_s} s, season {season}, longer season {long}, steps ahead {reported:?}, test span {}, {} origins, errors of {} steps",
+            series.len(),
+            cut.test_share,
+            cut.origins,
+            frame.error_rows
+        );
+        Self {
+            name,
+            settings,
+            series,
+            cut,
+            frame,
+            reported,
+        }
+    }
+}
+
+/// The longest of a week, a day, an hour and a minute that is seen often enough; days only for steps of less than one.
+fn season(step_s: usize, steps: usize) -> usize {
+    let periods: &[usize] = match step_s {
+        DAY_S.. => &[WEEK_S],
+        _ => &[DAY_S, HOUR_S, MINUTE_S],
+    };
+    let seen = periods
+        .iter()
+        .map(|period| period / step_s)
+        .find(|season| *season >= 2 && steps as f64 >= SEASONS_MIN * *season as f64);
+    seen.unwrap_or(1)
+}
+
+/// Steps ahead that are worth a forecast, by the length of a step.
+fn horizons(step_s: usize) -> Vec<usize> {
+    match step_s {
+        0..30 => vec![1, 10, 60],
+        30..180 => vec![1, 5, 15],
+        180..450 => vec![1, 3, 12],
+        450..HOUR_S => vec![1, (HOUR_S / step_s).max(2)],
+        HOUR_S..DAY_S => vec![1, (DAY_S / step_s).max(2)],
+        _ => vec![1, 7],
+    }
+}
+
+/// The traces of a folder by name: what ends in `.parquet` or `.csv`.
+pub(crate) fn traces(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let failed = |source| TrainError::Io {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        if ending == "parquet" || ending == "csv" {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_known_data_sets_are_well_said() {
+        let entries = Entries::load(None).unwrap();
+        assert!(entries.0.contains_key("ms_rate_1m"));
+    }
+
+    #[test]
+    fn seasons_and_steps_ahead_follow_the_step() {
+        let week_of_minutes = 7 * 1_440;
+        assert_eq!(season(60, week_of_minutes), 1_440);
+        assert_eq!(season(60, 480), 60);
+        assert_eq!(season(3_600, 3_000), 24);
+        assert_eq!(season(1, 1_800), 60);
+        assert_eq!(season(86_400, 365), 7);
+        assert_eq!(season(3_600, 20), 1);
+        assert_eq!(horizons(60), [1, 5, 15]);
+        assert_eq!(horizons(600), [1, 6]);
+        assert_eq!(horizons(3_600), [1, 24]);
+        assert_eq!(horizons(86_400), [1, 7]);
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused_with_their_place() {
+        let folder = tempfile::tempdir().unwrap();
+        for (text, word) in [
+            ("[a]\ntest = 1.5\n", "test"),
+            ("[a]\nhorizons = []\n", "horizons"),
+            ("[a]\nseason = 0\n", "season"),
+            ("[a]\nsesaon = 4\n", "sesaon"),
+        ] {
+            let path = folder.path().join("settings.toml");
+            fs::write(&path, text).unwrap();
+            let error = Entries::load(Some(&path)).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

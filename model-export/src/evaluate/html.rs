@@ -1,0 +1,98 @@
+//! The report for people: one page that needs no server and no network.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use super::{DEPLOYED, Evaluated, Table, said_of, svg};
+use crate::error::TrainError;
+
+const STYLE: &str = "body{font:14px sans-serif;margin:2em auto;max-width:60em;color:#222}\
+table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}\
+td:first-child,th:first-child{text-align:left}tr.deployed{font-weight:bold}\
+svg{background:#fafafa;border:1px solid #ddd;margin:.3em 0}svg polyline{fill:none;stroke-width:1.2}\
+.usage{stroke:#222}.median{stroke:#0868ac}.upper{stroke:#0868ac;stroke-dasharray:2 3}.band{fill:#a8ddb5;stroke:none;opacity:.7}\
+.promise{stroke:#999}circle{fill:#0868ac}";
+
+pub(super) fn write(evaluated: &[Evaluated], path: &Path) -> Result<(), TrainError> {
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Forecasts</title><style>{STYLE}</style></head><body>\n<h1>Forecasts, by rolling origin</h1>\n\
+         <p>wQL is the pinball loss over the quantiles 0.1, 0.5, 0.9 and 0.99, as a part of demand; less is better. The ratio is that of what would be deployed to the simple \
+         method that turned out to be best. Drawings show demand (black), the median, the band from the 0.1 to the 0.9 quantile and the 0.99 quantile (dotted).</p>\n"
+    );
+    for one in evaluated {
+        section(&mut page, one);
+    }
+    page.push_str("</body></html>\n");
+    write_file(path, &page)
+}
+
+pub(super) fn write_file(path: &Path, text: &str) -> Result<(), TrainError> {
+    let io = |source| TrainError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io)?;
+    }
+    fs::write(path, text).map_err(io)
+}
+
+// Writing to a string cannot fail.
+fn section(page: &mut String, one: &Evaluated) {
+    let _ = writeln!(
+        page,
+        "<h2>{}</h2>\n<p>{}</p>",
+        escaped(&one.name),
+        escaped(&one.settings)
+    );
+    for entrant in &one.entrants {
+        let _ = writeln!(page, "<p>{}</p>", escaped(&said_of(entrant)));
+    }
+    for table in &one.tables {
+        scores(page, table);
+    }
+    for fan in &one.fans {
+        let _ = writeln!(page, "<h3>{}</h3>\n{}", escaped(&fan.tenant), fan.draw());
+    }
+}
+
+fn scores(page: &mut String, table: &Table) {
+    let _ = writeln!(
+        page,
+        "<h3>Steps 1 to {}: ratio {:.3}, median tenant {:.3}</h3>\n<table><tr><th>method</th><th>MASE</th><th>WAPE</th><th>wQL</th><th>wQL, median tenant</th><th>coverage of q0.9, %</th><th>of q0.99, %</th></tr>",
+        table.steps,
+        table.ratio(),
+        table.median_ratio()
+    );
+    for (name, s) in &table.rows {
+        let class = if *name == DEPLOYED {
+            " class=\"deployed\""
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            page,
+            "<tr{class}><td>{}</td><td>{:.3}</td><td>{:.3}</td><td>{:.4}</td><td>{:.4}</td><td>{:.1}</td><td>{:.1}</td></tr>",
+            escaped(name),
+            s.mase,
+            s.wape,
+            s.wql,
+            s.wql_median,
+            100.0 * s.coverage_90(),
+            100.0 * s.coverage_99()
+        );
+    }
+    page.push_str("</table>\n");
+    if let Some(deployed) = table.of(DEPLOYED) {
+        page.push_str(&svg::calibration(&deployed.coverage));
+    }
+}
+
+/// Names come out of files.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}

@@ -1,0 +1,130 @@
+use super::*;
+use serde_json::Value;
+use std::fs;
+
+/// What `score.py` prints with the settings of its own documentation, largest horizon: name of the file, method, wQL, WAPE, MASE.
+const REFERENCE: [(&str, &str, [f64; 3]); 12] = [
+    ("ms_purchase_1h", "last", [0.398, 0.919, 1.193]),
+    ("ms_purchase_1h", "ewma0.3", [0.371, 0.842, 1.090]),
+    ("ms_purchase_1h", "snaive", [0.172, 0.268, 0.554]),
+    ("ms_purchase_1h", "snaive-2", [0.106, 0.170, 0.439]),
+    ("ms_purchase_1h", "sn*level", [0.194, 0.327, 0.713]),
+    ("ms_api_1h", "last", [0.192, 0.391, 2.221]),
+    ("ms_api_1h", "snaive", [0.101, 0.163, 0.928]),
+    ("ms_api_1h", "sn*level", [0.103, 0.169, 0.962]),
+    ("azfunc_1m", "last", [0.070, 0.129, 10.981]),
+    ("azfunc_1m", "ewma0.3", [0.066, 0.125, 10.221]),
+    ("azfunc_1m", "snaive", [0.087, 0.155, 1.381]),
+    ("azfunc_1m", "sn*level", [0.089, 0.163, 1.798]),
+];
+
+#[test]
+fn simple_methods_agree_with_the_reference_scorer() {
+    let Some(folder) = std::env::var_os("FOREBAY_DATA") else {
+        eprintln!("SKIPPED: set FOREBAY_DATA to compare with the reference scorer");
+        return;
+    };
+    let entries = Entries::load(None).unwrap();
+    for file in ["ms_purchase_1h", "ms_api_1h", "azfunc_1m"] {
+        let path = Path::new(&folder).join(file).with_extension("parquet");
+        let Found::DataSet(mut data_set) = entries.read(&path).unwrap() else {
+            panic!("{file} is no data set");
+        };
+        let scored = scoring::select(&data_set.cut, std::mem::take(&mut data_set.series));
+        let histories: Vec<History> = scored
+            .iter()
+            .map(|one| {
+                History::new(
+                    one.series.start_s,
+                    one.series.step_s,
+                    one.series.values.clone(),
+                )
+            })
+            .collect();
+        let starts: Vec<usize> = scored.iter().map(|one| one.test_start).collect();
+        let race = race(
+            &histories,
+            &data_set.frame,
+            &starts,
+            &[],
+            &MixtureSettings::default(),
+        );
+        let table = table(&data_set, &scored, &race, data_set.cut.horizons);
+        for (_, method, expected) in REFERENCE.iter().filter(|(of, ..)| *of == file) {
+            let found = table.of(method).unwrap();
+            for (ours, theirs) in [found.wql, found.wape, found.mase].iter().zip(expected) {
+                // The reference prints three digits.
+                assert!(
+                    (ours - theirs).abs() < 0.000_51,
+                    "{file}, {method}: {ours} instead of {theirs}"
+                );
+            }
+        }
+    }
+}
+
+/// Ten days of hours of three customers, one of them with a name that a page must not take for a tag.
+fn trace() -> String {
+    let mut csv = String::from("tenant,timestamp,calls\n");
+    for (customer, name) in ["a", "b", "<c>"].iter().enumerate() {
+        for hour in 0..240_u64 {
+            let noise = (hour.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60) as f64;
+            let shape = 10.0 + (hour % 24) as f64 * (customer + 1) as f64;
+            csv += &format!(
+                "{name},{},{}\n",
+                1_700_000_000 + 3_600 * hour,
+                shape + noise
+            );
+        }
+    }
+    csv
+}
+
+#[test]
+fn a_file_that_nobody_has_described_is_scored_and_tables_that_are_no_traces_are_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("mine.csv"), trace()).unwrap();
+    fs::write(
+        folder.path().join("holidays.csv"),
+        "day,name\n2025-01-01,x\n",
+    )
+    .unwrap();
+    fs::write(folder.path().join("notes.txt"), "no trace").unwrap();
+    let (html, json) = (
+        folder.path().join("out/r.html"),
+        folder.path().join("out/r.json"),
+    );
+    run(folder.path(), None, Some(&html), Some(&json)).unwrap();
+    let found: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    let files: Vec<&String> = found.as_object().unwrap().keys().collect();
+    assert_eq!(files, ["mine"]);
+    for steps in ["1", "24"] {
+        let cell = &found["mine"][steps];
+        assert_eq!(cell["deployed"], "mixture");
+        let wql = |name: &str| cell["methods"][name]["wql"].as_f64().unwrap();
+        let best = ["last", "ewma0.3", "snaive", "sn*level"]
+            .map(wql)
+            .into_iter()
+            .fold(f64::MAX, f64::min);
+        let ratio = cell["ratio_best_simple"].as_f64().unwrap();
+        assert!((ratio - wql("mixture") / best).abs() < 1e-9, "{cell}");
+    }
+    let page = fs::read_to_string(html).unwrap();
+    assert!(page.contains("&lt;c&gt;") || !page.contains("<c>"));
+    assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    assert!(page.matches("class=\"usage\"").count() >= 2);
+}
+
+#[test]
+fn a_folder_without_traces_and_a_damaged_one_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = run(folder.path(), None, None, None)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("no trace in this folder"), "{error}");
+    fs::write(folder.path().join("bad.parquet"), "no parquet").unwrap();
+    let error = run(folder.path(), None, None, None)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("bad.parquet"), "{error}");
+}

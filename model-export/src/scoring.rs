@@ -1,0 +1,7 @@
+//! Scores by the rules of the reference scorer (`score.py` beside the data): which series, from which origins, by which figures.
+
+mod metrics;
+mod protocol;
+
+pub(crate) use metrics::{Score, score};
+pub(crate) use protocol::{Cut, Scored, select};

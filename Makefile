@@ -60,8 +60,12 @@ bench-simulate: ## ways to limit a simulated fleet, side by side; with FOREBAY_D
 	cargo build --release -p forebay-control-plane
 	cargo run --release -p forebay-bench -- simulate
 
-evaluate: ## score the exported model beside simple methods; needs FOREBAY_DATA
-	cargo run --release -p forebay-model-export -- evaluate
+evaluate: ## score the committed models (needs FOREBAY_DATA), or with DATA=DIR [JSON=FILE] all families on each trace of a folder
+ifdef DATA
+	cargo run --release -p forebay-model-export -- evaluate "$(DATA)" --report target/report/evaluate.html $(if $(JSON),--json "$(JSON)")
+else
+	cargo run --release -p forebay-model-export -- replay
+endif
 
 train: ## train the model on FOREBAY_DATA, or on generated traffic
 	cargo run --release -p forebay-model-export -- train

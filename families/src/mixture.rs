@@ -44,8 +44,16 @@ struct Learned {
     scale: f64,
 }
 
-/// Levels that calibration aims at. An offset that follows outcomes lags behind them, which costs the outermost quantile most: it aims higher.
-const AIMS: [f64; LEVELS] = [0.1, 0.5, 0.9, 0.993];
+/// Levels that calibration aims at when it hears of outcomes at once, and when it hears of them so many steps late: an offset that follows outcomes
+/// lags behind them, which costs the outermost quantile most.
+const AIMS: [f64; LEVELS] = [0.1, 0.5, 0.903, 0.992];
+const LATE_AIMS: [f64; LEVELS] = [0.1, 0.5, 0.903, 0.998];
+const LATE_STEPS: f64 = 12.0;
+/// Standard deviation of whether the 0.9 quantile covers an outcome, which rates are in units of: outcomes beside the outermost quantile are rare, so each has
+/// to say more, but no more than so many times.
+const NINE_TENTHS_DEVIATION: f64 = 0.3;
+const RARITY_MAX: f64 = 3.0;
+const LATE_RARITY_MAX: f64 = 8.0;
 /// Offsets stay within these: an outage must not wind them up.
 const OFFSET_MIN: f64 = -2.0;
 const OFFSET_MAX: f64 = 4.0;
@@ -166,10 +174,16 @@ impl Learned {
         let seen = *outcomes / (*outcomes + settings.calibration_patience);
         let rate = settings.calibration_rate * seen;
         let offsets = &mut self.offsets[(horizon - 1) * LEVELS..horizon * LEVELS];
-        for ((offset, aim), forecast) in offsets.iter_mut().zip(AIMS).zip(given) {
+        let lateness = (horizon as f64 / LATE_STEPS).min(1.0);
+        let between = |early: f64, late: f64| early + (late - early) * lateness;
+        let rarity_max = between(RARITY_MAX, LATE_RARITY_MAX);
+        let aims = AIMS.iter().zip(LATE_AIMS);
+        for ((offset, (early, late)), forecast) in offsets.iter_mut().zip(aims).zip(given) {
+            let aim = between(*early, late);
             let is_covered = actual <= f64::from(*forecast) + SLACK;
             let toward = if is_covered { aim - 1.0 } else { aim };
-            *offset = (*offset + rate * toward).clamp(OFFSET_MIN, OFFSET_MAX);
+            let rarity = (NINE_TENTHS_DEVIATION / (aim * (1.0 - aim)).sqrt()).min(rarity_max);
+            *offset = (*offset + rate * rarity * toward).clamp(OFFSET_MIN, OFFSET_MAX);
         }
     }
 

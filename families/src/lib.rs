@@ -24,6 +24,7 @@ mod history;
 mod mixture;
 mod parallel;
 mod priors;
+mod ridge;
 mod select;
 mod simple;
 
@@ -34,6 +35,7 @@ pub use history::{Frame, History};
 pub use mixture::{MixtureSettings, mix};
 pub use parallel::in_parallel;
 pub use priors::Priors;
+pub use ridge::RidgeRegression;
 pub use select::{Entrant, Race, race};
 pub use simple::{SIMPLE, SimpleFamily};
 

@@ -7,7 +7,7 @@ use crate::parallel::in_parallel;
 use crate::{Family, Forecasts, Frame, History, Learner, Priors, QUANTILES, SIMPLE, pinball};
 use std::ops::Range;
 
-/// A learned family must lower the mixture's loss by this part, on each fold.
+/// A learned family must lower the loss of the mixture of those that are in already by this part, on each fold.
 const MARGIN: f64 = 0.01;
 /// A fold has no more steps than this, and no fewer than a season or so many horizons, as far as a quarter of the history allows.
 const FOLD_STEPS_MAX: usize = 1_440;
@@ -80,11 +80,8 @@ pub fn race(
             .collect();
         let Some(parts) = parts else { continue };
         let joined = join(parts);
-        let simple: Vec<Vec<Option<&Forecasts>>> = forecasts
-            .iter()
-            .map(|of| of[..SIMPLE.len()].iter().map(Option::as_ref).collect())
-            .collect();
-        let mut with = simple.clone();
+        let without = deployed_of(&forecasts, &names, &entrants);
+        let mut with = without.clone();
         for (of, added) in with.iter_mut().zip(&joined) {
             of.push(added.as_ref());
         }
@@ -103,7 +100,7 @@ pub fn race(
                 pooled_loss(histories, frame, &mixed, span)
             })
         };
-        let (before, after) = (losses(&simple), losses(&with));
+        let (before, after) = (losses(&without), losses(&with));
         let gains = [0, 1].map(|fold| 1.0 - after[fold] / before[fold]);
         entrants.push(Entrant {
             name: learner.name(),
@@ -116,17 +113,7 @@ pub fn race(
         }
     }
 
-    let is_in = |family: &&'static str| {
-        let entrant = entrants.iter().find(|entrant| entrant.name == *family);
-        entrant.is_none_or(|entrant| entrant.is_deployed)
-    };
-    let chosen: Vec<Vec<Option<&Forecasts>>> = forecasts
-        .iter()
-        .map(|of| {
-            let named = names.iter().zip(of).filter(|(name, _)| is_in(name));
-            named.map(|(_, forecasts)| forecasts.as_ref()).collect()
-        })
-        .collect();
+    let chosen = deployed_of(&forecasts, &names, &entrants);
     let priors = Priors::learned(histories, frame, &chosen, test_starts);
     let deployed = in_parallel(histories, |customer, history| {
         let mixed = mix(history, frame, &chosen[customer], &priors, settings)?;
@@ -138,6 +125,23 @@ pub fn race(
         entrants,
         deployed,
     }
+}
+
+/// `[customer][family]`: those of simple families, and of learned ones that are deployed.
+fn deployed_of<'a>(
+    forecasts: &'a [Vec<Option<Forecasts>>],
+    names: &[&'static str],
+    entrants: &[Entrant],
+) -> Vec<Vec<Option<&'a Forecasts>>> {
+    let is_in = |name: &&'static str| {
+        let entrant = entrants.iter().find(|entrant| entrant.name == *name);
+        entrant.is_none_or(|entrant| entrant.is_deployed)
+    };
+    let of_customer = |of: &'a Vec<Option<Forecasts>>| {
+        let named = names.iter().zip(of).filter(|(name, _)| is_in(name));
+        named.map(|(_, forecasts)| forecasts.as_ref()).collect()
+    };
+    forecasts.iter().map(of_customer).collect()
 }
 
 /// Steps of a fold before a test that begins at `start`.

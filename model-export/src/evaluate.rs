@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use forebay_families::{
-    Boosting, Entrant, Forecasts, History, Learner, MixtureSettings, Race, race,
+    Boosting, Entrant, Forecasts, History, Learner, MixtureSettings, Race, RidgeRegression, race,
 };
 
 use crate::dataset::{DataSet, Entries, Found, traces};
@@ -85,7 +85,7 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
         })
         .collect();
     let test_starts: Vec<usize> = scored.iter().map(|one| one.test_start).collect();
-    let learners: [&dyn Learner; 1] = [&Boosting];
+    let learners: [&dyn Learner; 2] = [&Boosting, &RidgeRegression];
     let settings = MixtureSettings::default();
     let race = race(
         &histories,

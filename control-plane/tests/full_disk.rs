@@ -76,6 +76,10 @@ async fn a_disk_that_was_full_takes_changes_again_when_it_has_room() {
             String::from_utf8_lossy(&changed.stderr)
         );
     }
+    server.fill_disk().await;
+    let refused = forebay(&server, &["customer", "unfreeze", &customer]);
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(text.contains("store_unavailable"), "{text}");
     server.enlarge_disk().await;
     let applied = forebay(&server, &["policy", "apply", large]);
     assert!(
@@ -88,4 +92,8 @@ async fn a_disk_that_was_full_takes_changes_again_when_it_has_room() {
     let shown = forebay(&server, &["policy", "list"]);
     assert!(shown.status.success());
     assert!(String::from_utf8(shown.stdout).unwrap().contains("10000"));
+    // It became durable with the next change.
+    let shown = forebay(&server, &["customer", "show", &customer]);
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert!(text.contains("\"frozen\": false"), "{text}");
 }

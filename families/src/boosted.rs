@@ -104,7 +104,7 @@ impl Lesson {
         let mut lesson = Self::default();
         for row in 0..wanted {
             // Of each origin another step ahead, so that all horizons are learned alike.
-            let (customer, origin) = origins[row * origins.len() / wanted];
+            let (customer, origin) = origins[jittered(row, wanted, origins.len())];
             let horizon = 1 + spread_evenly(row) % frame.horizons;
             let known = histories[customer].known();
             let (now, then) = (known[origin], known[origin + horizon]);
@@ -121,6 +121,14 @@ impl Lesson {
         }
         (lesson.targets.len() >= ROWS_LEAST).then_some(lesson)
     }
+}
+
+/// One of `len` things for the row of this number of `rows`, evenly but for a part of the distance: at even distances of a season, or of a part of it, only
+/// some of its phases would be seen.
+pub(crate) fn jittered(row: usize, rows: usize, len: usize) -> usize {
+    let from = row * len / rows;
+    let to = (row + 1) * len / rows;
+    from + spread_evenly(row) % (to - from).max(1)
 }
 
 /// Numbers without a pattern that a season could have (Fibonacci hashing).

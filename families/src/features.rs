@@ -147,7 +147,7 @@ impl<'a> Seen<'a> {
         let then = |season: usize, more: usize| {
             let back = season * (horizon.div_ceil(season) + more);
             let step = (origin + horizon).checked_sub(back);
-            let before = origin.checked_sub(season * (more + 1));
+            let before = origin.checked_sub(back);
             (step, at(step), at(before))
         };
         let (step, last_season, before) = then(frame.season, 0);

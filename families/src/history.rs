@@ -72,6 +72,19 @@ impl History {
         self.known.is_empty()
     }
 
+    /// Unix time at which a step begins, in seconds.
+    #[must_use]
+    pub fn stamp_s(&self, step: usize) -> i64 {
+        self.start_s + step as i64 * i64::from(self.step_s)
+    }
+
+    /// Steps that have ended by a Unix time in seconds.
+    #[must_use]
+    pub fn steps_before(&self, unix_s: i64) -> usize {
+        let steps = (unix_s - self.start_s).div_euclid(i64::from(self.step_s.max(1)));
+        usize::try_from(steps).unwrap_or(0).min(self.len())
+    }
+
     /// Mean demand of the first steps, gaps left out.
     #[must_use]
     pub fn mean(&self, steps: usize) -> f64 {

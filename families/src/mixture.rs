@@ -57,8 +57,8 @@ const LATE_RARITY_MAX: f64 = 8.0;
 /// Offsets stay within these: an outage must not wind them up.
 const OFFSET_MIN: f64 = -2.0;
 const OFFSET_MAX: f64 = 4.0;
-/// Forecasts this close below an outcome count as right.
-const SLACK: f64 = 1e-9;
+/// Forecasts this close below an outcome, as a part of it, count as right: they are stored in single precision.
+const SLACK: f64 = 2e-7;
 
 // === impl MixtureSettings ===
 
@@ -180,7 +180,7 @@ impl Learned {
         let aims = AIMS.iter().zip(LATE_AIMS);
         for ((offset, (early, late)), forecast) in offsets.iter_mut().zip(aims).zip(given) {
             let aim = between(*early, late);
-            let is_covered = actual <= f64::from(*forecast) + SLACK;
+            let is_covered = actual * (1.0 - SLACK) <= f64::from(*forecast);
             let toward = if is_covered { aim - 1.0 } else { aim };
             let rarity = (NINE_TENTHS_DEVIATION / (aim * (1.0 - aim)).sqrt()).min(rarity_max);
             *offset = (*offset + rate * rarity * toward).clamp(OFFSET_MIN, OFFSET_MAX);

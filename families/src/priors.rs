@@ -5,6 +5,8 @@ use crate::{Forecasts, Frame, History, pinball};
 
 /// A loss of 10 % above the best divides the weight by `exp(STRENGTH / 10)`. Less than the sharpness of a customer's own losses, which know better.
 const STRENGTH: f64 = 2.0;
+/// The least weight: what was worthless for all may be the best for one, or tomorrow.
+const WEIGHT_MIN: f64 = 0.01;
 /// How strongly large customers count.
 const SIZE_EXPONENT: f64 = 0.75;
 
@@ -58,10 +60,16 @@ impl Priors {
             let size = mean.powf(SIZE_EXPONENT) / mean;
             for horizon in 1..=frame.horizons {
                 let of_horizon = &mut losses[(horizon - 1) * families..horizon * families];
-                for (sum, forecasts) in of_horizon.iter_mut().zip(forecasts) {
-                    if let Some(forecasts) = forecasts {
-                        *sum += size * mean_loss(history, forecasts, horizon, *end);
-                    }
+                let of_customer: Vec<Option<f64>> = forecasts
+                    .iter()
+                    .map(|forecasts| Some(mean_loss(history, (*forecasts)?, horizon, *end)))
+                    .collect();
+                // A family without an outcome cannot be compared with one that has some.
+                if of_customer.iter().flatten().any(|loss| loss.is_nan()) {
+                    continue;
+                }
+                for (sum, loss) in of_horizon.iter_mut().zip(of_customer) {
+                    *sum += size * loss.unwrap_or(0.0);
                 }
             }
         }
@@ -72,7 +80,7 @@ impl Priors {
                 if excess.is_nan() {
                     1.0
                 } else {
-                    (-STRENGTH * excess).exp()
+                    (-STRENGTH * excess).exp().max(WEIGHT_MIN)
                 }
             };
             losses.iter().map(weight).collect::<Vec<_>>()
@@ -91,7 +99,7 @@ impl Priors {
     }
 }
 
-/// Mean pinball loss of the forecasts `horizon` steps ahead whose outcome lies before `end`.
+/// Mean pinball loss of the forecasts `horizon` steps ahead whose outcome lies before `end`; NaN without any.
 fn mean_loss(history: &History, forecasts: &Forecasts, horizon: usize, end: usize) -> f64 {
     let (mut sum, mut count) = (0.0, 0.0);
     for origin in *forecasts.origins().start()..end.saturating_sub(horizon) {
@@ -106,5 +114,5 @@ fn mean_loss(history: &History, forecasts: &Forecasts, horizon: usize, end: usiz
             .sum::<f64>();
         count += 1.0;
     }
-    sum / f64::max(count, 1.0)
+    sum / count
 }

@@ -3,6 +3,7 @@
 //! The field's sanity check: on cloud traces an online ridge has beaten every pretrained network that was tried (Toner et al., arXiv 2502.12944). It
 //! extrapolates where trees cannot, which is a virtue for growth and a vice for outages.
 
+use crate::boosted::jittered;
 use crate::errors::with_error_quantiles;
 use crate::features::Seen;
 use crate::parallel::in_parallel;
@@ -75,7 +76,7 @@ impl Learner for RidgeRegression {
             }
             let (mut rows, mut targets) = (Vec::new(), Vec::with_capacity(count));
             for row in 0..count {
-                let (customer, origin) = origins[row * origins.len() / count];
+                let (customer, origin) = origins[jittered(row, count, origins.len())];
                 seen[customer].features(origin, *horizon, &mut rows);
                 let then = histories[customer].known()[origin + horizon];
                 let distance = seen[customer].distance(origin, then);

@@ -56,8 +56,15 @@ pub fn race(
         0..=2 => test_starts[customer] - (2 - part) * folds[customer],
         _ => histories[customer].len(),
     };
-    let all_begin =
-        |part: usize| -> Vec<usize> { (0..histories.len()).map(|i| begins(i, part)).collect() };
+    // What may be learned for a part ends for all customers when the first of them begins it, by the clock: the others' later demand is the future, too.
+    let ends = |part: usize| -> Vec<usize> {
+        let stamp = |(i, history): (usize, &History)| history.stamp_s(begins(i, part));
+        let first_s = histories.iter().enumerate().map(stamp).min().unwrap_or(0);
+        let end =
+            |(i, history): (usize, &History)| history.steps_before(first_s).min(begins(i, part));
+        histories.iter().enumerate().map(end).collect()
+    };
+    let test_ends = ends(2);
 
     let mut names: Vec<&'static str> = SIMPLE.iter().map(Family::name).collect();
     let mut forecasts = in_parallel(histories, |customer, history| {
@@ -71,7 +78,7 @@ pub fn race(
     for learner in learners {
         let parts: Option<Vec<_>> = (0..3)
             .map(|part| {
-                let family = learner.learn(histories, &all_begin(part), frame)?;
+                let family = learner.learn(histories, &ends(part), frame)?;
                 Some(in_parallel(histories, |customer, history| {
                     let origins = begins(customer, part)..=begins(customer, part + 1) - 1;
                     family.forecast(history, frame, origins)
@@ -96,7 +103,9 @@ pub fn race(
                 )
             });
             [0, 1].map(|fold| {
-                let span = |customer| begins(customer, fold)..begins(customer, fold + 1);
+                let span = |customer: usize| {
+                    begins(customer, fold)..begins(customer, fold + 1).min(test_ends[customer])
+                };
                 pooled_loss(histories, frame, &mixed, span)
             })
         };
@@ -114,7 +123,7 @@ pub fn race(
     }
 
     let chosen = deployed_of(&forecasts, &names, &entrants);
-    let priors = Priors::learned(histories, frame, &chosen, test_starts);
+    let priors = Priors::learned(histories, frame, &chosen, &test_ends);
     let deployed = in_parallel(histories, |customer, history| {
         let mixed = mix(history, frame, &chosen[customer], &priors, settings)?;
         Some(mixed.since(test_starts[customer]))
@@ -259,6 +268,7 @@ mod tests {
             for customer in 0..known.len() {
                 let both = before.forecasts[customer].iter().zip(&after.forecasts[customer]);
                 for (a, b) in both.chain([(&before.deployed[customer], &after.deployed[customer])]) {
+                    prop_assert_eq!(a.is_some(), b.is_some());
                     let (Some(a), Some(b)) = (a, b) else { continue };
                     let begin = *a.origins().start();
                     for origin in begin..=cut {

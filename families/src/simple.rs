@@ -13,7 +13,7 @@ const RATIO_MIN: f64 = 0.2;
 const RATIO_MAX: f64 = 5.0;
 /// Keeps the ratio of two silent seasons at one.
 const LEVEL_EPSILON: f64 = 1e-9;
-/// A longer season must have been seen this many times.
+/// A longer season must have been seen this many times, by the whole history: a rule of the reference scorer that looks at how much is known, not at what.
 const LONG_SEASONS_MIN: f64 = 2.2;
 
 /// A family that learns nothing.

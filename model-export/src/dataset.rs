@@ -109,6 +109,17 @@ impl Entries {
         Ok(entries)
     }
 
+    /// Names of entries that none of the files has.
+    pub(crate) fn unused(&self, paths: &[PathBuf]) -> Vec<&str> {
+        let is_used = |name: &str| {
+            paths
+                .iter()
+                .any(|path| path.file_stem().is_some_and(|stem| stem == name))
+        };
+        let names = self.0.keys().map(String::as_str);
+        names.filter(|name| !is_used(name)).collect()
+    }
+
     /// Reads a file and finds out how it is scored.
     pub(crate) fn read(&self, path: &Path) -> Result<Found, TrainError> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -122,10 +133,15 @@ impl Entries {
         let (value, series) = match entry.read(path) {
             Ok(read) => read,
             // A folder of traces may hold other tables as well.
+            Err(error @ TraceError::MissingColumn { .. }) if entry.value.is_some() => {
+                return Err(error.into());
+            }
             Err(
                 error @ (TraceError::MissingColumn { .. }
                 | TraceError::OddStep { .. }
-                | TraceError::NoStep { .. }),
+                | TraceError::NoStep { .. }
+                | TraceError::TooLong { .. }
+                | TraceError::Empty { .. }),
             ) => {
                 return Ok(Found::Skipped {
                     name: name.into_owned(),
@@ -204,8 +220,11 @@ impl Entry {
             && column == VALUE
         {
             for other in present.split(", ").filter(|name| !NO_VALUES.contains(name)) {
-                if let Ok(series) = read(path, &options(other)) {
-                    return Ok((other.to_owned(), series));
+                match read(path, &options(other)) {
+                    Ok(series) => return Ok((other.to_owned(), series)),
+                    // A column of something else; a bad amount among good ones is an error.
+                    Err(TraceError::WrongType { .. } | TraceError::BadCell { row: 1, .. }) => {}
+                    Err(error) => return Err(error),
                 }
             }
         }
@@ -300,12 +319,28 @@ pub(crate) fn traces(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
+        // Neither folders nor pipes are traces.
+        if !path.is_file() {
+            continue;
+        }
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
         if ending == "parquet" || ending == "csv" {
             paths.push(path);
         }
     }
     paths.sort();
+    for (path, next) in paths.iter().zip(paths.iter().skip(1)) {
+        if path.file_stem() == next.file_stem() {
+            let reason = format!(
+                "its scores would be under the same name as those of {}: rename one of them",
+                next.display()
+            );
+            return Err(TrainError::Data {
+                path: path.clone(),
+                reason,
+            });
+        }
+    }
     Ok(paths)
 }
 

@@ -11,14 +11,20 @@ use forebay_families::{
     Boosting, Entrant, Forecasts, History, Learner, MixtureSettings, Race, RidgeRegression, race,
 };
 
+use forebay_traces::Series;
+
 use crate::dataset::{DataSet, Entries, Found, traces};
 use crate::error::TrainError;
-use crate::scoring::{self, Score, Scored};
+use crate::scoring::{self, Cut, Score, Scored};
 
 /// Name of the mixture that would be deployed.
 const DEPLOYED: &str = "mixture";
 /// The families that a deployed one is compared with.
 const SIMPLE: [&str; 5] = ["last", "ewma0.3", "snaive", "sn*level", "snaive-2"];
+/// Most forecasts of a family that are kept: 16 bytes each, and there are about ten families and mixtures.
+const ROWS_MOST: usize = 12_000_000;
+/// The largest amount of a step.
+const AMOUNT_MAX: f64 = 1e30;
 /// Customers whose forecasts are drawn.
 const DRAWN: usize = 2;
 
@@ -46,10 +52,19 @@ pub(crate) fn run(
 ) -> Result<(), TrainError> {
     let entries = Entries::load(settings)?;
     let mut evaluated = Vec::new();
-    for path in traces(folder)? {
+    let paths = traces(folder)?;
+    if settings.is_some() {
+        for name in entries.unused(&paths) {
+            println!("settings: there is no file {name} in the folder");
+        }
+    }
+    for path in paths {
         match entries.read(&path)? {
             Found::Skipped { name, reason } => println!("\n## {name}: not scored, {reason}"),
-            Found::DataSet(data_set) => evaluated.extend(evaluate(*data_set)),
+            Found::DataSet(data_set) => {
+                refuse_huge(&path, &data_set)?;
+                evaluated.extend(evaluate(*data_set));
+            }
         }
     }
     if evaluated.is_empty() {
@@ -68,11 +83,27 @@ pub(crate) fn run(
     Ok(())
 }
 
+/// Forecasts have single precision.
+fn refuse_huge(path: &Path, data_set: &DataSet) -> Result<(), TrainError> {
+    let is_huge = |one: &&Series| one.values.iter().any(|value| *value > AMOUNT_MAX);
+    match data_set.series.iter().find(is_huge) {
+        None => Ok(()),
+        Some(one) => Err(TrainError::Data {
+            path: path.to_owned(),
+            reason: format!(
+                "an amount of tenant `{}` is above {AMOUNT_MAX:e}, the most that can be forecast",
+                one.tenant
+            ),
+        }),
+    }
+}
+
 /// `None` if no tenant can be scored.
 fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
     let start = Instant::now();
     println!("\n## {}: {}", data_set.name, data_set.settings);
     let scored = scoring::select(&data_set.cut, std::mem::take(&mut data_set.series));
+    let scored = as_many_as_fit(scored, &data_set.cut);
     if scored.is_empty() {
         println!("not scored: no tenant of this file is long and active enough");
         return None;
@@ -118,6 +149,23 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
         tables,
         fans,
     })
+}
+
+/// Every so manieth tenant, if the forecasts of all would take too much memory.
+fn as_many_as_fit(scored: Vec<Scored>, cut: &Cut) -> Vec<Scored> {
+    let rows = |one: &Scored| {
+        let from = one.test_start - one.test_start / 2;
+        (one.series.len() - from) * cut.horizons
+    };
+    let all: usize = scored.iter().map(rows).sum();
+    let every = all.div_ceil(ROWS_MOST).max(1);
+    if every > 1 {
+        println!(
+            "scored: every {every}th of {} tenants, because forecasts of all would take too much memory",
+            scored.len()
+        );
+    }
+    scored.into_iter().step_by(every).collect()
 }
 
 fn said_of(entrant: &Entrant) -> String {
@@ -194,9 +242,16 @@ impl Table {
     }
 
     fn ratio_of(&self, figure: fn(&Score) -> f64) -> f64 {
-        let simple = SIMPLE.iter().filter_map(|name| self.of(name)).map(figure);
-        let deployed = self.of(DEPLOYED).map_or(f64::NAN, figure);
-        deployed / simple.fold(f64::NAN, f64::min)
+        let Some(deployed) = self.of(DEPLOYED) else {
+            return f64::NAN;
+        };
+        // Figures of other points cannot be compared.
+        let simple = SIMPLE.iter().filter_map(|name| self.of(name));
+        let best = simple
+            .filter(|score| score.points == deployed.points)
+            .map(figure)
+            .fold(f64::NAN, f64::min);
+        figure(deployed) / best
     }
 
     /// wQL of what is deployed / of the simple family that turned out to be best.

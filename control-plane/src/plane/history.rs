@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 /// Values in one import: bounds what one request can make us hold.
 const MAX_VALUES: usize = 8_000_000;
 
-/// Most that a value takes in the store.
-const BYTES_PER_VALUE: usize = 8;
+/// Most that a chunk of 64 steps takes in the store, with its key.
+const CHUNK_BYTES: usize = 320;
+const CHUNK_STEPS: usize = 64;
 
 /// Usage of one customer and resource, as it is imported.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -70,7 +71,10 @@ impl Plane {
             .enumerate()
             .map(|(position, series)| self.resolve(position, series))
             .collect::<Result<_, _>>()?;
-        self.make_room(values.saturating_mul(BYTES_PER_VALUE))?;
+        // Of each series the chunks that its steps lie in, whole.
+        let chunks = |series: &ImportedSeries| series.usage.len() / CHUNK_STEPS + 2;
+        let chunks: usize = imported.iter().map(chunks).sum();
+        self.make_room(chunks.saturating_mul(CHUNK_BYTES))?;
         let deed = Deed::new(by, "history.import", "history").with("series", Some(imported.len()));
         self.change(deed, |state, batch, _| {
             for (series, newest, imported) in resolved {

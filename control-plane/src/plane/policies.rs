@@ -178,8 +178,8 @@ impl Plane {
         restores: Option<u64>,
     ) -> Result<VersionInfo, ApiError> {
         let document = serde_json::to_string(&checked.document).map_err(|error| damaged(&error))?;
-        let known = self.lock().accounts.len();
-        let begun = known.min(checked.compiled.customers.len());
+        // Only strangers' accounts begin another life.
+        let begun = self.lock().others.min(checked.compiled.customers.len());
         let tables = checked.compiled.policy.encode().len();
         let bytes = [document.len(), tables, begun.saturating_mul(ACCOUNT_BYTES)];
         self.make_room(bytes.iter().sum())?;

@@ -95,14 +95,22 @@ impl EmbeddedStore {
         let mut next = first.max(FIRST_SEGMENT);
         // The image names a segment, and one that others follow says so.
         let mut is_last = first == 0;
+        // A segment that says nothing of the next one, which must be empty then.
+        let mut cut = None;
         for number in needed.iter().copied() {
             if number != next {
                 return Err(missing(directory, next));
             }
-            let record = replay(directory, number, number == first)?;
+            let record = replay(directory, number, !is_last)?;
+            if let Some(cut) = cut
+                && !record.batch.is_empty()
+            {
+                return Err(cut_off(directory, cut));
+            }
             left.add(&record.batch);
             next = number.saturating_add(1);
             is_last = record.followed_by.is_none();
+            cut = (is_last && record.must_be_followed).then_some(number);
         }
         if !is_last {
             return Err(missing(directory, next));
@@ -182,9 +190,8 @@ impl Store for EmbeddedStore {
         Ok(())
     }
 
-    /// In the segment that is written to.
     fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
-        self.inner.segment().reserve(bytes)
+        self.inner.segment().try_room(bytes)
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -357,6 +364,16 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
             Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path }),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
+    }
+}
+
+fn cut_off(directory: &Path, number: u64) -> StoreError {
+    StoreError::Damaged {
+        what: "log",
+        reason: format!(
+            "the end of segment {number} is missing from {}, and with it changes that were acknowledged",
+            directory.display()
+        ),
     }
 }
 

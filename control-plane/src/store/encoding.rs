@@ -40,6 +40,8 @@ pub(super) struct Record {
     pub(super) batch: Batch,
     /// Number of the segment with all that comes after.
     pub(super) followed_by: Option<u64>,
+    /// Of a whole segment: it would say so if anything came after it.
+    pub(super) must_be_followed: bool,
 }
 
 /// The bytes of a record that ends a segment.
@@ -101,6 +103,7 @@ pub(super) fn decode_record(bytes: &[u8]) -> Result<Record, String> {
     Ok(Record {
         batch,
         followed_by: logged.followed_by,
+        must_be_followed: false,
     })
 }
 

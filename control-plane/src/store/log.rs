@@ -16,12 +16,14 @@
 use super::encoding::{Record, decode_record, encode_changes, encode_follower};
 use super::{Batch, StoreError};
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 8] = *b"fblog\0\0\x02";
+const MAGIC: [u8; 8] = *b"fblog\0\0\x03";
+/// The same of a build that did not say in a segment that others follow.
+const MAGIC_BEFORE: [u8; 8] = *b"fblog\0\0\x02";
 /// Magic and number.
 const HEAD_BYTES: usize = 16;
 /// What each record begins with, so that the next good one behind a bad one can be looked for.
@@ -67,7 +69,7 @@ impl Segment {
                     (new.open(&path)?, &path)
                 }
             };
-            file.write_all_at(&head(number), 0)?;
+            file.write_all_at(&head(MAGIC, number), 0)?;
             file.sync_all()?;
             if made_as == &spare {
                 std::fs::rename(&spare, &path)?;
@@ -95,21 +97,35 @@ impl Segment {
         self.end.saturating_sub(HEAD_BYTES as u64)
     }
 
-    /// Keeps room on the disk for so many bytes of records, which nothing else can take.
+    /// Sees whether the disk has room for so many bytes, by taking it behind the last record and giving it back. What is written between this and
+    /// the change may take it still.
     ///
     /// # Errors
-    /// When there is none. Where a file system cannot keep any, nobody knows.
-    pub(super) fn reserve(&self, bytes: u64) -> Result<(), StoreError> {
-        match fallocate(&self.file, FallocateFlags::empty(), self.end, bytes) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-            Err(error) => Err(StoreError::NoRoom {
+    /// When there is none. Where a file system cannot take any beforehand, nobody knows.
+    pub(super) fn try_room(&self, bytes: u64) -> Result<(), StoreError> {
+        let failed = |error: std::io::Error| StoreError::NoRoom {
+            bytes,
+            reason: format!("{}: {error}", self.path.display()),
+        };
+        // What is left of a spare stays.
+        let before = self.file.metadata().map_err(failed)?.len();
+        let take = || {
+            fallocate(
+                &self.file,
+                FallocateFlags::empty(),
+                before.max(self.end),
                 bytes,
-                reason: format!("{}: {error}", self.path.display()),
-            }),
+            )
+        };
+        let taken = retry_on_intr(take);
+        self.file.set_len(before).map_err(failed)?;
+        match taken {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(failed(error.into())),
         }
     }
 
-    /// Cuts off what is left of the spare, and room that was kept.
+    /// Cuts off what is left of the spare.
     ///
     /// # Errors
     /// When the file cannot be changed.
@@ -208,7 +224,9 @@ pub(super) fn replay(directory: &Path, number: u64, was_made: bool) -> Result<Re
         reason: error.to_string(),
     })?;
     let mut all = Record::default();
-    let Some(mut rest) = bytes.strip_prefix(&head(number)) else {
+    let after = |magic| bytes.strip_prefix(&head(magic, number));
+    all.must_be_followed = after(MAGIC).is_some();
+    let Some(mut rest) = after(MAGIC).or_else(|| after(MAGIC_BEFORE)) else {
         // The machine may have stopped while the segment was made, before anything was appended.
         if !was_made && bytes.len() <= HEAD_BYTES {
             return Ok(all);
@@ -299,10 +317,10 @@ fn encode(
     Ok(())
 }
 
-fn head(number: u64) -> [u8; HEAD_BYTES] {
+fn head(magic: [u8; 8], number: u64) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
-    let (magic, rest) = head.split_at_mut(MAGIC.len());
-    magic.copy_from_slice(&MAGIC);
+    let (begin, rest) = head.split_at_mut(magic.len());
+    begin.copy_from_slice(&magic);
     rest.copy_from_slice(&number.to_le_bytes());
     head
 }

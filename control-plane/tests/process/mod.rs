@@ -49,13 +49,22 @@ impl Process {
 
     /// Makes the disk as large as any.
     pub(crate) async fn enlarge_disk(&self) {
+        self.limit_disk("unlimited").await;
+    }
+
+    /// Leaves no room on the disk for anything.
+    pub(crate) async fn fill_disk(&self) {
+        self.limit_disk("1:unlimited").await;
+    }
+
+    async fn limit_disk(&self, bytes: &str) {
         let id = self.child.id().unwrap().to_string();
-        let enlarged = Command::new("prlimit")
-            .args(["--pid", &id, "--fsize=unlimited"])
+        let limited = Command::new("prlimit")
+            .args(["--pid", &id, &format!("--fsize={bytes}")])
             .status()
             .await
             .unwrap();
-        assert!(enlarged.success());
+        assert!(limited.success());
     }
 
     /// Starts a replica on the store at some nodes of Redis.

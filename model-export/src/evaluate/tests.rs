@@ -110,9 +110,41 @@ fn a_file_that_nobody_has_described_is_scored_and_tables_that_are_no_traces_are_
         assert!((ratio - wql("mixture") / best).abs() < 1e-9, "{cell}");
     }
     let page = fs::read_to_string(html).unwrap();
-    assert!(page.contains("&lt;c&gt;") || !page.contains("<c>"));
+    assert!(page.contains("&lt;c&gt;") && !page.contains("<c>"));
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
     assert!(page.matches("class=\"usage\"").count() >= 2);
+}
+
+#[test]
+fn a_bad_amount_in_a_column_that_nobody_has_named_is_an_error_and_no_reason_to_take_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut csv = String::from("tenant,timestamp,region,calls,latency\n");
+    for hour in 0..240_u64 {
+        let calls = if hour == 100 { -1 } else { 5 };
+        csv += &format!("a,{},eu,{calls},7\n", 1_700_000_000 + 3_600 * hour);
+    }
+    fs::write(folder.path().join("mine.csv"), csv).unwrap();
+    let error = run(folder.path(), None, None, None)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("calls") && error.contains("101"), "{error}");
+}
+
+#[test]
+fn a_trace_whose_test_span_is_shorter_than_the_horizon_is_not_scored() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut csv = String::from("tenant,timestamp,requests\n");
+    for hour in 0..96_u64 {
+        csv += &format!("a,{},{}\n", 1_700_000_000 + 3_600 * hour, 5 + hour % 24);
+    }
+    fs::write(folder.path().join("short.csv"), csv).unwrap();
+    let error = run(folder.path(), None, None, None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("no trace in this folder can be scored"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -12,8 +12,9 @@ const NINETY_NINE: usize = 3;
 const JUDGED_POINTS_MIN: usize = 200;
 /// Standard deviations that hold 95 % of a normal distribution.
 const TWO_SIDED_95: f64 = 1.96;
-/// An actual this close above a quantile still counts as covered, as in the reference.
+/// An actual this close above a quantile still counts as covered, as in the reference, or this close as a part of it: forecasts have single precision.
 const COVERAGE_SLACK: f64 = 1e-9;
+const COVERAGE_SLACK_PART: f64 = 2e-7;
 
 /// Scores of one method for steps `1..=steps`.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,7 +139,8 @@ impl Sums {
                 for (i, (q, forecast)) in QUANTILES.iter().zip(row).enumerate() {
                     let (q, miss) = (f64::from(*q), actual - f64::from(*forecast));
                     sums.pinball[i] += (q * miss).max((q - 1.0) * miss);
-                    sums.covered[i] += usize::from(miss <= COVERAGE_SLACK);
+                    sums.covered[i] +=
+                        usize::from(miss <= COVERAGE_SLACK.max(COVERAGE_SLACK_PART * actual));
                 }
             }
         }

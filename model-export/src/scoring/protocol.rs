@@ -66,6 +66,9 @@ impl Scored {
             return None;
         }
         let last = len.checked_sub(cut.horizons + 1)?;
+        if last < test_start {
+            return None;
+        }
         let origins = evenly_spaced(test_start, last, cut.origins);
         Some(Self {
             series,
@@ -95,6 +98,7 @@ fn evenly_spaced(first: usize, last: usize, count: usize) -> Vec<usize> {
     if last <= first || count < 2 {
         return vec![first.min(last)];
     }
+    let count = count.min(last - first + 1);
     let distance = (last - first) as f64 / (count - 1) as f64;
     let mut origins: Vec<usize> = (0..count)
         .map(|i| (first as f64 + i as f64 * distance) as usize)

@@ -144,6 +144,42 @@ fn the_loss_of_the_newest_of_two_segments_is_found_out() {
 }
 
 #[test]
+fn the_loss_of_the_end_of_the_older_of_two_segments_is_found_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    for value in 1..=3 {
+        store.commit(&put(Table::Meta, value, value)).unwrap();
+    }
+    store.inner.rotate().unwrap();
+    store.commit(&put(Table::Meta, 4, 4)).unwrap();
+    let older = directory.path().join("forebay.log.1");
+    let length = std::fs::metadata(older).unwrap().len();
+    for left in 16..length {
+        let killed = as_if_killed(directory.path());
+        let older = std::fs::File::options()
+            .write(true)
+            .open(killed.path().join("forebay.log.1"))
+            .unwrap();
+        older.set_len(left).unwrap();
+        let error = EmbeddedStore::open(killed.path()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("the end of segment 1 is missing"),
+            "{left} bytes: {error}"
+        );
+    }
+    // And of the newer one its beginning.
+    let killed = as_if_killed(directory.path());
+    write(killed.path().join("forebay.log.2"), "").unwrap();
+    let error = EmbeddedStore::open(killed.path()).unwrap_err();
+    assert!(
+        error.to_string().contains("does not begin like a segment"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_segment_that_was_made_and_never_begun_is_no_loss() {
     let killed = three_in_the_log();
     Segment::create(killed.path(), 2).unwrap();

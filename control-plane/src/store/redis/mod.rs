@@ -146,7 +146,11 @@ impl Store for RedisStore {
         let left = field("maxmemory")
             .filter(|most| *most > 0)
             .zip(field("used_memory"))
-            .map(|(most, used): (u64, u64)| most.saturating_sub(used));
+            .map(|(most, used): (u64, u64)| {
+                // Buffers of replicas and of the log on disk are beside the limit.
+                let beside = field("mem_not_counted_for_evict").unwrap_or(0);
+                most.saturating_sub(used.saturating_sub(beside))
+            });
         match left {
             Some(left) if left < bytes => Err(StoreError::NoRoom {
                 bytes,

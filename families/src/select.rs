@@ -331,6 +331,42 @@ mod tests {
         assert_eq!(race.deployed, without.deployed);
     }
 
+    /// Learns well until the second fold, and nonsense from then on.
+    #[derive(Debug)]
+    struct Lucky;
+
+    impl Learner for Lucky {
+        fn name(&self) -> &'static str {
+            "lucky"
+        }
+
+        fn learn(
+            &self,
+            histories: &[History],
+            ends: &[usize],
+            frame: &Frame,
+        ) -> Option<Box<dyn Family>> {
+            let second_fold = 340 - fold_steps(frame, 340);
+            if ends[0] < second_fold {
+                return Boosting.learn(histories, ends, frame);
+            }
+            Some(Box::new(Stubborn))
+        }
+    }
+
+    #[test]
+    fn a_family_that_helps_on_one_fold_only_is_not_deployed() {
+        let race = run(&histories(7), &[&Lucky]);
+        let [lucky] = race.entrants.as_slice() else {
+            panic!("{:?}", race.entrants);
+        };
+        assert!(
+            lucky.gains[0] >= MARGIN && lucky.gains[1] < MARGIN,
+            "{lucky:?}"
+        );
+        assert!(!lucky.is_deployed);
+    }
+
     #[test]
     fn the_same_histories_give_the_same_forecasts() {
         let histories = histories(3);

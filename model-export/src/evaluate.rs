@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use forebay_families::{
-    Boosting, Entrant, Forecasts, History, Learner, MixtureSettings, Race, RidgeRegression, race,
+    Boosting, Entrant, Family, Forecasts, History, Learner, MixtureSettings, Race, RidgeRegression,
+    SIMPLE, race,
 };
 
 use forebay_traces::Series;
@@ -19,8 +20,6 @@ use crate::scoring::{self, Cut, Score, Scored};
 
 /// Name of the mixture that would be deployed.
 const DEPLOYED: &str = "mixture";
-/// The families that a deployed one is compared with.
-const SIMPLE: [&str; 5] = ["last", "ewma0.3", "snaive", "sn*level", "snaive-2"];
 /// Most forecasts of a family that are kept: 16 bytes each, and there are about ten families and mixtures.
 const ROWS_MOST: usize = 12_000_000;
 /// The largest amount of a step.
@@ -246,7 +245,7 @@ impl Table {
             return f64::NAN;
         };
         // Figures of other points cannot be compared.
-        let simple = SIMPLE.iter().filter_map(|name| self.of(name));
+        let simple = SIMPLE.iter().filter_map(|family| self.of(family.name()));
         let best = simple
             .filter(|score| score.points == deployed.points)
             .map(figure)

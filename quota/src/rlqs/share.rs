@@ -514,19 +514,30 @@ impl Share {
         available: Micro,
         purse: &mut impl Purse,
     ) -> Micro {
-        if room.abs_diff(terms.max_tokens) <= terms.max_tokens / 2 {
+        // What a bucket is too small for is wasted; what it is too large for comes back.
+        let size = terms.max_tokens.max(1);
+        if size.saturating_sub(room) <= size / 2 && room.saturating_sub(size) <= size / 8 {
             return available;
         }
         // Of the credit no more than the bucket holds is in it; the rest has been used, or has overflowed.
-        let most = Micro::from_tokens(terms.max_tokens.into());
+        let most = Micro::from_tokens(size.into());
         let inside = self.credit.min(most).at_least_zero();
-        let more = inside
-            .share(room.into(), terms.max_tokens.max(1).into())
-            .minus(inside);
-        if more <= Micro::ZERO {
+        let to_grow = |room: u32| inside.share(room.into(), size.into()).minus(inside);
+        if to_grow(room) <= Micro::ZERO {
             // What a smaller bucket cannot hold may have been used before: the next report says what comes back.
             terms.max_tokens = room;
-        } else if more <= available && purse.draw(more) {
+            return available;
+        }
+        // As far as half of what is left goes, as with the first one: what all of it costs may never be there at once, because a bucket of one
+        // token that is asked for much wastes much of its rate. While nobody asks it will be there.
+        let half = u32::try_from(available.whole_tokens() / 2).unwrap_or(u32::MAX);
+        let room = if self.demand == Some(Rate::ZERO) || to_grow(room) <= available {
+            room
+        } else {
+            room.min(size.saturating_add(half))
+        };
+        let more = to_grow(room);
+        if room > size && more <= available && purse.draw(more) {
             self.credit = self.credit.plus(more);
             terms.max_tokens = room;
             return available.minus(more);

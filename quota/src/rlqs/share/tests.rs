@@ -196,6 +196,33 @@ fn a_bucket_that_was_small_grows_with_its_part_while_it_is_used() {
 }
 
 #[test]
+fn a_bucket_that_was_small_grows_although_others_leave_less_than_all_of_it() {
+    let mut world = World::new(100, 50);
+    // Others ask for nearly all of it, and then leave nearly all of it.
+    for (part_ppm, cycles) in [(20_000, 200), (980_000, 400)] {
+        for cycle in 1..=cycles {
+            world.ledger.level = world.ledger.level.min(30_000_000);
+            world.ledger.refill(CYCLE_US);
+            // Clients that ask at the same time waste what flows into a bucket of one token.
+            for _ in 0..5 {
+                world.now_us += CYCLE_US / 5;
+                for _ in 0..6 {
+                    world.envoy.request(world.now_us);
+                }
+            }
+            if cycle % 50 == 0 {
+                world.report(50 * CYCLE_US);
+            }
+            world.cycle(world.ledger.standing(), part_ppm);
+        }
+    }
+    let Some(Told::Bucket(terms)) = world.envoy.told else {
+        panic!("{:?}", world.envoy.told);
+    };
+    assert!(terms.max_tokens >= 30, "{terms:?}");
+}
+
+#[test]
 fn an_envoy_that_was_idle_is_served_again_with_its_first_report() {
     let mut world = World::new(100, 50);
     world.run(100, 80, 50);

@@ -1,5 +1,8 @@
 //! What is known of one customer's demand, and what all forecasts of a data set have in common.
 
+use crate::Agenda;
+use std::sync::Arc;
+
 /// Steps and seasons of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -22,6 +25,7 @@ pub struct History {
     pub step_s: u32,
     known: Vec<f64>,
     filled: Vec<f64>,
+    agenda: Arc<Agenda>,
 }
 
 // === impl History ===
@@ -45,7 +49,20 @@ impl History {
             step_s,
             known,
             filled,
+            agenda: Arc::default(),
         }
+    }
+
+    /// The same demand, with what was known to come.
+    #[must_use]
+    pub fn with_agenda(self, agenda: Arc<Agenda>) -> Self {
+        Self { agenda, ..self }
+    }
+
+    /// What was known to come, and is.
+    #[must_use]
+    pub fn agenda(&self) -> &Agenda {
+        &self.agenda
     }
 
     /// Demand per step; NaN is a gap.

@@ -16,26 +16,36 @@
 
 mod boosted;
 mod boosting;
+mod coverage;
 mod errors;
+mod events;
 mod family;
 mod features;
 mod forecasts;
+mod groups;
 mod history;
 mod mixture;
 mod parallel;
 mod priors;
 mod ridge;
+mod scenarios;
 mod select;
 mod simple;
 
 pub use boosted::Boosting;
+pub use coverage::{Broken, CoverageMonitor};
+pub use events::{Agenda, Event};
 pub use family::{Family, Learner};
 pub use forecasts::{Forecasts, QUANTILES};
+pub use groups::reconcile;
 pub use history::{Frame, History};
 pub use mixture::{MixtureSettings, mix};
 pub use parallel::in_parallel;
 pub use priors::Priors;
 pub use ridge::RidgeRegression;
+pub use scenarios::{
+    CLIMATE, SCENARIOS, Scenarios, brier_score, ranked_probability_score,
+};
 pub use select::{Entrant, Race, race};
 pub use simple::{SIMPLE, SimpleFamily};
 

@@ -2,6 +2,7 @@
 //!
 //! Simple families are always in. A learned one that wins once has been lucky as often as not, and one that never wins costs CPU for nothing.
 
+use crate::events;
 use crate::mixture::{MixtureSettings, mix};
 use crate::parallel::in_parallel;
 use crate::{Family, Forecasts, Frame, History, Learner, Priors, QUANTILES, SIMPLE, pinball};
@@ -71,17 +72,21 @@ pub fn race(
         let origins = begins(customer, 0)..=history.len() - 1;
         SIMPLE
             .iter()
-            .map(|family| family.forecast(history, frame, origins.clone()))
+            .map(|family| events::forecast(family, history, frame, origins.clone()))
             .collect::<Vec<_>>()
     });
     let mut entrants = Vec::new();
     for learner in learners {
         let parts: Option<Vec<_>> = (0..3)
             .map(|part| {
-                let family = learner.learn(histories, &ends(part), frame)?;
+                let ends = ends(part);
+                let cleaned = in_parallel(histories, |customer, history| {
+                    events::cleaned(history, frame, ends[customer])
+                });
+                let family = learner.learn(&cleaned, &ends, frame)?;
                 Some(in_parallel(histories, |customer, history| {
                     let origins = begins(customer, part)..=begins(customer, part + 1) - 1;
-                    family.forecast(history, frame, origins)
+                    events::forecast(family.as_ref(), history, frame, origins)
                 }))
             })
             .collect();

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use forebay_families::Frame;
+use forebay_calendar::CsvNames;
+use forebay_families::{Agenda, Frame};
 use forebay_traces::{Join, ReadOptions, Series, TraceError, read};
 use serde::Deserialize;
 
@@ -29,6 +30,8 @@ const SEASONS_MIN: f64 = 4.0;
 const LONG_SEASONS_MIN: f64 = 2.2;
 /// Fewest steps whose errors make quantiles.
 const ERROR_ROWS_MIN: usize = 120;
+/// Events are felt for so long at most, before and after the series: a week.
+const EVENTS_REACH_S: i64 = WEEK_S as i64;
 /// Most entries of `horizons`, and steps ahead.
 const HORIZONS_MAX: usize = 1_000;
 
@@ -57,6 +60,26 @@ struct Entry {
     fill_zero: Option<bool>,
     min_active: Option<f64>,
     min_seasons: Option<f64>,
+    /// What was known to come.
+    events: Option<EventsEntry>,
+}
+
+/// A calendar beside the traces.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsEntry {
+    /// File in the folder of the traces.
+    file: PathBuf,
+    /// IANA time zone of local times that name none.
+    #[serde(default = "utc")]
+    zone: String,
+    /// Columns of a CSV file.
+    #[serde(default)]
+    columns: CsvNames,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
 }
 
 /// Entries by the name of the file without its ending.
@@ -75,6 +98,7 @@ pub(crate) struct DataSet {
     pub(crate) frame: Frame,
     /// Reported steps ahead, ascending.
     pub(crate) reported: Vec<usize>,
+    pub(crate) events: Vec<forebay_calendar::Entry>,
 }
 
 /// A file of a folder: a data set, or why it is none.
@@ -150,7 +174,11 @@ impl Entries {
             }
             Err(error) => return Err(error.into()),
         };
-        let data_set = DataSet::new(name.into_owned(), &entry, &value, series);
+        let events = match &entry.events {
+            Some(events) => events.read(path, &series)?,
+            None => Vec::new(),
+        };
+        let data_set = DataSet::new(name.into_owned(), &entry, &value, series, events);
         Ok(Found::DataSet(Box::new(data_set)))
     }
 }
@@ -232,10 +260,41 @@ impl Entry {
     }
 }
 
+// === impl EventsEntry ===
+
+impl EventsEntry {
+    /// Those that may be felt within the time of the series, or by the forecasts from it.
+    fn read(&self, trace: &Path, series: &[Series]) -> Result<Vec<forebay_calendar::Entry>, TrainError> {
+        let options = forebay_calendar::ReadOptions {
+            from_s: series.iter().map(|one| one.start_s).min().unwrap_or(0) - EVENTS_REACH_S,
+            until_s: series.iter().map(|one| one.stamp_s(one.len())).max().unwrap_or(0)
+                + EVENTS_REACH_S,
+            zone: self.zone.clone(),
+            names: self.columns.clone(),
+        };
+        let folder = trace.parent().unwrap_or(Path::new(""));
+        Ok(forebay_calendar::read(&folder.join(&self.file), &options)?)
+    }
+}
+
 // === impl DataSet ===
 
 impl DataSet {
-    fn new(name: String, entry: &Entry, value: &str, series: Vec<Series>) -> Self {
+    /// What was known to come for a tenant.
+    pub(crate) fn agenda(&self, tenant: &str) -> Agenda {
+        let concerns =
+            |entry: &&forebay_calendar::Entry| entry.customer.as_deref().is_none_or(|one| one == tenant);
+        let of_tenant = self.events.iter().filter(concerns);
+        Agenda::new(of_tenant.map(|entry| entry.event.clone()))
+    }
+
+    fn new(
+        name: String,
+        entry: &Entry,
+        value: &str,
+        series: Vec<Series>,
+        events: Vec<forebay_calendar::Entry>,
+    ) -> Self {
         let step_s = series.first().map_or(1, |one| one.step_s) as usize;
         let longest = series.iter().map(Series::len).max().unwrap_or(0);
         let season = entry.season.unwrap_or_else(|| season(step_s, longest));
@@ -268,11 +327,12 @@ impl DataSet {
         };
         let long = long_season.map_or("none".to_owned(), |steps| steps.to_string());
         let settings = format!(
-            "{} series, value {value}, step {step_s} s, season {season}, longer season {long}, steps ahead {reported:?}, test span {}, {} origins, errors of {} steps",
+            "{} series, value {value}, step {step_s} s, season {season}, longer season {long}, steps ahead {reported:?}, test span {}, {} origins, errors of {} steps, {} events",
             series.len(),
             cut.test_share,
             cut.origins,
-            frame.error_rows
+            frame.error_rows,
+            events.len()
         );
         Self {
             name,
@@ -281,6 +341,7 @@ impl DataSet {
             cut,
             frame,
             reported,
+            events,
         }
     }
 }

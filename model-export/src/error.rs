@@ -11,6 +11,9 @@ pub(crate) enum TrainError {
     /// The trace cannot be read.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// The calendar cannot be read.
+    #[error(transparent)]
+    Calendar(#[from] forebay_calendar::CalendarError),
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     Io {

@@ -5,6 +5,7 @@ mod json;
 mod svg;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use forebay_families::{
@@ -114,25 +115,30 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
             History::new(series.start_s, series.step_s, series.values.clone())
         })
         .collect();
-    let test_starts: Vec<usize> = scored.iter().map(|one| one.test_start).collect();
-    let learners: [&dyn Learner; 2] = [&Boosting, &RidgeRegression];
-    let settings = MixtureSettings::default();
-    let race = race(
-        &histories,
-        &data_set.frame,
-        &test_starts,
-        &learners,
-        &settings,
-    );
+    let tables_of = |race: &Race| -> Vec<Table> {
+        let steps = data_set.reported.iter();
+        steps.map(|steps| table(&data_set, &scored, race, *steps)).collect()
+    };
+    let without_events = run_race(&data_set, &scored, &histories);
+    let (race, unknowing) = if data_set.events.is_empty() {
+        (without_events, None)
+    } else {
+        let with_agenda = |(history, one): (&History, &Scored)| {
+            let agenda = data_set.agenda(&one.series.tenant);
+            history.clone().with_agenda(Arc::new(agenda))
+        };
+        let knowing: Vec<History> = histories.iter().zip(&scored).map(with_agenda).collect();
+        let race = run_race(&data_set, &scored, &knowing);
+        (race, Some(tables_of(&without_events)))
+    };
     for entrant in &race.entrants {
         println!("{}", said_of(entrant));
     }
-    let tables: Vec<Table> = data_set
-        .reported
-        .iter()
-        .map(|steps| table(&data_set, &scored, &race, *steps))
-        .collect();
+    let tables = tables_of(&race);
     tables.iter().for_each(|table| table.print(&data_set.name));
+    for (knowing, unknowing) in tables.iter().zip(unknowing.iter().flatten()) {
+        println!("{}", said_of_events(knowing, unknowing));
+    }
     println!("{:.0} s", start.elapsed().as_secs_f64());
     let fans = drawn(&scored)
         .into_iter()
@@ -148,6 +154,23 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
         tables,
         fans,
     })
+}
+
+fn run_race(data_set: &DataSet, scored: &[Scored], histories: &[History]) -> Race {
+    let test_starts: Vec<usize> = scored.iter().map(|one| one.test_start).collect();
+    let learners: [&dyn Learner; 2] = [&Boosting, &RidgeRegression];
+    let settings = MixtureSettings::default();
+    race(histories, &data_set.frame, &test_starts, &learners, &settings)
+}
+
+fn said_of_events(knowing: &Table, unknowing: &Table) -> String {
+    let wql = |table: &Table| table.of(DEPLOYED).map_or(f64::NAN, |score| score.wql);
+    let (known, unknown) = (wql(knowing), wql(unknowing));
+    format!(
+        "steps 1..{}: wQL {known:.4} with events known, {unknown:.4} unknown: {:.3}",
+        knowing.steps,
+        known / unknown
+    )
 }
 
 /// Every so manieth tenant, if the forecasts of all would take too much memory.

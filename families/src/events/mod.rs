@@ -1,0 +1,142 @@
+//! What is known to come: matches, releases, sales, holidays. What each kind does to a customer's demand is learned from its past occurrences, taken out of
+//! the history before any family sees it, and put into the forecasts again.
+//!
+//! So all families know of events, the simplest as well, and none has to find out with a few occurrences what thousands of steps without one
+//! hide. Features of the boosted family were the worse alternative: a holiday that comes twice is one split in a thousand, and the last value a day later
+//! would still be that of the holiday.
+
+mod effects;
+mod forecasting;
+mod profile;
+
+use crate::History;
+pub(crate) use forecasting::{cleaned, forecast};
+
+/// Parts of an event's time that its beginning and its end reach out by, where nobody has said more.
+const LEAD_PART: f64 = 0.5;
+const DECAY_PART: f64 = 1.0;
+
+/// Something that is to happen, or has happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// What events of the same effect have in common.
+    pub kind: String,
+    /// Unix time of its beginning, in seconds.
+    pub starts_s: i64,
+    /// The first moment after it.
+    pub ends_s: i64,
+    /// How long before its beginning it may be felt; without one, half of its time.
+    pub lead_s: Option<u32>,
+    /// How long after its end it may be felt; without one, as long as it took.
+    pub decay_s: Option<u32>,
+    /// When it became known; without one, long before.
+    pub known_s: Option<i64>,
+    /// How sure it is to happen, from 0 to 1.
+    pub confidence: f64,
+    /// How many times the usual demand is expected of it, before any occurrence has shown.
+    pub factor: Option<f64>,
+}
+
+/// The events that concern a customer, by their beginning.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Agenda {
+    events: Vec<Event>,
+    /// The longest of them, lead and decay included, in seconds.
+    longest_s: i64,
+}
+
+// === impl Event ===
+
+impl Event {
+    /// One that surely happens and was known long before.
+    #[must_use]
+    pub fn new(kind: impl Into<String>, starts_s: i64, ends_s: i64) -> Self {
+        Self {
+            kind: kind.into(),
+            starts_s,
+            ends_s,
+            lead_s: None,
+            decay_s: None,
+            known_s: None,
+            confidence: 1.0,
+            factor: None,
+        }
+    }
+
+    fn duration_s(&self) -> i64 {
+        self.ends_s.saturating_sub(self.starts_s).max(1)
+    }
+
+    fn lead_s(&self) -> i64 {
+        let usual = (self.duration_s() as f64 * LEAD_PART) as i64;
+        self.lead_s.map_or(usual, i64::from)
+    }
+
+    fn decay_s(&self) -> i64 {
+        let usual = (self.duration_s() as f64 * DECAY_PART) as i64;
+        self.decay_s.map_or(usual, i64::from)
+    }
+
+    /// Where in it a moment lies: -1 to 0 before its beginning, 0 to 1 during it, 1 to 2 after its end; `None` where it is not felt.
+    fn position(&self, unix_s: f64) -> Option<f64> {
+        let (starts, ends) = (self.starts_s as f64, self.ends_s as f64);
+        let part = |from: f64, len: i64| (unix_s - from) / len.max(1) as f64;
+        let position = if unix_s < starts {
+            part(starts, self.lead_s())
+        } else if unix_s < ends {
+            part(starts, self.duration_s())
+        } else {
+            1.0 + part(ends, self.decay_s())
+        };
+        (-1.0..2.0).contains(&position).then_some(position)
+    }
+
+    fn is_known(&self, unix_s: i64) -> bool {
+        self.known_s.is_none_or(|known_s| known_s <= unix_s)
+    }
+}
+
+// === impl Agenda ===
+
+impl Agenda {
+    /// Of these, in any order. Those that end before they begin, or whose confidence is no probability, are left out.
+    #[must_use]
+    pub fn new(events: impl IntoIterator<Item = Event>) -> Self {
+        let is_sound = |event: &Event| {
+            event.starts_s < event.ends_s && (0.0..=1.0).contains(&event.confidence)
+        };
+        let mut events: Vec<Event> = events.into_iter().filter(is_sound).collect();
+        events.sort_by(|a, b| (a.starts_s, a.ends_s, &a.kind).cmp(&(b.starts_s, b.ends_s, &b.kind)));
+        let felt = |event: &Event| event.lead_s() + event.duration_s() + event.decay_s();
+        let longest_s = events.iter().map(felt).max().unwrap_or(0);
+        Self { events, longest_s }
+    }
+
+    /// True without a single event.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// The events, by their beginning.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// Those that may be felt at a moment, with where it lies in each.
+    fn felt(&self, unix_s: f64) -> impl Iterator<Item = (usize, &Event, f64)> {
+        let reach = self.longest_s as f64;
+        let from = self
+            .events
+            .partition_point(|event| (event.starts_s as f64) < unix_s - reach);
+        let near = self.events.iter().enumerate().skip(from);
+        near.take_while(move |(_, event)| event.starts_s as f64 <= unix_s + reach)
+            .filter_map(move |(nth, event)| Some((nth, event, event.position(unix_s)?)))
+    }
+}
+
+/// The middle of a step, in Unix time.
+fn middle_s(history: &History, step: usize) -> f64 {
+    history.stamp_s(step) as f64 + f64::from(history.step_s) / 2.0
+}

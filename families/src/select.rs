@@ -211,9 +211,10 @@ fn pooled_loss(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Boosting;
+    use crate::{Agenda, Boosting, Event};
     use proptest::prelude::*;
     use std::ops::RangeInclusive;
+    use std::sync::Arc;
 
     fn frame() -> Frame {
         Frame {
@@ -253,19 +254,36 @@ mod tests {
         )
     }
 
+    /// Every other day at another hour.
+    fn sales() -> Vec<Event> {
+        let starts = (1..10_i64).map(|nth| (48 * nth + 7 * nth % 24) * 3_600);
+        starts.map(|starts_s| Event::new("sale", starts_s, starts_s + 4 * 3_600)).collect()
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4))]
 
         /// Whatever comes after a step, no forecast from it moves: not of any family, and not of what is deployed.
         #[test]
         fn the_future_moves_no_forecast(seed in 0..1_000_u64, cut in 345..470_usize, factor in 0.0..50.0_f64) {
-            let known = histories(seed);
+            let known: Vec<History> = histories(seed)
+                .into_iter()
+                .map(|history| history.with_agenda(Arc::new(Agenda::new(sales()))))
+                .collect();
             let other: Vec<History> = known
                 .iter()
                 .map(|history| {
                     let mut values = history.known().to_vec();
                     values[cut + 1..].iter_mut().for_each(|value| *value = factor * *value + 3.0);
-                    History::new(0, 3_600, values)
+                    let history = History::new(0, 3_600, values);
+                    // What only became known later, although it was before, and is to come.
+                    let known_s = Some(history.stamp_s(cut + 1) + 1);
+                    let late = [cut as i64 - 90, cut as i64 + 1].map(|step| Event {
+                        known_s,
+                        factor: Some(3.0),
+                        ..Event::new("sale", step * 3_600, (step + 5) * 3_600)
+                    });
+                    history.with_agenda(Arc::new(Agenda::new(sales().into_iter().chain(late))))
                 })
                 .collect();
             let (before, after) = (run(&known, &[&Boosting]), run(&other, &[&Boosting]));

@@ -1,7 +1,10 @@
 //! `forebay-train evaluate DIR`: what the system would deploy for each data set of a folder, beside every family alone, by rolling origin.
 
+mod group;
+mod hours;
 mod html;
 mod json;
+mod scenarios;
 mod svg;
 
 use std::path::Path;
@@ -14,6 +17,8 @@ use forebay_families::{
 };
 
 use forebay_traces::Series;
+use group::Group;
+use scenarios::Odds;
 
 use crate::dataset::{DataSet, Entries, Found, traces};
 use crate::error::TrainError;
@@ -34,6 +39,10 @@ pub(crate) struct Evaluated {
     settings: String,
     entrants: Vec<Entrant>,
     tables: Vec<Table>,
+    /// Of all steps ahead.
+    group: Option<Group>,
+    /// What else there is to say, for people.
+    remarks: Vec<String>,
     fans: Vec<svg::Fan>,
 }
 
@@ -41,6 +50,9 @@ pub(crate) struct Evaluated {
 struct Table {
     steps: usize,
     rows: Vec<(&'static str, Score)>,
+    odds: Option<Odds>,
+    /// wQL with events known / unknown.
+    events_ratio: Option<f64>,
 }
 
 /// Scores all data sets of a folder, and writes the reports that are asked for.
@@ -134,11 +146,15 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
     for entrant in &race.entrants {
         println!("{}", said_of(entrant));
     }
-    let tables = tables_of(&race);
-    tables.iter().for_each(|table| table.print(&data_set.name));
-    for (knowing, unknowing) in tables.iter().zip(unknowing.iter().flatten()) {
-        println!("{}", said_of_events(knowing, unknowing));
+    let mut tables = tables_of(&race);
+    for (knowing, unknowing) in tables.iter_mut().zip(unknowing.iter().flatten()) {
+        knowing.events_ratio = Some(knowing.deployed_wql() / unknowing.deployed_wql());
     }
+    tables.iter().for_each(|table| table.print(&data_set.name));
+    let group = Group::of(&data_set, &scored, &race.deployed);
+    let mut remarks = vec![hours::said(&scored, &race.deployed)];
+    remarks.extend(group.map(|group| group.said()));
+    remarks.iter().for_each(|remark| println!("{remark}"));
     println!("{:.0} s", start.elapsed().as_secs_f64());
     let fans = drawn(&scored)
         .into_iter()
@@ -152,25 +168,21 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
         settings: data_set.settings,
         entrants: race.entrants,
         tables,
+        group,
+        remarks,
         fans,
     })
 }
 
-fn run_race(data_set: &DataSet, scored: &[Scored], histories: &[History]) -> Race {
-    let test_starts: Vec<usize> = scored.iter().map(|one| one.test_start).collect();
-    let learners: [&dyn Learner; 2] = [&Boosting, &RidgeRegression];
-    let settings = MixtureSettings::default();
-    race(histories, &data_set.frame, &test_starts, &learners, &settings)
+/// Those that learn, in the order in which they may enter.
+fn learners() -> [&'static dyn Learner; 2] {
+    [&Boosting, &RidgeRegression]
 }
 
-fn said_of_events(knowing: &Table, unknowing: &Table) -> String {
-    let wql = |table: &Table| table.of(DEPLOYED).map_or(f64::NAN, |score| score.wql);
-    let (known, unknown) = (wql(knowing), wql(unknowing));
-    format!(
-        "steps 1..{}: wQL {known:.4} with events known, {unknown:.4} unknown: {:.3}",
-        knowing.steps,
-        known / unknown
-    )
+fn run_race(data_set: &DataSet, scored: &[Scored], histories: &[History]) -> Race {
+    let test_starts: Vec<usize> = scored.iter().map(|one| one.test_start).collect();
+    let settings = MixtureSettings::default();
+    race(histories, &data_set.frame, &test_starts, &learners(), &settings)
 }
 
 /// Every so manieth tenant, if the forecasts of all would take too much memory.
@@ -221,7 +233,12 @@ fn table<'a>(data_set: &DataSet, scored: &[Scored], race: &'a Race, steps: usize
         .collect();
     let deployed = score(&|tenant| race.deployed[tenant].as_ref());
     rows.extend(deployed.map(|found| (DEPLOYED, found)));
-    Table { steps, rows }
+    Table {
+        steps,
+        rows,
+        odds: Odds::of(data_set, scored, &race.deployed, steps),
+        events_ratio: None,
+    }
 }
 
 /// The largest tenant and the median one by demand.
@@ -286,6 +303,10 @@ impl Table {
         self.ratio_of(|score| score.wql_median)
     }
 
+    fn deployed_wql(&self) -> f64 {
+        self.of(DEPLOYED).map_or(f64::NAN, |score| score.wql)
+    }
+
     fn print(&self, name: &str) {
         let (tenants, points) = self
             .rows
@@ -320,6 +341,12 @@ impl Table {
             self.ratio(),
             self.median_ratio()
         );
+        if let Some(ratio) = self.events_ratio {
+            println!("wQL with events known / unknown: {ratio:.3}");
+        }
+        if let Some(odds) = &self.odds {
+            println!("{}", odds.said());
+        }
     }
 }
 

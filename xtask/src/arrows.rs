@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("forebay-forecast", &[]),
     ("forebay-traces", &[]),
     ("forebay-families", &[]),
+    ("forebay-calendar", &["forebay-families"]),
     ("forebay-policy", &["forebay-core", "forebay-wire"]),
     ("forebay-sharing", &["forebay-core"]),
     (
@@ -52,7 +53,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "forebay-model-export",
-        &["forebay-families", "forebay-forecast", "forebay-traces"],
+        &[
+            "forebay-calendar",
+            "forebay-families",
+            "forebay-forecast",
+            "forebay-traces",
+        ],
     ),
     ("forebay-demo", &["forebay-traces", "forebay-wire"]),
     ("forebay-host", &["forebay-wire", "forebay-core"]),

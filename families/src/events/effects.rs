@@ -43,7 +43,8 @@ impl Effects {
     pub(crate) fn learned(history: &History, frame: &Frame, now: usize) -> Self {
         let agenda = history.agenda();
         let mut effects = Self::default();
-        for event in agenda.events() {
+        let known = agenda.events().iter();
+        for event in known.filter(|event| event.is_known(history.stamp_s(now))) {
             if let Some(factor) = event.factor {
                 effects.kinds.insert(event.kind.clone(), Profile::flat(factor));
             }
@@ -112,7 +113,8 @@ impl Effects {
         let felt_until_s = event.ends_s + event.decay_s();
         let first = history.steps_before(felt_from_s);
         let end = history.steps_before(felt_until_s);
-        let is_over = felt_until_s <= history.stamp_s(now);
+        let now_s = history.stamp_s(now);
+        let is_over = felt_until_s <= now_s && event.is_known(now_s);
         let level_steps = (frame.season / LEVEL_PART).max(LEVEL_STEPS_MIN);
         if !is_over || felt_from_s < history.start_s || first < level_steps || event.confidence <= 0.0 {
             return None;

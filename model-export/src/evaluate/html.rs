@@ -52,6 +52,9 @@ fn section(page: &mut String, one: &Evaluated) {
     for table in &one.tables {
         scores(page, table);
     }
+    for remark in &one.remarks {
+        let _ = writeln!(page, "<p>{}</p>", escaped(remark));
+    }
     for fan in &one.fans {
         let _ = writeln!(page, "<h3>{}</h3>\n{}", escaped(&fan.tenant), fan.draw());
     }
@@ -84,6 +87,12 @@ fn scores(page: &mut String, table: &Table) {
         );
     }
     page.push_str("</table>\n");
+    if let Some(ratio) = table.events_ratio {
+        let _ = writeln!(page, "<p>wQL with events known / unknown: {ratio:.3}</p>");
+    }
+    if let Some(odds) = &table.odds {
+        let _ = writeln!(page, "<p>{}</p>", odds.said());
+    }
     if let Some(deployed) = table.of(DEPLOYED) {
         page.push_str(&svg::calibration(&deployed.coverage));
     }

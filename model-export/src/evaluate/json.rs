@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::group::Group;
+use super::scenarios::Odds;
 use super::{DEPLOYED, Evaluated, Table};
 use crate::error::TrainError;
 use crate::scoring::Score;
@@ -19,6 +21,14 @@ struct Cell {
     /// Share of tenants whose coverage of the 0.9 quantile could be by chance what it is; absent where too few points tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     tenants_within_interval: Option<f64>,
+    /// wQL with events known / unknown; absent without events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events_ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    odds: Option<Odds>,
+    /// All tenants as one; with the largest number of steps only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<Group>,
     methods: BTreeMap<&'static str, Figures>,
 }
 
@@ -40,7 +50,8 @@ pub(super) fn write(evaluated: &[Evaluated], path: &Path) -> Result<(), TrainErr
             let cells = one
                 .tables
                 .iter()
-                .map(|table| (table.steps.to_string(), Cell::of(table)));
+                .zip((1..).map(|nth| one.group.filter(|_| nth == one.tables.len())))
+                .map(|(table, group)| (table.steps.to_string(), Cell::of(table, group)));
             (one.name.as_str(), cells.collect())
         })
         .collect();
@@ -58,7 +69,7 @@ fn finite(value: f64) -> Option<f64> {
 // === impl Cell ===
 
 impl Cell {
-    fn of(table: &Table) -> Self {
+    fn of(table: &Table, group: Option<Group>) -> Self {
         let methods = table
             .rows
             .iter()
@@ -67,6 +78,9 @@ impl Cell {
             deployed: DEPLOYED,
             ratio_best_simple: finite(table.ratio()),
             ratio_best_simple_median_tenant: finite(table.median_ratio()),
+            events_ratio: table.events_ratio.and_then(finite),
+            odds: table.odds,
+            group,
             tenants_within_interval: table.of(DEPLOYED).and_then(|score| score.honest),
             methods: methods.collect(),
         }

@@ -74,7 +74,9 @@ pub(crate) fn read(text: &str, _: &ReadOptions, keep: Keep<'_>) -> Result<(), Re
         for one in batch {
             nth += 1;
             let event: Result<CloudEvent, _> = serde_json::from_value(one);
-            let entry = event.map_err(|error| error.to_string()).and_then(CloudEvent::entry);
+            let entry = event
+                .map_err(|error| error.to_string())
+                .and_then(CloudEvent::entry);
             let kept = entry.and_then(&mut *keep);
             kept.map_err(|reason| (format!("event {nth}"), reason))?;
         }

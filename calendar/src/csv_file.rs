@@ -42,7 +42,10 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     /// A cell that is there and not empty.
     fn cell(&self, name: &str) -> Option<&'a str> {
-        let at = self.headers.iter().position(|header| header.trim() == name)?;
+        let at = self
+            .headers
+            .iter()
+            .position(|header| header.trim() == name)?;
         let cell = self.cells.get(at)?.trim();
         (!cell.is_empty()).then_some(cell)
     }
@@ -59,15 +62,22 @@ impl<'a> Row<'a> {
 
     fn entry(&self, names: &CsvNames) -> Result<Entry, String> {
         let missing = |name: &str| format!("it has no `{name}`");
-        let starts = self.cell(&names.starts).ok_or_else(|| missing(&names.starts))?;
+        let starts = self
+            .cell(&names.starts)
+            .ok_or_else(|| missing(&names.starts))?;
         let starts_s = unix_s(starts)?;
         let duration_s = self.number::<u32>("duration_s")?.or(names.duration_s);
         let ends_s = match (self.cell(&names.ends), duration_s) {
             (Some(ends), _) => unix_s(ends)?,
             (None, Some(duration_s)) => starts_s.saturating_add(duration_s.into()),
-            (None, None) => return Err(format!("it has neither `{}` nor `duration_s`", names.ends)),
+            (None, None) => {
+                return Err(format!("it has neither `{}` nor `duration_s`", names.ends));
+            }
         };
-        let has_kinds = self.headers.iter().any(|header| header.trim() == names.kind);
+        let has_kinds = self
+            .headers
+            .iter()
+            .any(|header| header.trim() == names.kind);
         let kind = match has_kinds {
             true => self.cell(&names.kind).ok_or_else(|| missing(&names.kind))?,
             false => &names.kind,

@@ -38,4 +38,3 @@ pub enum CalendarError {
         limit: usize,
     },
 }
-

@@ -30,7 +30,9 @@ impl Local {
         let (time, zone, is_day) = match value {
             DatePerhapsTime::Date(date) => (date.and_time(NaiveTime::MIN), usual, true),
             DatePerhapsTime::DateTime(CalendarDateTime::Floating(time)) => (time, usual, false),
-            DatePerhapsTime::DateTime(CalendarDateTime::Utc(time)) => (time.naive_utc(), Tz::UTC, false),
+            DatePerhapsTime::DateTime(CalendarDateTime::Utc(time)) => {
+                (time.naive_utc(), Tz::UTC, false)
+            }
             DatePerhapsTime::DateTime(CalendarDateTime::WithTimezone { date_time, tzid }) => {
                 (date_time, zone(&tzid)?, false)
             }
@@ -52,7 +54,9 @@ fn zone(name: &str) -> Result<Tz, String> {
 fn unix_s(zone: Tz, time: NaiveDateTime) -> i64 {
     let found = zone.from_local_datetime(&time).earliest();
     let later = || {
-        let before = zone.from_local_datetime(&(time - TimeDelta::hours(3))).earliest()?;
+        let before = zone
+            .from_local_datetime(&(time - TimeDelta::hours(3)))
+            .earliest()?;
         Some(before + TimeDelta::hours(3))
     };
     let moment = found.or_else(later);
@@ -63,10 +67,13 @@ pub(crate) fn read(text: &str, options: &ReadOptions, keep: Keep<'_>) -> Result<
     let whole = |reason: String| ("the calendar".to_owned(), reason);
     let calendar: Calendar = text.parse().map_err(whole)?;
     let usual = zone(calendar.get_timezone().unwrap_or(&options.zone)).map_err(whole)?;
-    let events = calendar.components.iter().filter_map(|component| match component {
-        CalendarComponent::Event(event) => Some(event),
-        _ => None,
-    });
+    let events = calendar
+        .components
+        .iter()
+        .filter_map(|component| match component {
+            CalendarComponent::Event(event) => Some(event),
+            _ => None,
+        });
     // An occurrence that was moved is an event of its own, and its place in the rule is empty.
     let mut moved: BTreeSet<(&str, i64)> = BTreeSet::new();
     let mut named = Vec::new();
@@ -86,9 +93,8 @@ pub(crate) fn read(text: &str, options: &ReadOptions, keep: Keep<'_>) -> Result<
         if event.get_status() == Some(EventStatus::Cancelled) {
             continue;
         }
-        let kept = occurrences(event, usual, options, &moved, &mut left).and_then(|found| {
-            found.into_iter().try_for_each(&mut *keep)
-        });
+        let kept = occurrences(event, usual, options, &moved, &mut left)
+            .and_then(|found| found.into_iter().try_for_each(&mut *keep));
         kept.map_err(|reason| (place, reason))?;
     }
     Ok(())
@@ -101,7 +107,9 @@ fn occurrences(
     moved: &BTreeSet<(&str, i64)>,
     left: &mut usize,
 ) -> Result<Vec<Entry>, String> {
-    let starts = event.get_start().ok_or("it has no DTSTART that can be read")?;
+    let starts = event
+        .get_start()
+        .ok_or("it has no DTSTART that can be read")?;
     let starts = Local::of(starts, usual)?;
     let length = length(event, &starts, usual)?;
     let uid = event.get_uid().unwrap_or("");
@@ -110,13 +118,27 @@ fn occurrences(
         Some(rule) if !is_moved_one => unrolled(rule, &starts, length, options, *left)?,
         _ => BTreeSet::from([starts.time]),
     };
-    begins.extend(dates(event, "RDATE", usual)?.iter().map(|date| in_zone(date, &starts)));
+    begins.extend(
+        dates(event, "RDATE", usual)?
+            .iter()
+            .map(|date| in_zone(date, &starts)),
+    );
     for date in dates(event, "EXDATE", usual)? {
         begins.remove(&in_zone(&date, &starts));
     }
     *left = left.saturating_sub(begins.len());
-    let category = event.property_value("CATEGORIES").and_then(|all| all.split(',').next());
-    let multi = || event.multi_properties().get("CATEGORIES")?.first()?.value().split(',').next();
+    let category = event
+        .property_value("CATEGORIES")
+        .and_then(|all| all.split(',').next());
+    let multi = || {
+        event
+            .multi_properties()
+            .get("CATEGORIES")?
+            .first()?
+            .value()
+            .split(',')
+            .next()
+    };
     let kind = category.or_else(multi).or_else(|| event.get_summary());
     let kind = kind.unwrap_or("").trim().to_owned();
     let tentative = event.get_status() == Some(EventStatus::Tentative);
@@ -184,7 +206,10 @@ fn unrolled(
     let bound = |unix_s: i64, days: i64| {
         let moment = DateTime::<Utc>::from_timestamp(unix_s, 0).unwrap_or_default();
         let time = moment.naive_utc();
-        as_utc(time.checked_add_signed(TimeDelta::days(days)).unwrap_or(time))
+        as_utc(
+            time.checked_add_signed(TimeDelta::days(days))
+                .unwrap_or(time),
+        )
     };
     let from_s = options.from_s.saturating_sub(length.num_seconds().max(0));
     let set = RRuleSet::new(as_utc(starts.time))
@@ -194,9 +219,15 @@ fn unrolled(
     let limit = u16::try_from(left).unwrap_or(u16::MAX);
     let found = set.all(limit);
     if found.limited {
-        return Err(format!("it recurs more than {limit} times in the time that is asked for"));
+        return Err(format!(
+            "it recurs more than {limit} times in the time that is asked for"
+        ));
     }
-    Ok(found.dates.into_iter().map(|date| date.naive_utc()).collect())
+    Ok(found
+        .dates
+        .into_iter()
+        .map(|date| date.naive_utc())
+        .collect())
 }
 
 /// An end of recurrence as if local time were UTC.

@@ -26,7 +26,10 @@ fn text_of(unix_s: i64) -> String {
 
 /// Beginnings and ends.
 fn spans(ics: &str, options: &ReadOptions) -> Vec<(String, String)> {
-    let text = format!("BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//t//t\r\n{}\r\nEND:VCALENDAR\r\n", ics.replace('\n', "\r\n"));
+    let text = format!(
+        "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//t//t\r\n{}\r\nEND:VCALENDAR\r\n",
+        ics.replace('\n', "\r\n")
+    );
     let entries = read_text("ics", &text, options).unwrap();
     let span = |entry: &Entry| (text_of(entry.event.starts_s), text_of(entry.event.ends_s));
     entries.iter().map(span).collect()
@@ -50,7 +53,11 @@ fn the_same_event_is_the_same_in_every_format() {
             known_s: Some(at("2026-02-01T00:00:00Z")),
             confidence: 0.8,
             factor: Some(2.5),
-            ..Event::new("sale", at("2026-03-01T09:00:00Z"), at("2026-03-01T11:00:00Z"))
+            ..Event::new(
+                "sale",
+                at("2026-03-01T09:00:00Z"),
+                at("2026-03-01T11:00:00Z"),
+            )
         },
     };
     let csv = "kind,starts,ends,customer,known,lead_s,decay_s,confidence,factor\n\
@@ -60,7 +67,10 @@ fn the_same_event_is_the_same_in_every_format() {
     let options = ReadOptions::default();
     assert_eq!(read_text("csv", csv, &options).unwrap(), [expected.clone()]);
     for text in [json.to_owned(), format!("[{json}]"), format!("\n{json}\n")] {
-        assert_eq!(read_text("json", &text, &options).unwrap(), [expected.clone()]);
+        assert_eq!(
+            read_text("json", &text, &options).unwrap(),
+            [expected.clone()]
+        );
     }
 }
 
@@ -98,7 +108,15 @@ fn exceptions_are_left_out_and_moved_occurrences_are_where_they_went() {
         &year(2026),
     );
     let begins: Vec<&str> = found.iter().map(|(begin, _)| begin.as_str()).collect();
-    assert_eq!(begins, ["2026-01-05T09:00Z", "2026-01-07T15:00Z", "2026-01-08T09:00Z", "2026-01-10T09:00Z"]);
+    assert_eq!(
+        begins,
+        [
+            "2026-01-05T09:00Z",
+            "2026-01-07T15:00Z",
+            "2026-01-08T09:00Z",
+            "2026-01-10T09:00Z"
+        ]
+    );
 }
 
 #[test]
@@ -111,7 +129,13 @@ fn a_holiday_is_a_day_of_its_zone_every_year() {
         "BEGIN:VEVENT\nUID:1\nSUMMARY:Independence Day\nDTSTART;VALUE=DATE:20000704\nRRULE:FREQ=YEARLY\nEND:VEVENT",
         &options,
     );
-    assert_eq!(found, [("2026-07-04T04:00Z".to_owned(), "2026-07-05T04:00Z".to_owned())]);
+    assert_eq!(
+        found,
+        [(
+            "2026-07-04T04:00Z".to_owned(),
+            "2026-07-05T04:00Z".to_owned()
+        )]
+    );
 }
 
 #[test]
@@ -128,7 +152,10 @@ fn the_kind_is_the_category_and_a_tentative_event_counts_half_and_a_cancelled_on
         event("CANCELLED", 11)
     );
     let entries = read_text("ics", &text, &ReadOptions::default()).unwrap();
-    let found: Vec<_> = entries.iter().map(|entry| (entry.event.kind.as_str(), entry.event.confidence)).collect();
+    let found: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.event.kind.as_str(), entry.event.confidence))
+        .collect();
     assert_eq!(found, [("sale", 1.0), ("sale", 0.5)]);
     assert_eq!(entries[0].event.known_s, Some(at("2026-01-01T00:00:00Z")));
 }
@@ -144,32 +171,87 @@ fn columns_may_have_other_names() {
         },
         ..ReadOptions::default()
     };
-    let entries = read_text("csv", "kickoff_utc,stage\n1998-06-10 15:30:00+00:00,group\n", &options).unwrap();
+    let entries = read_text(
+        "csv",
+        "kickoff_utc,stage\n1998-06-10 15:30:00+00:00,group\n",
+        &options,
+    )
+    .unwrap();
     assert_eq!(entries[0].event.kind, "match");
     assert_eq!(entries[0].event.ends_s - entries[0].event.starts_s, 6_300);
 }
 
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
-    let ics = |event: &str| format!("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nSUMMARY:x\r\n{event}\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n");
+    let ics = |event: &str| {
+        format!(
+            "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nSUMMARY:x\r\n{event}\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+        )
+    };
     let cases = [
-        ("csv", "kind,starts,ends\nsale,soon,later\n".to_owned(), "line 2: `soon` is no moment"),
-        ("csv", "kind,starts\nsale,2026-03-01\n".to_owned(), "line 2: it has neither `ends` nor `duration_s`"),
-        ("csv", "kind,starts,ends,confidence\nsale,2026-03-01,2026-03-02,7\n".to_owned(), "confidence is 7"),
-        ("csv", "kind,starts,ends\nsale,2026-03-02,2026-03-01\n".to_owned(), "ends before it begins"),
-        ("csv", "kind,starts,ends,factor\nsale,2026-03-01,2026-03-02,-1\n".to_owned(), "factor is -1"),
-        ("json", r#"{"specversion":"0.3","type":"x","data":{"starts":"2026-03-01"}}"#.to_owned(), "event 1: its specversion"),
-        ("json", r#"[{"specversion":"1.0"}]"#.to_owned(), "event 1: missing field"),
+        (
+            "csv",
+            "kind,starts,ends\nsale,soon,later\n".to_owned(),
+            "line 2: `soon` is no moment",
+        ),
+        (
+            "csv",
+            "kind,starts\nsale,2026-03-01\n".to_owned(),
+            "line 2: it has neither `ends` nor `duration_s`",
+        ),
+        (
+            "csv",
+            "kind,starts,ends,confidence\nsale,2026-03-01,2026-03-02,7\n".to_owned(),
+            "confidence is 7",
+        ),
+        (
+            "csv",
+            "kind,starts,ends\nsale,2026-03-02,2026-03-01\n".to_owned(),
+            "ends before it begins",
+        ),
+        (
+            "csv",
+            "kind,starts,ends,factor\nsale,2026-03-01,2026-03-02,-1\n".to_owned(),
+            "factor is -1",
+        ),
+        (
+            "json",
+            r#"{"specversion":"0.3","type":"x","data":{"starts":"2026-03-01"}}"#.to_owned(),
+            "event 1: its specversion",
+        ),
+        (
+            "json",
+            r#"[{"specversion":"1.0"}]"#.to_owned(),
+            "event 1: missing field",
+        ),
         ("json", "{".to_owned(), "the document"),
         ("ics", "BEGIN:VEVENT".to_owned(), "the calendar"),
-        ("ics", ics("DTSTART;TZID=Mars/Base:20260301T090000\r\nDURATION:PT1H"), "`Mars/Base` is no time zone"),
-        ("ics", ics("DTSTART:20260301T090000Z"), "neither DTEND nor DURATION"),
-        ("ics", ics("DTSTART:20260301T090000Z\r\nDURATION:PT1H\r\nRRULE:FREQ=NEVER"), "its RRULE"),
-        ("ics", ics("DTSTART:20260301T090000Z\r\nDURATION:PT1H\r\nRRULE:FREQ=SECONDLY"), "recurs more than"),
+        (
+            "ics",
+            ics("DTSTART;TZID=Mars/Base:20260301T090000\r\nDURATION:PT1H"),
+            "`Mars/Base` is no time zone",
+        ),
+        (
+            "ics",
+            ics("DTSTART:20260301T090000Z"),
+            "neither DTEND nor DURATION",
+        ),
+        (
+            "ics",
+            ics("DTSTART:20260301T090000Z\r\nDURATION:PT1H\r\nRRULE:FREQ=NEVER"),
+            "its RRULE",
+        ),
+        (
+            "ics",
+            ics("DTSTART:20260301T090000Z\r\nDURATION:PT1H\r\nRRULE:FREQ=SECONDLY"),
+            "recurs more than",
+        ),
         ("txt", String::new(), "must end in .csv"),
     ];
     for (ending, text, word) in cases {
-        let error = read_text(ending, &text, &ReadOptions::default()).unwrap_err().to_string();
+        let error = read_text(ending, &text, &ReadOptions::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(word), "{word}: {error}");
     }
 }

@@ -108,7 +108,11 @@ mod tests {
     #[test]
     fn one_bad_hour_is_found_and_the_others_are_not_accused() {
         let broken = monitor(120, 0.6).broken();
-        assert_eq!(broken.iter().map(|one| one.hour).collect::<Vec<_>>(), [9], "{broken:?}");
+        assert_eq!(
+            broken.iter().map(|one| one.hour).collect::<Vec<_>>(),
+            [9],
+            "{broken:?}"
+        );
         assert_eq!(monitor(120, 0.9).broken(), []);
     }
 

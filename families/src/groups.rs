@@ -41,7 +41,10 @@ pub fn reconcile(group: &mut Forecasts, members: &mut [Forecasts]) {
 /// The same for one step.
 fn reconcile_row(group: &mut [f32; QUANTILES.len()], members: &mut [[f32; QUANTILES.len()]]) {
     let all = members.iter().chain([&*group]);
-    if all.clone().any(|row| row.iter().any(|value| value.is_nan())) {
+    if all
+        .clone()
+        .any(|row| row.iter().any(|value| value.is_nan()))
+    {
         return;
     }
     let variance = |row: &[f32; QUANTILES.len()]| {
@@ -113,6 +116,9 @@ mod tests {
         let mut group = [1.0, 2.0, 3.0, 4.0];
         let mut members = [[f32::NAN; 4], [5.0, 6.0, 7.0, 8.0]];
         reconcile_row(&mut group, &mut members);
-        assert_eq!((group, members[1]), ([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]));
+        assert_eq!(
+            (group, members[1]),
+            ([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0])
+        );
     }
 }

@@ -14,6 +14,7 @@
 #![allow(clippy::indexing_slicing)]
 #![forbid(unsafe_code)]
 
+mod arima;
 mod boosted;
 mod boosting;
 mod coverage;
@@ -23,15 +24,19 @@ mod family;
 mod features;
 mod forecasts;
 mod groups;
+mod hannan_rissanen;
+mod hedge;
 mod history;
 mod mixture;
 mod parallel;
 mod priors;
+mod profile;
 mod ridge;
 mod scenarios;
 mod select;
 mod simple;
 
+pub use arima::Arima;
 pub use boosted::Boosting;
 pub use coverage::{Broken, CoverageMonitor};
 pub use events::{Agenda, Event};
@@ -43,9 +48,7 @@ pub use mixture::{MixtureSettings, mix};
 pub use parallel::in_parallel;
 pub use priors::Priors;
 pub use ridge::RidgeRegression;
-pub use scenarios::{
-    CLIMATE, SCENARIOS, Scenarios, brier_score, ranked_probability_score,
-};
+pub use scenarios::{CLIMATE, SCENARIOS, Scenarios, brier_score, ranked_probability_score};
 pub use select::{Entrant, Race, race};
 pub use simple::{SIMPLE, SimpleFamily};
 

@@ -25,7 +25,11 @@ impl Scenarios {
     /// By the demand of late; gaps are left out. `None` if there is too little of it, or if it never changes.
     #[must_use]
     pub fn of(demand: &[f64]) -> Option<Self> {
-        let mut known: Vec<f64> = demand.iter().copied().filter(|value| !value.is_nan()).collect();
+        let mut known: Vec<f64> = demand
+            .iter()
+            .copied()
+            .filter(|value| !value.is_nan())
+            .collect();
         if known.len() < VALUES_MIN {
             return None;
         }
@@ -89,10 +93,13 @@ pub fn ranked_probability_score(probabilities: &[f64; CLASSES], came: usize) -> 
 /// Brier score of the same, over all classes: 0 is best, 2 worst.
 #[must_use]
 pub fn brier_score(probabilities: &[f64; CLASSES], came: usize) -> f64 {
-    let errors = probabilities.iter().enumerate().map(|(class, probability)| {
-        let outcome = f64::from(u8::from(class == came));
-        (probability - outcome) * (probability - outcome)
-    });
+    let errors = probabilities
+        .iter()
+        .enumerate()
+        .map(|(class, probability)| {
+            let outcome = f64::from(u8::from(class == came));
+            (probability - outcome) * (probability - outcome)
+        });
     errors.sum()
 }
 

@@ -211,7 +211,7 @@ fn pooled_loss(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Agenda, Boosting, Event};
+    use crate::{Agenda, Arima, Boosting, Event, RidgeRegression};
     use proptest::prelude::*;
     use std::ops::RangeInclusive;
     use std::sync::Arc;
@@ -257,7 +257,9 @@ mod tests {
     /// Every other day at another hour.
     fn sales() -> Vec<Event> {
         let starts = (1..10_i64).map(|nth| (48 * nth + 7 * nth % 24) * 3_600);
-        starts.map(|starts_s| Event::new("sale", starts_s, starts_s + 4 * 3_600)).collect()
+        starts
+            .map(|starts_s| Event::new("sale", starts_s, starts_s + 4 * 3_600))
+            .collect()
     }
 
     proptest! {
@@ -270,6 +272,7 @@ mod tests {
                 .into_iter()
                 .map(|history| history.with_agenda(Arc::new(Agenda::new(sales()))))
                 .collect();
+            let learners: [&dyn Learner; 3] = [&Boosting, &RidgeRegression, &Arima];
             let other: Vec<History> = known
                 .iter()
                 .map(|history| {
@@ -286,7 +289,7 @@ mod tests {
                     history.with_agenda(Arc::new(Agenda::new(sales().into_iter().chain(late))))
                 })
                 .collect();
-            let (before, after) = (run(&known, &[&Boosting]), run(&other, &[&Boosting]));
+            let (before, after) = (run(&known, &learners), run(&other, &learners));
             prop_assert_eq!(&before.entrants, &after.entrants);
             for customer in 0..known.len() {
                 let both = before.forecasts[customer].iter().zip(&after.forecasts[customer]);
@@ -393,10 +396,11 @@ mod tests {
     #[test]
     fn the_same_histories_give_the_same_forecasts() {
         let histories = histories(3);
-        let bits = |race: &Race| format!("{:?}", race.deployed);
+        let bits = |race: &Race| format!("{:?} {:?}", race.forecasts, race.deployed);
+        let learners: [&dyn Learner; 3] = [&Boosting, &RidgeRegression, &Arima];
         assert_eq!(
-            bits(&run(&histories, &[&Boosting])),
-            bits(&run(&histories, &[&Boosting]))
+            bits(&run(&histories, &learners)),
+            bits(&run(&histories, &learners))
         );
     }
 }

@@ -113,7 +113,10 @@ fn events_that_are_known_lower_the_loss_by_a_tenth_and_more() {
     let planted = planted();
     let demand = demand(&planted);
     let unknown = wql(&demand, Agenda::default());
-    let known = wql(&demand, Agenda::new(planted.into_iter().map(|(event, _)| event)));
+    let known = wql(
+        &demand,
+        Agenda::new(planted.into_iter().map(|(event, _)| event)),
+    );
     println!("wQL {known:.4} with events known, {unknown:.4} unknown");
     assert!(known <= 0.9 * unknown, "{known} known, {unknown} unknown");
 }
@@ -122,7 +125,10 @@ fn events_that_are_known_lower_the_loss_by_a_tenth_and_more() {
 fn events_at_random_times_that_do_nothing_cost_little() {
     let demand = demand(&[]);
     let nothing = wql(&demand, Agenda::default());
-    let noise = wql(&demand, Agenda::new(planted().into_iter().map(|(event, _)| event)));
+    let noise = wql(
+        &demand,
+        Agenda::new(planted().into_iter().map(|(event, _)| event)),
+    );
     println!("wQL {noise:.4} with events that do nothing, {nothing:.4} without");
     assert!(noise <= 1.02 * nothing, "{noise} with, {nothing} without");
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use forebay_families::{
-    Boosting, Frame, History, MixtureSettings, QUANTILES, RidgeRegression, pinball, race,
+    Arima, Boosting, Frame, History, MixtureSettings, QUANTILES, RidgeRegression, pinball, race,
 };
 
 const CUSTOMERS: usize = 8;
@@ -54,7 +54,7 @@ fn wql(seen: &[Vec<f64>], truth: &[Vec<f64>]) -> f64 {
         &histories,
         &frame,
         &starts,
-        &[&Boosting, &RidgeRegression],
+        &[&Boosting, &RidgeRegression, &Arima],
         &settings,
     );
     let (mut loss, mut demand) = (0.0, 0.0);

@@ -264,10 +264,18 @@ impl Entry {
 
 impl EventsEntry {
     /// Those that may be felt within the time of the series, or by the forecasts from it.
-    fn read(&self, trace: &Path, series: &[Series]) -> Result<Vec<forebay_calendar::Entry>, TrainError> {
+    fn read(
+        &self,
+        trace: &Path,
+        series: &[Series],
+    ) -> Result<Vec<forebay_calendar::Entry>, TrainError> {
         let options = forebay_calendar::ReadOptions {
             from_s: series.iter().map(|one| one.start_s).min().unwrap_or(0) - EVENTS_REACH_S,
-            until_s: series.iter().map(|one| one.stamp_s(one.len())).max().unwrap_or(0)
+            until_s: series
+                .iter()
+                .map(|one| one.stamp_s(one.len()))
+                .max()
+                .unwrap_or(0)
                 + EVENTS_REACH_S,
             zone: self.zone.clone(),
             names: self.columns.clone(),
@@ -282,8 +290,9 @@ impl EventsEntry {
 impl DataSet {
     /// What was known to come for a tenant.
     pub(crate) fn agenda(&self, tenant: &str) -> Agenda {
-        let concerns =
-            |entry: &&forebay_calendar::Entry| entry.customer.as_deref().is_none_or(|one| one == tenant);
+        let concerns = |entry: &&forebay_calendar::Entry| {
+            entry.customer.as_deref().is_none_or(|one| one == tenant)
+        };
         let of_tenant = self.events.iter().filter(concerns);
         Agenda::new(of_tenant.map(|entry| entry.event.clone()))
     }

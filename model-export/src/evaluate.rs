@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forebay_families::{
-    Boosting, Entrant, Family, Forecasts, History, Learner, MixtureSettings, Race, RidgeRegression,
-    SIMPLE, race,
+    Arima, Boosting, Entrant, Family, Forecasts, History, Learner, MixtureSettings, Race,
+    RidgeRegression, SIMPLE, race,
 };
 
 use forebay_traces::Series;
@@ -129,7 +129,9 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
         .collect();
     let tables_of = |race: &Race| -> Vec<Table> {
         let steps = data_set.reported.iter();
-        steps.map(|steps| table(&data_set, &scored, race, *steps)).collect()
+        steps
+            .map(|steps| table(&data_set, &scored, race, *steps))
+            .collect()
     };
     let without_events = run_race(&data_set, &scored, &histories);
     let (race, unknowing) = if data_set.events.is_empty() {
@@ -175,14 +177,20 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
 }
 
 /// Those that learn, in the order in which they may enter.
-fn learners() -> [&'static dyn Learner; 2] {
-    [&Boosting, &RidgeRegression]
+fn learners() -> [&'static dyn Learner; 3] {
+    [&Boosting, &RidgeRegression, &Arima]
 }
 
 fn run_race(data_set: &DataSet, scored: &[Scored], histories: &[History]) -> Race {
     let test_starts: Vec<usize> = scored.iter().map(|one| one.test_start).collect();
     let settings = MixtureSettings::default();
-    race(histories, &data_set.frame, &test_starts, &learners(), &settings)
+    race(
+        histories,
+        &data_set.frame,
+        &test_starts,
+        &learners(),
+        &settings,
+    )
 }
 
 /// Every so manieth tenant, if the forecasts of all would take too much memory.

@@ -46,7 +46,9 @@ impl Effects {
         let known = agenda.events().iter();
         for event in known.filter(|event| event.is_known(history.stamp_s(now))) {
             if let Some(factor) = event.factor {
-                effects.kinds.insert(event.kind.clone(), Profile::flat(factor));
+                effects
+                    .kinds
+                    .insert(event.kind.clone(), Profile::flat(factor));
             }
         }
         let supposed = effects.kinds.clone();
@@ -55,11 +57,15 @@ impl Effects {
             let mut by_kind: BTreeMap<String, Observed> = BTreeMap::new();
             let mut by_hour: BTreeMap<(String, i64), Observed> = BTreeMap::new();
             for (nth, event) in agenda.events().iter().enumerate() {
-                let Some(seen) = effects.occurrence(history, frame, now, (nth, event), floor) else {
+                let Some(seen) = effects.occurrence(history, frame, now, (nth, event), floor)
+                else {
                     continue;
                 };
                 by_kind.entry(event.kind.clone()).or_default().add(&seen);
-                by_hour.entry((event.kind.clone(), hour_of(event))).or_default().add(&seen);
+                by_hour
+                    .entry((event.kind.clone(), hour_of(event)))
+                    .or_default()
+                    .add(&seen);
             }
             let nothing = Profile::default();
             effects = Self {
@@ -116,7 +122,11 @@ impl Effects {
         let now_s = history.stamp_s(now);
         let is_over = felt_until_s <= now_s && event.is_known(now_s);
         let level_steps = (frame.season / LEVEL_PART).max(LEVEL_STEPS_MIN);
-        if !is_over || felt_from_s < history.start_s || first < level_steps || event.confidence <= 0.0 {
+        if !is_over
+            || felt_from_s < history.start_s
+            || first < level_steps
+            || event.confidence <= 0.0
+        {
             return None;
         }
         let clean = |step: usize, without: Option<usize>| {
@@ -147,7 +157,8 @@ impl Effects {
                 let expected = usual(step)? * is / was;
                 let value = clean(step, Some(nth));
                 let log = ((value + floor) / (expected + floor)).ln();
-                log.is_finite().then_some((position, log.clamp(-LOG_MAX, LOG_MAX)))
+                log.is_finite()
+                    .then_some((position, log.clamp(-LOG_MAX, LOG_MAX)))
             })
             .collect();
         (!seen.is_empty()).then_some(seen)
@@ -161,7 +172,10 @@ pub(crate) fn without(effects: &Effects, history: &History) -> History {
         if value.is_nan() || agenda.is_empty() {
             return *value;
         }
-        value / effects.log_at(history, step, history.stamp_s(step + 1)).exp()
+        value
+            / effects
+                .log_at(history, step, history.stamp_s(step + 1))
+                .exp()
     });
     History::new(history.start_s, history.step_s, known.collect())
 }

@@ -106,7 +106,8 @@ impl Agenda {
             event.starts_s < event.ends_s && (0.0..=1.0).contains(&event.confidence)
         };
         let mut events: Vec<Event> = events.into_iter().filter(is_sound).collect();
-        events.sort_by(|a, b| (a.starts_s, a.ends_s, &a.kind).cmp(&(b.starts_s, b.ends_s, &b.kind)));
+        events
+            .sort_by(|a, b| (a.starts_s, a.ends_s, &a.kind).cmp(&(b.starts_s, b.ends_s, &b.kind)));
         let felt = |event: &Event| event.lead_s() + event.duration_s() + event.decay_s();
         let longest_s = events.iter().map(felt).max().unwrap_or(0);
         Self { events, longest_s }

@@ -83,7 +83,12 @@ impl Profile {
     pub(crate) fn flat(factor: f64) -> Self {
         let log = factor.max(1e-3).ln();
         let edge = 1e-9;
-        Self(vec![(-edge, 0.0), (0.0, log), (1.0 - edge, log), (1.0, 0.0)])
+        Self(vec![
+            (-edge, 0.0),
+            (0.0, log),
+            (1.0 - edge, log),
+            (1.0, 0.0),
+        ])
     }
 
     /// Between what is known on either side; the nearest beyond.

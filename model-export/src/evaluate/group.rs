@@ -72,19 +72,28 @@ impl Group {
         };
         let sums = |origin: usize, step: usize| -> Vec<f64> {
             let of_level = |level: usize| {
-                let rows = members.iter().map(|one| f64::from(one.of(origin, step)[level]));
+                let rows = members
+                    .iter()
+                    .map(|one| f64::from(one.of(origin, step)[level]));
                 rows.sum()
             };
             (0..QUANTILES.len()).map(of_level).collect()
         };
         let row = |forecasts: &Forecasts, origin: usize, step: usize| -> Vec<f64> {
-            forecasts.of(origin, step).iter().map(|value| f64::from(*value)).collect()
+            forecasts
+                .of(origin, step)
+                .iter()
+                .map(|value| f64::from(*value))
+                .collect()
         };
         let of_group = |rows: &dyn Fn(usize, usize) -> Vec<f64>| {
-            scored_rows(steps().map(|(origin, step)| (rows(origin, step), total.known()[origin + step])))
+            scored_rows(
+                steps().map(|(origin, step)| (rows(origin, step), total.known()[origin + step])),
+            )
         };
         let (wql, coverage_90) = of_group(&|origin, step| row(&own, origin, step));
-        let (wql_coherent, coverage_90_coherent) = of_group(&|origin, step| row(&coherent, origin, step));
+        let (wql_coherent, coverage_90_coherent) =
+            of_group(&|origin, step| row(&coherent, origin, step));
         let (wql_sum, coverage_90_sum) = of_group(&sums);
         let of_members = |all: &[Forecasts]| {
             let cells = histories.iter().zip(all).flat_map(|(history, forecasts)| {
@@ -96,7 +105,9 @@ impl Group {
         };
         let incoherence = steps().map(|(origin, step)| {
             let median = f64::from(coherent.of(origin, step)[MEDIAN]);
-            let members = coherent_members.iter().map(|one| f64::from(one.of(origin, step)[MEDIAN]));
+            let members = coherent_members
+                .iter()
+                .map(|one| f64::from(one.of(origin, step)[MEDIAN]));
             (members.sum::<f64>() - median).abs() / median.max(f64::MIN_POSITIVE)
         });
         Some(Self {
@@ -129,7 +140,11 @@ impl Group {
 }
 
 fn history_of(one: &Scored) -> History {
-    History::new(one.series.start_s, one.series.step_s, one.series.values.clone())
+    History::new(
+        one.series.start_s,
+        one.series.step_s,
+        one.series.values.clone(),
+    )
 }
 
 /// wQL of rows of quantiles beside what came, and the share of it at or below the 0.9 quantile.
@@ -140,10 +155,15 @@ fn scored_rows(rows: impl Iterator<Item = (Vec<f64>, f64)>) -> (f64, f64) {
             continue;
         }
         let losses = QUANTILES.iter().zip(&row);
-        loss += losses.map(|(level, value)| pinball(*level, *value, actual)).sum::<f64>();
+        loss += losses
+            .map(|(level, value)| pinball(*level, *value, actual))
+            .sum::<f64>();
         demand += actual;
         covered += f64::from(u8::from(actual <= row[UPPER]));
         count += 1.0;
     }
-    (2.0 * loss / QUANTILES.len() as f64 / demand, covered / count)
+    (
+        2.0 * loss / QUANTILES.len() as f64 / demand,
+        covered / count,
+    )
 }

@@ -36,7 +36,10 @@ pub(super) fn said(scored: &[Scored], deployed: &[Option<Forecasts>]) -> String 
         }
     }
     let worst = worst.map_or(String::new(), |(covered, hour, tenant)| {
-        format!("; worst: {:.0} % at {hour} h UTC, tenant {tenant}", 100.0 * covered)
+        format!(
+            "; worst: {:.0} % at {hour} h UTC, tenant {tenant}",
+            100.0 * covered
+        )
     });
     format!(
         "q0.9 one step ahead covers too little at some hour of the day for {tenants} of {} tenants{worst}",

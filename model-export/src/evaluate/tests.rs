@@ -169,10 +169,15 @@ fn a_calendar_beside_a_trace_lowers_the_loss_and_odds_and_the_group_are_scored()
     let mut csv = String::from("tenant,timestamp,requests\n");
     for customer in 0..3_u64 {
         for hour in 0..960_u64 {
-            let is_sale = sales.iter().any(|start| (*start..start + 4).contains(&hour));
+            let is_sale = sales
+                .iter()
+                .any(|start| (*start..start + 4).contains(&hour));
             let usual = 100 + 5 * (hour % 24) + mixed(1_000 * customer + hour) % 20;
             let stamp = 1_700_000_000 + 3_600 * hour;
-            csv += &format!("{customer},{stamp},{}\n", if is_sale { 3 * usual } else { usual });
+            csv += &format!(
+                "{customer},{stamp},{}\n",
+                if is_sale { 3 * usual } else { usual }
+            );
         }
     }
     fs::write(folder.path().join("shop.csv"), csv).unwrap();
@@ -182,14 +187,18 @@ fn a_calendar_beside_a_trace_lowers_the_loss_and_odds_and_the_group_are_scored()
     }
     fs::write(folder.path().join("sales.csv"), calendar).unwrap();
     let settings = folder.path().join("settings.toml");
-    let text = "[shop.events]\nfile = \"sales.csv\"\ncolumns = { starts = \"begin\", kind = \"sale\" }\n";
+    let text =
+        "[shop.events]\nfile = \"sales.csv\"\ncolumns = { starts = \"begin\", kind = \"sale\" }\n";
     fs::write(&settings, text).unwrap();
     let json = folder.path().join("out.json");
     run(folder.path(), Some(&settings), None, Some(&json)).unwrap();
     let found: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
     let figure = |path: &str| found.pointer(path).and_then(Value::as_f64).unwrap();
     assert!(figure("/shop/24/events_ratio") < 0.8, "{found:#}");
-    assert!(figure("/shop/24/odds/rps") < figure("/shop/24/odds/rps_usual"), "{found:#}");
+    assert!(
+        figure("/shop/24/odds/rps") < figure("/shop/24/odds/rps_usual"),
+        "{found:#}"
+    );
     assert!(figure("/shop/24/group/incoherence") < 1e-4, "{found:#}");
 
     fs::write(&settings, text.replace("sales.csv", "gone.csv")).unwrap();

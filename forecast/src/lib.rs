@@ -11,9 +11,13 @@
 //! 4. [`Blender`] sets the network beside the simple methods of [`Fallback`], weighs all of them by their recent errors
 //!    ([`Ensemble`]), recalibrates the result ([`Calibration`]) and caps it ([`Cap`]).
 //!
+//! Beside that, [`drift`] tells when a series is no longer what it was.
+//!
 //! Time is always an argument: seconds since the Unix epoch for the calendar, steps for everything else.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+pub mod drift;
 
 mod batch;
 mod calibration;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::card::{Card, sha256};
+use crate::drift;
 use crate::error::TrainError;
 use crate::evaluate;
 
@@ -54,6 +55,12 @@ enum Command {
     Evaluate(Evaluate),
     /// Replay traces through the gateway's ensemble with the committed models, beside simple methods
     Replay(Replay),
+    /// Measure detectors of change on made-up series, beside what theory promises
+    Drift {
+        /// Seed of the series: the same seed gives the same figures
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Print the card of a model
     Card {
         /// The model
@@ -131,6 +138,10 @@ pub(crate) fn run() -> Result<(), TrainError> {
         Command::Verify { models, python } => verify_all(models, &python),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Replay(replay) => replay.run(),
+        Command::Drift { seed } => {
+            drift::print(seed);
+            Ok(())
+        }
         Command::Card { model } => print_card(&model),
     }
 }

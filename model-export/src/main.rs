@@ -11,6 +11,7 @@ mod card;
 mod cli;
 mod conformal;
 mod dataset;
+mod drift;
 mod error;
 mod evaluate;
 mod export;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
+use forebay_traces::Join;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::card::{Card, sha256};
@@ -14,6 +15,7 @@ use crate::evaluate;
 
 use crate::export::{from_onnx, to_onnx};
 use crate::fit::{Data, fit};
+use crate::prepare::Preparation;
 use crate::recipe::Recipe;
 use crate::replay;
 use crate::train::Settings;
@@ -35,6 +37,8 @@ struct Cli {
 enum Command {
     /// Train a model and write it as ONNX, with its card beside it
     Train(Train),
+    /// Make a versioned data set of usage history
+    Prepare(Prepare),
     /// Write a model of this program again with this version's exporter
     Export {
         /// The model
@@ -97,8 +101,36 @@ struct Train {
 }
 
 #[derive(Args)]
+struct Prepare {
+    /// Parquet and CSV tables, usage history of the control plane (.json), and answers of Prometheus to range queries (.json)
+    #[arg(required = true, value_name = "FILE")]
+    inputs: Vec<PathBuf>,
+    /// The data set's folder, which must not exist yet
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Column of the amount, or several joined by + [default: amount, else requests]
+    #[arg(long, value_name = "COLUMN")]
+    value: Option<String>,
+    /// Resource of rows that do not name one [default: the name of the amount's column, requests if that is `amount`]
+    #[arg(long, value_name = "NAME")]
+    resource: Option<String>,
+    /// Label of Prometheus that names the customer
+    #[arg(long, default_value = "customer", value_name = "LABEL")]
+    customer_label: String,
+    /// Step in seconds [default: the usual distance of two samples, for each resource]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    step_s: Option<u32>,
+    /// Add up rows of one step, as of several functions of one customer, instead of averaging them; then none is a duplicate
+    #[arg(long)]
+    sum: bool,
+    /// IANA time zone of the hours and weekdays that are written beside each step
+    #[arg(long, default_value = "UTC")]
+    zone: String,
+}
+
+#[derive(Args)]
 struct Evaluate {
-    /// Folder with the traces
+    /// Folder with the traces, or one of them
     #[arg(env = "FOREBAY_DATA", value_name = "DIR")]
     folder: Option<PathBuf>,
     /// Settings of the traces, as TOML; what they do not say is inferred [default: those of the traces that are known by name]
@@ -134,6 +166,7 @@ struct Replay {
 pub(crate) fn run() -> Result<(), TrainError> {
     match Cli::parse().command {
         Command::Train(train) => train.run(),
+        Command::Prepare(prepare) => prepare.run(),
         Command::Export { model, out } => export(&model, &out),
         Command::Verify { models, python } => verify_all(models, &python),
         Command::Evaluate(evaluate) => evaluate.run(),
@@ -257,6 +290,24 @@ impl Train {
         let folder = self.data.folder.clone().ok_or(TrainError::NoData)?;
         let data = Data::from_trace(&recipe, &folder)?;
         Ok((recipe, data))
+    }
+}
+
+// === impl Prepare ===
+
+impl Prepare {
+    fn run(self) -> Result<(), TrainError> {
+        let preparation = Preparation {
+            inputs: self.inputs,
+            out: self.out,
+            value: self.value,
+            resource: self.resource,
+            customer_label: self.customer_label,
+            step_s: self.step_s,
+            join: if self.sum { Join::Sum } else { Join::Mean },
+            zone: self.zone,
+        };
+        preparation.run()
     }
 }
 

@@ -11,6 +11,7 @@ use forebay_traces::{Join, ReadOptions, Series, TraceError, read};
 use serde::Deserialize;
 
 use crate::error::TrainError;
+use crate::prepare::PreparedFolder;
 use crate::scoring::Cut;
 
 /// The settings of the data sets that are known by name: those of the reference scorer.
@@ -18,8 +19,17 @@ const KNOWN: &str = include_str!("../datasets.toml");
 
 /// The column that is taken when nobody has named one.
 const VALUE: &str = "requests";
+/// The column of a prepared data set.
+const PREPARED_VALUE: &str = "amount";
 /// Columns that are no amounts.
-const NO_VALUES: [&str; 5] = ["tenant", "customer", "timestamp_utc", "timestamp", "gap"];
+const NO_VALUES: [&str; 6] = [
+    "tenant",
+    "customer",
+    "timestamp_utc",
+    "timestamp",
+    "gap",
+    "resource",
+];
 
 const MINUTE_S: usize = 60;
 const HOUR_S: usize = 3_600;
@@ -131,6 +141,20 @@ impl Entries {
             })?;
         }
         Ok(entries)
+    }
+
+    /// Adds what the manifests of prepared data sets say of files that have no entry.
+    pub(crate) fn add(&mut self, prepared: &PreparedFolder) {
+        for (name, resource) in prepared.resources() {
+            let entry = Entry {
+                value: Some(PREPARED_VALUE.to_owned()),
+                step_s: Some(resource.step_s),
+                season: Some(resource.season),
+                long_season: resource.long_season,
+                ..Entry::default()
+            };
+            self.0.entry(name.clone()).or_insert(entry);
+        }
     }
 
     /// Names of entries that none of the files has.
@@ -306,16 +330,12 @@ impl DataSet {
     ) -> Self {
         let step_s = series.first().map_or(1, |one| one.step_s) as usize;
         let longest = series.iter().map(Series::len).max().unwrap_or(0);
-        let season = entry.season.unwrap_or_else(|| season(step_s, longest));
-        let is_day = season * step_s == DAY_S;
-        let week = WEEK_S / step_s.min(WEEK_S);
+        let (inferred, inferred_long) = seasons(step_s, longest);
+        let season = entry.season.unwrap_or(inferred);
         let long_season = match (entry.season, entry.long_season) {
             (_, Some(long)) => Some(long),
             (Some(_), None) => None,
-            (None, None) => {
-                let is_long = longest as f64 > LONG_SEASONS_MIN * week as f64;
-                (is_day && is_long).then_some(week)
-            }
+            (None, None) => inferred_long,
         };
         let mut reported = entry.horizons.clone().unwrap_or_else(|| horizons(step_s));
         reported.sort_unstable();
@@ -355,6 +375,14 @@ impl DataSet {
     }
 }
 
+/// A season and a longer one of steps of this length, as far as they are seen often enough.
+pub(crate) fn seasons(step_s: usize, steps: usize) -> (usize, Option<usize>) {
+    let season = season(step_s, steps);
+    let week = WEEK_S / step_s.min(WEEK_S);
+    let is_long = season * step_s == DAY_S && steps as f64 > LONG_SEASONS_MIN * week as f64;
+    (season, is_long.then_some(week))
+}
+
 /// The longest of a week, a day, an hour and a minute that is seen often enough; days only for steps of less than one.
 fn season(step_s: usize, steps: usize) -> usize {
     let periods: &[usize] = match step_s {
@@ -380,8 +408,11 @@ fn horizons(step_s: usize) -> Vec<usize> {
     }
 }
 
-/// The traces of a folder by name: what ends in `.parquet` or `.csv`.
+/// The traces of a folder by name: what ends in `.parquet` or `.csv`. Of a file, itself.
 pub(crate) fn traces(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    if folder.is_file() {
+        return Ok(vec![folder.to_owned()]);
+    }
     let failed = |source| TrainError::Io {
         path: folder.to_owned(),
         source,

@@ -22,6 +22,7 @@ use scenarios::Odds;
 
 use crate::dataset::{DataSet, Entries, Found, traces};
 use crate::error::TrainError;
+use crate::prepare::PreparedFolder;
 use crate::scoring::{self, Cut, Score, Scored};
 
 /// Name of the mixture that would be deployed.
@@ -62,12 +63,26 @@ pub(crate) fn run(
     report: Option<&Path>,
     json: Option<&Path>,
 ) -> Result<(), TrainError> {
-    let entries = Entries::load(settings)?;
+    let mut entries = Entries::load(settings)?;
+    let is_file = folder.is_file();
+    let prepared = match folder.parent() {
+        Some(parent) if is_file => PreparedFolder::open(parent)?,
+        _ => PreparedFolder::open(folder)?,
+    };
     let mut evaluated = Vec::new();
     let paths = traces(folder)?;
+    // Before the manifest's names come in: they are not said by anybody, and one file of several may be asked for.
     if settings.is_some() {
         for name in entries.unused(&paths) {
             println!("settings: there is no file {name} in the folder");
+        }
+    }
+    if let Some(prepared) = &prepared {
+        entries.add(prepared);
+        for (name, resource) in prepared.resources() {
+            if let Some(why) = &resource.degraded_because {
+                println!("{name} is degraded: {why}");
+            }
         }
     }
     for path in paths {

@@ -19,6 +19,7 @@ mod fit;
 mod gradient_tape;
 mod network;
 mod onnx_tape;
+mod prepare;
 mod recipe;
 mod replay;
 mod samples;

@@ -5,7 +5,7 @@ use std::path::Path;
 use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use csv::StringRecord;
 
-use crate::rows::Rows;
+use crate::rows::{Cells, Rows};
 use crate::{ReadOptions, TraceError};
 
 struct Columns {
@@ -14,9 +14,10 @@ struct Columns {
     at_name: String,
     values: Vec<(usize, String)>,
     gap: Option<usize>,
+    resource: Option<usize>,
 }
 
-pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Rows, TraceError> {
+pub(crate) fn read(path: &Path, options: &ReadOptions, rows: &mut Rows) -> Result<(), TraceError> {
     let damaged = |error: csv::Error| match error.into_kind() {
         csv::ErrorKind::Io(source) => TraceError::Io {
             path: path.to_owned(),
@@ -34,7 +35,6 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Rows, TraceErro
         .map_err(damaged)?;
     let columns = Columns::find(path, file.headers().map_err(damaged)?, options)?;
     let value_columns = options.value_columns.join("+");
-    let mut rows = Rows::new(path);
     let mut record = StringRecord::new();
     while file.read_record(&mut record).map_err(damaged)? {
         let cell = |index: usize| record.get(index).unwrap_or_default();
@@ -69,10 +69,20 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Rows, TraceErro
                 rows.bad_cell("gap", format!("`{text}` is neither true nor false"))
             })?,
         };
-        let tenant = tenant.to_owned();
-        rows.push(&tenant, at_ns, value, gap, &value_columns)?;
+        let resource = match columns.resource.map(cell) {
+            Some("") => return Err(rows.bad_cell("resource", "the resource is empty")),
+            resource => resource.or(options.resource.as_deref()),
+        };
+        let cells = Cells {
+            tenant,
+            resource,
+            at_ns,
+            value,
+            is_gap: gap,
+        };
+        rows.push(cells, &value_columns)?;
     }
-    Ok(rows)
+    Ok(())
 }
 
 impl Columns {
@@ -109,6 +119,7 @@ impl Columns {
             at_name,
             values,
             gap: position("gap"),
+            resource: position("resource").filter(|_| options.resource.is_some()),
         })
     }
 }

@@ -37,11 +37,12 @@ pub(crate) fn to_series(
 }
 
 /// The most frequent positive distance of neighbouring stamps inside a tenant; the shortest of several.
-fn usual_step_s(path: &Path, sorted: &[Row]) -> Result<u32, TraceError> {
+pub(crate) fn usual_step_s(path: &Path, sorted: &[Row]) -> Result<u32, TraceError> {
     let mut counts: HashMap<i64, u64> = HashMap::new();
     for (a, b) in sorted.iter().zip(sorted.iter().skip(1)) {
         let distance_ns = b.at_ns.saturating_sub(a.at_ns);
-        if a.tenant == b.tenant && distance_ns > 0 {
+        let is_one_series = a.tenant == b.tenant && a.resource == b.resource;
+        if is_one_series && distance_ns > 0 {
             let count = counts.entry(distance_ns).or_default();
             *count = count.saturating_add(1);
         }

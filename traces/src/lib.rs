@@ -22,9 +22,11 @@ mod grid;
 mod parquet_file;
 mod read;
 mod rows;
+mod samples;
 mod series;
 
 pub use demand::{Demand, Event, Events, read_demand};
 pub use error::TraceError;
 pub use read::{Join, ReadOptions, read};
+pub use samples::{Sample, SampledSeries, Samples};
 pub use series::Series;

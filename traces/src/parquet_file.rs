@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimeUnit, TimestampNano
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::rows::Rows;
+use crate::rows::{Cells, Rows};
 use crate::{ReadOptions, TraceError};
 
 const BATCH_ROWS: usize = 65_536;
@@ -21,16 +21,17 @@ struct Columns {
     tenant: String,
     at: String,
     gap: Option<String>,
+    resource: Option<String>,
 }
 
-pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Rows, TraceError> {
+pub(crate) fn read(path: &Path, options: &ReadOptions, rows: &mut Rows) -> Result<(), TraceError> {
     // The decoder returns errors for most damage, but a damaged page can also make it panic (index arithmetic on
     // lengths of the file). A training program must answer that with the file's name, not with a stack trace.
-    catch_unwind(AssertUnwindSafe(|| read_unguarded(path, options)))
+    catch_unwind(AssertUnwindSafe(|| read_unguarded(path, options, rows)))
         .unwrap_or_else(|panic| Err(damaged(path, panic_text(panic.as_ref()))))
 }
 
-fn read_unguarded(path: &Path, options: &ReadOptions) -> Result<Rows, TraceError> {
+fn read_unguarded(path: &Path, options: &ReadOptions, rows: &mut Rows) -> Result<(), TraceError> {
     let file = File::open(path).map_err(|source| TraceError::Io {
         path: path.to_owned(),
         source,
@@ -43,19 +44,19 @@ fn read_unguarded(path: &Path, options: &ReadOptions) -> Result<Rows, TraceError
         .iter()
         .map(String::as_str)
         .chain([columns.tenant.as_str(), columns.at.as_str()])
-        .chain(columns.gap.as_deref());
+        .chain(columns.gap.as_deref())
+        .chain(columns.resource.as_deref());
     let mask = ProjectionMask::columns(builder.parquet_schema(), wanted);
     let batches = builder
         .with_projection(mask)
         .with_batch_size(BATCH_ROWS)
         .build()
         .map_err(|error| damaged(path, error))?;
-    let mut rows = Rows::new(path);
     for batch in batches {
         let batch = batch.map_err(|error| damaged(path, error))?;
-        push_batch(path, &mut rows, &batch, &columns, options)?;
+        push_batch(path, rows, &batch, &columns, options)?;
     }
-    Ok(rows)
+    Ok(())
 }
 
 fn push_batch(
@@ -85,6 +86,10 @@ fn push_batch(
         )?),
         None => None,
     };
+    let resources = match &columns.resource {
+        Some(name) => Some(typed(path, batch, name, &DataType::Utf8, "text")?),
+        None => None,
+    };
     let value_columns = options.value_columns.join("+");
     for index in 0..batch.num_rows() {
         if tenants.is_null(index) {
@@ -104,13 +109,21 @@ fn push_batch(
             .as_ref()
             .map(|gaps| gaps.as_boolean())
             .is_some_and(|gaps| gaps.is_valid(index) && gaps.value(index));
-        rows.push(
-            tenants.value(index),
-            stamps.value(index),
+        let resource = match resources.as_ref().map(|column| column.as_string::<i32>()) {
+            Some(column) if column.is_null(index) || column.value(index).is_empty() => {
+                return Err(rows.bad_cell("resource", "the resource is missing"));
+            }
+            Some(column) => Some(column.value(index)),
+            None => options.resource.as_deref(),
+        };
+        let cells = Cells {
+            tenant: tenants.value(index),
+            resource,
+            at_ns: stamps.value(index),
             value,
-            gap,
-            &value_columns,
-        )?;
+            is_gap: gap,
+        };
+        rows.push(cells, &value_columns)?;
     }
     Ok(())
 }
@@ -173,6 +186,8 @@ impl Columns {
             tenant: either("tenant", "customer")?,
             at: either("timestamp_utc", "timestamp")?,
             gap: has("gap").then(|| "gap".to_owned()),
+            resource: (options.resource.is_some() && has("resource"))
+                .then(|| "resource".to_owned()),
         })
     }
 }

@@ -26,6 +26,8 @@ pub struct ReadOptions {
     pub join: Join,
     /// A step without any row counts as 0 instead of missing. Only for event files, where no row does mean no demand.
     pub fill_zero: bool,
+    /// Of [`Samples`](crate::Samples) alone: rows are told apart by their column `resource`, and are of this one where there is none.
+    pub resource: Option<String>,
 }
 
 impl ReadOptions {
@@ -40,6 +42,7 @@ impl ReadOptions {
             step_s: None,
             join: Join::Mean,
             fill_zero: false,
+            resource: None,
         }
     }
 }
@@ -53,12 +56,7 @@ impl ReadOptions {
 /// # Errors
 /// [`TraceError`] with the file, the row and the column.
 pub fn read(path: &Path, options: &ReadOptions) -> Result<Vec<Series>, TraceError> {
-    if options.value_columns.iter().any(String::is_empty) || options.value_columns.is_empty() {
-        return Err(TraceError::Options {
-            path: path.to_owned(),
-            reason: "no value column was named; give a column, or several joined by +".into(),
-        });
-    }
+    check_columns(path, options)?;
     if options.step_s == Some(0) {
         return Err(TraceError::Options {
             path: path.to_owned(),
@@ -70,10 +68,31 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Vec<Series>, TraceErro
 
 /// The rows of a file, by what its name ends in.
 pub(crate) fn read_rows(path: &Path, options: &ReadOptions) -> Result<Rows, TraceError> {
+    let mut rows = Rows::new(path);
+    read_into(&mut rows, path, options)?;
+    Ok(rows)
+}
+
+pub(crate) fn check_columns(path: &Path, options: &ReadOptions) -> Result<(), TraceError> {
+    if options.value_columns.iter().any(String::is_empty) || options.value_columns.is_empty() {
+        return Err(TraceError::Options {
+            path: path.to_owned(),
+            reason: "no value column was named; give a column, or several joined by +".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Adds the rows of a file to those that are there.
+pub(crate) fn read_into(
+    rows: &mut Rows,
+    path: &Path,
+    options: &ReadOptions,
+) -> Result<(), TraceError> {
     let kind = path.extension().and_then(|kind| kind.to_str());
     match kind.map(str::to_ascii_lowercase).as_deref() {
-        Some("parquet") => parquet_file::read(path, options),
-        Some("csv") => csv_file::read(path, options),
+        Some("parquet") => parquet_file::read(path, options, rows),
+        Some("csv") => csv_file::read(path, options, rows),
         _ => Err(TraceError::UnknownKind {
             path: path.to_owned(),
         }),

@@ -1,0 +1,231 @@
+//! `forebay-train prepare`: usage history in, a versioned data set out.
+//!
+//! Exports have rows twice, rows that are missing, amounts that nobody can have meant, and no two of them the same shape. Whoever trains on
+//! them mends that in a script of a notebook, and a year later nobody knows which. Here it is done once, by rules that are written
+//! beside the result, and the same usage has the same digest whatever machine and whatever order of rows it came from.
+
+mod calendar;
+mod folder;
+mod grid;
+mod manifest;
+mod outlier;
+mod source;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use forebay_traces::{Join, Samples, TraceError};
+
+use crate::error::TrainError;
+use calendar::Calendar;
+use grid::{Counts, UsageGrid};
+use manifest::Manifest;
+use outlier::OutlierRule;
+use source::Source;
+
+pub(crate) use manifest::PreparedFolder;
+
+/// Less than this cannot tell a weekly season from chance.
+const ENOUGH_S: u64 = 7 * 86_400;
+/// Most steps of all customers and resources: 8 bytes and a flag each.
+const STEPS_MAX: u64 = 50_000_000;
+/// Forecasts have single precision.
+const AMOUNT_MAX: f64 = 1e30;
+
+/// What is to be prepared, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Preparation {
+    pub(crate) inputs: Vec<PathBuf>,
+    /// The new folder.
+    pub(crate) out: PathBuf,
+    /// Column of the amount, or several joined by `+`.
+    pub(crate) value: Option<String>,
+    /// Resource of rows that do not name one.
+    pub(crate) resource: Option<String>,
+    /// Label of Prometheus that names the customer.
+    pub(crate) customer_label: String,
+    pub(crate) step_s: Option<u32>,
+    /// What becomes of several rows of one step.
+    pub(crate) join: Join,
+    /// Name of the calendar's time zone.
+    pub(crate) zone: String,
+}
+
+/// All customers of a resource.
+pub(crate) struct ResourceGrid {
+    name: String,
+    step_s: u32,
+    /// By name of the customer.
+    customers: Vec<UsageGrid>,
+    counts: Counts,
+    rule: OutlierRule,
+}
+
+// === impl Preparation ===
+
+impl Preparation {
+    /// Prepares, writes the folder, and says what was found.
+    pub(crate) fn run(&self) -> Result<(), TrainError> {
+        let manifest = self.prepare()?;
+        println!("{}", said_of(&manifest, &self.out));
+        Ok(())
+    }
+
+    fn prepare(&self) -> Result<Manifest, TrainError> {
+        folder::refuse_taken(&self.out)?;
+        let (manifest, grids, calendar) = self.read()?;
+        folder::write(&self.out, manifest, &grids, &calendar)
+    }
+
+    /// The data set before it is written; the manifest has no sums of files yet.
+    fn read(&self) -> Result<(Manifest, Vec<ResourceGrid>, Calendar), TrainError> {
+        let calendar = Calendar::of(&self.zone)?;
+        let mut samples = Samples::new();
+        let mut sources = self
+            .inputs
+            .iter()
+            .map(|path| Source::read(path, self, &mut samples))
+            .collect::<Result<Vec<_>, _>>()?;
+        sources.sort();
+        samples.sort();
+        let mut names: Vec<&str> = samples.resources().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        let mut grids: Vec<ResourceGrid> = Vec::new();
+        for name in names {
+            let taken: u64 = grids.iter().map(|grid| grid.counts.steps).sum();
+            let room = STEPS_MAX.saturating_sub(taken);
+            grids.push(ResourceGrid::of(name, &samples, self, room)?);
+        }
+        if grids.is_empty() {
+            return Err(self.data_error("there is no row of usage in any of the sources".into()));
+        }
+        let manifest = Manifest::new(sources, &grids, &calendar, self.join);
+        Ok((manifest, grids, calendar))
+    }
+
+    fn data_error(&self, reason: String) -> TrainError {
+        TrainError::Data {
+            path: self.first_input().to_owned(),
+            reason,
+        }
+    }
+
+    fn first_input(&self) -> &Path {
+        self.inputs.first().map_or(Path::new(""), PathBuf::as_path)
+    }
+}
+
+// === impl ResourceGrid ===
+
+impl ResourceGrid {
+    /// Of `room` steps at most.
+    fn of(
+        name: &str,
+        samples: &Samples,
+        preparation: &Preparation,
+        room: u64,
+    ) -> Result<Self, TrainError> {
+        let path = preparation.first_input();
+        if !manifest::is_file_name(name) {
+            return Err(preparation.data_error(format!(
+                "the resource {name:?} cannot be the name of a file: it must be letters, digits, `_`, `-` and `.`, 64 at most (--resource names that of rows which name none)"
+            )));
+        }
+        let step_s = match preparation.step_s {
+            Some(step_s) => step_s,
+            None => samples.usual_step_s(name, path).map_err(|error| match error {
+                TraceError::OddStep { step_ns, .. } => preparation.data_error(format!(
+                    "the usual distance of two samples of {name} is {step_ns} ns, no whole number of seconds: single events must be added up to steps first"
+                )),
+                error => error.into(),
+            })?,
+        };
+        let mut negatives = samples.resources().filter(|(found, _)| *found == name);
+        let mut counts = Counts {
+            negatives: negatives.next().map_or(0, |(_, count)| count),
+            ..Counts::default()
+        };
+        let rule = OutlierRule::of_step(step_s);
+        let mut customers = Vec::new();
+        for series in samples.series(name) {
+            let room = room.saturating_sub(counts.steps);
+            let mut customer =
+                UsageGrid::of(&series, step_s, preparation.join, room, &mut counts).map_err(|steps| {
+                    preparation.data_error(format!(
+                        "customer `{}` spans {steps} steps of {step_s} s in {name}, and a data set has {STEPS_MAX} at most: is a time wrong, or the step too short (--step-s)?",
+                        series.tenant
+                    ))
+                })?;
+            if customer.amounts.iter().any(|amount| *amount > AMOUNT_MAX) {
+                return Err(preparation.data_error(format!(
+                    "an amount of customer `{}` in {name} is above {AMOUNT_MAX:e}, the most that can be forecast",
+                    series.tenant
+                )));
+            }
+            counts.outliers += customer.clip(&rule);
+            customers.push(customer);
+        }
+        if customers.is_empty() {
+            return Err(
+                preparation.data_error(format!("all amounts of the resource {name} are negative"))
+            );
+        }
+        customers.sort_by(|a, b| a.customer.cmp(&b.customer));
+        Ok(Self {
+            name: name.to_owned(),
+            step_s,
+            customers,
+            counts,
+            rule,
+        })
+    }
+
+    /// First and last instant of all customers.
+    fn span_s(&self) -> (i64, i64) {
+        let start = self.customers.iter().map(|one| one.start_s).min();
+        let end = self
+            .customers
+            .iter()
+            .map(|one| one.stamp_s(one.len()))
+            .max();
+        (start.unwrap_or(0), end.unwrap_or(0))
+    }
+
+    /// Steps of the customer with most of them.
+    fn longest(&self) -> usize {
+        let lengths = self.customers.iter().map(UsageGrid::len);
+        lengths.max().unwrap_or(0)
+    }
+}
+
+fn said_of(manifest: &Manifest, out: &Path) -> String {
+    let mut text = format!("{}: digest {}", out.display(), manifest.digest);
+    for (name, resource) in &manifest.resources {
+        let counts = &resource.counts;
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "\n{name}: {} customers, {} steps of {} s from {} to {}; gaps {}, outliers clipped {}, duplicates left out {}, rows joined {}, negative rows left out {}; training until {}",
+            resource.customers,
+            counts.steps,
+            resource.step_s,
+            resource.start,
+            resource.end,
+            counts.gaps,
+            counts.outliers,
+            counts.duplicates,
+            counts.joined,
+            counts.negatives,
+            resource.training_end,
+        );
+        if let Some(why) = &resource.degraded_because {
+            let _ = write!(text, "\n{name} is degraded: {why}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod database_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! The folder of a data set, there as a whole or not at all: it is written beside its place and renamed.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    UInt8Array,
+};
+use arrow::error::ArrowError;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+use super::ResourceGrid;
+use super::calendar::Calendar;
+use super::grid::UsageGrid;
+use super::manifest::{MANIFEST, Manifest, file_of};
+use crate::error::TrainError;
+
+/// Steps of a customer that are written at once.
+const BATCH_STEPS: usize = 65_536;
+
+/// A folder that is gone when writing it fails.
+struct Unfinished(Option<PathBuf>);
+
+pub(super) fn refuse_taken(out: &Path) -> Result<(), TrainError> {
+    match out.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(_) => Err(TrainError::Data {
+            path: out.to_owned(),
+            reason: "there is something of that name already: a data set is not written over; name another folder with --out".into(),
+        }),
+    }
+}
+
+/// Writes the data set, and gives the manifest back as it was written.
+pub(super) fn write(
+    out: &Path,
+    mut manifest: Manifest,
+    grids: &[ResourceGrid],
+    calendar: &Calendar,
+) -> Result<Manifest, TrainError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TrainError::Io { path, source }
+    };
+    let unfinished = beside(out)?;
+    if let Some(parent) = unfinished.parent() {
+        fs::create_dir_all(parent).map_err(failed(parent))?;
+    }
+    fs::create_dir(&unfinished).map_err(failed(&unfinished))?;
+    let mut guard = Unfinished(Some(unfinished.clone()));
+    for grid in grids {
+        write_resource(&file_of(&unfinished, &grid.name), grid, calendar)?;
+    }
+    manifest.sum(&unfinished)?;
+    let path = unfinished.join(MANIFEST);
+    let text = serde_json::to_string_pretty(&manifest).map_err(|source| TrainError::Json {
+        path: path.clone(),
+        source,
+    })?;
+    fs::write(&path, text + "\n").map_err(failed(&path))?;
+    for entry in fs::read_dir(&unfinished).map_err(failed(&unfinished))? {
+        let path = entry.map_err(failed(&unfinished))?.path();
+        let file = File::open(&path).map_err(failed(&path))?;
+        file.sync_all().map_err(failed(&path))?;
+    }
+    // Somebody may have been there meanwhile, and an empty folder would be replaced.
+    refuse_taken(out)?;
+    fs::rename(&unfinished, out).map_err(failed(out))?;
+    guard.0 = None;
+    Ok(manifest)
+}
+
+/// In the same folder, since a rename does not leave a file system.
+fn beside(out: &Path) -> Result<PathBuf, TrainError> {
+    let Some(name) = out.file_name() else {
+        return Err(TrainError::Options(format!(
+            "--out: {} is no name of a new folder",
+            out.display()
+        )));
+    };
+    let name = format!(
+        ".{}.unfinished-{}",
+        name.to_string_lossy(),
+        std::process::id()
+    );
+    Ok(out.with_file_name(name))
+}
+
+fn write_resource(path: &Path, grid: &ResourceGrid, calendar: &Calendar) -> Result<(), TrainError> {
+    let io = |source| TrainError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::create_new(path).map_err(io)?;
+    write_batches(file, grid, calendar).map_err(|error| io(std::io::Error::other(error)))
+}
+
+fn write_batches(file: File, grid: &ResourceGrid, calendar: &Calendar) -> Result<(), ParquetError> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .build();
+    let schema = batch(&UsageGrid::empty(), 0, calendar)?.schema();
+    let mut writer = ArrowWriter::try_new(file, schema, Some(properties))?;
+    for customer in &grid.customers {
+        for from in (0..customer.len()).step_by(BATCH_STEPS) {
+            writer.write(&batch(customer, from, calendar)?)?;
+        }
+    }
+    writer.close().map(|_| ())
+}
+
+/// Steps of a customer as rows.
+fn batch(one: &UsageGrid, from: usize, calendar: &Calendar) -> Result<RecordBatch, ArrowError> {
+    let steps = from..one.len().min(from + BATCH_STEPS);
+    let locals: Vec<_> = steps
+        .clone()
+        .map(|step| calendar.local(one.stamp_s(step)))
+        .collect();
+    let customers = StringArray::from_iter_values(steps.clone().map(|_| &one.customer));
+    let stamps = steps.clone().map(|step| one.stamp_s(step) * 1_000);
+    let stamps = TimestampMillisecondArray::from_iter_values(stamps).with_timezone("UTC");
+    let amounts = one.amounts[steps.clone()].iter();
+    let amounts = amounts.map(|amount| (!amount.is_nan()).then_some(*amount));
+    let column =
+        |name: &'static str, values: ArrayRef, is_nullable: bool| (name, values, is_nullable);
+    RecordBatch::try_from_iter_with_nullable([
+        column("tenant", Arc::new(customers), false),
+        column("timestamp_utc", Arc::new(stamps), false),
+        column("amount", Arc::new(Float64Array::from_iter(amounts)), true),
+        column(
+            "outlier",
+            Arc::new(BooleanArray::from(one.is_outlier[steps].to_vec())),
+            false,
+        ),
+        column(
+            "local_hour",
+            Arc::new(UInt8Array::from_iter_values(
+                locals.iter().map(|local| local.hour),
+            )),
+            false,
+        ),
+        column(
+            "local_weekday",
+            Arc::new(UInt8Array::from_iter_values(
+                locals.iter().map(|local| local.weekday),
+            )),
+            false,
+        ),
+    ])
+}
+
+// === impl Unfinished ===
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.0 {
+            // What is left has a name that says what it is.
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What a data set is made of and by which rules, as a file beside it; and the digest by which two of them are known to be the same.
+//!
+//! The digest is of the grids and not of the files: another version of the Parquet library writes other bytes for the same usage. What nobody may
+//! change unnoticed, the files, have sums of their own.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use forebay_traces::Join;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::calendar::{Calendar, UtcOffset};
+use super::grid::{Counts, UsageGrid};
+use super::outlier::{OutlierRule, quantile};
+use super::source::Source;
+use super::{ENOUGH_S, ResourceGrid};
+use crate::card::{hex, sha256_of};
+use crate::dataset::seasons;
+use crate::error::TrainError;
+use crate::stamp::rfc3339;
+
+/// The manifest's name in its folder.
+pub(crate) const MANIFEST: &str = "manifest.json";
+const FORMAT: &str = "forebay-usage";
+const FORMAT_VERSION: u32 = 1;
+/// A manifest of 64 resources has some 60 kB.
+const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+const NAME_BYTES_MAX: usize = 64;
+/// First share of the span that may be learned from; `evaluate` tests on the rest.
+const TRAINING_SHARE: f64 = 0.75;
+
+/// Everything that is known about a data set. Nothing here depends on the machine, on the time, or on the order of rows, but for the sums of
+/// sources and files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    format: String,
+    format_version: u32,
+    /// SHA-256 of all grids, hex.
+    pub(crate) digest: String,
+    /// Of a calendar's hours and weekdays.
+    time_zone: String,
+    utc_offsets: Vec<UtcOffset>,
+    rows_of_a_step: Joined,
+    /// Some resource has less usage than a forecast needs.
+    pub(crate) degraded: bool,
+    pub(crate) resources: BTreeMap<String, PreparedResource>,
+    sources: Vec<Source>,
+}
+
+/// What the amount of several rows of one step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Joined {
+    Mean,
+    Sum,
+}
+
+/// A resource's part: one file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PreparedResource {
+    /// SHA-256 of `NAME.parquet`, hex.
+    sha256: String,
+    pub(crate) step_s: u32,
+    pub(crate) customers: usize,
+    /// Start of the first step of any customer.
+    pub(crate) start: String,
+    /// End of the last one.
+    pub(crate) end: String,
+    /// Steps of a season, and of a longer one, that are seen often enough.
+    pub(crate) season: usize,
+    pub(crate) long_season: Option<usize>,
+    /// Nothing from here on may be learned from; what is said of `scale` comes from before.
+    pub(crate) training_end: String,
+    training_end_unix_s: i64,
+    scale: Scale,
+    pub(crate) counts: Counts,
+    outliers: OutlierRule,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) degraded_because: Option<String>,
+}
+
+/// How large amounts are, whatever a few of them do; null if none is known.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scale {
+    median: Option<f64>,
+    /// Third quartile less the first.
+    iqr: Option<f64>,
+}
+
+/// A folder whose files are those of its manifest.
+#[derive(Debug)]
+pub(crate) struct PreparedFolder {
+    manifest: Manifest,
+}
+
+/// Only such names of resources are names of files everywhere.
+pub(super) fn is_file_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    (1..=NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(is_plain)
+        && !name.starts_with(['.', '-'])
+}
+
+pub(super) fn file_of(folder: &Path, resource: &str) -> PathBuf {
+    folder.join(format!("{resource}.parquet"))
+}
+
+// === impl Manifest ===
+
+impl Manifest {
+    pub(super) fn new(
+        sources: Vec<Source>,
+        grids: &[ResourceGrid],
+        calendar: &Calendar,
+        join: Join,
+    ) -> Self {
+        let spans = || grids.iter().map(ResourceGrid::span_s);
+        let start_s = spans().map(|(start_s, _)| start_s).min().unwrap_or(0);
+        let end_s = spans().map(|(_, end_s)| end_s).max().unwrap_or(0);
+        let resources = grids
+            .iter()
+            .map(|grid| (grid.name.clone(), PreparedResource::of(grid)));
+        let resources: BTreeMap<_, _> = resources.collect();
+        Self {
+            format: FORMAT.to_owned(),
+            format_version: FORMAT_VERSION,
+            digest: digest(grids, calendar),
+            time_zone: calendar.name().to_owned(),
+            utc_offsets: calendar.offsets(start_s, end_s),
+            rows_of_a_step: match join {
+                Join::Mean => Joined::Mean,
+                Join::Sum => Joined::Sum,
+            },
+            degraded: resources.values().any(|one| one.degraded_because.is_some()),
+            resources,
+            sources,
+        }
+    }
+
+    /// Notes the sums of the files that have been written.
+    pub(super) fn sum(&mut self, folder: &Path) -> Result<(), TrainError> {
+        for (name, resource) in &mut self.resources {
+            resource.sha256 = sum_of(&file_of(folder, name))?;
+        }
+        Ok(())
+    }
+}
+
+// === impl PreparedResource ===
+
+impl PreparedResource {
+    fn of(grid: &ResourceGrid) -> Self {
+        let (start_s, end_s) = grid.span_s();
+        let steps = end_s.abs_diff(start_s) / u64::from(grid.step_s);
+        let training = (steps as f64 * TRAINING_SHARE) as i64;
+        let training_end_s = start_s + training * i64::from(grid.step_s);
+        let longest_s = grid.longest() as u64 * u64::from(grid.step_s);
+        let degraded_because = (longest_s < ENOUGH_S).then(|| {
+            format!(
+                "no customer has 7 days of usage ({:.1} at most), so that a weekly season cannot be told from chance; a model trained on it knows days at best, \
+                 and its scores say little: release none that was trained on this alone",
+                longest_s as f64 / 86_400.0
+            )
+        });
+        let (season, long_season) = seasons(grid.step_s as usize, grid.longest());
+        Self {
+            sha256: String::new(),
+            step_s: grid.step_s,
+            customers: grid.customers.len(),
+            start: rfc3339(start_s),
+            end: rfc3339(end_s),
+            season,
+            long_season,
+            training_end: rfc3339(training_end_s),
+            training_end_unix_s: training_end_s,
+            scale: Scale::before(training_end_s, &grid.customers),
+            counts: grid.counts,
+            outliers: grid.rule,
+            degraded_because,
+        }
+    }
+}
+
+// === impl Scale ===
+
+impl Scale {
+    fn before(end_s: i64, customers: &[UsageGrid]) -> Self {
+        let amounts = customers.iter().flat_map(|one| {
+            let of_training = (0..one.len()).take_while(move |step| one.stamp_s(*step) < end_s);
+            of_training.map(|step| one.amounts[step])
+        });
+        let mut known: Vec<f64> = amounts.filter(|amount| !amount.is_nan()).collect();
+        known.sort_unstable_by(f64::total_cmp);
+        let [q1, median, q3] = [0.25, 0.5, 0.75].map(|share| quantile(&known, share));
+        let said = |value: f64| (!value.is_nan()).then_some(value);
+        Self {
+            median: said(median),
+            iqr: said(q3 - q1),
+        }
+    }
+}
+
+// === impl PreparedFolder ===
+
+impl PreparedFolder {
+    /// `None` if there is no manifest of a data set in the folder. Fails if its files are not those that it describes.
+    pub(crate) fn open(folder: &Path) -> Result<Option<Self>, TrainError> {
+        let path = folder.join(MANIFEST);
+        let refused = |reason: String| TrainError::Data {
+            path: path.clone(),
+            reason,
+        };
+        let length = match fs::metadata(&path) {
+            Ok(found) if found.is_file() => found.len(),
+            _ => return Ok(None),
+        };
+        if length > MANIFEST_BYTES_MAX {
+            return Ok(None);
+        }
+        let bytes = fs::read(&path).map_err(|source| TrainError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        // Manifests of others have that name, too.
+        let said: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if said["format"] != FORMAT {
+            return Ok(None);
+        }
+        if said["format_version"] != FORMAT_VERSION {
+            return Err(refused(format!(
+                "its format has version {}, and this program reads version {FORMAT_VERSION}: prepare it again",
+                said["format_version"]
+            )));
+        }
+        let manifest: Manifest = serde_json::from_value(said).map_err(|error| {
+            refused(format!(
+                "not a manifest of a data set ({error}): prepare it again"
+            ))
+        })?;
+        for (name, resource) in &manifest.resources {
+            if !is_file_name(name) {
+                return Err(refused(format!("{name:?} is no name of a resource")));
+            }
+            let file = file_of(folder, name);
+            if sum_of(&file)? != resource.sha256 {
+                return Err(TrainError::Data {
+                    path: file,
+                    reason: format!(
+                        "not the file that {MANIFEST} describes: it has been changed or damaged; prepare it again"
+                    ),
+                });
+            }
+        }
+        Ok(Some(Self { manifest }))
+    }
+
+    /// The resources by name.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = (&String, &PreparedResource)> {
+        self.manifest.resources.iter()
+    }
+}
+
+fn sum_of(path: &Path) -> Result<String, TrainError> {
+    let sum = File::open(path).and_then(sha256_of);
+    sum.map_err(|source| TrainError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Numbers as little-endian bytes, texts behind their length: no two data sets make the same stream.
+fn digest(grids: &[ResourceGrid], calendar: &Calendar) -> String {
+    let mut sum = Sha256::new();
+    let text = |sum: &mut Sha256, text: &str| {
+        sum.update((text.len() as u64).to_le_bytes());
+        sum.update(text);
+    };
+    text(&mut sum, FORMAT);
+    sum.update(FORMAT_VERSION.to_le_bytes());
+    text(&mut sum, calendar.name());
+    for grid in grids {
+        text(&mut sum, &grid.name);
+        sum.update(grid.step_s.to_le_bytes());
+        sum.update((grid.customers.len() as u64).to_le_bytes());
+        for one in &grid.customers {
+            text(&mut sum, &one.customer);
+            sum.update(one.start_s.to_le_bytes());
+            sum.update((one.len() as u64).to_le_bytes());
+            for (step, amount) in one.amounts.iter().enumerate() {
+                // There are many ways to write that something is no number; here it is one.
+                let bits = if amount.is_nan() {
+                    u64::MAX
+                } else {
+                    amount.to_bits()
+                };
+                sum.update(bits.to_le_bytes());
+                let local = calendar.local(one.stamp_s(step));
+                sum.update([u8::from(one.is_outlier[step]), local.hour, local.weekday]);
+            }
+        }
+    }
+    hex(&sum.finalize())
+}

@@ -502,7 +502,8 @@ fn assemble(
     background: &Handle,
 ) -> Result<Server, ServeError> {
     let prepared = Prepared::new(options)?;
-    let mut plane = Plane::start(store, prepared.keys, settings(options), Clock::system())?;
+    let mut plane = Plane::start(store, prepared.keys, settings(options), Clock::system())?
+        .signed_by(prepared.signing_key.clone());
     if let Some(endpoint) = prepared.remote_write {
         tracing::info!(to = %endpoint, "usage of finished steps leaves by remote write");
         plane = plane.exported_by(RemoteWrite::start(endpoint, background));

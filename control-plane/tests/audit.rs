@@ -165,11 +165,13 @@ fn changes() -> Vec<Change> {
     ]
 }
 
-/// Changes whose records are looked at elsewhere: the policy below, models in tests/models.rs.
-const ELSEWHERE: [(&str, &str); 4] = [
+/// Changes whose records are looked at elsewhere: the policy below, models in tests/models.rs, tests/model_origin.rs and tests/canary.rs.
+const ELSEWHERE: [(&str, &str); 6] = [
     ("POST", "/v1/policies"),
     ("POST", "/v1/models"),
     ("POST", "/v1/models/{digest}/activate"),
+    ("PUT", "/v1/models/{digest}/about"),
+    ("POST", "/v1/models/promote"),
     ("POST", "/v1/models/rollback"),
 ];
 

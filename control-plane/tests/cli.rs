@@ -334,6 +334,27 @@ fn models(server: &str, directory: &Path) {
         &["no_such_model", "forebay model upload"],
     );
     refused(server, &["model", "rollback"], &["nothing_to_roll_back_to"]);
+    refused(server, &["model", "promote"], &["no_canary", "--share"]);
+    refused(server, &["model", "show", &digest], &["no_such_model"]);
+    let activate = |share: &str| ["model", "activate", &digest, "--share", share].map(String::from);
+    for share in ["0%", "100%", "ten", "1.5%"] {
+        let arguments = activate(share);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        refused(server, &arguments, &["from 1% to 99%"]);
+    }
+    let canary = activate("10%");
+    let canary: Vec<&str> = canary.iter().map(String::as_str).collect();
+    refused(server, &canary, &["no_such_model"]);
+    refused(
+        server,
+        &["model", "activate", &digest, "--promote", "auto"],
+        &["--share"],
+    );
+    refused(
+        server,
+        &["model", "upload", key, "--card", key],
+        &["not a card in JSON"],
+    );
     refused(
         server,
         &["model", "check", key, "--forecaster-wasm", "/nonexistent"],

@@ -349,6 +349,21 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
         json!({"digest": digests[0]}),
     )
     .await;
+    let second = format!("/v1/models/{}", digests[1]);
+    check(
+        "POST",
+        "/v1/models/{digest}/activate",
+        &format!("{second}/activate"),
+        json!({"share": 10, "promote": "auto"}),
+    )
+    .await;
+    let about = json!({"parent": digests[0], "card": {"data_sha256": digests[0]}});
+    for (method, body) in [("PUT", about), ("GET", NONE)] {
+        let path = format!("{second}/about");
+        check(method, "/v1/models/{digest}/about", &path, body).await;
+    }
+    check("GET", "/v1/status", "/v1/status", NONE).await;
+    check("POST", "/v1/models/promote", "/v1/models/promote", NONE).await;
     check("GET", "/v1/models", "/v1/models", NONE).await;
     let series = json!([{"key": "acme", "resource": "requests", "step_ms": kit::STEP_MS, "usage": [1.5, null]}]);
     check(

@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Method, path, and which of gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 4]); 31] = [
+const TABLE: [(&str, &str, [bool; 4]); 34] = [
     ("GET", "/healthz", ALL),
     ("GET", "/readyz", ALL),
     ("GET", "/metrics", ALL),
@@ -48,6 +48,9 @@ const TABLE: [(&str, &str, [bool; 4]); 31] = [
     ("POST", "/v1/models", ADMIN),
     ("GET", "/v1/models/{digest}", ALL),
     ("POST", "/v1/models/{digest}/activate", ADMIN),
+    ("GET", "/v1/models/{digest}/about", VIEWER),
+    ("PUT", "/v1/models/{digest}/about", ADMIN),
+    ("POST", "/v1/models/promote", ADMIN),
     ("POST", "/v1/models/rollback", ADMIN),
     ("GET", "/v1/history", VIEWER),
     ("PUT", "/v1/history", ADMIN),

@@ -4,7 +4,7 @@
 //! open, so that scrapers need no token.
 
 use super::Shared;
-use crate::plane::{GatewayView, StatusView};
+use crate::plane::{GatewayView, RunningModelView, StatusView};
 use crate::prometheus::{Counts, DropReason};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -154,11 +154,69 @@ const GATEWAY_METRICS: [Metric<GatewayView>; 8] = [
     ),
 ];
 
+/// Of each model of the registry that runs somewhere, under its digest. Sums over the gateways that are present: they fall when one leaves.
+#[allow(clippy::cast_precision_loss)] // counts for charts
+const MODEL_METRICS: [Metric<RunningModelView>; 4] = [
+    (
+        "forebay_model_gateways",
+        Kind::Gauge,
+        "Gateways that run the model",
+        |model| model.gateways as f64,
+    ),
+    (
+        "forebay_model_forecasts_matured",
+        Kind::Gauge,
+        "Forecasts of the model that have matured, at the gateways that run it now",
+        |model| {
+            model
+                .score
+                .as_ref()
+                .map_or(0.0, |score| score.matured as f64)
+        },
+    ),
+    (
+        "forebay_model_forecast_pinball",
+        Kind::Gauge,
+        "Pinball loss of the 0.9 quantile over usage, since the model runs there",
+        |model| model.score.as_ref().map_or(0.0, |score| score.loss),
+    ),
+    (
+        "forebay_model_forecast_coverage",
+        Kind::Gauge,
+        "Share of the forecasts whose 0.9 quantile covered the usage, since the model runs there",
+        |model| model.score.as_ref().map_or(0.0, |score| score.coverage),
+    ),
+];
+
+/// Of the canary; 0 while there is none.
+#[allow(clippy::cast_precision_loss)] // counts for charts
+const CANARY_METRICS: [Metric<StatusView>; 2] = [
+    (
+        "forebay_canary_epoch",
+        Kind::Gauge,
+        "Model epoch that runs at a share of the gateways; 0: none",
+        |view| {
+            view.canary
+                .as_ref()
+                .map_or(0.0, |canary| canary.epoch as f64)
+        },
+    ),
+    (
+        "forebay_canary_pairs",
+        Kind::Gauge,
+        "Steps in which the canary was compared with the model before",
+        |view| {
+            let canary = view.canary.as_ref();
+            canary.map_or(0.0, |canary| canary.evidence.pairs as f64)
+        },
+    ),
+];
+
 pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
     let view = server.plane.status();
     let mut text = String::new();
     // Writing to a string cannot fail.
-    for (name, kind, help, value) in METRICS {
+    for (name, kind, help, value) in METRICS.into_iter().chain(CANARY_METRICS) {
         let _ = write!(
             text,
             "# HELP {name} {help}\n# TYPE {name} {}\n{name} {}\n",
@@ -175,6 +233,21 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
         for gateway in &view.gateways {
             let id = label(&gateway.id);
             let _ = writeln!(text, "{name}{{gateway=\"{id}\"}} {}", value(gateway));
+        }
+    }
+    for (name, kind, help, value) in MODEL_METRICS {
+        let _ = write!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {}\n",
+            kind.name()
+        );
+        for model in &view.models {
+            let _ = writeln!(
+                text,
+                "{name}{{model=\"{}\"}} {}",
+                model.digest,
+                value(model)
+            );
         }
     }
     let name = "forebay_syncs_throttled_total";

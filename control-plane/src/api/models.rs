@@ -1,10 +1,10 @@
-//! Models: upload, list, fetch, activate, roll back.
+//! Models: upload, describe, list, fetch, activate, promote, roll back.
 
 use super::body::{SMALL_BYTES, json, read};
 use super::{Answer, By, Server, Shared};
 use crate::error::ApiError;
 use crate::models::{MAX_MODEL_BYTES, SandboxError, from_hex};
-use crate::plane::{ModelView, Release, ReleaseRequest, Signer};
+use crate::plane::{ModelView, Origin, Promotion, Release, ReleaseRequest, Share, Signer};
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -22,14 +22,35 @@ pub(super) struct Models {
     models: Vec<ModelView>,
 }
 
-/// A statement that was signed elsewhere, or nothing.
+/// At which gateways, and a statement that was signed elsewhere; or nothing.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Signed {
+pub(super) struct Activate {
     #[serde(default)]
     epoch: Option<u64>,
     #[serde(default)]
     signature: Option<String>,
+    /// Percent of the gateways that run it first, 1 to 99. Without it all do.
+    #[serde(default)]
+    share: Option<u8>,
+    /// Who gives it to all, or takes it back: with a share only.
+    #[serde(default)]
+    promote: Option<Promotion>,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Described {
+    /// SHA-256 of the model that it was made from.
+    #[serde(default)]
+    parent: Option<String>,
+    /// SHA-256 of the data that it was made from. What the card says need not be said again.
+    #[serde(default)]
+    data_digest: Option<String>,
+    /// The card that the trainer has written, at most 32 KiB.
+    #[serde(default)]
+    card: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -97,11 +118,17 @@ pub(super) async fn activate(
     body: Body,
 ) -> Answer<Release> {
     let Path(digest) = digest?;
-    let Signed { epoch, signature } = json(body, SMALL_BYTES).await?;
+    let Activate {
+        epoch,
+        signature,
+        share,
+        promote,
+    } = json(body, SMALL_BYTES).await?;
     let request = ReleaseRequest {
         digest: Some(digest_from(&digest)?),
         kind: ReleaseKind::Release,
         signed: signed(epoch, signature)?,
+        share: share_from(share, promote)?,
     };
     server
         .plane
@@ -124,12 +151,72 @@ pub(super) async fn roll_back(
         digest: digest.as_deref().map(digest_from).transpose()?,
         kind: ReleaseKind::RollBack,
         signed: signed(epoch, signature)?,
+        share: None,
     };
     server
         .plane
         .release_model(&by, request, signer(&server))
         .await
         .map(Json)
+}
+
+pub(super) async fn promote(State(server): Shared, Extension(by): By) -> Answer<Release> {
+    server.plane.promote_model(&by).await.map(Json)
+}
+
+pub(super) async fn about(
+    State(server): Shared,
+    digest: Result<Path<String>, PathRejection>,
+) -> Answer<ModelView> {
+    let Path(digest) = digest?;
+    server.plane.model(&digest_from(&digest)?).map(Json)
+}
+
+pub(super) async fn describe(
+    State(server): Shared,
+    Extension(by): By,
+    digest: Result<Path<String>, PathRejection>,
+    body: Body,
+) -> Answer<ModelView> {
+    let Path(digest) = digest?;
+    let digest = digest_from(&digest)?;
+    let Described {
+        parent,
+        data_digest,
+        card,
+    } = json(body, SMALL_BYTES).await?;
+    let origin = Origin {
+        parent,
+        data_digest,
+        card,
+    };
+    server
+        .plane
+        .describe_model(&by, digest, origin)
+        .await
+        .map(Json)
+}
+
+fn share_from(
+    percent: Option<u8>,
+    promotion: Option<Promotion>,
+) -> Result<Option<Share>, ApiError> {
+    match (percent, promotion) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            let hint = "say at how many gateways the model runs first, or leave `promote` out";
+            Err(ApiError::malformed("`promote` belongs to a share", hint).at("promote"))
+        }
+        (Some(percent), promotion) if (1..=99).contains(&percent) => Ok(Some(Share {
+            percent,
+            promotion: promotion.unwrap_or_default(),
+        })),
+        (Some(percent), _) => {
+            let message = format!("a share of {percent} % is none of 1 to 99");
+            let hint = "leave it out to release the model for all gateways";
+            Err(ApiError::invalid("bad_share", message, hint).at("share"))
+        }
+    }
 }
 
 fn signer(server: &Server) -> Signer<'_> {

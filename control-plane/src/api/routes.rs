@@ -182,11 +182,21 @@ pub fn routes() -> Vec<Route> {
             at_least(Admin),
             models::activate,
         )
-        .says("Releases a model; without a signature the server signs")
-        .takes::<models::Signed>()
+        .says("Releases a model, everywhere or at a share of the gateways; without a signature the server signs")
+        .takes::<models::Activate>()
         .answers::<Release>(),
+        get("/v1/models/{digest}/about", at_least(Viewer), models::about)
+            .says("What is known of a model")
+            .answers::<ModelView>(),
+        put("/v1/models/{digest}/about", at_least(Admin), models::describe)
+            .says("Keeps where a model comes from: its card, the model before it, its data")
+            .takes::<models::Described>()
+            .answers::<ModelView>(),
+        post("/v1/models/promote", at_least(Admin), models::promote)
+            .says("Lets the canary run at all gateways")
+            .answers::<Release>(),
         post("/v1/models/rollback", at_least(Admin), models::roll_back)
-            .says("Releases an older model again, as a signed roll-back with a higher epoch")
+            .says("Releases an older model again, as a signed roll-back with a higher epoch; while a canary runs, the model before it")
             .takes::<models::RollBack>()
             .answers::<Release>(),
         get("/v1/history", at_least(Viewer), history::export)

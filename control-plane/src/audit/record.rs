@@ -16,9 +16,9 @@ pub struct AuditRecord {
     pub sequence: u64,
     /// When it was made.
     pub at_unix_ms: u64,
-    /// By which role.
+    /// By which role; `server` for what it does by itself.
     pub role: String,
-    /// By whose token: the first digits of a hash of it.
+    /// By whose token: the first digits of a hash of it; nobody's for what the server does by itself.
     pub token: String,
     /// What was done, such as `customer.ban`.
     pub action: String,

@@ -3,7 +3,9 @@
 use crate::serve::ServeOptions;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 use forebay_simulator::PolicyName;
 use std::path::PathBuf;
 
@@ -233,6 +235,22 @@ pub enum PolicyCommand {
     Schema,
 }
 
+/// Who ends a canary.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PromoteBy {
+    /// The server
+    Auto,
+    /// `forebay model promote` or `rollback`
+    Manual,
+}
+
+/// Percent, with or without the sign.
+fn percent(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse();
+    let number = number.ok().filter(|number| (1..=99).contains(number));
+    number.ok_or_else(|| "not of the form 10%, from 1% to 99%".to_owned())
+}
+
 /// Models.
 #[derive(Debug, Subcommand)]
 pub enum ModelCommand {
@@ -272,11 +290,31 @@ pub enum ModelCommand {
     Upload {
         /// The ONNX file
         file: PathBuf,
+        /// The card that forebay-train has written beside it
+        #[arg(long)]
+        card: Option<PathBuf>,
+        /// Digest of the model that it was made from
+        #[arg(long)]
+        parent: Option<String>,
+        /// SHA-256 of the data that it was made from, if there is no card
+        #[arg(long)]
+        data_digest: Option<String>,
+    },
+    /// What is known of a model of the registry
+    Show {
+        /// Its digest
+        digest: String,
     },
     /// Release a model of the registry
     Activate {
         /// Its digest
         digest: String,
+        /// At this part of the gateways first, 1% to 99%
+        #[arg(long, value_parser = percent)]
+        share: Option<u8>,
+        /// Who gives it to all gateways, or takes it back: the server when the evidence is there, or you
+        #[arg(long, requires = "share")]
+        promote: Option<PromoteBy>,
         /// Epoch that was signed
         #[arg(long, requires = "signature")]
         epoch: Option<u64>,
@@ -284,7 +322,9 @@ pub enum ModelCommand {
         #[arg(long, requires = "epoch")]
         signature: Option<String>,
     },
-    /// Go back to the model that ran before, or to a given one
+    /// Give the model that runs at a share of the gateways to all of them
+    Promote,
+    /// Go back to the model that ran before, or to a given one; from a share of the gateways, to the one that the others run
     Rollback {
         /// Its digest
         digest: Option<String>,

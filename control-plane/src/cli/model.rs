@@ -1,6 +1,7 @@
 //! `forebay model ...`
 
 use super::client::encode;
+use super::commands::PromoteBy;
 use super::output::{print, read_file};
 use super::{Client, Connection, ModelCommand};
 use crate::models::{
@@ -9,7 +10,7 @@ use crate::models::{
 };
 use crate::serve::forecaster_beside_us;
 use forebay_wire::model::{ModelStatement, ReleaseKind};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::Path;
 
 pub(super) fn run(command: ModelCommand, connection: &Connection) -> Result<(), String> {
@@ -65,23 +66,45 @@ pub(super) fn run(command: ModelCommand, connection: &Connection) -> Result<(), 
                 "public_key": public_key_hex(&key),
             }))
         }
-        ModelCommand::Upload { file } => {
+        ModelCommand::Upload {
+            file,
+            card,
+            parent,
+            data_digest,
+        } => {
+            let about = about(card.as_deref(), parent, data_digest)?;
             let client = Client::new(connection)?;
-            print(&client.post_bytes(
-                "/v1/models",
-                "application/octet-stream",
-                read_file(&file)?,
-            )?)
+            let model =
+                client.post_bytes("/v1/models", "application/octet-stream", read_file(&file)?)?;
+            let digest = model.get("digest").and_then(Value::as_str);
+            let (Some(about), Some(digest)) = (about, digest) else {
+                return print(&model);
+            };
+            let path = format!("/v1/models/{}/about", encode(digest));
+            print(&client.put(&path, &about)?)
         }
+        ModelCommand::Show { digest } => {
+            let path = format!("/v1/models/{}/about", encode(&digest));
+            print(&Client::new(connection)?.get(&path)?)
+        }
+        ModelCommand::Promote => print(&Client::new(connection)?.post("/v1/models/promote", None)?),
         ModelCommand::Activate {
             digest,
+            share,
+            promote,
             epoch,
             signature,
         } => {
-            let body = epoch.map(|epoch| json!({"epoch": epoch, "signature": signature}));
+            let promote = promote.map(|by| match by {
+                PromoteBy::Auto => "auto",
+                PromoteBy::Manual => "manual",
+            });
+            let body = json!({
+                "epoch": epoch, "signature": signature, "share": share, "promote": promote,
+            });
             print(&Client::new(connection)?.post(
                 &format!("/v1/models/{}/activate", encode(&digest)),
-                body.as_ref(),
+                Some(&body),
             )?)
         }
         ModelCommand::Rollback {
@@ -94,6 +117,26 @@ pub(super) fn run(command: ModelCommand, connection: &Connection) -> Result<(), 
         }
         ModelCommand::List => print(&Client::new(connection)?.get("/v1/models")?),
     }
+}
+
+/// What is told of a model beside its file, if anything is.
+fn about(
+    card: Option<&Path>,
+    parent: Option<String>,
+    data_digest: Option<String>,
+) -> Result<Option<Value>, String> {
+    if card.is_none() && parent.is_none() && data_digest.is_none() {
+        return Ok(None);
+    }
+    let card: Option<Value> = card
+        .map(|path| {
+            serde_json::from_slice(&read_file(path)?)
+                .map_err(|error| format!("{}: not a card in JSON: {error}", path.display()))
+        })
+        .transpose()?;
+    Ok(Some(
+        json!({"card": card, "parent": parent, "data_digest": data_digest}),
+    ))
 }
 
 fn digest_to_sign(file: Option<&Path>, digest: Option<&str>) -> Result<[u8; 32], String> {

@@ -3,9 +3,11 @@
 mod sandbox;
 mod signing;
 mod stub;
+mod trial;
 
 pub use sandbox::{Sandbox, SandboxError, SandboxLimits, Verdict};
 pub use signing::{KeyError, SigningKeyFile, generate_key, public_key_hex, sign, verify};
+pub use trial::{Evidence, Finding, Pair, Trial};
 
 use sha2::{Digest, Sha256};
 

@@ -20,7 +20,8 @@ const META_AUDIT: &[u8] = b"audit";
 /// What somebody is about to do.
 #[derive(Clone, Debug)]
 pub(super) struct Deed {
-    by: Caller,
+    role: &'static str,
+    token: String,
     action: &'static str,
     object: String,
     parameters: BTreeMap<String, String>,
@@ -67,7 +68,20 @@ impl Deed {
     #[must_use]
     pub(super) fn new(by: &Caller, action: &'static str, object: impl Into<String>) -> Self {
         Self {
-            by: by.clone(),
+            role: by.role.name(),
+            token: by.fingerprint.clone(),
+            action,
+            object: object.into(),
+            parameters: BTreeMap::new(),
+        }
+    }
+
+    /// Something that the server does by itself, because somebody has told it to when the time comes.
+    #[must_use]
+    pub(super) fn of_the_server(action: &'static str, object: impl Into<String>) -> Self {
+        Self {
+            role: "server",
+            token: String::new(),
             action,
             object: object.into(),
             parameters: BTreeMap::new(),
@@ -122,8 +136,8 @@ impl AuditLog {
         let record = AuditRecord {
             sequence: last.saturating_add(1),
             at_unix_ms: now.unix_ms,
-            role: deed.by.role.name().to_owned(),
-            token: deed.by.fingerprint,
+            role: deed.role.to_owned(),
+            token: deed.token,
             action: deed.action.to_owned(),
             object: deed.object,
             parameters: deed.parameters,

@@ -212,6 +212,23 @@ impl Fleet {
             .filter_map(|(id, gateway)| Some((id.as_str(), gateway.session.as_ref()?)))
     }
 
+    /// The same, to change them.
+    pub(super) fn named_sessions_mut(&mut self) -> impl Iterator<Item = (&str, &mut Session)> {
+        self.gateways
+            .iter_mut()
+            .filter_map(|(id, gateway)| Some((id.as_str(), gateway.session.as_mut()?)))
+    }
+
+    /// The gateways that may spend what they were granted, with the hashes of their names.
+    pub(super) fn present(&self, terms: Terms, now: TimeUs) -> Vec<(u64, String)> {
+        let is_present =
+            |session: &Session| matches!(session.standing(terms, now), Standing::Present(_));
+        self.sessions()
+            .filter(|(_, session)| is_present(session))
+            .map(|(id, _)| (name_hash(id), id.to_owned()))
+            .collect()
+    }
+
     pub(super) fn sessions_mut(&mut self) -> impl Iterator<Item = &mut Session> {
         self.gateways
             .values_mut()
@@ -322,7 +339,8 @@ impl Fleet {
     }
 }
 
-fn name_hash(id: &str) -> u64 {
+/// The first eight bytes of a name's SHA-256.
+pub(super) fn name_hash(id: &str) -> u64 {
     let digest = Sha256::digest(id.as_bytes());
     digest
         .iter()

@@ -5,6 +5,7 @@
 //! alternative: a sync touches session, accounts, history and policy together, and their order would be a rule to remember.
 
 mod audit;
+mod canary;
 mod clock;
 mod customers;
 mod directory;
@@ -16,6 +17,8 @@ mod limits;
 mod load;
 mod models;
 mod policies;
+mod releases;
+mod score;
 mod session;
 mod state;
 mod status;
@@ -24,21 +27,24 @@ mod tally;
 mod view;
 
 pub use audit::{AuditLog, AuditPage};
+pub use canary::{CanaryView, Promotion, Share};
 pub use clock::{Clock, Now};
 pub use customers::CustomerChange;
 pub use directory::{Directory, Member, Override};
 pub use fleet::{Admission, Fleet};
 pub use history::{ImportedSeries, SeriesView};
-pub use models::{ModelView, Release, ReleaseRequest, Signer};
+pub use models::{ModelView, Origin};
 pub use policies::VersionInfo;
+pub use releases::{Release, ReleaseRequest, Signer};
 pub use session::{Session, Terms};
 pub use state::{Settings, State};
-pub use status::{GatewayView, StatusView};
+pub use status::{GatewayView, RunningModelView, StatusView};
 pub use sync::SyncAnswer;
 pub use view::{CustomerView, ResourceView};
 
 use crate::error::ApiError;
 use crate::keys::Keys;
+use crate::models::SigningKeyFile;
 use crate::prometheus::RemoteWrite;
 use crate::store::{Batch, Journal, Receipt, Start, Store, StoreError, mark_clean};
 use audit::{Deed, Done};
@@ -62,6 +68,7 @@ pub struct Plane {
     law: &'static dyn Law,
     start: Start,
     remote_write: Option<RemoteWrite>,
+    signing_key: Option<SigningKeyFile>,
 }
 
 /// Why a control plane does not come up.
@@ -108,6 +115,7 @@ impl Plane {
             law: &Forecast,
             start,
             remote_write: None,
+            signing_key: None,
         })
     }
 

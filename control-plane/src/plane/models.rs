@@ -1,27 +1,26 @@
-//! The model registry: files by digest, releases by model epoch, the newest release runs.
-//!
-//! A release is a signed statement (file, epoch, kind). Epochs only grow, so a gateway that remembers the highest one it has
-//! seen cannot be handed an old model, not even by this server. The server signs itself if it has the key; otherwise a
-//! statement signed elsewhere is brought to it.
+//! The model registry: files by digest, what is known of each, and which one it was made from.
 
+use super::Plane;
 use super::audit::{Deed, Done};
-use super::{Now, Plane};
+use super::canary::Canary;
+use super::releases::Release;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::models::{MAX_MODEL_BYTES, Verdict, digest_of, from_hex, hex};
 use crate::store::{Batch, Store, StoreError, Table};
-use forebay_wire::model::{ModelDigest, ModelStatement, ReleaseKind};
-use forebay_wire::sync::ModelRelease;
+use forebay_wire::model::ModelDigest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Files that are kept. The running one and those rolled back to are never dropped silently: uploading stops instead.
+/// Files that are kept.
 const MAX_MODELS: usize = 64;
 
-/// How far an epoch may be above the running one. Enough for a clock in milliseconds; but one slip, or one statement that this
-/// server cannot verify, must not use up all the epochs there are.
-const MAX_EPOCH_LEAP: u64 = 1 << 42;
+/// Of those, so many that were released last are never dropped: one of them runs, and somebody may want to go back to the others.
+const RELEASED_KEPT: usize = 8;
+
+/// Largest card, as it is stored.
+const MAX_CARD_BYTES: usize = 32 << 10;
 
 /// A model in the registry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,62 +36,86 @@ pub struct ModelView {
     /// Epoch under which it runs now, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_epoch: Option<u64>,
+    /// Epoch under which it runs as a canary, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_epoch: Option<u64>,
+    /// Where it comes from.
+    #[serde(flatten)]
+    pub origin: Origin,
 }
 
-/// A signed release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Release {
-    /// Model epoch.
-    pub epoch: u64,
-    /// SHA-256 of the file.
-    pub digest: String,
-    /// True if an older model was put back.
-    pub roll_back: bool,
-    /// Ed25519 signature, 128 hexadecimal digits.
-    pub signature: String,
-    /// When it was activated.
-    pub activated_at_unix_ms: u64,
+/// Where a model comes from, as far as somebody has said so.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Origin {
+    /// SHA-256 of the model that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// SHA-256 of the data that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_digest: Option<String>,
+    /// The card that the trainer has written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// A wish to run a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReleaseRequest {
-    /// SHA-256 of the file; `None`: the file that ran before the present one (roll-back only).
-    pub digest: Option<ModelDigest>,
-    /// Release or roll-back.
-    pub kind: ReleaseKind,
-    /// A statement signed elsewhere: its epoch and signature. `None`: the server signs.
-    pub signed: Option<(u64, [u8; 64])>,
-}
-
-/// Who signs, or whose signatures count.
-#[derive(Clone, Copy, Debug)]
-pub struct Signer<'a> {
-    /// The server's own key, if it has one.
-    pub key: Option<&'a crate::models::SigningKeyFile>,
-    /// The public key that gateways trust.
-    pub public_key: Option<[u8; 32]>,
-}
-
-/// Models and releases.
+/// Models, releases, and the canary.
 #[derive(Debug, Default)]
 pub struct ModelBook {
-    models: BTreeMap<ModelDigest, ModelView>,
-    releases: BTreeMap<u64, Release>,
+    pub(super) models: BTreeMap<ModelDigest, ModelView>,
+    pub(super) releases: BTreeMap<u64, Release>,
+    pub(super) canary: Option<Canary>,
 }
 
-// === impl ReleaseRequest ===
+// === impl Origin ===
 
-impl ReleaseRequest {
-    fn deed(&self, by: &Caller) -> Deed {
-        let action = match self.kind {
-            ReleaseKind::Release => "model.activate",
-            ReleaseKind::RollBack => "model.rollback",
+impl Origin {
+    /// Completes and checks what was said of a model: what the card says counts as said.
+    ///
+    /// # Errors
+    /// When something is no digest, or two places disagree.
+    fn checked(mut self, model: &ModelDigest) -> Result<Self, ApiError> {
+        let lowered = |digest: Option<String>| digest.map(|text| text.to_ascii_lowercase());
+        (self.parent, self.data_digest) = (lowered(self.parent), lowered(self.data_digest));
+        let of_card = |field: &str| {
+            let value = self.card.as_ref()?.get(field)?.as_str()?;
+            Some(value.to_ascii_lowercase())
         };
-        let object = self
-            .digest
-            .map_or("the model before".to_owned(), |digest| hex(&digest));
-        Deed::new(by, action, object).with("signed_epoch", self.signed.map(|(epoch, _)| epoch))
+        if of_card("model_sha256").is_some_and(|digest| digest != hex(model)) {
+            let message = "the card is that of another model: its model_sha256 is not the digest";
+            let hint = "bring the card that forebay-train has written beside this very file";
+            return Err(ApiError::invalid("wrong_card", message, hint).at("card.model_sha256"));
+        }
+        let data_of_card = of_card("data_sha256");
+        if let (Some(said), Some(of_card)) = (&self.data_digest, &data_of_card)
+            && said != of_card
+        {
+            let message = "data_digest and the card's data_sha256 are not the same";
+            let hint = "leave data_digest out: the card says it";
+            return Err(ApiError::invalid("wrong_card", message, hint).at("data_digest"));
+        }
+        self.data_digest = self.data_digest.or(data_of_card);
+        for (place, digest) in [("parent", &self.parent), ("data_digest", &self.data_digest)] {
+            let is_digest = |text: &String| from_hex::<32>(text).is_some();
+            if !digest.as_ref().is_none_or(is_digest) {
+                let hint = "write the 64 hexadecimal digits of a SHA-256";
+                return Err(ApiError::malformed("that is not a digest", hint).at(place));
+            }
+        }
+        if self.parent.as_deref() == Some(hex(model).as_str()) {
+            let hint = "name the model that this one was made from, or none";
+            return Err(
+                ApiError::invalid("own_parent", "a model is not its own parent", hint).at("parent"),
+            );
+        }
+        let bytes = self.card.as_ref().map_or(0, |card| {
+            serde_json::to_vec(card).map_or(usize::MAX, |text| text.len())
+        });
+        if bytes > MAX_CARD_BYTES {
+            let message = format!("the card has {bytes} bytes, more than {MAX_CARD_BYTES}");
+            let hint = "leave out what is not about the model as a whole";
+            return Err(ApiError::invalid("card_too_large", message, hint).at("card"));
+        }
+        Ok(self)
     }
 }
 
@@ -119,108 +142,28 @@ impl ModelBook {
             book.releases.insert(release.epoch, release);
             Ok(())
         })?;
+        book.canary = Canary::load(store)?;
         Ok(book)
     }
 
-    /// The release that gateways should run.
-    #[must_use]
-    pub fn active(&self) -> Option<&Release> {
-        self.releases.values().next_back()
+    fn unknown(digest: &ModelDigest) -> ApiError {
+        let message = format!("there is no model {}", hex(digest));
+        ApiError::not_found("no_such_model", message, "`forebay model list` shows them")
+            .at("digest")
     }
 
-    /// The same, as it goes to gateways.
-    #[must_use]
-    pub fn release(&self) -> Option<ModelRelease> {
-        let release = self.active()?;
-        let digest = from_hex::<32>(&release.digest)?;
-        let kind = if release.roll_back {
-            ReleaseKind::RollBack
-        } else {
-            ReleaseKind::Release
+    /// A model, with where it runs.
+    fn view(&self, model: &ModelView) -> ModelView {
+        let epoch_of = |release: Option<&Release>| {
+            let of_model = release.filter(|release| release.digest == model.digest);
+            of_model.map(|release| release.epoch)
         };
-        Some(ModelRelease {
-            epoch: release.epoch,
-            digest: digest.to_vec(),
-            kind: u32::from(kind.code()),
-            signature: from_hex::<64>(&release.signature)?.to_vec(),
-            path: format!("/v1/models/{}", release.digest),
-            bytes: self.models.get(&digest)?.bytes,
-        })
-    }
-
-    /// The file that ran before the present one.
-    fn before(&self) -> Option<ModelDigest> {
-        let active = self.active()?;
-        let before = self
-            .releases
-            .values()
-            .rev()
-            .find(|release| release.digest != active.digest)?;
-        from_hex(&before.digest)
-    }
-
-    fn next_epoch(&self) -> u64 {
-        self.active()
-            .map_or(0, |release| release.epoch)
-            .saturating_add(1)
-    }
-
-    fn statement(&self, request: &ReleaseRequest) -> Result<ModelStatement, ApiError> {
-        let digest = request.digest.or_else(|| self.before()).ok_or_else(|| {
-            let hint = "name the digest of the model to run; `forebay model list` shows them";
-            ApiError::conflict(
-                "nothing_to_roll_back_to",
-                "no other model ran before the present one",
-                hint,
-            )
-        })?;
-        if !self.models.contains_key(&digest) {
-            let message = format!("there is no model {}", hex(&digest));
-            return Err(ApiError::not_found(
-                "no_such_model",
-                message,
-                "upload it first: `forebay model upload FILE`",
-            )
-            .at("digest"));
+        let canary = self.canary.as_ref();
+        ModelView {
+            active_epoch: epoch_of(self.active()),
+            canary_epoch: epoch_of(canary.and_then(|canary| self.releases.get(&canary.epoch))),
+            ..model.clone()
         }
-        let ran_before = self
-            .releases
-            .values()
-            .any(|release| release.digest == hex(&digest));
-        if request.kind == ReleaseKind::RollBack && !ran_before {
-            let message = format!(
-                "model {} never ran, so it cannot be rolled back to",
-                hex(&digest)
-            );
-            return Err(
-                ApiError::conflict("never_ran", message, "activate it instead").at("digest"),
-            );
-        }
-        let epoch = request.signed.map_or(self.next_epoch(), |(epoch, _)| epoch);
-        if epoch < self.next_epoch() {
-            let message = format!(
-                "model epoch {epoch} is not above the running one, {}",
-                self.next_epoch().saturating_sub(1)
-            );
-            let hint = format!(
-                "sign the statement with --epoch {} or higher",
-                self.next_epoch()
-            );
-            return Err(ApiError::conflict("stale_epoch", message, hint).at("epoch"));
-        }
-        if epoch > self.next_epoch().saturating_add(MAX_EPOCH_LEAP) {
-            let message = format!("model epoch {epoch} is absurdly far above the running one");
-            let hint = format!(
-                "no lower one could ever be released after it: sign the statement with --epoch {}",
-                self.next_epoch()
-            );
-            return Err(ApiError::invalid("bad_epoch", message, hint).at("epoch"));
-        }
-        Ok(ModelStatement {
-            digest,
-            epoch,
-            kind: request.kind,
-        })
     }
 }
 
@@ -246,12 +189,15 @@ impl Plane {
             if book.models.len() >= MAX_MODELS && !book.models.contains_key(&digest) {
                 drop_oldest(book, batch)?;
             }
+            let before = book.models.get(&digest);
             let model = ModelView {
                 digest: hex(&digest),
                 bytes: file.len() as u64,
                 uploaded_at_unix_ms: now.unix_ms,
                 verdict,
                 active_epoch: None,
+                canary_epoch: None,
+                origin: before.map_or_else(Origin::default, |before| before.origin.clone()),
             };
             let value = serde_json::to_vec(&model).map_err(|error| unwritable(&error))?;
             batch.put(Table::ModelFiles, digest, file);
@@ -262,17 +208,57 @@ impl Plane {
         .await
     }
 
+    /// Keeps where a model comes from; what was said before is forgotten.
+    ///
+    /// # Errors
+    /// When there is no such model, or what is said cannot be.
+    pub async fn describe_model(
+        &self,
+        by: &Caller,
+        digest: ModelDigest,
+        origin: Origin,
+    ) -> Result<ModelView, ApiError> {
+        let origin = origin.checked(&digest)?;
+        let deed = Deed::new(by, "model.describe", hex(&digest))
+            .with("parent", origin.parent.as_ref())
+            .with("data_digest", origin.data_digest.as_ref());
+        self.change(deed, |state, batch, _| {
+            let book = &mut state.models;
+            let model = book.models.get_mut(&digest);
+            let model = model.ok_or_else(|| ModelBook::unknown(&digest))?;
+            let has_card = origin.card.is_some();
+            model.origin = origin;
+            let value = serde_json::to_vec(model).map_err(|error| unwritable(&error))?;
+            batch.put(Table::Models, digest, value);
+            let model = model.clone();
+            let outcome = match has_card {
+                true => "described, with a card",
+                false => "described, without a card",
+            };
+            Ok(Done::new(book.view(&model), outcome))
+        })
+        .await
+    }
+
+    /// What is known of a model.
+    ///
+    /// # Errors
+    /// When there is none of that digest.
+    pub fn model(&self, digest: &ModelDigest) -> Result<ModelView, ApiError> {
+        let state = self.lock();
+        let model = state.models.models.get(digest);
+        model
+            .map(|model| state.models.view(model))
+            .ok_or_else(|| ModelBook::unknown(digest))
+    }
+
     /// All models, the newest first.
     #[must_use]
     pub fn models(&self) -> Vec<ModelView> {
         let state = self.lock();
-        let active = state.models.active();
-        let mut models: Vec<ModelView> = state.models.models.values().cloned().collect();
-        for model in &mut models {
-            model.active_epoch = active
-                .filter(|release| release.digest == model.digest)
-                .map(|release| release.epoch);
-        }
+        let book = &state.models;
+        let mut models: Vec<ModelView> =
+            book.models.values().map(|model| book.view(model)).collect();
         models.sort_by_key(|model| std::cmp::Reverse(model.uploaded_at_unix_ms));
         models
     }
@@ -282,99 +268,36 @@ impl Plane {
     /// # Errors
     /// When there is none of that digest.
     pub fn model_file(&self, digest: &ModelDigest) -> Result<Vec<u8>, ApiError> {
-        self.store.get(Table::ModelFiles, digest)?.ok_or_else(|| {
-            ApiError::not_found(
-                "no_such_model",
-                format!("there is no model {}", hex(digest)),
-                "`forebay model list` shows them",
-            )
-            .at("digest")
-        })
-    }
-
-    /// Puts a model in force.
-    ///
-    /// # Errors
-    /// When there is no such model, nobody has signed it, or the signature does not fit.
-    pub async fn release_model(
-        &self,
-        by: &Caller,
-        request: ReleaseRequest,
-        signer: Signer<'_>,
-    ) -> Result<Release, ApiError> {
-        self.change(request.deed(by), |state, batch, now| {
-            release(&mut state.models, batch, now, &request, signer)
-        })
-        .await
+        let file = self.store.get(Table::ModelFiles, digest)?;
+        file.ok_or_else(|| ModelBook::unknown(digest))
     }
 }
 
-fn release(
-    book: &mut ModelBook,
-    batch: &mut Batch,
-    now: Now,
-    request: &ReleaseRequest,
-    signer: Signer<'_>,
-) -> Result<Done<Release>, ApiError> {
-    let statement = book.statement(request)?;
-    let signature = match (request.signed, signer.key) {
-        (Some((_, signature)), _) => signature,
-        (None, Some(key)) => crate::models::sign(key, &statement),
-        (None, None) => {
-            let message = "this server has no signing key, and the request brings no signature";
-            let hint = format!(
-                "start it with --model-signing-key FILE, or sign elsewhere: `forebay model sign --key FILE --digest {} --epoch {}`",
-                hex(&statement.digest),
-                statement.epoch
-            );
-            return Err(ApiError::conflict("not_signed", message, hint).at("signature"));
-        }
-    };
-    let public_key = signer
-        .key
-        .map(crate::models::SigningKeyFile::public_key)
-        .or(signer.public_key);
-    if let Some(public_key) = public_key
-        && !crate::models::verify(&public_key, &statement, &signature)
-    {
-        let message = "the signature is not by the key that this server was started with, or signs another digest, epoch or kind";
-        let hint = "gateways would refuse it: sign exactly this digest and epoch (and --roll-back for a roll-back)";
-        return Err(ApiError::invalid("bad_signature", message, hint).at("signature"));
-    }
-    let release = Release {
-        epoch: statement.epoch,
-        digest: hex(&statement.digest),
-        roll_back: statement.kind == ReleaseKind::RollBack,
-        signature: hex(&signature),
-        activated_at_unix_ms: now.unix_ms,
-    };
-    let value = serde_json::to_vec(&release).map_err(|error| unwritable(&error))?;
-    batch.put(Table::Releases, release.epoch.to_be_bytes(), value);
-    book.releases.insert(release.epoch, release.clone());
-    tracing::info!(epoch = release.epoch, digest = %release.digest, roll_back = release.roll_back, "a model is released");
-    let outcome = format!("model {} under epoch {}", release.digest, release.epoch);
-    Ok(Done::new(release, outcome))
-}
-
-/// Makes room by dropping the oldest file that was never released.
+/// Makes room by dropping the oldest file that was never released, or else the one whose release is the longest ago.
 fn drop_oldest(book: &mut ModelBook, batch: &mut Batch) -> Result<(), ApiError> {
-    let is_released = |model: &ModelView| {
-        book.releases
-            .values()
-            .any(|release| release.digest == model.digest)
+    let mut released: Vec<&str> = Vec::new();
+    for release in book.releases.values().rev() {
+        if !released.contains(&release.digest.as_str()) {
+            released.push(&release.digest);
+        }
+    }
+    let running = book.active().map(|release| release.digest.as_str());
+    // How long ago it was released; those that never were come before all others.
+    let age = |model: &ModelView| released.iter().position(|digest| *digest == model.digest);
+    let may_go = |model: &ModelView| {
+        age(model).is_none_or(|age| age >= RELEASED_KEPT) && running != Some(&model.digest)
     };
-    let unused = book.models.iter().filter(|(_, model)| !is_released(model));
-    let oldest = unused
-        .min_by_key(|(_, model)| model.uploaded_at_unix_ms)
+    let candidates = book.models.iter().filter(|(_, model)| may_go(model));
+    let oldest = candidates
+        .max_by_key(|(_, model)| {
+            let age = age(model).unwrap_or(usize::MAX);
+            (age, std::cmp::Reverse(model.uploaded_at_unix_ms))
+        })
         .map(|(digest, _)| *digest)
         .ok_or_else(|| {
-            let message =
-                format!("the registry holds {MAX_MODELS} models and all of them were released");
-            ApiError::conflict(
-                "registry_full",
-                message,
-                "start a server with an empty --data directory",
-            )
+            let message = format!("the registry holds {MAX_MODELS} models and none may be dropped");
+            let hint = "start a server with an empty --data directory";
+            ApiError::conflict("registry_full", message, hint)
         })?;
     book.models.remove(&oldest);
     batch.delete(Table::ModelFiles, oldest);
@@ -382,7 +305,7 @@ fn drop_oldest(book: &mut ModelBook, batch: &mut Batch) -> Result<(), ApiError> 
     Ok(())
 }
 
-fn unwritable(error: &serde_json::Error) -> ApiError {
+pub(super) fn unwritable(error: &serde_json::Error) -> ApiError {
     StoreError::Damaged {
         what: "model",
         reason: error.to_string(),

@@ -14,6 +14,7 @@
 //! A gateway that comes back after its lease may still refill at the fallback rates, while its granted rates may have gone to
 //! others. It is told lower ones first, and has no lease until all of them fit into one reply.
 
+use super::score::Scores;
 use crate::buckets::{Seat, SessionNumber, Standing};
 use forebay_core::fleet::Presence;
 use forebay_core::limits::CHUNK_LIFE_US;
@@ -68,6 +69,8 @@ pub struct Session {
     pub usage_told: u64,
     /// What its forecaster said last.
     pub model_status: ModelStatus,
+    /// What of it can be compared.
+    pub scores: Scores,
     /// Version of its plugin.
     pub version: String,
     /// Policy that is in force there.

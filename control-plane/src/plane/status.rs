@@ -1,16 +1,22 @@
 //! What an operator sees at a glance.
 
 use super::audit::{Deed, Done};
-use super::session::Session;
+use super::canary::CanaryView;
+use super::score::Score;
+use super::session::{Session, Terms};
+use super::state::State;
 use super::tally::TokensByCause;
 use super::{Now, Plane};
 use crate::auth::Caller;
 use crate::buckets::Standing;
 use crate::error::ApiError;
+use crate::models::hex;
 use crate::store::Start;
 use forebay_core::fleet::Presence;
+use forebay_wire::model::ModelDigest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The control plane at a glance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +61,12 @@ pub struct StatusView {
     pub model_epoch: u64,
     /// Digest of the model released.
     pub model_digest: String,
+    /// The release that runs at a share of the gateways first, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryView>,
+    /// Models of the registry that run at gateways, and how their forecasts fare.
+    #[serde(default)]
+    pub models: Vec<RunningModelView>,
     /// True while customer keys are hashed under the development secret.
     pub development_key_secret: bool,
     /// The gateways that may spend what they were granted, by name.
@@ -83,6 +95,15 @@ pub struct GatewayView {
     pub model_state: String,
     /// Why a model was refused there.
     pub model_message: String,
+    /// SHA-256 of the model that runs there; empty for none.
+    #[serde(default)]
+    pub model_digest: String,
+    /// True where the canary is to run.
+    #[serde(default)]
+    pub canary: bool,
+    /// How its forecasts have fared since it runs there; absent before the first has matured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_score: Option<ScoreView>,
     /// Series forecast by the network, and by the fallback.
     pub series_by_network: u32,
     /// Series forecast by the fallback.
@@ -91,6 +112,41 @@ pub struct GatewayView {
     pub pinball: f64,
     /// Share of matured forecasts whose upper quantile covered the demand.
     pub coverage: f64,
+}
+
+/// How forecasts of the whole fleet's usage have fared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScoreView {
+    /// Forecasts that have matured.
+    pub matured: u64,
+    /// Pinball loss of their 0.9 quantile over usage.
+    pub loss: f64,
+    /// Share of them whose 0.9 quantile covered the usage.
+    pub coverage: f64,
+}
+
+/// A model that runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunningModelView {
+    /// SHA-256 of the file.
+    pub digest: String,
+    /// Gateways that run it.
+    pub gateways: u64,
+    /// How its forecasts have fared there; absent before the first has matured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<ScoreView>,
+}
+
+// === impl ScoreView ===
+
+impl ScoreView {
+    fn of(score: &Score) -> Self {
+        Self {
+            matured: score.matured,
+            loss: score.loss_per_usage().unwrap_or(0.0),
+            coverage: score.coverage(),
+        }
+    }
 }
 
 impl Plane {
@@ -102,12 +158,23 @@ impl Plane {
         let terms = self.settings.terms();
         let gateways = state.fleet.sessions().filter_map(|(id, session)| {
             match session.standing(terms, now.mono) {
-                Standing::Present(presence) => Some(gateway_view(id, session, presence, now)),
+                Standing::Present(presence) => {
+                    let canary = state.models.canary.as_ref();
+                    let runs_canary = canary.is_some_and(|canary| canary.runs_at(id));
+                    Some(GatewayView {
+                        canary: runs_canary,
+                        ..gateway_view(id, session, presence, now)
+                    })
+                }
                 Standing::Ended(_) => None,
             }
         });
         let gateways = gateways.collect();
         let release = state.models.active();
+        let canary = state.models.canary.as_ref().and_then(|canary| {
+            let release = state.models.releases.get(&canary.epoch)?;
+            Some(canary.view(release))
+        });
         let by_hand = state.directory.by_hand(now.unix_ms);
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -132,6 +199,8 @@ impl Plane {
             syncs_refused: state.syncs_refused,
             model_epoch: release.map_or(0, |release| release.epoch),
             model_digest: release.map_or(String::new(), |release| release.digest.clone()),
+            canary,
+            models: running_models(&state, terms, now),
             development_key_secret: self.keys.is_development(),
             gateways,
         }
@@ -155,6 +224,33 @@ impl Plane {
     }
 }
 
+/// What runs where, by model. What is not in the registry is nobody's business: any gateway may say any digest.
+fn running_models(state: &State, terms: Terms, now: Now) -> Vec<RunningModelView> {
+    let mut sums: BTreeMap<ModelDigest, (u64, Score)> = BTreeMap::new();
+    for (_, session) in state.fleet.sessions() {
+        let is_present = matches!(session.standing(terms, now.mono), Standing::Present(_));
+        let digest = ModelDigest::try_from(session.model_status.digest.as_slice());
+        let Some(digest) = digest.ok().filter(|_| is_present) else {
+            continue;
+        };
+        if !state.models.models.contains_key(&digest) {
+            continue;
+        }
+        let (gateways, sum) = sums.entry(digest).or_default();
+        *gateways = gateways.saturating_add(1);
+        if let Some((_, score)) = session.scores.newest() {
+            *sum = sum.plus(&score);
+        }
+    }
+    sums.into_iter()
+        .map(|(digest, (gateways, sum))| RunningModelView {
+            digest: hex(&digest),
+            gateways,
+            score: (sum.matured > 0).then(|| ScoreView::of(&sum)),
+        })
+        .collect()
+}
+
 fn gateway_view(id: &str, session: &Session, presence: Presence, now: Now) -> GatewayView {
     let model = &session.model_status;
     GatewayView {
@@ -167,6 +263,13 @@ fn gateway_view(id: &str, session: &Session, presence: Presence, now: Now) -> Ga
         model_epoch: model.epoch,
         model_state: format!("{:?}", model.state()).to_lowercase(),
         model_message: model.message.chars().take(1_000).collect(),
+        model_digest: ModelDigest::try_from(model.digest.as_slice())
+            .map_or(String::new(), |digest| hex(&digest)),
+        canary: false,
+        model_score: session
+            .scores
+            .newest()
+            .map(|(_, score)| ScoreView::of(&score)),
         series_by_network: model.series_by_network,
         series_by_fallback: model.series_by_fallback,
         pinball: u32::try_from(model.pinball_ppm).map_or(f64::INFINITY, f64::from) / 1e6,

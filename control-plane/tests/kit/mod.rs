@@ -129,7 +129,8 @@ impl TestServer {
             settings(),
             Clock::Manual(Arc::clone(&clock)),
         )
-        .unwrap();
+        .unwrap()
+        .signed_by(signing_key.clone());
         if let Some(remote_write) = remote_write {
             plane = plane.exported_by(remote_write);
         }

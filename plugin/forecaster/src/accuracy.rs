@@ -1,14 +1,27 @@
-//! How good the forecasts were, over all customers, as two numbers that go to the control plane.
+//! How good the forecasts were, over all customers, in two kinds of numbers that go to the control plane.
 //!
-//! Pinball loss is what the models are trained on; coverage says whether the quantile keeps its promise. Both fade, so that a bad day
-//! shows and is forgotten.
+//! Pinball loss is what the models are trained on; coverage says whether the quantile keeps its promise. [`Accuracy`] fades, so that a bad
+//! day shows and is forgotten. [`Score`] does not: it is for comparing models, and a difference of two sums is what happened between them.
 
 use forebay_forecast::pinball;
+use forebay_wire::sync::ForecastScore;
 
 use crate::series::Forecast;
 
 /// Share of the sums that is kept per matured forecast: about the last thousand count.
 const KEPT: f64 = 0.999;
+
+/// The quantile by which models are compared, whatever a policy asks for: gateways with different policies must be comparable too.
+const SCORED_QUANTILE: f32 = 0.9;
+
+/// Sums over all that has matured since the running model took over.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    matured: u64,
+    covered: u64,
+    loss: f64,
+    usage: f64,
+}
 
 /// Discounted sums over matured forecasts.
 #[derive(Clone, Debug)]
@@ -18,6 +31,35 @@ pub struct Accuracy {
     usage: f64,
     covered: f64,
     count: f64,
+}
+
+// === impl Score ===
+
+impl Score {
+    /// The step that `forecast` was made for is over, and it is known what the fleet has used in it.
+    pub fn matured(&mut self, forecast: &Forecast, usage: f32) {
+        let loss = f64::from(pinball(SCORED_QUANTILE, forecast.high, usage));
+        if !loss.is_finite() {
+            return;
+        }
+        self.matured = self.matured.saturating_add(1);
+        self.covered = self
+            .covered
+            .saturating_add(u64::from(usage <= forecast.high));
+        self.loss += loss;
+        self.usage += f64::from(usage);
+    }
+
+    /// What the control plane is told; nothing before the first forecast has matured.
+    #[must_use]
+    pub fn to_wire(&self) -> Option<ForecastScore> {
+        (self.matured > 0).then_some(ForecastScore {
+            matured: self.matured,
+            covered: self.covered,
+            loss: self.loss,
+            usage: self.usage,
+        })
+    }
 }
 
 // === impl Accuracy ===
@@ -80,6 +122,27 @@ mod tests {
     use forebay_forecast::Source;
 
     use super::*;
+
+    #[test]
+    fn the_score_is_the_sum_of_what_has_matured_and_of_nothing_else() {
+        let mut score = Score::default();
+        assert_eq!(score.to_wire(), None);
+        let forecast = Forecast {
+            step: 0,
+            low: 1.0,
+            median: 5.0,
+            high: 10.0,
+            claim: 7.0,
+            source: Source::Network,
+        };
+        score.matured(&forecast, 20.0);
+        score.matured(&forecast, 10.0);
+        score.matured(&forecast, f32::INFINITY);
+        let said = score.to_wire().unwrap();
+        assert_eq!((said.matured, said.covered), (2, 1));
+        assert!((said.loss - 9.0).abs() < 1e-5, "{}", said.loss);
+        assert_eq!(said.usage, 30.0);
+    }
 
     #[test]
     fn coverage_is_the_share_of_steps_at_or_below_the_forecast() {

@@ -4,7 +4,7 @@ use forebay_forecast::{Model, Source};
 use forebay_wire::forecaster_config::ForecasterConfig;
 use forebay_wire::sync::ModelStatus;
 
-use crate::accuracy::Accuracy;
+use crate::accuracy::{Accuracy, Score};
 use crate::fresh::Fresh;
 use crate::inference::Inference;
 use crate::model::ModelRefresh;
@@ -29,6 +29,7 @@ pub(crate) struct Books {
     pub(crate) windows: Windows,
     pub(crate) writer: ShadowWriter,
     pub(crate) accuracy: Accuracy,
+    pub(crate) score: Score,
     pub(crate) fresh: Fresh,
     /// Calendar seconds per step.
     pub(crate) step_s: u32,
@@ -61,6 +62,7 @@ impl Books {
             windows: Windows::default(),
             writer: ShadowWriter::new(pages),
             accuracy: Accuracy::new(QUANTILE_FIRST),
+            score: Score::default(),
             fresh: Fresh::default(),
             step_s,
             step_real_s: 1.0,
@@ -80,6 +82,7 @@ impl Books {
     pub(crate) fn change_model(&mut self, config: &ForecasterConfig, model: Option<&Model>) {
         self.generation = self.generation.wrapping_add(1);
         self.inference = inference(config, model, self.generation);
+        self.score = Score::default();
         let step_s = step_s(config, model);
         let keeps_usage = step_s == self.step_s;
         self.step_s = step_s;
@@ -135,6 +138,8 @@ impl Books {
             series_by_fallback: by_fallback,
             pinball_ppm: self.accuracy.pinball_ppm(),
             coverage_ppm: u32::try_from(self.accuracy.coverage_ppm()).unwrap_or(u32::MAX),
+            offered_epoch: models.offered_epoch(),
+            score: self.score.to_wire(),
         }
     }
 }

@@ -8,6 +8,7 @@ use forebay_core::amount::Micro;
 use forebay_core::policy::Policy;
 use forebay_forecast::Source;
 use forebay_wire::forecaster_config::ForecasterConfig;
+use forebay_wire::sync::ModelRelease;
 use log::Level;
 
 use crate::books::Books;
@@ -158,10 +159,25 @@ impl<H: Host> Forecaster<H> {
             &mut self.books,
             &self.calendar,
         );
-        if let Some(offer) = &reply.model
-            && let Err(refusal) = self.models.offer(offer, now_us)
-        {
+        if let Some(offer) = &reply.model {
+            self.consider(offer, now_us);
+        }
+    }
+
+    fn consider(&mut self, offer: &ModelRelease, now_us: u64) {
+        let epoch_of = |models: &ModelRefresh| models.running().map(|running| running.epoch);
+        let before = epoch_of(&self.models);
+        if let Err(refusal) = self.models.offer(&self.host, offer, now_us) {
             self.model_refused(&refusal.to_string());
+        }
+        if let Some(epoch) = epoch_of(&self.models)
+            && before != Some(epoch)
+        {
+            self.host.record(Metric::ModelEpoch, epoch);
+            self.host.log(
+                Level::Info,
+                &format!("the running model goes on under epoch {epoch}"),
+            );
         }
     }
 
@@ -297,6 +313,7 @@ impl<H: Host> Forecaster<H> {
                 windows,
                 writer,
                 accuracy,
+                score,
                 ..
             } = &mut self.books;
             let mut finds = Finds {
@@ -306,6 +323,7 @@ impl<H: Host> Forecaster<H> {
                 windows,
                 writer,
                 accuracy,
+                score,
             };
             deviated |= scan.visit_next(&self.host, &self.ledger, &mut finds, &present);
         }

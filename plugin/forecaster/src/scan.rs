@@ -14,7 +14,7 @@ use forebay_core::ledger::{Entry, Region};
 use forebay_core::policy::Policy;
 use forebay_core::resource::ResourceIndex;
 
-use crate::accuracy::Accuracy;
+use crate::accuracy::{Accuracy, Score};
 use crate::host::{Cas, Host, Metric};
 use crate::inference::Inference;
 use crate::ledger::{Ledger, PageNumber};
@@ -62,8 +62,10 @@ pub struct Finds<'a> {
     pub windows: &'a mut Windows,
     /// Pages whose claims must be written.
     pub writer: &'a mut ShadowWriter,
-    /// How good forecasts were.
+    /// How good forecasts were lately.
     pub accuracy: &'a mut Accuracy,
+    /// How good the running model's were.
+    pub score: &'a mut Score,
 }
 
 /// The present, as a walk sees it.
@@ -348,17 +350,19 @@ fn roll(place: u32, finds: &mut Finds<'_>, present: &Present<'_>) {
         if series.running_step() == Some(present.step) {
             continue;
         }
-        let forecast = series.forecast().copied();
+        let judged = series.take_judged();
         let usage = series.roll(
             present.step,
             present.now_us,
             present.step_us,
             finds.inference.blender_mut(),
         );
-        if let (Some(forecast), Some(usage)) = (forecast, usage)
-            && forecast.step == present.step.saturating_sub(1)
-        {
+        if usage.is_some() {
+            series.put_by(present.step.saturating_sub(1));
+        }
+        if let Some((forecast, usage)) = judged {
             finds.accuracy.matured(&forecast, usage);
+            finds.score.matured(&forecast, usage);
         }
         finds.inference.push(slot);
     }

@@ -15,7 +15,7 @@ use forebay_forecaster::Forecaster;
 use forebay_forecaster::host::{HttpAnswer, Metric};
 use forebay_wire::key;
 use forebay_wire::model::{ModelStatement, ReleaseKind};
-use forebay_wire::sync::{ModelRelease, ModelState, SyncRequest, Window};
+use forebay_wire::sync::{ModelRelease, ModelState, StepUsage, SyncRequest, Window};
 use sha2::{Digest, Sha256};
 
 use world::World;
@@ -151,11 +151,14 @@ fn whatever_is_wrong_with_an_offer_the_last_good_model_runs_on_and_the_reason_is
     let world = World::new();
     let mut forecaster = gateway(&world);
     let good = fixture::bytes(&fixture::good());
+    let mut running = fixture::good();
+    fixture::set_metadata(&mut running, "family", "\"another\"");
+    let running = fixture::bytes(&running);
     offer(
         &world,
         &mut forecaster,
-        &release(5, ReleaseKind::Release, &good),
-        &good,
+        &release(5, ReleaseKind::Release, &running),
+        &running,
     );
     let mut golden = fixture::good();
     fixture::set_metadata(&mut golden, "golden_output", "[1.0]");
@@ -201,12 +204,46 @@ fn whatever_is_wrong_with_an_offer_the_last_good_model_runs_on_and_the_reason_is
             "offer {number}: {}",
             status.message
         );
-        assert_eq!(status.epoch, 5, "offer {number}");
+        assert_eq!(
+            (status.epoch, status.offered_epoch),
+            (5, offered.epoch),
+            "offer {number}"
+        );
         assert_eq!(
             world.metric(Metric::ModelRefused),
             u64::try_from(number).unwrap() + 1
         );
     }
+}
+
+#[test]
+fn a_new_release_of_the_file_that_runs_needs_no_download_and_closes_the_door_behind_it() {
+    let world = World::new();
+    let mut forecaster = gateway(&world);
+    let good = fixture::bytes(&fixture::good());
+    let first = release(5, ReleaseKind::Release, &good);
+    offer(&world, &mut forecaster, &first, &good);
+    let again = release(7, ReleaseKind::RollBack, &good);
+    let status = offer(&world, &mut forecaster, &again, b"never asked for")
+        .model_status
+        .unwrap();
+    assert_eq!(
+        (status.state(), status.epoch, status.offered_epoch),
+        (ModelState::Running, 7, 7),
+        "{}",
+        status.message
+    );
+    assert_eq!(world.metric(Metric::ModelEpoch), 7);
+    let stale = release(6, ReleaseKind::Release, &good);
+    let status = offer(&world, &mut forecaster, &stale, &good)
+        .model_status
+        .unwrap();
+    assert_eq!(status.state(), ModelState::Refused);
+    assert!(
+        status.message.contains("not above epoch 7"),
+        "{}",
+        status.message
+    );
 }
 
 #[test]
@@ -303,6 +340,42 @@ fn the_network_forecasts_from_the_start_when_the_window_comes_with_the_sync() {
     );
     assert!(world.metric(Metric::ShadowRefillsNetwork) > 0);
     assert_eq!(world.metric(Metric::ShadowRefillsFallback), 0);
+}
+
+#[test]
+fn forecasts_are_scored_by_what_the_whole_fleet_used() {
+    let world = World::new();
+    let mut forecaster = granted(&world, 1, 30);
+    let (hash_high, hash_low) = key::CustomerHash([0; 16]).parts();
+    let mut score = None;
+    for _ in 0..40 {
+        use_tokens(&world, 0, 30, 0);
+        for _ in 0..5 {
+            ticks(&world, &mut forecaster, 10);
+            for sent in world.take_sent() {
+                let (request, mut reply) = reply_to(&sent);
+                score = request.model_status.unwrap().score;
+                reply.step_now = world.wall_now_ms() / 1_000;
+                reply.step_elapsed_ms = u32::try_from(world.wall_now_ms() % 1_000).unwrap();
+                reply.step_usage = vec![StepUsage {
+                    hash_high,
+                    hash_low,
+                    resource: 0,
+                    step: reply.step_now - 1,
+                    usage: 70.0,
+                }];
+                forecaster.on_http_response(sent.call, answer(&reply));
+            }
+        }
+    }
+    let score = score.unwrap();
+    let mean = score.usage / score.matured as f64;
+    assert!(score.matured >= 20, "{score:?}");
+    assert!((95.0..=105.0).contains(&mean), "{mean} of {score:?}");
+    assert!(
+        score.loss > 0.0 && score.covered <= score.matured,
+        "{score:?}"
+    );
 }
 
 #[test]

@@ -226,6 +226,29 @@ pub struct ModelStatus {
     /// Share of matured forecasts whose upper quantile covered the demand, in parts per million.
     #[prost(uint32, tag = "8")]
     pub coverage_ppm: u32,
+    /// Model epoch of the newest offer that `state` and `message` speak of; 0 before the first.
+    #[prost(uint64, tag = "9")]
+    pub offered_epoch: u64,
+    /// How the forecasts have fared since the running model took over; absent before the first step that they were made for has ended.
+    #[prost(message, optional, tag = "10")]
+    pub score: Option<ForecastScore>,
+}
+
+/// Sums over the forecasts of the whole fleet's usage that have matured: by all of a gateway's series since its running model took over.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct ForecastScore {
+    /// Forecasts.
+    #[prost(uint64, tag = "1")]
+    pub matured: u64,
+    /// Those whose 0.9 quantile was not exceeded.
+    #[prost(uint64, tag = "2")]
+    pub covered: u64,
+    /// Pinball loss of the 0.9 quantile, in tokens.
+    #[prost(double, tag = "3")]
+    pub loss: f64,
+    /// What was used, in tokens.
+    #[prost(double, tag = "4")]
+    pub usage: f64,
 }
 
 /// How the newest model offered has fared.

@@ -6,6 +6,7 @@
 mod grants;
 pub(super) mod reports;
 mod steps;
+mod trial;
 pub(super) mod usage;
 mod windows;
 
@@ -170,6 +171,7 @@ impl Plane {
             session.version = request.version.chars().take(64).collect();
             if let Some(status) = &request.model_status {
                 session.model_status = status.clone();
+                session.scores.hear(status);
             }
             let lost = session.hear(request.reply_applied);
             session.sequence = request.sequence;
@@ -209,6 +211,7 @@ impl Plane {
             now,
         };
         let due = take_reports(state, &caller, &self.settings, in_history, &mut changed);
+        self.watch_canary(state, batch, id, now);
         let mut reply = self.reply(state, request, dialect, now);
         self.add_grants(state, &caller, due, &mut reply, &mut changed);
         usage::add_step_usage(state, &caller, &mut reply);
@@ -270,7 +273,7 @@ impl Plane {
             lease_ttl_ms: self.settings.lease_ttl_ms,
             fallback_ttl_ms: self.settings.fallback_ttl_ms,
             sync_interval_ms: self.settings.sync_interval_ms,
-            model: state.models.release(),
+            model: state.models.offer(&request.gateway_id),
             policy_epoch: epoch,
             step_ms: self.settings.step_ms,
             step_now: state.step_now,

@@ -116,11 +116,23 @@ impl ModelRefresh {
         (self.state, &self.reason)
     }
 
-    /// Takes note of the release that a sync reply names.
+    /// Epoch of the newest offer that was decided; 0 before the first.
+    #[must_use]
+    pub fn offered_epoch(&self) -> u64 {
+        self.decided.as_ref().map_or(0, |(epoch, _)| *epoch)
+    }
+
+    /// Takes note of the release that a sync reply names. One of the file that runs already is in force at once: swapping it for itself
+    /// would throw away what the ensemble has learned.
     ///
     /// # Errors
     /// The offer was refused; the first time it is seen, later the same offer is silently ignored.
-    pub fn offer(&mut self, offer: &ModelRelease, now_us: u64) -> Result<(), Refusal> {
+    pub fn offer(
+        &mut self,
+        host: &impl Host,
+        offer: &ModelRelease,
+        now_us: u64,
+    ) -> Result<(), Refusal> {
         let seen = self
             .decided
             .as_ref()
@@ -133,8 +145,19 @@ impl ModelRefresh {
             Ok(release) => release,
             Err(refusal) => return Err(self.refuse(refusal)),
         };
-        self.state = ModelState::Fetching;
         self.reason.clear();
+        let statement = release.statement;
+        if let Some(running) = &mut self.running
+            && running.digest == statement.digest
+        {
+            running.epoch = statement.epoch;
+            self.pending = Pending::Nothing;
+            self.state = ModelState::Running;
+            self.floor = statement.epoch;
+            raise_floor(host, statement.epoch);
+            return Ok(());
+        }
+        self.state = ModelState::Fetching;
         self.pending = Pending::ToFetch {
             release,
             not_before_us: now_us,

@@ -32,6 +32,10 @@ pub struct Series {
     denied_cum: u64,
     life: Option<Life>,
     forecast: Option<Forecast>,
+    /// Which model made `forecast`.
+    forecast_generation: u32,
+    /// The forecast for the newest finished step, until what the other gateways used in it is known as well.
+    awaiting: Option<Forecast>,
     idle_steps: u32,
     own_usage: f32,
     other_usage: f32,
@@ -120,6 +124,8 @@ impl Series {
             denied_cum: 0,
             life: None,
             forecast: None,
+            forecast_generation: generation,
+            awaiting: None,
             idle_steps: 0,
             own_usage: 0.0,
             other_usage: 0.0,
@@ -263,6 +269,7 @@ impl Series {
         self.window = window;
         self.track = Track::new(settings);
         self.generation = generation;
+        self.awaiting = None;
         if !keep_usage {
             self.counted = None;
             self.newest_own = None;
@@ -298,6 +305,24 @@ impl Series {
     /// Sets the forecast for the running step.
     pub fn set_forecast(&mut self, forecast: Option<Forecast>) {
         self.forecast = forecast;
+        self.forecast_generation = self.generation;
+    }
+
+    /// The forecast that was put by a step ago, and what the whole fleet has used in the step that it was made for. Call it before
+    /// [`Self::roll`]: the newest step of the window is then one of which the other gateways' usage has had a step's time to come.
+    pub fn take_judged(&mut self) -> Option<(Forecast, f32)> {
+        let forecast = self.awaiting.take()?;
+        let usage = self.window.back(0)?;
+        (self.window.newest_step() == Some(forecast.step)).then_some((forecast, usage))
+    }
+
+    /// The step of the present forecast is over: puts it by until what other gateways have used is known. One that the model before has
+    /// made says nothing about the one that runs.
+    pub fn put_by(&mut self, finished: i64) {
+        let is_ours = self.forecast_generation == self.generation;
+        self.awaiting = self
+            .forecast
+            .filter(|forecast| is_ours && forecast.step == finished);
     }
 
     /// Which model the learned state belongs to.
@@ -474,6 +499,39 @@ mod tests {
             series.own_share()
         );
         assert_eq!(series.window().back(0), Some(40.0));
+    }
+
+    #[test]
+    fn a_forecast_is_judged_by_what_the_whole_fleet_used() {
+        let mut blender = blender();
+        let mut series = series(&blender);
+        let forecast = |step| Forecast {
+            step,
+            low: 10.0,
+            median: 30.0,
+            high: 50.0,
+            claim: 50.0,
+            source: Source::Fallback,
+        };
+        series.roll(0, 0, STEP_US, &mut blender);
+        series.set_forecast(Some(forecast(0)));
+        series.observe(&counted(10_000_000));
+        assert_eq!(series.take_judged(), None);
+        series.roll(1, STEP_US, STEP_US, &mut blender);
+        series.put_by(0);
+        series.add_others(0, 30.0);
+        series.set_forecast(Some(forecast(1)));
+        series.observe(&counted(20_000_000));
+        assert_eq!(series.take_judged(), Some((forecast(0), 40.0)));
+        series.roll(2, 2 * STEP_US, STEP_US, &mut blender);
+        series.put_by(1);
+        // Another model runs: what waits was said by the one before, and so was what the running step was expected to bring.
+        series.set_forecast(Some(forecast(2)));
+        series.rebuild(32, blender.settings(), 2, true);
+        assert_eq!(series.take_judged(), None);
+        series.roll(3, 3 * STEP_US, STEP_US, &mut blender);
+        series.put_by(2);
+        assert_eq!(series.take_judged(), None);
     }
 
     #[test]

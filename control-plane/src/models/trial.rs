@@ -1,0 +1,318 @@
+//! Whether a canary's model forecasts better than the one before, decided as soon as the evidence allows and not earlier.
+//!
+//! Each pair is one step of the fleet's usage, forecast by both models. What is tested is the mean of a bounded difference, by betting
+//! against the claim that it is on the wrong side (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting",
+//! JRSS B 86(1), 2024): the stake of each bet is chosen from the pairs before it, so that, as long as the claim holds, the wealth is a
+//! supermartingale that begins with 1, and the probability that it *ever* reaches 1/a is at most a (Ville). So one may look after each
+//! pair, for as long as one likes. Pairs need be neither independent nor alike: the claim is about each pair's mean, given those before.
+//!
+//! A test at a fixed number of pairs was worse: a bad model would run on until then, and looking earlier would break its promise. So was
+//! a threshold on the ratio of two averages, which promises nothing.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Largest probability of promoting a model that is worse by [`MARGIN`] or more, and of rolling back one that is not worse at all.
+const ALPHA: f64 = 0.05;
+
+/// Two bets lead to each decision, and each may be wrong with half of the probability.
+const WEALTH_NEEDED: f64 = 2.0 / ALPHA;
+
+/// How much worse "not worse" may be, as a difference of losses over their sum: 4 % of the loss.
+const MARGIN: f64 = 0.02;
+
+/// How much less of the usage the 0.9 quantile may cover than that of the model before.
+const COVERAGE_MARGIN: f64 = 0.05;
+
+/// "Not worse" is said after so many pairs at the earliest: what is new should have seen more than one time of the day.
+const PAIRS_FOR_NOT_WORSE: u64 = 100;
+
+/// First pairs that do not count. A gateway that has swapped its model has learned nothing about its customers yet, and the others have.
+const WARM_UP_PAIRS: u64 = 30;
+
+/// Largest loss per unit of usage that is believed.
+const LOSS_MOST: f64 = 1e9;
+
+/// Largest evidence that is shown.
+const WEALTH_SHOWN_MOST: f64 = 1e12;
+
+/// Part of what may be staked: a stake of all of it could lose everything in one pair.
+const STAKE_MOST: f64 = 0.75;
+
+/// Stands for the variance of the differences before there are any: bets begin small.
+const VARIANCE_FIRST: f64 = 0.05;
+
+/// One step of usage, forecast by both models. Losses are per unit of usage.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pair {
+    canary_loss: f64,
+    others_loss: f64,
+    canary_coverage: f64,
+    others_coverage: f64,
+}
+
+/// What has been shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// Its loss is lower.
+    Better,
+    /// Its loss is higher by less than the margin, if at all.
+    NotWorse,
+    /// Its loss is higher.
+    Worse,
+    /// Its upper quantile covers too little.
+    Uncovered,
+}
+
+/// Bets against the claim that the mean of differences within -1 and 1 is at most `claimed`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Bet {
+    claimed: f64,
+    log_wealth: f64,
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+/// The evidence so far.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Pairs that did not count.
+    warmed_up: u64,
+    pairs: u64,
+    canary_loss: f64,
+    others_loss: f64,
+    canary_coverage: f64,
+    others_coverage: f64,
+    better: Bet,
+    not_worse: Bet,
+    worse: Bet,
+    uncovered: Bet,
+}
+
+/// The evidence, as people see it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Evidence {
+    /// Steps that were compared and count.
+    pub pairs: u64,
+    /// First steps that do not count and are still to come.
+    pub warm_up_left: u64,
+    /// Mean pinball loss of the canaries' 0.9 quantile over usage.
+    pub canary_loss: f64,
+    /// The same of the other gateways.
+    pub others_loss: f64,
+    /// Share of the canaries' forecasts whose 0.9 quantile covered the usage.
+    pub canary_coverage: f64,
+    /// The same of the other gateways.
+    pub others_coverage: f64,
+    /// Evidence that the canary's model is better, as an e-value.
+    pub better: f64,
+    /// That it is not worse by the margin.
+    pub not_worse: f64,
+    /// That it is worse.
+    pub worse: f64,
+    /// That its upper quantile covers less, by more than the margin.
+    pub uncovered: f64,
+    /// The e-value that decides.
+    pub needed: f64,
+}
+
+// === impl Evidence ===
+
+impl Evidence {
+    /// In words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        format!(
+            "{} pairs, loss {:.4} against {:.4}, coverage {:.3} against {:.3}, e-values better {:.3}, not worse {:.3}, worse {:.3}, uncovered {:.3}, of {} needed",
+            self.pairs,
+            self.canary_loss,
+            self.others_loss,
+            self.canary_coverage,
+            self.others_coverage,
+            self.better,
+            self.not_worse,
+            self.worse,
+            self.uncovered,
+            self.needed
+        )
+    }
+}
+
+// === impl Pair ===
+
+impl Pair {
+    /// `None` for numbers that cannot be what they stand for.
+    #[must_use]
+    pub fn new(canary: (f64, f64), others: (f64, f64)) -> Option<Self> {
+        let is_loss = |loss: f64| (0.0..=LOSS_MOST).contains(&loss);
+        let is_share = |share: f64| (0.0..=1.0).contains(&share);
+        let all_fit = [canary, others]
+            .iter()
+            .all(|(loss, coverage)| is_loss(*loss) && is_share(*coverage));
+        all_fit.then_some(Self {
+            canary_loss: canary.0,
+            others_loss: others.0,
+            canary_coverage: canary.1,
+            others_coverage: others.1,
+        })
+    }
+
+    /// By how much the canary's loss is lower, within -1 and 1 whatever the losses are.
+    fn gain(self) -> f64 {
+        let sum = self.canary_loss + self.others_loss;
+        if sum > 0.0 {
+            ((self.others_loss - self.canary_loss) / sum).clamp(-1.0, 1.0)
+        } else {
+            0.0
+        }
+    }
+}
+
+// === impl Finding ===
+
+impl Finding {
+    /// Whether the canary's model should run everywhere.
+    #[must_use]
+    pub const fn is_good(self) -> bool {
+        matches!(self, Self::Better | Self::NotWorse)
+    }
+
+    /// In words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Better => "better than the one before",
+            Self::NotWorse => "not worse than the one before",
+            Self::Worse => "worse than the one before",
+            Self::Uncovered => "covers less of the usage than the one before",
+        }
+    }
+}
+
+// === impl Bet ===
+
+impl Bet {
+    fn against(claimed: f64) -> Self {
+        Self {
+            claimed,
+            log_wealth: 0.0,
+            count: 0.0,
+            sum: 0.0,
+            squares: 0.0,
+        }
+    }
+
+    /// Takes a difference. The stake was decided by those before it: that is what makes the wealth evidence.
+    fn observe(&mut self, difference: f64) {
+        let beyond = difference - self.claimed;
+        self.log_wealth += (self.stake() * beyond).ln_1p();
+        self.count += 1.0;
+        self.sum += beyond;
+        self.squares += beyond * beyond;
+    }
+
+    /// About what makes the wealth grow fastest if the differences go on as they were: mean over second moment.
+    fn stake(&self) -> f64 {
+        let mean = self.sum / (self.count + 1.0);
+        let second_moment = (VARIANCE_FIRST + self.squares) / (self.count + 1.0);
+        let worst = 1.0 + self.claimed;
+        (mean / second_moment).clamp(0.0, STAKE_MOST / worst)
+    }
+
+    fn wealth(&self) -> f64 {
+        // JSON knows no infinity.
+        self.log_wealth.exp().min(WEALTH_SHOWN_MOST)
+    }
+
+    fn is_won(&self) -> bool {
+        self.log_wealth >= WEALTH_NEEDED.ln()
+    }
+}
+
+// === impl Trial ===
+
+impl Default for Trial {
+    fn default() -> Self {
+        Self {
+            warmed_up: 0,
+            pairs: 0,
+            canary_loss: 0.0,
+            others_loss: 0.0,
+            canary_coverage: 0.0,
+            others_coverage: 0.0,
+            better: Bet::against(0.0),
+            not_worse: Bet::against(-MARGIN),
+            worse: Bet::against(0.0),
+            uncovered: Bet::against(COVERAGE_MARGIN),
+        }
+    }
+}
+
+impl Trial {
+    /// Takes a pair.
+    pub fn observe(&mut self, pair: Pair) {
+        if self.warmed_up < WARM_UP_PAIRS {
+            self.warmed_up = self.warmed_up.saturating_add(1);
+            return;
+        }
+        self.pairs = self.pairs.saturating_add(1);
+        self.canary_loss += pair.canary_loss;
+        self.others_loss += pair.others_loss;
+        self.canary_coverage += pair.canary_coverage;
+        self.others_coverage += pair.others_coverage;
+        let gain = pair.gain();
+        self.better.observe(gain);
+        self.not_worse.observe(gain);
+        self.worse.observe(-gain);
+        self.uncovered
+            .observe(pair.others_coverage - pair.canary_coverage);
+    }
+
+    /// What has been shown; harm first.
+    #[must_use]
+    pub fn finding(&self) -> Option<Finding> {
+        if self.worse.is_won() {
+            Some(Finding::Worse)
+        } else if self.uncovered.is_won() {
+            Some(Finding::Uncovered)
+        } else if self.better.is_won() {
+            Some(Finding::Better)
+        } else if self.not_worse.is_won() && self.pairs >= PAIRS_FOR_NOT_WORSE {
+            Some(Finding::NotWorse)
+        } else {
+            None
+        }
+    }
+
+    /// The evidence, for people.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)] // a count for a mean
+    pub fn evidence(&self) -> Evidence {
+        let mean = |sum: f64| {
+            if self.pairs == 0 {
+                0.0
+            } else {
+                sum / self.pairs as f64
+            }
+        };
+        Evidence {
+            pairs: self.pairs,
+            warm_up_left: WARM_UP_PAIRS.saturating_sub(self.warmed_up),
+            canary_loss: mean(self.canary_loss),
+            others_loss: mean(self.others_loss),
+            canary_coverage: mean(self.canary_coverage),
+            others_coverage: mean(self.others_coverage),
+            better: self.better.wealth(),
+            not_worse: self.not_worse.wealth(),
+            worse: self.worse.wealth(),
+            uncovered: self.uncovered.wealth(),
+            needed: WEALTH_NEEDED,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "trial_tests.rs"]
+mod tests;

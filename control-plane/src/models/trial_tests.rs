@@ -1,0 +1,228 @@
+//! The promises of the sequential test, by simulation: how often it errs, and how soon it sees.
+
+use super::{
+    ALPHA, COVERAGE_MARGIN, Finding, MARGIN, PAIRS_FOR_NOT_WORSE, Pair, Trial, WARM_UP_PAIRS,
+};
+
+const RUNS: u32 = 400;
+const PAIRS: u32 = 1_000;
+
+/// An error of the simulation itself: three standard deviations of a share of `RUNS` at `ALPHA`.
+const SLACK: f64 = 0.033;
+
+/// SplitMix64, so that each run has its seed.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Uniform in 0..1.
+    fn share(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// A pair whose difference over sum is `gain`, with coverage as given.
+fn pair(gain: f64, canary_coverage: f64, others_coverage: f64) -> Pair {
+    Pair::new((1.0 - gain, canary_coverage), (1.0 + gain, others_coverage)).unwrap()
+}
+
+/// Kinds of noise with mean zero within -0.9 and 0.9, given what came before.
+#[derive(Clone, Copy, Debug)]
+enum Noise {
+    Even,
+    /// Mostly a little, seldom much in the other direction: what looks best for long, and is not.
+    Skewed,
+    /// The same mirrored.
+    Mirrored,
+    /// Wilder after a wild pair.
+    Clustered,
+}
+
+const NOISES: [Noise; 4] = [
+    Noise::Even,
+    Noise::Skewed,
+    Noise::Mirrored,
+    Noise::Clustered,
+];
+
+fn noise(kind: Noise, before: f64, dice: &mut Dice) -> f64 {
+    let even = 2.0 * dice.share() - 1.0;
+    let rare = dice.share() < 0.05;
+    match kind {
+        Noise::Even => 0.3 * even,
+        Noise::Skewed => {
+            if rare {
+                -0.76
+            } else {
+                0.04
+            }
+        }
+        Noise::Mirrored => {
+            if rare {
+                0.76
+            } else {
+                -0.04
+            }
+        }
+        Noise::Clustered => (0.05 + 0.8 * before.abs().min(0.9)) * even,
+    }
+}
+
+/// Runs a trial of pairs with this mean until it finds something. Returns after how many pairs.
+fn run(mean: f64, kind: Noise, dice: &mut Dice) -> (Option<Finding>, u32) {
+    let mut trial = Trial::default();
+    let mut before = 0.0;
+    for count in 0..PAIRS + u32::try_from(WARM_UP_PAIRS).unwrap() {
+        before = noise(kind, before, dice);
+        trial.observe(pair(mean + before, 0.9, 0.9));
+        if let Some(finding) = trial.finding() {
+            return (Some(finding), count);
+        }
+    }
+    (None, PAIRS)
+}
+
+fn share_of(
+    mean: f64,
+    kind: Noise,
+    seed: u64,
+    wanted: impl Fn(Option<Finding>, u32) -> bool,
+) -> f64 {
+    let mut dice = Dice(seed);
+    let hits = (0..RUNS)
+        .filter(|_| {
+            let (finding, count) = run(mean, kind, &mut dice);
+            wanted(finding, count)
+        })
+        .count();
+    hits as f64 / f64::from(RUNS)
+}
+
+#[test]
+fn a_model_that_is_worse_by_the_margin_is_hardly_ever_promoted() {
+    for (seed, kind) in (1..).zip(NOISES) {
+        for mean in [-MARGIN, -2.0 * MARGIN] {
+            let promoted = share_of(mean, kind, seed, |finding, _| {
+                finding.is_some_and(Finding::is_good)
+            });
+            assert!(
+                promoted <= ALPHA + SLACK,
+                "{kind:?}, mean {mean}, seed {seed}: {promoted}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_model_that_is_worse_at_all_is_hardly_ever_found_better() {
+    for (seed, kind) in (11..).zip(NOISES) {
+        let better = share_of(0.0, kind, seed, |finding, _| {
+            finding == Some(Finding::Better)
+        });
+        assert!(
+            better <= ALPHA / 2.0 + SLACK,
+            "{kind:?}, seed {seed}: {better}"
+        );
+    }
+}
+
+#[test]
+fn a_model_that_is_not_worse_is_hardly_ever_rolled_back() {
+    for (seed, kind) in (21..).zip(NOISES) {
+        let back = share_of(0.0, kind, seed, |finding, _| {
+            finding.is_some_and(|finding| !finding.is_good())
+        });
+        assert!(back <= ALPHA + SLACK, "{kind:?}, seed {seed}: {back}");
+    }
+}
+
+#[test]
+fn what_is_clearly_better_or_worse_is_seen_soon() {
+    for (mean, wanted) in [(0.1, Finding::Better), (-0.1, Finding::Worse)] {
+        let seen = share_of(mean, Noise::Even, 31, |finding, count| {
+            finding == Some(wanted) && count < 200
+        });
+        assert!(seen >= 0.95, "{wanted:?}, seed 31: {seen}");
+    }
+    let promoted = share_of(0.0, Noise::Even, 32, |finding, _| {
+        finding.is_some_and(Finding::is_good)
+    });
+    assert!(promoted >= 0.3, "an equal model, seed 32: {promoted}");
+}
+
+#[test]
+fn coverage_that_is_lost_is_seen_although_the_loss_is_the_same() {
+    let mut dice = Dice(41);
+    let mut found = |coverage: f64| {
+        let mut trial = Trial::default();
+        (0..400).find_map(|_| {
+            let jitter = 0.1 * (dice.share() - 0.5);
+            trial.observe(pair(0.0, coverage + jitter, 0.9));
+            trial.finding().filter(|finding| !finding.is_good())
+        })
+    };
+    assert_eq!(found(0.7), Some(Finding::Uncovered), "seed 41");
+    assert_eq!(found(0.9 - COVERAGE_MARGIN), None, "seed 41");
+}
+
+#[test]
+fn equal_models_are_promoted_after_enough_pairs_and_the_first_ones_do_not_count() {
+    let mut trial = Trial::default();
+    for _ in 0..WARM_UP_PAIRS {
+        // What a model does that has learned nothing yet.
+        trial.observe(pair(-1.0, 0.0, 1.0));
+    }
+    assert_eq!(trial.finding(), None);
+    assert_eq!(trial.evidence().pairs, 0);
+    let mut counted = 0;
+    while trial.finding().is_none() && counted < 10_000 {
+        trial.observe(pair(0.0, 0.9, 0.9));
+        counted += 1;
+    }
+    assert_eq!(trial.finding(), Some(Finding::NotWorse));
+    assert!(counted >= PAIRS_FOR_NOT_WORSE, "{counted}");
+}
+
+#[test]
+fn whatever_the_pairs_are_the_evidence_is_a_number_and_survives_the_store() {
+    let mut dice = Dice(51);
+    let mut trial = Trial::default();
+    for _ in 0..10_000 {
+        let loss = |share: f64| (share * 60.0 - 40.0).exp();
+        let made = Pair::new(
+            (loss(dice.share()), dice.share()),
+            (loss(dice.share()), dice.share()),
+        );
+        if let Some(pair) = made {
+            trial.observe(pair);
+        }
+    }
+    trial.observe(Pair::new((0.0, 0.0), (0.0, 1.0)).unwrap());
+    let evidence = trial.evidence();
+    for value in [
+        evidence.better,
+        evidence.not_worse,
+        evidence.worse,
+        evidence.uncovered,
+    ] {
+        assert!(!value.is_nan(), "{evidence:?}");
+    }
+    let text = serde_json::to_string(&trial).unwrap();
+    let read: Trial = serde_json::from_str(&text).unwrap();
+    let (back, shown) = (read.evidence(), trial.evidence());
+    assert_eq!((back.pairs, read.finding()), (shown.pairs, trial.finding()));
+    assert!((back.canary_loss / shown.canary_loss - 1.0).abs() < 1e-9);
+    for wrong in [f64::NAN, f64::INFINITY, -1.0] {
+        assert_eq!(Pair::new((wrong, 0.5), (1.0, 0.5)), None);
+        assert_eq!(Pair::new((1.0, 0.5), (wrong, 0.5)), None);
+        assert_eq!(Pair::new((1.0, wrong), (1.0, 0.5)), None);
+    }
+    assert_eq!(Pair::new((1.0, 0.5), (1.0, 1.5)), None);
+}

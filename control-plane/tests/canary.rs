@@ -1,0 +1,539 @@
+//! A release at a share of the gateways, and what becomes of it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed step must stop the test"
+)]
+
+mod kit;
+
+use forebay_control_plane::models::{Sandbox, SigningKeyFile, generate_key, hex};
+use forebay_control_plane::store::MemoryStore;
+use forebay_wire::model::ReleaseKind;
+use forebay_wire::sync::{ForecastScore, ModelRelease, ModelState, ModelStatus, SyncReply};
+use kit::forecaster::{LIMITS, fake_forecaster};
+use kit::{ADMIN_TOKEN, Gateway, STEP_MS, TestServer, policy};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// More steps than any decision of these tests needs.
+const STEPS_MOST: u32 = 600;
+
+/// Syncs of each gateway in a step.
+const SYNCS_PER_STEP: u32 = 4;
+
+/// Servers on one store, one after the other.
+struct Site {
+    directory: tempfile::TempDir,
+    key: Option<SigningKeyFile>,
+    server: TestServer,
+}
+
+/// A gateway that runs what it is offered, and says how that forecasts.
+struct Modelled {
+    gateway: Gateway,
+    status: ModelStatus,
+    refuses: bool,
+}
+
+// === impl Site ===
+
+impl Site {
+    async fn new(has_key: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let key = generate_key(&directory.path().join("key")).unwrap();
+        let key = has_key.then_some(key);
+        let (store, clock) = (Arc::default(), Arc::new(AtomicU64::new(1_000_000)));
+        let server = serve(&directory, &key, store, clock);
+        server.ok("POST", "/v1/policies", policy()).await;
+        Self {
+            directory,
+            key,
+            server,
+        }
+    }
+
+    /// The server is killed, and another one begins where the store ends.
+    fn killed(self) -> Self {
+        let Self {
+            directory,
+            key,
+            server,
+        } = self;
+        let (store, clock) = (Arc::clone(&server.store), Arc::clone(&server.clock));
+        drop(server);
+        let server = serve(&directory, &key, store, clock);
+        Self {
+            directory,
+            key,
+            server,
+        }
+    }
+
+    async fn upload(&self, model: &str) -> String {
+        let body = model.as_bytes().to_vec();
+        let (status, answer) = self
+            .server
+            .request("POST", "/v1/models", ADMIN_TOKEN, body)
+            .await;
+        assert_eq!(status, 200);
+        let view: Value = serde_json::from_slice(&answer).unwrap();
+        view["digest"].as_str().unwrap().to_owned()
+    }
+
+    /// Two models, the first of which runs everywhere.
+    async fn two_models(&self) -> (String, String) {
+        let digests = (self.upload("first").await, self.upload("second").await);
+        self.server
+            .ok("POST", &activate(&digests.0), Value::Null)
+            .await;
+        digests
+    }
+
+    async fn status(&self) -> Value {
+        self.server.ok("GET", "/v1/status", Value::Null).await
+    }
+
+    /// The newest record of the audit log.
+    async fn last_deed(&self) -> Value {
+        let log = self.server.ok("GET", "/v1/audit", Value::Null).await;
+        log["records"].as_array().unwrap().last().unwrap().clone()
+    }
+}
+
+fn serve(
+    directory: &tempfile::TempDir,
+    key: &Option<SigningKeyFile>,
+    store: Arc<MemoryStore>,
+    clock: Arc<AtomicU64>,
+) -> TestServer {
+    let sandbox = Sandbox::new(&fake_forecaster(directory.path()), LIMITS);
+    TestServer::with(store, clock, sandbox, key.clone())
+}
+
+fn activate(digest: &str) -> String {
+    format!("/v1/models/{digest}/activate")
+}
+
+// === impl Modelled ===
+
+impl Modelled {
+    fn fleet(count: u64) -> Vec<Self> {
+        (0..count)
+            .map(|number| Self::new(&format!("gw-{number}")))
+            .collect()
+    }
+
+    fn new(id: &str) -> Self {
+        Self {
+            gateway: Gateway::new(id, 1),
+            status: ModelStatus::default(),
+            refuses: false,
+        }
+    }
+
+    async fn sync(&mut self, server: &TestServer) -> SyncReply {
+        let mut request = self.gateway.request();
+        request.model_status = Some(self.status.clone());
+        let (status, reply) = server.sync(&request).await;
+        assert_eq!(status, 200, "{reply:?}");
+        self.gateway.apply(&reply);
+        if let Some(model) = &reply.model {
+            self.take(model);
+        }
+        reply
+    }
+
+    fn take(&mut self, offer: &ModelRelease) {
+        if self.status.offered_epoch == offer.epoch {
+            return;
+        }
+        assert!(offer.epoch > self.status.epoch, "epochs only grow");
+        self.status.offered_epoch = offer.epoch;
+        if self.refuses {
+            self.status.set_state(ModelState::Refused);
+            self.status.message = "the golden vector differs".to_owned();
+            return;
+        }
+        if self.status.digest != offer.digest {
+            self.status.score = None;
+        }
+        self.status.set_state(ModelState::Running);
+        self.status.epoch = offer.epoch;
+        self.status.digest = offer.digest.clone();
+    }
+
+    /// A step is over: ten forecasts of 100 tokens each have matured.
+    fn mature(&mut self, loss: f64, covered: u64) {
+        let score = self.status.score.get_or_insert_default();
+        score.matured += 10;
+        score.covered += covered;
+        score.loss += loss;
+        score.usage += 1_000.0;
+    }
+
+    fn runs(&self, digest: &str) -> bool {
+        hex(&self.status.digest) == digest
+    }
+}
+
+async fn sync_all(fleet: &mut [Modelled], server: &TestServer) {
+    for gateway in fleet {
+        gateway.sync(server).await;
+    }
+}
+
+/// Lets a step pass in which the models have these losses per step, with noise that is the same for both: that of the demand.
+async fn step(fleet: &mut [Modelled], site: &Site, second: &str, losses: (f64, f64), number: u32) {
+    let noise = 1.0 + 0.5 * f64::from(number).sin();
+    for gateway in fleet.iter_mut() {
+        let loss = if gateway.runs(second) {
+            losses.1
+        } else {
+            losses.0
+        };
+        gateway.mature(loss * noise, 9);
+    }
+    // All gateways have reported when the middle of the step comes.
+    for _ in 0..SYNCS_PER_STEP {
+        sync_all(fleet, &site.server).await;
+        site.server.advance_ms(u64::from(STEP_MS / SYNCS_PER_STEP));
+    }
+}
+
+/// Steps until the canary has ended. Returns how many.
+async fn until_decided(
+    fleet: &mut [Modelled],
+    site: &Site,
+    second: &str,
+    losses: (f64, f64),
+) -> u32 {
+    for number in 0..STEPS_MOST {
+        step(fleet, site, second, losses, number).await;
+        if site.status().await.get("canary").is_none() {
+            return number;
+        }
+    }
+    panic!("undecided: {}", site.status().await["canary"]);
+}
+
+fn running(fleet: &[Modelled], digest: &str) -> usize {
+    fleet.iter().filter(|gateway| gateway.runs(digest)).count()
+}
+
+#[tokio::test]
+async fn a_share_of_the_gateways_runs_it_until_it_is_promoted_also_after_a_restart() {
+    let mut site = Site::new(true).await;
+    let (_, second) = site.two_models().await;
+    let mut fleet = Modelled::fleet(10);
+    sync_all(&mut fleet, &site.server).await;
+    let release = site
+        .server
+        .ok("POST", &activate(&second), json!({"share": 25}))
+        .await;
+    assert_eq!(release["epoch"], 2);
+    sync_all(&mut fleet, &site.server).await;
+    assert_eq!(running(&fleet, &second), 3, "a quarter of ten, rounded up");
+    let chosen: Vec<bool> = fleet.iter().map(|gateway| gateway.runs(&second)).collect();
+    site = site.killed();
+    sync_all(&mut fleet, &site.server).await;
+    let still: Vec<bool> = fleet.iter().map(|gateway| gateway.runs(&second)).collect();
+    assert_eq!(chosen, still);
+    let status = site.status().await;
+    let canary = &status["canary"];
+    assert_eq!(
+        (
+            &canary["epoch"],
+            &canary["champion_epoch"],
+            &canary["digest"]
+        ),
+        (&json!(2), &json!(1), &json!(second))
+    );
+    assert_eq!(status["model_epoch"], 1);
+    let marked = status["gateways"].as_array().unwrap().iter();
+    let marked = marked.filter(|gateway| gateway["canary"] == json!(true));
+    assert_eq!(marked.count(), 3);
+    let third = site.upload("another").await;
+    let (_, error) = site
+        .server
+        .admin("POST", &activate(&third), Value::Null)
+        .await;
+    assert_eq!(error["code"], "canary_runs");
+    let promoted = site
+        .server
+        .ok("POST", "/v1/models/promote", Value::Null)
+        .await;
+    assert_eq!(
+        (&promoted["epoch"], &promoted["digest"]),
+        (&json!(2), &json!(second))
+    );
+    sync_all(&mut fleet, &site.server).await;
+    assert_eq!(running(&fleet, &second), 10);
+    let (_, error) = site
+        .server
+        .admin("POST", "/v1/models/promote", Value::Null)
+        .await;
+    assert_eq!(error["code"], "no_canary");
+    let deed = site.last_deed().await;
+    assert_eq!(
+        (&deed["action"], &deed["role"]),
+        (&json!("model.promote"), &json!("admin"))
+    );
+    site = site.killed();
+    sync_all(&mut fleet, &site.server).await;
+    assert_eq!(site.status().await["model_epoch"], 2);
+}
+
+#[tokio::test]
+async fn a_canary_that_is_rolled_back_gives_the_model_before_a_new_epoch() {
+    let site = Site::new(true).await;
+    let (first, second) = site.two_models().await;
+    let mut fleet = Modelled::fleet(4);
+    sync_all(&mut fleet, &site.server).await;
+    site.server
+        .ok("POST", &activate(&second), json!({"share": 1}))
+        .await;
+    sync_all(&mut fleet, &site.server).await;
+    assert_eq!(running(&fleet, &second), 1, "at least one");
+    let (_, error) = site
+        .server
+        .admin("POST", "/v1/models/rollback", json!({"digest": second}))
+        .await;
+    assert_eq!(error["code"], "canary_runs");
+    let back = site
+        .server
+        .ok("POST", "/v1/models/rollback", Value::Null)
+        .await;
+    assert_eq!(
+        (&back["epoch"], &back["digest"], &back["roll_back"]),
+        (&json!(3), &json!(first), &json!(true))
+    );
+    let reply = fleet[0].sync(&site.server).await.model.unwrap();
+    assert_eq!(
+        (reply.epoch, ReleaseKind::from_code(reply.kind)),
+        (3, Some(ReleaseKind::RollBack))
+    );
+    sync_all(&mut fleet, &site.server).await;
+    assert_eq!(running(&fleet, &first), 4);
+    // What was a canary only is nothing to go back to.
+    let (_, error) = site
+        .server
+        .admin("POST", "/v1/models/rollback", Value::Null)
+        .await;
+    assert_eq!(error["code"], "nothing_to_roll_back_to");
+    let site = site.killed();
+    let (_, error) = site
+        .server
+        .admin("POST", "/v1/models/rollback", json!({"digest": second}))
+        .await;
+    assert_eq!(error["code"], "never_ran");
+}
+
+#[tokio::test]
+async fn a_worse_canary_is_taken_back_by_itself_with_its_evidence_in_the_audit_log() {
+    let mut site = Site::new(true).await;
+    let (first, second) = site.two_models().await;
+    let mut fleet = Modelled::fleet(5);
+    sync_all(&mut fleet, &site.server).await;
+    site.server
+        .ok(
+            "POST",
+            &activate(&second),
+            json!({"share": 20, "promote": "auto"}),
+        )
+        .await;
+    sync_all(&mut fleet, &site.server).await;
+    for number in 0..60 {
+        step(&mut fleet, &site, &second, (50.0, 70.0), number).await;
+    }
+    let pairs = |status: &Value| status["canary"]["evidence"]["pairs"].as_u64().unwrap();
+    let before = pairs(&site.status().await);
+    assert!(before > 10, "{before}");
+    site = site.killed();
+    assert_eq!(
+        pairs(&site.status().await),
+        before,
+        "evidence is in the store"
+    );
+    until_decided(&mut fleet, &site, &second, (50.0, 70.0)).await;
+    sync_all(&mut fleet, &site.server).await;
+    assert_eq!(running(&fleet, &first), 5);
+    assert_eq!(site.status().await["model_epoch"], 3);
+    let deed = site.last_deed().await;
+    assert_eq!(
+        (&deed["action"], &deed["role"], &deed["object"]),
+        (&json!("model.rollback"), &json!("server"), &json!(second))
+    );
+    assert_eq!(deed["parameters"]["reason"], "worse than the one before");
+    let outcome = deed["outcome"].as_str().unwrap();
+    assert!(
+        outcome.contains("loss 0.07") && outcome.contains("against 0.05"),
+        "{outcome}"
+    );
+}
+
+#[tokio::test]
+async fn a_better_canary_is_promoted_by_itself_and_a_manual_one_waits_for_somebody() {
+    for (promote, expected) in [("auto", 5), ("manual", 1)] {
+        let site = Site::new(true).await;
+        let (_, second) = site.two_models().await;
+        let mut fleet = Modelled::fleet(5);
+        sync_all(&mut fleet, &site.server).await;
+        let body = json!({"share": 20, "promote": promote});
+        site.server.ok("POST", &activate(&second), body).await;
+        sync_all(&mut fleet, &site.server).await;
+        for number in 0..150 {
+            step(&mut fleet, &site, &second, (50.0, 35.0), number).await;
+        }
+        sync_all(&mut fleet, &site.server).await;
+        assert_eq!(running(&fleet, &second), expected, "{promote}");
+        let canary = &site.status().await["canary"];
+        match promote {
+            "auto" => assert_eq!(site.last_deed().await["action"], "model.promote"),
+            _ => assert_eq!(canary["finding"], "better"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_canary_that_a_gateway_refuses_is_taken_back_at_once() {
+    let site = Site::new(true).await;
+    let (first, second) = site.two_models().await;
+    let mut fleet = Modelled::fleet(3);
+    sync_all(&mut fleet, &site.server).await;
+    // One has refused something long ago: that says nothing about what comes.
+    for gateway in &mut fleet {
+        gateway.status.set_state(ModelState::Refused);
+        gateway.refuses = true;
+    }
+    let body = json!({"share": 30, "promote": "auto"});
+    site.server.ok("POST", &activate(&second), body).await;
+    sync_all(&mut fleet, &site.server).await;
+    assert!(site.status().await.get("canary").is_some());
+    sync_all(&mut fleet, &site.server).await;
+    assert!(site.status().await.get("canary").is_none());
+    let deed = site.last_deed().await;
+    let reason = deed["parameters"]["reason"].as_str().unwrap();
+    assert!(reason.contains("the golden vector differs"), "{reason}");
+    assert_eq!(site.status().await["model_digest"], json!(first));
+}
+
+#[tokio::test]
+async fn scores_that_cannot_be_change_nothing_and_refuse_no_sync() {
+    let site = Site::new(true).await;
+    let (_, second) = site.two_models().await;
+    let mut fleet = Modelled::fleet(2);
+    sync_all(&mut fleet, &site.server).await;
+    let body = json!({"share": 50, "promote": "auto"});
+    site.server.ok("POST", &activate(&second), body).await;
+    sync_all(&mut fleet, &site.server).await;
+    for (number, wrong) in [f64::NAN, f64::INFINITY, -1.0, f64::MAX]
+        .into_iter()
+        .enumerate()
+    {
+        for gateway in &mut fleet {
+            gateway.status.score = Some(ForecastScore {
+                matured: 10 * (number as u64 + 1),
+                covered: 0,
+                loss: wrong,
+                usage: wrong,
+            });
+        }
+        site.server.advance_ms(u64::from(STEP_MS));
+        sync_all(&mut fleet, &site.server).await;
+    }
+    let status = site.status().await;
+    assert_eq!(status["canary"]["evidence"]["warm_up_left"], 30);
+    assert!(status["gateways"][0].get("model_score").is_none());
+    // And what can be is taken again, seen by gateway and by model.
+    for gateway in &mut fleet {
+        gateway.status.score = None;
+    }
+    for number in 0..3 {
+        step(&mut fleet, &site, &second, (50.0, 50.0), number).await;
+    }
+    let status = site.status().await;
+    assert_eq!(status["canary"]["evidence"]["warm_up_left"], 28);
+    assert_eq!(status["gateways"][0]["model_score"]["matured"], 30);
+    let (_, metrics) = site.server.request("GET", "/metrics", "", Vec::new()).await;
+    let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+    assert!(
+        metrics.contains(&format!(
+            "forebay_model_forecasts_matured{{model=\"{second}\"}} 30"
+        )),
+        "{metrics}"
+    );
+    assert!(metrics.contains("forebay_canary_epoch 2"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_full_registry_drops_what_was_released_long_ago_and_nothing_that_somebody_may_go_back_to()
+{
+    let site = Site::new(true).await;
+    let mut digests = Vec::new();
+    for number in 0..64 {
+        let digest = site.upload(&format!("number {number}")).await;
+        site.server
+            .ok("POST", &activate(&digest), Value::Null)
+            .await;
+        digests.push(digest);
+    }
+    for number in 64..130 {
+        site.upload(&format!("number {number}")).await;
+    }
+    let models = site.server.ok("GET", "/v1/models", Value::Null).await;
+    let models = models["models"].as_array().unwrap();
+    assert_eq!(models.len(), 64);
+    let is_kept = |digest: &String| models.iter().any(|model| model["digest"] == json!(digest));
+    let kept: Vec<usize> = (0..64)
+        .filter(|number| is_kept(&digests[*number]))
+        .collect();
+    assert!(kept.ends_with(&(56..64).collect::<Vec<_>>()), "{kept:?}");
+    assert!(!kept.contains(&0), "{kept:?}");
+    let back = site
+        .server
+        .ok("POST", "/v1/models/rollback", Value::Null)
+        .await;
+    assert_eq!(back["digest"], json!(digests[62]));
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_canary_is_refused() {
+    let site = Site::new(false).await;
+    let digest = site.upload("first").await;
+    let path = activate(&digest);
+    for (body, code) in [
+        (json!({"share": 0}), "bad_share"),
+        (json!({"share": 100}), "bad_share"),
+        (json!({"share": 300}), "malformed"),
+        (json!({"promote": "auto"}), "malformed"),
+        (json!({"share": 10, "promote": "perhaps"}), "malformed"),
+        (json!({"share": 10}), "no_champion"),
+    ] {
+        let (_, error) = site.server.admin("POST", &path, body.clone()).await;
+        assert_eq!(error["code"], code, "{body}: {error}");
+    }
+    let with_key = Site::new(true).await;
+    let (first, _) = with_key.two_models().await;
+    let (_, error) = with_key
+        .server
+        .admin("POST", &activate(&first), json!({"share": 10}))
+        .await;
+    assert_eq!(error["code"], "same_model");
+    // The same store, but the key is gone: nobody could take the canary back.
+    let keyless = Site {
+        key: None,
+        ..with_key
+    }
+    .killed();
+    let second = keyless.upload("second").await;
+    let body = json!({"share": 10, "promote": "auto"});
+    let (_, error) = keyless.server.admin("POST", &activate(&second), body).await;
+    assert_eq!(
+        (error["code"].as_str(), error["where"].as_str()),
+        (Some("not_signed"), Some("promote"))
+    );
+}

@@ -72,7 +72,10 @@ impl Observed {
             let sure = distance / (distance + variance / bin.count);
             (position, before + sure * (mean - before))
         });
-        Profile(points.collect())
+        // It begins and ends with nothing: a step from there to the first bin's mean would be the profile's, and not the demand's.
+        let (begins, ends) = (-1.0, 2.0);
+        let edges = |at: f64| std::iter::once((at, 0.0));
+        Profile(edges(begins).chain(points).chain(edges(ends)).collect())
     }
 }
 
@@ -133,6 +136,15 @@ mod tests {
         }
         assert!(observed.profile(&Profile::flat(1.5)).at(0.5).abs() < 1.5_f64.ln());
         assert!(observed.profile(&Profile::default()).at(0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_profile_begins_and_ends_with_nothing() {
+        let mut observed = Observed::default();
+        observed.add(&[(-0.9, 2.0), (0.5, 2.0), (1.9, 2.0)]);
+        let profile = observed.profile(&Profile::default());
+        assert_eq!([-1.0, 2.0].map(|at| profile.at(at)), [0.0, 0.0]);
+        assert!(profile.at(-0.95) > 0.9 && profile.at(0.5) > 1.9);
     }
 
     #[test]

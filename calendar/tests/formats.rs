@@ -45,7 +45,7 @@ fn year(year: i64) -> ReadOptions {
 
 #[test]
 fn the_same_event_is_the_same_in_every_format() {
-    let expected = Entry {
+    let expected = [Entry {
         customer: Some("acme".to_owned()),
         event: Event {
             lead_s: Some(600),
@@ -59,18 +59,15 @@ fn the_same_event_is_the_same_in_every_format() {
                 at("2026-03-01T11:00:00Z"),
             )
         },
-    };
+    }];
     let csv = "kind,starts,ends,customer,known,lead_s,decay_s,confidence,factor\n\
         sale,2026-03-01T10:00:00+01:00,2026-03-01T11:00:00Z,acme,2026-02-01,600,1200,0.8,2.5\n";
     let json = r#"{"specversion":"1.0","id":"1","source":"/shop","type":"sale","subject":"acme","time":"2026-02-01T00:00:00Z",
         "data":{"starts":"2026-03-01T09:00:00Z","duration_s":7200,"lead_s":600,"decay_s":1200,"confidence":0.8,"factor":2.5}}"#;
     let options = ReadOptions::default();
-    assert_eq!(read_text("csv", csv, &options).unwrap(), [expected.clone()]);
+    assert_eq!(read_text("csv", csv, &options).unwrap(), expected);
     for text in [json.to_owned(), format!("[{json}]"), format!("\n{json}\n")] {
-        assert_eq!(
-            read_text("json", &text, &options).unwrap(),
-            [expected.clone()]
-        );
+        assert_eq!(read_text("json", &text, &options).unwrap(), expected);
     }
 }
 

@@ -6,7 +6,7 @@
 //! | [`PageHinkley`] | losses, of whatever mean and size | four sums | up: a loss that falls is no trouble |
 //! | [`Adwin`] | bounded values | a window that is as long as it may be, in a few hundred numbers | up and down |
 //!
-//! Their thresholds follow from how rarely a false alarm is wanted ([`run_length`]) and not from trying them on data: a threshold that was tried
+//! Their thresholds follow from how rarely a false alarm is wanted ([`run_length()`]) and not from trying them on data: a threshold that was tried
 //! knows the data that it was tried on. The theory supposes independent values of a normal distribution; `forebay-train drift` measures what becomes of
 //! it where they are not.
 //!

@@ -15,7 +15,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("forebay-traces", &[]),
     ("forebay-families", &[]),
     ("forebay-calendar", &["forebay-families"]),
-    ("forebay-calendar", &["forebay-families"]),
     ("forebay-policy", &["forebay-core", "forebay-wire"]),
     ("forebay-sharing", &["forebay-core"]),
     (

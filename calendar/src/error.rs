@@ -29,12 +29,4 @@ pub enum CalendarError {
         /// What is wrong with it, and what to do.
         reason: String,
     },
-    /// More than can be kept.
-    #[error("{} has more than {limit} events in the time that is asked for: name a shorter one, or give recurring events a COUNT or an UNTIL", path.display())]
-    TooMany {
-        /// The file.
-        path: PathBuf,
-        /// How many can be kept.
-        limit: usize,
-    },
 }

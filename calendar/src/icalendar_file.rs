@@ -1,10 +1,12 @@
 //! iCalendar (RFC 5545): single and recurring events, with exceptions, moved occurrences, time zones and days.
 //!
 //! A rule is unrolled in local time and each occurrence put into its zone afterwards, so a match at nine in the evening stays there when the clocks
-//! change. The kind is the first category, or without one the summary; tentative events count half; `CREATED` is when it became known.
+//! change. The kind is the first category, or without one the summary; tentative events count half; it became known when it was `CREATED`, or changed since.
 
-use crate::{Entry, Keep, MAX_EVENTS, ReadOptions, Refused};
-use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use crate::{Entry, Keep, ReadOptions, Refused};
+use chrono::{
+    DateTime, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Timelike, Utc,
+};
 use chrono_tz::Tz;
 use forebay_families::Event;
 use icalendar::{Calendar, CalendarComponent, CalendarDateTime, Component, DatePerhapsTime};
@@ -12,6 +14,8 @@ use icalendar::{Event as VEvent, EventStatus};
 use rrule::{RRule, RRuleSet, Unvalidated};
 use std::collections::BTreeSet;
 
+/// Occurrences of all rules of a calendar that are looked at, the time that is asked for or not: a rule of each second from 1970 on would never end.
+const OCCURRENCES_MOST: usize = 1_000_000;
 /// Confidence of an event that is tentative.
 const TENTATIVE: f64 = 0.5;
 
@@ -88,7 +92,7 @@ pub(crate) fn read(text: &str, options: &ReadOptions, keep: Keep<'_>) -> Result<
         }
         named.push((place, event));
     }
-    let mut left = MAX_EVENTS + 1;
+    let mut left = OCCURRENCES_MOST;
     for (place, event) in named {
         if event.get_status() == Some(EventStatus::Cancelled) {
             continue;
@@ -115,7 +119,7 @@ fn occurrences(
     let uid = event.get_uid().unwrap_or("");
     let is_moved_one = event.get_recurrence_id().is_some();
     let mut begins: BTreeSet<NaiveDateTime> = match event.property_value("RRULE") {
-        Some(rule) if !is_moved_one => unrolled(rule, &starts, length, options, *left)?,
+        Some(rule) if !is_moved_one => unrolled(rule, &starts, length, options, left)?,
         _ => BTreeSet::from([starts.time]),
     };
     begins.extend(
@@ -126,7 +130,6 @@ fn occurrences(
     for date in dates(event, "EXDATE", usual)? {
         begins.remove(&in_zone(&date, &starts));
     }
-    *left = left.saturating_sub(begins.len());
     let category = event
         .property_value("CATEGORIES")
         .and_then(|all| all.split(',').next());
@@ -142,7 +145,7 @@ fn occurrences(
     let kind = category.or_else(multi).or_else(|| event.get_summary());
     let kind = kind.unwrap_or("").trim().to_owned();
     let tentative = event.get_status() == Some(EventStatus::Tentative);
-    let created = event.property_value("CREATED").and_then(stamp);
+    let known_s = known_s(event, is_moved_one)?;
     let entries = begins.into_iter().filter_map(|time| {
         let begin = Local { time, ..starts };
         let starts_s = begin.unix_s();
@@ -156,7 +159,8 @@ fn occurrences(
         Some(Entry {
             customer: None,
             event: Event {
-                known_s: created,
+                known_s,
+                local_hour: u8::try_from(time.hour()).ok(),
                 confidence: if tentative { TENTATIVE } else { 1.0 },
                 ..Event::new(kind.clone(), starts_s, ends_s)
             },
@@ -191,7 +195,7 @@ fn unrolled(
     starts: &Local,
     length: TimeDelta,
     options: &ReadOptions,
-    left: usize,
+    left: &mut usize,
 ) -> Result<BTreeSet<NaiveDateTime>, String> {
     let bad = |error: rrule::RRuleError| format!("its RRULE: {error}");
     let parts = rule.split(';').map(|part| match part.split_once('=') {
@@ -206,28 +210,29 @@ fn unrolled(
     let bound = |unix_s: i64, days: i64| {
         let moment = DateTime::<Utc>::from_timestamp(unix_s, 0).unwrap_or_default();
         let time = moment.naive_utc();
-        as_utc(
-            time.checked_add_signed(TimeDelta::days(days))
-                .unwrap_or(time),
-        )
+        time.checked_add_signed(TimeDelta::days(days))
+            .unwrap_or(time)
     };
-    let from_s = options.from_s.saturating_sub(length.num_seconds().max(0));
-    let set = RRuleSet::new(as_utc(starts.time))
-        .rrule(rule)
-        .after(bound(from_s, -2))
-        .before(bound(options.until_s, 2));
-    let limit = u16::try_from(left).unwrap_or(u16::MAX);
-    let found = set.all(limit);
-    if found.limited {
-        return Err(format!(
-            "it recurs more than {limit} times in the time that is asked for"
-        ));
+    let from = bound(
+        options.from_s.saturating_sub(length.num_seconds().max(0)),
+        -2,
+    );
+    let until = bound(options.until_s, 2);
+    let set = RRuleSet::new(as_utc(starts.time)).rrule(rule);
+    let mut found = BTreeSet::new();
+    for date in &set {
+        let time = date.naive_utc();
+        if time >= until {
+            break;
+        }
+        *left = left.checked_sub(1).ok_or_else(|| {
+            format!("with its RRULE there are more than {OCCURRENCES_MOST} occurrences since the first DTSTART: begin it later, or let it recur less often")
+        })?;
+        if time >= from {
+            found.insert(time);
+        }
     }
-    Ok(found
-        .dates
-        .into_iter()
-        .map(|date| date.naive_utc())
-        .collect())
+    Ok(found)
 }
 
 /// An end of recurrence as if local time were UTC.
@@ -281,7 +286,21 @@ fn in_zone(date: &Local, starts: &Local) -> NaiveDateTime {
     moment.with_timezone(&starts.zone).naive_local()
 }
 
-fn stamp(text: &str) -> Option<i64> {
-    let time = NaiveDateTime::parse_from_str(text.trim_end_matches('Z'), "%Y%m%dT%H%M%S");
-    Some(time.ok()?.and_utc().timestamp())
+/// When what an event says became known: when it was made or, where it was changed since, when that was. An occurrence that was moved was.
+fn known_s(event: &VEvent, is_moved_one: bool) -> Result<Option<i64>, String> {
+    let is_changed = event
+        .property_value("SEQUENCE")
+        .is_some_and(|sequence| sequence.trim() != "0");
+    let mut known = None;
+    for (name, counts) in [
+        ("CREATED", true),
+        ("LAST-MODIFIED", is_moved_one || is_changed),
+    ] {
+        if let Some(text) = event.property_value(name).filter(|_| counts) {
+            let time = NaiveDateTime::parse_from_str(text.trim_end_matches('Z'), "%Y%m%dT%H%M%S");
+            let time = time.map_err(|_| format!("its {name} `{text}` is no moment"))?;
+            known = known.max(Some(time.and_utc().timestamp()));
+        }
+    }
+    Ok(known)
 }

@@ -80,17 +80,16 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Vec<Entry>, CalendarEr
     let mut keep = |entry: Entry| {
         check(&entry.event)?;
         if entry.event.ends_s > options.from_s && entry.event.starts_s < options.until_s {
+            if entries.len() == MAX_EVENTS {
+                return Err(format!(
+                    "with it there are more than {MAX_EVENTS} events in the time that is asked for: name a shorter one, or give recurring events a COUNT or an UNTIL"
+                ));
+            }
             entries.push(entry);
         }
         Ok(())
     };
     read_text(&text, options, &mut keep).map_err(|(place, reason)| refuse(place, reason))?;
-    if entries.len() > MAX_EVENTS {
-        return Err(CalendarError::TooMany {
-            path: path.into(),
-            limit: MAX_EVENTS,
-        });
-    }
     entries.sort_by_key(|entry| (entry.event.starts_s, entry.event.ends_s));
     Ok(entries)
 }

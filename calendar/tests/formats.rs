@@ -241,7 +241,7 @@ fn what_is_wrong_is_said_with_its_place() {
         (
             "ics",
             ics("DTSTART:20260301T090000Z\r\nDURATION:PT1H\r\nRRULE:FREQ=SECONDLY"),
-            "recurs more than",
+            "more than 1000000 occurrences",
         ),
         ("txt", String::new(), "must end in .csv"),
     ];
@@ -251,6 +251,64 @@ fn what_is_wrong_is_said_with_its_place() {
             .to_string();
         assert!(error.contains(word), "{word}: {error}");
     }
+}
+
+#[test]
+fn what_lies_outside_the_time_that_is_asked_for_does_not_count_and_the_rest_has_a_bound() {
+    let rows = |count: usize, year: usize| -> String {
+        let row = |nth: usize| {
+            format!(
+                "x,{year}-01-01 {:02}:{:02}:00,60\n",
+                nth / 60 % 24,
+                nth % 60
+            )
+        };
+        (0..count).map(row).collect()
+    };
+    let head = "kind,starts,duration_s\n";
+    let past = format!("{head}{}{}", rows(70_000, 2020), rows(10, 2026));
+    assert_eq!(read_text("csv", &past, &year(2026)).unwrap().len(), 10);
+    let many = format!("{head}{}", rows(70_000, 2026));
+    let error = read_text("csv", &many, &year(2026))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("more than 65536 events"), "{error}");
+    let never = spans(
+        "BEGIN:VEVENT\nUID:1\nSUMMARY:x\nDTSTART:20260101T000000Z\nDURATION:PT1H\nRRULE:FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30\nEND:VEVENT",
+        &year(2026),
+    );
+    assert_eq!(never, []);
+}
+
+#[test]
+fn what_was_changed_is_known_since_the_change_and_hours_are_those_of_the_clock() {
+    let head = "BEGIN:VEVENT\r\nUID:1\r\nSUMMARY:match\r\nCREATED:20260101T000000Z\r\nLAST-MODIFIED:20260303T120000Z\r\nDURATION:PT2H\r\n";
+    let text = format!(
+        "BEGIN:VCALENDAR\r\n{head}DTSTART;TZID=Europe/Paris:20260304T210000\r\nRRULE:FREQ=WEEKLY;COUNT=5\r\nEND:VEVENT\r\n\
+         {head}RECURRENCE-ID;TZID=Europe/Paris:20260311T210000\r\nDTSTART;TZID=Europe/Paris:20260312T180000\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+    );
+    let entries = read_text("ics", &text, &year(2026)).unwrap();
+    let found: Vec<_> = entries
+        .iter()
+        .map(|entry| {
+            (
+                entry.event.local_hour,
+                text_of(entry.event.known_s.unwrap()),
+            )
+        })
+        .collect();
+    let (made, moved) = ("2026-01-01T00:00Z", "2026-03-03T12:00Z");
+    let expected = [(21, made), (18, moved), (21, made), (21, made), (21, made)];
+    assert_eq!(
+        found,
+        expected.map(|(hour, known)| (Some(hour), known.to_owned()))
+    );
+    let error = read_text(
+        "ics",
+        &text.replace("20260101T000000Z", "soon"),
+        &year(2026),
+    );
+    assert!(error.unwrap_err().to_string().contains("CREATED"));
 }
 
 proptest! {

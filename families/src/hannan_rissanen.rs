@@ -71,7 +71,9 @@ impl Model {
                 continue;
             };
             let rows = (centred.len() - start) as f64;
-            let criterion = rows * variance.max(VARIANCE_MIN).ln() + 2.0 * (p + q) as f64;
+            // Per row: the differenced series has one less, which must not decide.
+            let parameters = p + q + usize::from(!is_differenced);
+            let criterion = variance.max(VARIANCE_MIN).ln() + 2.0 * parameters as f64 / rows;
             if best.as_ref().is_none_or(|best| criterion < best.criterion) {
                 best = Some(Self {
                     is_differenced,

@@ -3,7 +3,7 @@
 use crate::forecasts::QUANTILES;
 use crate::{Forecasts, Frame, History, pinball};
 
-/// A loss of 10 % above the best divides the weight by `exp(STRENGTH / 10)`. Less than the sharpness of a customer's own losses, which know better.
+/// A loss of 10 % above the best divides the weight by `exp(STRENGTH / 10)`: little, because a customer's own losses know better.
 const STRENGTH: f64 = 2.0;
 /// The least weight: what was worthless for all may be the best for one, or tomorrow.
 const WEIGHT_MIN: f64 = 0.01;

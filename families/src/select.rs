@@ -2,7 +2,7 @@
 //!
 //! Simple families are always in. A learned one that wins once has been lucky as often as not, and one that never wins costs CPU for nothing.
 
-use crate::events;
+use crate::events::Foresight;
 use crate::mixture::{MixtureSettings, mix};
 use crate::parallel::in_parallel;
 use crate::{Family, Forecasts, Frame, History, Learner, Priors, QUANTILES, SIMPLE, pinball};
@@ -67,12 +67,16 @@ pub fn race(
     };
     let test_ends = ends(2);
 
+    let foresights: Vec<Foresight<'_>> = histories
+        .iter()
+        .map(|history| Foresight::new(history, frame))
+        .collect();
     let mut names: Vec<&'static str> = SIMPLE.iter().map(Family::name).collect();
     let mut forecasts = in_parallel(histories, |customer, history| {
         let origins = begins(customer, 0)..=history.len() - 1;
         SIMPLE
             .iter()
-            .map(|family| events::forecast(family, history, frame, origins.clone()))
+            .map(|family| foresights[customer].forecast(family, origins.clone()))
             .collect::<Vec<_>>()
     });
     let mut entrants = Vec::new();
@@ -80,13 +84,13 @@ pub fn race(
         let parts: Option<Vec<_>> = (0..3)
             .map(|part| {
                 let ends = ends(part);
-                let cleaned = in_parallel(histories, |customer, history| {
-                    events::cleaned(history, frame, ends[customer])
+                let cleaned = in_parallel(histories, |customer, _| {
+                    foresights[customer].cleaned(ends[customer])
                 });
                 let family = learner.learn(&cleaned, &ends, frame)?;
-                Some(in_parallel(histories, |customer, history| {
+                Some(in_parallel(histories, |customer, _| {
                     let origins = begins(customer, part)..=begins(customer, part + 1) - 1;
-                    events::forecast(family.as_ref(), history, frame, origins)
+                    foresights[customer].forecast(family.as_ref(), origins)
                 }))
             })
             .collect();

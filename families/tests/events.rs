@@ -8,12 +8,12 @@ use forebay_families::{
 };
 use std::sync::Arc;
 
-const CUSTOMERS: usize = 6;
+const CUSTOMERS: usize = 3;
 const SEASON: usize = 48;
 const STEP_S: u32 = 1_800;
 const STEPS: usize = 42 * SEASON;
 const TEST_START: usize = 28 * SEASON;
-const HORIZONS: usize = 8;
+const HORIZONS: usize = 4;
 const DAY_S: i64 = 86_400;
 
 /// Evenly from 0 to 1, another number for each place.

@@ -19,8 +19,8 @@ const KNOWN: &str = include_str!("../datasets.toml");
 
 /// The column that is taken when nobody has named one.
 const VALUE: &str = "requests";
-/// The column of a prepared data set.
-const PREPARED_VALUE: &str = "amount";
+/// The column of a prepared data set: what happened, and not what outliers are clipped to, since a forecast that missed them must lose by it.
+const PREPARED_VALUE: &str = "recorded";
 /// Columns that are no amounts.
 const NO_VALUES: [&str; 6] = [
     "tenant",
@@ -143,7 +143,7 @@ impl Entries {
         Ok(entries)
     }
 
-    /// Adds what the manifests of prepared data sets say of files that have no entry.
+    /// Adds what the manifests of prepared data sets say of files that have no entry, and the column to those that name none.
     pub(crate) fn add(&mut self, prepared: &PreparedFolder) {
         for (name, resource) in prepared.resources() {
             let entry = Entry {
@@ -153,7 +153,8 @@ impl Entries {
                 long_season: resource.long_season,
                 ..Entry::default()
             };
-            self.0.entry(name.clone()).or_insert(entry);
+            let entry = self.0.entry(name.clone()).or_insert(entry);
+            entry.value.get_or_insert_with(|| PREPARED_VALUE.to_owned());
         }
     }
 
@@ -314,11 +315,18 @@ impl EventsEntry {
 impl DataSet {
     /// What was known to come for a tenant.
     pub(crate) fn agenda(&self, tenant: &str) -> Agenda {
-        let concerns = |entry: &&forebay_calendar::Entry| {
-            entry.customer.as_deref().is_none_or(|one| one == tenant)
-        };
-        let of_tenant = self.events.iter().filter(concerns);
-        Agenda::new(of_tenant.map(|entry| entry.event.clone()))
+        self.agenda_of(|customer| customer.is_none_or(|one| one == tenant))
+    }
+
+    /// What was known to come for everybody.
+    pub(crate) fn common_agenda(&self) -> Agenda {
+        self.agenda_of(|customer| customer.is_none())
+    }
+
+    fn agenda_of(&self, concerns: impl Fn(Option<&str>) -> bool) -> Agenda {
+        let entries = self.events.iter();
+        let concerning = entries.filter(|entry| concerns(entry.customer.as_deref()));
+        Agenda::new(concerning.map(|entry| entry.event.clone()))
     }
 
     fn new(

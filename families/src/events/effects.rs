@@ -2,10 +2,10 @@
 //!
 //! The usual demand beside which an occurrence is held is the median of the same phase in the seasons before, other events taken out, times the change
 //! of level just before it is felt. Kinds may do different things at different hours (a match at noon and one in the evening), so
-//! each hour has a profile of its own, drawn towards that of its kind.
+//! each hour has a curve of its own, drawn towards that of its kind.
 
-use super::profile::{Observed, Profile};
-use super::{Agenda, Event, middle_s};
+use super::curve::{Curve, Observed};
+use super::{Event, Felt, middle_s};
 use crate::{Frame, History};
 use std::collections::BTreeMap;
 
@@ -21,116 +21,114 @@ const LOG_MAX: f64 = 3.0;
 /// Once without what other occurrences did, and once with it.
 const PASSES: usize = 2;
 
-const DAY_S: i64 = 86_400;
-const HOUR_S: i64 = 3_600;
-
-/// Profiles of kinds, and of kinds at an hour of the day.
+/// Curves of kinds, and of kinds at an hour of the day, by their numbers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Effects {
-    kinds: BTreeMap<String, Profile>,
-    hours: BTreeMap<(String, i64), Profile>,
+    kinds: BTreeMap<usize, Curve>,
+    hours: BTreeMap<usize, Curve>,
 }
 
-/// What can be said of an event beside its kind.
-fn hour_of(event: &Event) -> i64 {
-    event.starts_s.rem_euclid(DAY_S) / HOUR_S
+/// A history, and which events are felt when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scene<'a> {
+    pub(crate) history: &'a History,
+    pub(crate) felt: &'a Felt,
 }
 
 // === impl Effects ===
 
 impl Effects {
     /// Of occurrences that are no longer felt at the beginning of step `now`, by what lies before that.
-    pub(crate) fn learned(history: &History, frame: &Frame, now: usize) -> Self {
+    pub(crate) fn learned(scene: Scene<'_>, frame: &Frame, now: usize) -> Self {
+        let history = scene.history;
         let agenda = history.agenda();
-        let mut effects = Self::default();
-        let known = agenda.events().iter();
-        for event in known.filter(|event| event.is_known(history.stamp_s(now))) {
-            if let Some(factor) = event.factor {
-                effects
-                    .kinds
-                    .insert(event.kind.clone(), Profile::flat(factor));
+        let now_s = history.stamp_s(now);
+        let numbered = || agenda.events.iter().zip(&agenda.groups).enumerate();
+        let mut supposed = BTreeMap::new();
+        for (_, (event, (kind, _))) in numbered() {
+            if let Some(factor) = event.factor
+                && event.is_known(now_s)
+            {
+                supposed.insert(*kind, Curve::flat(factor));
             }
         }
-        let supposed = effects.kinds.clone();
+        let mut effects = Self {
+            kinds: supposed.clone(),
+            hours: BTreeMap::new(),
+        };
         let floor = FLOOR * history.mean(now) + f64::MIN_POSITIVE;
+        let nothing = Curve::default();
         for _ in 0..PASSES {
-            let mut by_kind: BTreeMap<String, Observed> = BTreeMap::new();
-            let mut by_hour: BTreeMap<(String, i64), Observed> = BTreeMap::new();
-            for (nth, event) in agenda.events().iter().enumerate() {
-                let Some(seen) = effects.occurrence(history, frame, now, (nth, event), floor)
-                else {
-                    continue;
-                };
-                by_kind.entry(event.kind.clone()).or_default().add(&seen);
-                by_hour
-                    .entry((event.kind.clone(), hour_of(event)))
-                    .or_default()
-                    .add(&seen);
+            let mut by_kind: BTreeMap<usize, Observed> = BTreeMap::new();
+            let mut by_hour: BTreeMap<usize, (usize, Observed)> = BTreeMap::new();
+            for (nth, (event, (kind, hour))) in numbered() {
+                let seen = effects.occurrence(scene, frame, now, (nth, event), floor);
+                let Some(seen) = seen else { continue };
+                by_kind.entry(*kind).or_default().add(&seen);
+                let (_, of_hour) = by_hour.entry(*hour).or_insert((*kind, Observed::default()));
+                of_hour.add(&seen);
             }
-            let nothing = Profile::default();
-            effects = Self {
-                kinds: supposed.clone(),
-                hours: BTreeMap::new(),
-            };
+            effects.kinds.clone_from(&supposed);
+            effects.hours.clear();
             for (kind, observed) in by_kind {
                 let before = supposed.get(&kind).unwrap_or(&nothing);
-                effects.kinds.insert(kind, observed.profile(before));
+                effects.kinds.insert(kind, observed.curve(before));
             }
-            for ((kind, hour), observed) in by_hour {
+            for (hour, (kind, observed)) in by_hour {
                 let before = effects.kinds.get(&kind).unwrap_or(&nothing);
-                let profile = observed.profile(before);
-                effects.hours.insert((kind, hour), profile);
+                effects.hours.insert(hour, observed.curve(before));
             }
         }
         effects
     }
 
     /// The logarithm of how many times the usual demand is at a step, of events that were known at a time.
-    pub(crate) fn log_at(&self, history: &History, step: usize, known_by_s: i64) -> f64 {
-        self.log(history, step, known_by_s, None)
+    pub(crate) fn log_at(&self, scene: Scene<'_>, step: usize, known_by_s: i64) -> f64 {
+        self.log(scene, step, known_by_s, None)
     }
 
-    fn log(&self, history: &History, step: usize, known_by_s: i64, without: Option<usize>) -> f64 {
-        let felt = history.agenda().felt(middle_s(history, step));
-        let sum: f64 = felt
-            .filter(|(nth, event, _)| Some(*nth) != without && event.is_known(known_by_s))
-            .map(|(_, event, position)| event.confidence * self.of(event, position))
-            .sum();
-        sum.clamp(-LOG_MAX, LOG_MAX)
-    }
-
-    fn of(&self, event: &Event, position: f64) -> f64 {
-        let by_hour = self.hours.get(&(event.kind.clone(), hour_of(event)));
-        let profile = by_hour.or_else(|| self.kinds.get(&event.kind));
-        profile.map_or(0.0, |profile| profile.at(position))
+    fn log(&self, scene: Scene<'_>, step: usize, known_by_s: i64, without: Option<usize>) -> f64 {
+        let agenda = scene.history.agenda();
+        let felt = scene.felt.at(step).iter();
+        let others = felt.filter(|(nth, _)| Some(*nth) != without);
+        let logs = others.map(|(nth, position)| {
+            let event = &agenda.events[*nth];
+            let (kind, hour) = agenda.groups[*nth];
+            let curve = self.hours.get(&hour).or_else(|| self.kinds.get(&kind));
+            match curve.filter(|_| event.is_known(known_by_s)) {
+                Some(curve) => event.confidence * curve.at(*position),
+                None => 0.0,
+            }
+        });
+        logs.sum::<f64>().clamp(-LOG_MAX, LOG_MAX)
     }
 
     /// Where in it each step of an occurrence lies, and how far demand was from the usual, other events left out. `None` if it is not over, or if nothing
     /// is known of the usual.
     fn occurrence(
         &self,
-        history: &History,
+        scene: Scene<'_>,
         frame: &Frame,
         now: usize,
         (nth, event): (usize, &Event),
         floor: f64,
     ) -> Option<Vec<(f64, f64)>> {
-        let felt_from_s = event.starts_s - event.lead_s();
-        let felt_until_s = event.ends_s + event.decay_s();
-        let first = history.steps_before(felt_from_s);
-        let end = history.steps_before(felt_until_s);
+        let history = scene.history;
+        let felt_from_s = event.starts_s.saturating_sub(event.lead_s());
+        let felt_until_s = event.ends_s.saturating_add(event.decay_s());
         let now_s = history.stamp_s(now);
         let is_over = felt_until_s <= now_s && event.is_known(now_s);
+        if !is_over || felt_from_s < history.start_s || event.confidence <= 0.0 {
+            return None;
+        }
+        let first = history.steps_before(felt_from_s);
+        let end = history.steps_before(felt_until_s);
         let level_steps = (frame.season / LEVEL_PART).max(LEVEL_STEPS_MIN);
-        if !is_over
-            || felt_from_s < history.start_s
-            || first < level_steps
-            || event.confidence <= 0.0
-        {
+        if first < level_steps {
             return None;
         }
         let clean = |step: usize, without: Option<usize>| {
-            let log = self.log(history, step, history.stamp_s(step + 1), without);
+            let log = self.log(scene, step, history.stamp_s(step + 1), without);
             history.known()[step] / log.exp()
         };
         let usual = |step: usize| {
@@ -163,19 +161,16 @@ impl Effects {
             .collect();
         (!seen.is_empty()).then_some(seen)
     }
-}
 
-/// A history without what known events did to it, as far as these effects say.
-pub(crate) fn without(effects: &Effects, history: &History) -> History {
-    let agenda: &Agenda = history.agenda();
-    let known = history.known().iter().enumerate().map(|(step, value)| {
-        if value.is_nan() || agenda.is_empty() {
-            return *value;
-        }
-        value
-            / effects
-                .log_at(history, step, history.stamp_s(step + 1))
-                .exp()
-    });
-    History::new(history.start_s, history.step_s, known.collect())
+    /// The history without what known events did to it, as far as these effects say.
+    pub(crate) fn without(&self, scene: Scene<'_>) -> History {
+        let history = scene.history;
+        let known = history.known().iter().enumerate().map(|(step, value)| {
+            if value.is_nan() {
+                return *value;
+            }
+            value / self.log_at(scene, step, history.stamp_s(step + 1)).exp()
+        });
+        History::new(history.start_s, history.step_s, known.collect())
+    }
 }

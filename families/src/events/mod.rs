@@ -5,16 +5,20 @@
 //! hide. Features of the boosted family were the worse alternative: a holiday that comes twice is one split in a thousand, and the last value a day later
 //! would still be that of the holiday.
 
+mod curve;
 mod effects;
 mod forecasting;
-mod profile;
 
 use crate::History;
-pub(crate) use forecasting::{cleaned, forecast};
+pub(crate) use forecasting::Foresight;
+use std::collections::BTreeMap;
 
 /// Parts of an event's time that its beginning and its end reach out by, where nobody has said more.
 const LEAD_PART: f64 = 0.5;
 const DECAY_PART: f64 = 1.0;
+
+const DAY_S: i64 = 86_400;
+const HOUR_S: i64 = 3_600;
 
 /// Something that is to happen, or has happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +33,8 @@ pub struct Event {
     pub lead_s: Option<u32>,
     /// How long after its end it may be felt; without one, as long as it took.
     pub decay_s: Option<u32>,
+    /// Hour of the day of its beginning by the clock of those who come to it; without one, by UTC.
+    pub local_hour: Option<u8>,
     /// When it became known; without one, long before.
     pub known_s: Option<i64>,
     /// How sure it is to happen, from 0 to 1.
@@ -41,9 +47,22 @@ pub struct Event {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Agenda {
     events: Vec<Event>,
-    /// The longest of them, lead and decay included, in seconds.
-    longest_s: i64,
+    /// Of each event, the number of its kind and of its kind at its hour.
+    groups: Vec<(usize, usize)>,
 }
+
+/// The events that are felt at each step of a history, and where in them it lies. Found once: a year-long event among thousands of short ones
+/// would else be passed at every look.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Felt {
+    /// Where each step's begin; one more at the end.
+    begins: Vec<usize>,
+    /// Number of the event, and the position.
+    items: Vec<(usize, f64)>,
+}
+
+/// Events that are felt at one step; more are left out, those that begin last.
+const FELT_MOST: usize = 8;
 
 // === impl Event ===
 
@@ -57,6 +76,7 @@ impl Event {
             ends_s,
             lead_s: None,
             decay_s: None,
+            local_hour: None,
             known_s: None,
             confidence: 1.0,
             factor: None,
@@ -91,6 +111,13 @@ impl Event {
         (-1.0..2.0).contains(&position).then_some(position)
     }
 
+    /// Hour of the day: the same kind may do different things at noon and in the evening.
+    fn hour(&self) -> u8 {
+        let of_day = || self.starts_s.rem_euclid(DAY_S) / HOUR_S;
+        let hour = self.local_hour.map_or_else(of_day, i64::from);
+        u8::try_from(hour).unwrap_or(0)
+    }
+
     fn is_known(&self, unix_s: i64) -> bool {
         self.known_s.is_none_or(|known_s| known_s <= unix_s)
     }
@@ -108,9 +135,15 @@ impl Agenda {
         let mut events: Vec<Event> = events.into_iter().filter(is_sound).collect();
         events
             .sort_by(|a, b| (a.starts_s, a.ends_s, &a.kind).cmp(&(b.starts_s, b.ends_s, &b.kind)));
-        let felt = |event: &Event| event.lead_s() + event.duration_s() + event.decay_s();
-        let longest_s = events.iter().map(felt).max().unwrap_or(0);
-        Self { events, longest_s }
+        let (mut kinds, mut hours) = (BTreeMap::new(), BTreeMap::new());
+        let groups = events.iter().map(|event| {
+            let (next_kind, next_hour) = (kinds.len(), hours.len());
+            let kind = *kinds.entry(event.kind.clone()).or_insert(next_kind);
+            let hour = *hours.entry((kind, event.hour())).or_insert(next_hour);
+            (kind, hour)
+        });
+        let groups = groups.collect();
+        Self { events, groups }
     }
 
     /// True without a single event.
@@ -125,15 +158,47 @@ impl Agenda {
         &self.events
     }
 
-    /// Those that may be felt at a moment, with where it lies in each.
-    fn felt(&self, unix_s: f64) -> impl Iterator<Item = (usize, &Event, f64)> {
-        let reach = self.longest_s as f64;
-        let from = self
-            .events
-            .partition_point(|event| (event.starts_s as f64) < unix_s - reach);
-        let near = self.events.iter().enumerate().skip(from);
-        near.take_while(move |(_, event)| event.starts_s as f64 <= unix_s + reach)
-            .filter_map(move |(nth, event)| Some((nth, event, event.position(unix_s)?)))
+    /// Those that are felt at each of the first `steps` steps of a grid.
+    pub(crate) fn felt(&self, grid: &History, steps: usize) -> Felt {
+        if self.is_empty() {
+            return Felt::default();
+        }
+        let step_s = i64::from(grid.step_s.max(1));
+        let step_of = |unix_s: i64| {
+            let step = unix_s.saturating_sub(grid.start_s).div_euclid(step_s);
+            usize::try_from(step).unwrap_or(0).min(steps)
+        };
+        let mut of_step: Vec<Vec<(usize, f64)>> = vec![Vec::new(); steps];
+        for (nth, event) in self.events.iter().enumerate() {
+            let from = step_of(event.starts_s.saturating_sub(event.lead_s()));
+            let until = step_of(event.ends_s.saturating_add(event.decay_s())).saturating_add(1);
+            for (step, felt) in of_step.iter_mut().enumerate().take(until).skip(from) {
+                if felt.len() < FELT_MOST
+                    && let Some(position) = event.position(middle_s(grid, step))
+                {
+                    felt.push((nth, position));
+                }
+            }
+        }
+        let mut felt = Felt::default();
+        for items in of_step {
+            felt.begins.push(felt.items.len());
+            felt.items.extend(items);
+        }
+        felt.begins.push(felt.items.len());
+        felt
+    }
+}
+
+// === impl Felt ===
+
+impl Felt {
+    /// Numbers of events that are felt at a step, with where it lies in each; none beyond the steps that were asked for.
+    fn at(&self, step: usize) -> &[(usize, f64)] {
+        match (self.begins.get(step), self.begins.get(step + 1)) {
+            (Some(begin), Some(end)) => &self.items[*begin..*end],
+            _ => &[],
+        }
     }
 }
 

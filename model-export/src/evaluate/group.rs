@@ -2,6 +2,7 @@
 
 use forebay_families::{Forecasts, History, MixtureSettings, QUANTILES, pinball, race, reconcile};
 use serde::Serialize;
+use std::sync::Arc;
 
 use super::learners;
 use crate::dataset::DataSet;
@@ -45,12 +46,14 @@ impl Group {
             return None;
         }
         let histories: Vec<History> = scored.iter().map(history_of).collect();
-        let sum_at = |step: usize| histories.iter().map(|one| one.filled()[step]).sum();
+        // Unknown where anybody's is.
+        let sum_at = |step: usize| histories.iter().map(|one| one.known()[step]).sum();
         let total = History::new(
             first.series.start_s,
             first.series.step_s,
             (0..first.series.len()).map(sum_at).collect(),
-        );
+        )
+        .with_agenda(Arc::new(data_set.common_agenda()));
         let race = race(
             std::slice::from_ref(&total),
             &data_set.frame,

@@ -23,7 +23,7 @@ struct Bin {
 
 /// A curve over positions from -1 to 2.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Profile(Vec<(f64, f64)>);
+pub(crate) struct Curve(Vec<(f64, f64)>);
 
 // === impl Observed ===
 
@@ -60,7 +60,7 @@ impl Observed {
 
     /// What was observed, as far as it can be told from what was supposed: the more occurrences, the more alike, and the larger the
     /// distance, the nearer to their mean (the estimator of James and Stein, with the variance between occurrences for each bin).
-    pub(crate) fn profile(&self, supposed: &Profile) -> Profile {
+    pub(crate) fn curve(&self, supposed: &Curve) -> Curve {
         let seen = self.0.iter().filter(|bin| bin.count > 0.0);
         let points = seen.map(|bin| {
             let position = bin.positions / bin.count;
@@ -72,16 +72,16 @@ impl Observed {
             let sure = distance / (distance + variance / bin.count);
             (position, before + sure * (mean - before))
         });
-        // It begins and ends with nothing: a step from there to the first bin's mean would be the profile's, and not the demand's.
+        // It begins and ends with nothing: a step from there to the first bin's mean would be the curve's, and not the demand's.
         let (begins, ends) = (-1.0, 2.0);
         let edges = |at: f64| std::iter::once((at, 0.0));
-        Profile(edges(begins).chain(points).chain(edges(ends)).collect())
+        Curve(edges(begins).chain(points).chain(edges(ends)).collect())
     }
 }
 
-// === impl Profile ===
+// === impl Curve ===
 
-impl Profile {
+impl Curve {
     /// The same factor during all of the event.
     pub(crate) fn flat(factor: f64) -> Self {
         let log = factor.max(1e-3).ln();
@@ -121,7 +121,7 @@ mod tests {
         let seen = |log: f64, times: usize| {
             let mut observed = Observed::default();
             (0..times).for_each(|_| observed.add(&[(0.1, log), (0.12, log)]));
-            observed.profile(&Profile::default()).at(0.11)
+            observed.curve(&Curve::default()).at(0.11)
         };
         assert!(seen(1.0, 1) > 0.95);
         assert!(seen(0.05, 1) < 0.01);
@@ -134,22 +134,22 @@ mod tests {
         for log in [0.5, -0.5, 0.4, -0.4] {
             observed.add(&[(0.5, log)]);
         }
-        assert!(observed.profile(&Profile::flat(1.5)).at(0.5).abs() < 1.5_f64.ln());
-        assert!(observed.profile(&Profile::default()).at(0.5).abs() < 1e-9);
+        assert!(observed.curve(&Curve::flat(1.5)).at(0.5).abs() < 1.5_f64.ln());
+        assert!(observed.curve(&Curve::default()).at(0.5).abs() < 1e-9);
     }
 
     #[test]
-    fn a_profile_begins_and_ends_with_nothing() {
+    fn a_curve_begins_and_ends_with_nothing() {
         let mut observed = Observed::default();
         observed.add(&[(-0.9, 2.0), (0.5, 2.0), (1.9, 2.0)]);
-        let profile = observed.profile(&Profile::default());
-        assert_eq!([-1.0, 2.0].map(|at| profile.at(at)), [0.0, 0.0]);
-        assert!(profile.at(-0.95) > 0.9 && profile.at(0.5) > 1.9);
+        let curve = observed.curve(&Curve::default());
+        assert_eq!([-1.0, 2.0].map(|at| curve.at(at)), [0.0, 0.0]);
+        assert!(curve.at(-0.95) > 0.9 && curve.at(0.5) > 1.9);
     }
 
     #[test]
-    fn a_profile_is_linear_between_what_was_seen() {
-        let profile = Profile(vec![(0.0, 1.0), (1.0, 3.0)]);
-        assert_eq!([-0.5, 0.25, 1.5].map(|at| profile.at(at)), [1.0, 1.5, 3.0]);
+    fn a_curve_is_linear_between_what_was_seen() {
+        let curve = Curve(vec![(0.0, 1.0), (1.0, 3.0)]);
+        assert_eq!([-0.5, 0.25, 1.5].map(|at| curve.at(at)), [1.0, 1.5, 3.0]);
     }
 }

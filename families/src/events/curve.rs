@@ -59,7 +59,7 @@ impl Observed {
     }
 
     /// What was observed, as far as it can be told from what was supposed: the more occurrences, the more alike, and the larger the
-    /// distance, the nearer to their mean (the estimator of James and Stein, with the variance between occurrences for each bin).
+    /// distance, the nearer to their mean (the positive part of James' and Stein's estimator, with the variance between occurrences for each bin).
     pub(crate) fn curve(&self, supposed: &Curve) -> Curve {
         let seen = self.0.iter().filter(|bin| bin.count > 0.0);
         let points = seen.map(|bin| {
@@ -69,7 +69,7 @@ impl Observed {
             let variance = spread + VARIANCE / bin.count;
             let before = supposed.at(position);
             let distance = (mean - before) * (mean - before);
-            let sure = distance / (distance + variance / bin.count);
+            let sure = (1.0 - variance / bin.count / distance.max(f64::MIN_POSITIVE)).max(0.0);
             (position, before + sure * (mean - before))
         });
         // It begins and ends with nothing: a step from there to the first bin's mean would be the curve's, and not the demand's.

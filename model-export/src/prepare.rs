@@ -4,9 +4,9 @@
 //! them mends that in a script of a notebook, and a year later nobody knows which. Here it is done once, by rules that are written
 //! beside the result, and the same usage has the same digest whatever machine and whatever order of rows it came from.
 
-mod calendar;
 mod folder;
 mod grid;
+mod local_clock;
 mod manifest;
 mod outlier;
 mod source;
@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use forebay_traces::{Join, Samples, TraceError};
 
 use crate::error::TrainError;
-use calendar::Calendar;
 use grid::{Counts, UsageGrid};
+use local_clock::LocalClock;
 use manifest::Manifest;
 use outlier::OutlierRule;
 use source::Source;
@@ -27,7 +27,7 @@ pub(crate) use manifest::PreparedFolder;
 
 /// Less than this cannot tell a weekly season from chance.
 const ENOUGH_S: u64 = 7 * 86_400;
-/// Most steps of all customers and resources: 8 bytes and a flag each.
+/// Most steps of all customers and resources: 8 bytes each, and what was clipped.
 const STEPS_MAX: u64 = 50_000_000;
 /// Forecasts have single precision.
 const AMOUNT_MAX: f64 = 1e30;
@@ -47,7 +47,7 @@ pub(crate) struct Preparation {
     pub(crate) step_s: Option<u32>,
     /// What becomes of several rows of one step.
     pub(crate) join: Join,
-    /// Name of the calendar's time zone.
+    /// IANA name of the time zone of local hours.
     pub(crate) zone: String,
 }
 
@@ -73,13 +73,13 @@ impl Preparation {
 
     fn prepare(&self) -> Result<Manifest, TrainError> {
         folder::refuse_taken(&self.out)?;
-        let (manifest, grids, calendar) = self.read()?;
-        folder::write(&self.out, manifest, &grids, &calendar)
+        let (manifest, grids, clock) = self.read()?;
+        folder::write(&self.out, manifest, &grids, &clock)
     }
 
     /// The data set before it is written; the manifest has no sums of files yet.
-    fn read(&self) -> Result<(Manifest, Vec<ResourceGrid>, Calendar), TrainError> {
-        let calendar = Calendar::of(&self.zone)?;
+    fn read(&self) -> Result<(Manifest, Vec<ResourceGrid>, LocalClock), TrainError> {
+        let clock = LocalClock::of(&self.zone)?;
         let mut samples = Samples::new();
         let mut sources = self
             .inputs
@@ -99,8 +99,8 @@ impl Preparation {
         if grids.is_empty() {
             return Err(self.data_error("there is no row of usage in any of the sources".into()));
         }
-        let manifest = Manifest::new(sources, &grids, &calendar, self.join);
-        Ok((manifest, grids, calendar))
+        let manifest = Manifest::new(sources, &grids, &clock, self.join);
+        Ok((manifest, grids, clock))
     }
 
     fn data_error(&self, reason: String) -> TrainError {
@@ -205,7 +205,7 @@ fn said_of(manifest: &Manifest, out: &Path) -> String {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\n{name}: {} customers, {} steps of {} s from {} to {}; gaps {}, outliers clipped {}, duplicates left out {}, rows joined {}, negative rows left out {}; training until {}",
+            "\n{name}: {} customers, {} steps of {} s from {} to {}; gaps {}, outliers clipped {}, duplicates left out {}, rows joined {}, negative rows left out {}; training may go until {}",
             resource.customers,
             counts.steps,
             resource.step_s,
@@ -227,5 +227,7 @@ fn said_of(manifest: &Manifest, out: &Path) -> String {
 
 #[cfg(test)]
 mod database_tests;
+#[cfg(all(test, target_os = "linux"))]
+mod memory_tests;
 #[cfg(test)]
 mod tests;

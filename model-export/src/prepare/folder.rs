@@ -15,9 +15,9 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use super::ResourceGrid;
-use super::calendar::Calendar;
 use super::grid::UsageGrid;
-use super::manifest::{MANIFEST, Manifest, file_of};
+use super::local_clock::LocalClock;
+use super::manifest::{MANIFEST, MANIFEST_BYTES_MAX, Manifest, file_of};
 use crate::error::TrainError;
 
 /// Steps of a customer that are written at once.
@@ -41,7 +41,7 @@ pub(super) fn write(
     out: &Path,
     mut manifest: Manifest,
     grids: &[ResourceGrid],
-    calendar: &Calendar,
+    clock: &LocalClock,
 ) -> Result<Manifest, TrainError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -54,7 +54,7 @@ pub(super) fn write(
     fs::create_dir(&unfinished).map_err(failed(&unfinished))?;
     let mut guard = Unfinished(Some(unfinished.clone()));
     for grid in grids {
-        write_resource(&file_of(&unfinished, &grid.name), grid, calendar)?;
+        write_resource(&file_of(&unfinished, &grid.name), grid, clock)?;
     }
     manifest.sum(&unfinished)?;
     let path = unfinished.join(MANIFEST);
@@ -62,7 +62,18 @@ pub(super) fn write(
         path: path.clone(),
         source,
     })?;
-    fs::write(&path, text + "\n").map_err(failed(&path))?;
+    let text = text + "\n";
+    if text.len() as u64 > MANIFEST_BYTES_MAX {
+        return Err(TrainError::Data {
+            path: out.to_owned(),
+            reason: format!(
+                "its {MANIFEST} would have {} bytes, and {MANIFEST_BYTES_MAX} are read at most: join some of the {} sources first",
+                text.len(),
+                manifest.sources()
+            ),
+        });
+    }
+    fs::write(&path, text).map_err(failed(&path))?;
     for entry in fs::read_dir(&unfinished).map_err(failed(&unfinished))? {
         let path = entry.map_err(failed(&unfinished))?.path();
         let file = File::open(&path).map_err(failed(&path))?;
@@ -91,50 +102,58 @@ fn beside(out: &Path) -> Result<PathBuf, TrainError> {
     Ok(out.with_file_name(name))
 }
 
-fn write_resource(path: &Path, grid: &ResourceGrid, calendar: &Calendar) -> Result<(), TrainError> {
+fn write_resource(path: &Path, grid: &ResourceGrid, clock: &LocalClock) -> Result<(), TrainError> {
     let io = |source| TrainError::Io {
         path: path.to_owned(),
         source,
     };
     let file = File::create_new(path).map_err(io)?;
-    write_batches(file, grid, calendar).map_err(|error| io(std::io::Error::other(error)))
+    write_batches(file, grid, clock).map_err(|error| io(std::io::Error::other(error)))
 }
 
-fn write_batches(file: File, grid: &ResourceGrid, calendar: &Calendar) -> Result<(), ParquetError> {
+fn write_batches(file: File, grid: &ResourceGrid, clock: &LocalClock) -> Result<(), ParquetError> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .build();
-    let schema = batch(&UsageGrid::empty(), 0, calendar)?.schema();
+    let schema = batch(&UsageGrid::empty(), 0, clock)?.schema();
     let mut writer = ArrowWriter::try_new(file, schema, Some(properties))?;
     for customer in &grid.customers {
         for from in (0..customer.len()).step_by(BATCH_STEPS) {
-            writer.write(&batch(customer, from, calendar)?)?;
+            writer.write(&batch(customer, from, clock)?)?;
         }
     }
     writer.close().map(|_| ())
 }
 
 /// Steps of a customer as rows.
-fn batch(one: &UsageGrid, from: usize, calendar: &Calendar) -> Result<RecordBatch, ArrowError> {
+fn batch(one: &UsageGrid, from: usize, clock: &LocalClock) -> Result<RecordBatch, ArrowError> {
     let steps = from..one.len().min(from + BATCH_STEPS);
     let locals: Vec<_> = steps
         .clone()
-        .map(|step| calendar.local(one.stamp_s(step)))
+        .map(|step| clock.local(one.stamp_s(step)))
         .collect();
     let customers = StringArray::from_iter_values(steps.clone().map(|_| &one.customer));
     let stamps = steps.clone().map(|step| one.stamp_s(step) * 1_000);
     let stamps = TimestampMillisecondArray::from_iter_values(stamps).with_timezone("UTC");
-    let amounts = one.amounts[steps.clone()].iter();
-    let amounts = amounts.map(|amount| (!amount.is_nan()).then_some(*amount));
+    let known = |amount: f64| (!amount.is_nan()).then_some(amount);
+    let recorded = steps.clone().map(|step| known(one.recorded(step)));
+    let amounts = steps.clone().map(|step| known(one.amounts[step]));
+    let is_outlier = steps.map(|step| Some(one.outliers.contains_key(&step)));
     let column =
         |name: &'static str, values: ArrayRef, is_nullable: bool| (name, values, is_nullable);
     RecordBatch::try_from_iter_with_nullable([
         column("tenant", Arc::new(customers), false),
         column("timestamp_utc", Arc::new(stamps), false),
+        // Before what is clipped: of a file without its manifest, the first number is what is scored.
+        column(
+            "recorded",
+            Arc::new(Float64Array::from_iter(recorded)),
+            true,
+        ),
         column("amount", Arc::new(Float64Array::from_iter(amounts)), true),
         column(
             "outlier",
-            Arc::new(BooleanArray::from(one.is_outlier[steps].to_vec())),
+            Arc::new(BooleanArray::from_iter(is_outlier)),
             false,
         ),
         column(

@@ -1,5 +1,7 @@
 //! From samples to one regular grid of a customer, with what had to be mended counted.
 
+use std::collections::BTreeMap;
+
 use forebay_traces::{Join, Sample, SampledSeries};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +17,8 @@ pub(crate) struct UsageGrid {
     pub(crate) step_s: u32,
     /// NaN is a gap; outliers are clipped.
     pub(crate) amounts: Vec<f64>,
-    pub(crate) is_outlier: Vec<bool>,
+    /// What was recorded at the steps that are clipped.
+    pub(crate) outliers: BTreeMap<usize, f64>,
 }
 
 /// What was found, and what became of it.
@@ -96,8 +99,8 @@ impl UsageGrid {
             customer: series.tenant.to_owned(),
             start_s: first.saturating_mul(i64::from(step_s)),
             step_s,
-            is_outlier: vec![false; amounts.len()],
             amounts,
+            outliers: BTreeMap::new(),
         })
     }
 
@@ -108,23 +111,26 @@ impl UsageGrid {
             start_s: 0,
             step_s: 1,
             amounts: Vec::new(),
-            is_outlier: Vec::new(),
+            outliers: BTreeMap::new(),
         }
     }
 
     /// Clips outliers; says how many there are.
     pub(super) fn clip(&mut self, rule: &OutlierRule) -> u64 {
         let fences = rule.fences(&self.amounts);
-        let cells = self.amounts.iter_mut().zip(&mut self.is_outlier);
-        let mut clipped = 0;
-        for ((amount, is_outlier), fence) in cells.zip(fences) {
+        for (step, (amount, fence)) in self.amounts.iter_mut().zip(fences).enumerate() {
             if *amount > fence {
+                self.outliers.insert(step, *amount);
                 *amount = fence;
-                *is_outlier = true;
-                clipped += 1;
             }
         }
-        clipped
+        self.outliers.len() as u64
+    }
+
+    /// The amount of a step before it was clipped.
+    pub(crate) fn recorded(&self, step: usize) -> f64 {
+        let outlier = self.outliers.get(&step);
+        *outlier.unwrap_or(&self.amounts[step])
     }
 
     pub(crate) fn len(&self) -> usize {

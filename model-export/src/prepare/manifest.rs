@@ -11,8 +11,8 @@ use forebay_traces::Join;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::calendar::{Calendar, UtcOffset};
 use super::grid::{Counts, UsageGrid};
+use super::local_clock::{LocalClock, UtcOffset};
 use super::outlier::{OutlierRule, quantile};
 use super::source::Source;
 use super::{ENOUGH_S, ResourceGrid};
@@ -24,11 +24,12 @@ use crate::stamp::rfc3339;
 /// The manifest's name in its folder.
 pub(crate) const MANIFEST: &str = "manifest.json";
 const FORMAT: &str = "forebay-usage";
-const FORMAT_VERSION: u32 = 1;
-/// A manifest of 64 resources has some 60 kB.
-const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+const FORMAT_VERSION: u32 = 2;
+/// A manifest of 64 resources has some 60 kB, and each source some 150 bytes.
+pub(super) const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 const NAME_BYTES_MAX: usize = 64;
-/// First share of the span that may be learned from; `evaluate` tests on the rest.
+/// First share of the span that `scale` describes. Where `evaluate` tests is not said by it: that is the last share of each customer's own span,
+/// which for one whose usage ends early begins before.
 const TRAINING_SHARE: f64 = 0.75;
 
 /// Everything that is known about a data set. Nothing here depends on the machine, on the time, or on the order of rows, but for the sums of
@@ -40,7 +41,7 @@ pub(crate) struct Manifest {
     format_version: u32,
     /// SHA-256 of all grids, hex.
     pub(crate) digest: String,
-    /// Of a calendar's hours and weekdays.
+    /// Of local hours and weekdays.
     time_zone: String,
     utc_offsets: Vec<UtcOffset>,
     rows_of_a_step: Joined,
@@ -73,9 +74,8 @@ pub(crate) struct PreparedResource {
     /// Steps of a season, and of a longer one, that are seen often enough.
     pub(crate) season: usize,
     pub(crate) long_season: Option<usize>,
-    /// Nothing from here on may be learned from; what is said of `scale` comes from before.
+    /// What is said of `scale` comes from before; whoever learns outside of this program may stop here, and nothing in it holds anybody to it.
     pub(crate) training_end: String,
-    training_end_unix_s: i64,
     scale: Scale,
     pub(crate) counts: Counts,
     outliers: OutlierRule,
@@ -116,7 +116,7 @@ impl Manifest {
     pub(super) fn new(
         sources: Vec<Source>,
         grids: &[ResourceGrid],
-        calendar: &Calendar,
+        clock: &LocalClock,
         join: Join,
     ) -> Self {
         let spans = || grids.iter().map(ResourceGrid::span_s);
@@ -129,9 +129,9 @@ impl Manifest {
         Self {
             format: FORMAT.to_owned(),
             format_version: FORMAT_VERSION,
-            digest: digest(grids, calendar),
-            time_zone: calendar.name().to_owned(),
-            utc_offsets: calendar.offsets(start_s, end_s),
+            digest: digest(grids, clock),
+            time_zone: clock.name().to_owned(),
+            utc_offsets: clock.offsets(start_s, end_s),
             rows_of_a_step: match join {
                 Join::Mean => Joined::Mean,
                 Join::Sum => Joined::Sum,
@@ -140,6 +140,11 @@ impl Manifest {
             resources,
             sources,
         }
+    }
+
+    /// How many files were read.
+    pub(super) fn sources(&self) -> usize {
+        self.sources.len()
     }
 
     /// Notes the sums of the files that have been written.
@@ -177,7 +182,6 @@ impl PreparedResource {
             season,
             long_season,
             training_end: rfc3339(training_end_s),
-            training_end_unix_s: training_end_s,
             scale: Scale::before(training_end_s, &grid.customers),
             counts: grid.counts,
             outliers: grid.rule,
@@ -220,14 +224,20 @@ impl PreparedFolder {
             _ => return Ok(None),
         };
         if length > MANIFEST_BYTES_MAX {
-            return Ok(None);
+            return Err(refused(format!(
+                "it has {length} bytes, and a manifest of a data set {MANIFEST_BYTES_MAX} at most: prepare the data set again, or move away what is none"
+            )));
         }
         let bytes = fs::read(&path).map_err(|source| TrainError::Io {
             path: path.clone(),
             source,
         })?;
+        let said: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| {
+            refused(format!(
+                "damaged ({error}): prepare the data set again, or move away what is none"
+            ))
+        })?;
         // Manifests of others have that name, too.
-        let said: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
         if said["format"] != FORMAT {
             return Ok(None);
         }
@@ -274,7 +284,7 @@ fn sum_of(path: &Path) -> Result<String, TrainError> {
 }
 
 /// Numbers as little-endian bytes, texts behind their length: no two data sets make the same stream.
-fn digest(grids: &[ResourceGrid], calendar: &Calendar) -> String {
+fn digest(grids: &[ResourceGrid], clock: &LocalClock) -> String {
     let mut sum = Sha256::new();
     let text = |sum: &mut Sha256, text: &str| {
         sum.update((text.len() as u64).to_le_bytes());
@@ -282,7 +292,7 @@ fn digest(grids: &[ResourceGrid], calendar: &Calendar) -> String {
     };
     text(&mut sum, FORMAT);
     sum.update(FORMAT_VERSION.to_le_bytes());
-    text(&mut sum, calendar.name());
+    text(&mut sum, clock.name());
     for grid in grids {
         text(&mut sum, &grid.name);
         sum.update(grid.step_s.to_le_bytes());
@@ -292,15 +302,18 @@ fn digest(grids: &[ResourceGrid], calendar: &Calendar) -> String {
             sum.update(one.start_s.to_le_bytes());
             sum.update((one.len() as u64).to_le_bytes());
             for (step, amount) in one.amounts.iter().enumerate() {
-                // There are many ways to write that something is no number; here it is one.
-                let bits = if amount.is_nan() {
-                    u64::MAX
-                } else {
-                    amount.to_bits()
-                };
-                sum.update(bits.to_le_bytes());
-                let local = calendar.local(one.stamp_s(step));
-                sum.update([u8::from(one.is_outlier[step]), local.hour, local.weekday]);
+                for amount in [one.recorded(step), *amount] {
+                    // There are many ways to write that something is no number; here it is one.
+                    let bits = if amount.is_nan() {
+                        u64::MAX
+                    } else {
+                        amount.to_bits()
+                    };
+                    sum.update(bits.to_le_bytes());
+                }
+                let local = clock.local(one.stamp_s(step));
+                let is_outlier = one.outliers.contains_key(&step);
+                sum.update([u8::from(is_outlier), local.hour, local.weekday]);
             }
         }
     }

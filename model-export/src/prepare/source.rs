@@ -9,8 +9,8 @@ use std::io::Read;
 use std::path::Path;
 
 use forebay_traces::{ReadOptions, Samples, TraceError};
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
-use serde_json::Deserializer;
 
 use super::Preparation;
 use crate::card::sha256_of;
@@ -20,8 +20,8 @@ use crate::error::TrainError;
 const VALUES: [&str; 2] = ["amount", "requests"];
 /// Resource of an answer of Prometheus that has no label `resource`.
 const RESOURCE: &str = "requests";
-/// JSON is read as a whole.
-const JSON_BYTES_MAX: u64 = 1 << 28;
+/// JSON is read as a whole. Two bytes may be a sample, and until it is one of a grid that takes 40: less than 1 GiB for a file.
+pub(super) const JSON_BYTES_MAX: u64 = 1 << 25;
 /// Beyond year 2262 nanoseconds do not fit 64 bits.
 const UNIX_S_MAX: f64 = 9.2e9;
 
@@ -34,13 +34,31 @@ pub(crate) struct Source {
     sha256: String,
 }
 
-/// A piece of JSON that may be usage.
+/// A piece of JSON that may be usage: the fields of all kinds, told apart when they are read.
+///
+/// An untagged enum would say the same in fewer words, and keep a tree of the whole document, some 20 times its size, to try one kind after another.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Said {
+struct Said {
+    /// An answer of Prometheus has it.
+    status: Option<String>,
+    #[serde(default)]
+    error: String,
+    #[serde(rename = "isPartial", default)]
+    is_partial: bool,
+    data: Option<AnswerData>,
+    /// History of several customers has it.
+    series: Option<Vec<HistorySeries>>,
+    key: Option<String>,
+    resource: Option<String>,
+    step_ms: Option<u32>,
+    newest_step: Option<u64>,
+    usage: Option<Vec<Option<f64>>>,
+}
+
+/// What the fields are.
+enum Kind {
     Prometheus(Answer),
-    Several { series: Vec<HistorySeries> },
-    One(HistorySeries),
+    History(Vec<HistorySeries>),
 }
 
 /// Of `GET /v1/history`.
@@ -54,12 +72,9 @@ struct HistorySeries {
 }
 
 /// Of `GET /api/v1/query_range`.
-#[derive(Deserialize)]
 struct Answer {
     status: String,
-    #[serde(default)]
     error: String,
-    #[serde(rename = "isPartial", default)]
     is_partial: bool,
     data: Option<AnswerData>,
 }
@@ -69,20 +84,64 @@ struct AnswerData {
     #[serde(rename = "resultType", default)]
     kind: String,
     #[serde(default)]
-    result: serde_json::Value,
+    result: Vec<AnsweredSeries>,
 }
 
 #[derive(Deserialize)]
 struct AnsweredSeries {
     metric: BTreeMap<String, String>,
-    values: Vec<(f64, String)>,
+    /// Other kinds of answers have none.
+    #[serde(default)]
+    values: Vec<(f64, AnsweredAmount)>,
 }
+
+/// A number that is written as text.
+struct AnsweredAmount(f64);
 
 /// One JSON file, and where its samples go.
 struct JsonSource<'a> {
     path: &'a Path,
     preparation: &'a Preparation,
     samples: &'a mut Samples,
+}
+
+// === impl Said ===
+
+impl Said {
+    /// `None` if it is nothing that is known.
+    fn kind(self) -> Option<Kind> {
+        if let Some(status) = self.status {
+            return Some(Kind::Prometheus(Answer {
+                status,
+                error: self.error,
+                is_partial: self.is_partial,
+                data: self.data,
+            }));
+        }
+        if let Some(series) = self.series {
+            return Some(Kind::History(series));
+        }
+        Some(Kind::History(vec![HistorySeries {
+            key: self.key?,
+            resource: self.resource?,
+            step_ms: self.step_ms?,
+            newest_step: self.newest_step?,
+            usage: self.usage?,
+        }]))
+    }
+}
+
+// === impl AnsweredAmount ===
+
+impl<'de> Deserialize<'de> for AnsweredAmount {
+    /// At once: texts would take three times as much memory as what they say.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let amount = text.parse();
+        amount
+            .map(Self)
+            .map_err(|_| D::Error::custom(format!("{text:?} where a number must be")))
+    }
 }
 
 // === impl Source ===
@@ -210,22 +269,20 @@ impl JsonSource<'_> {
 
     /// Exports of several customers may follow one another.
     fn read(&mut self, bytes: &[u8]) -> Result<(), TrainError> {
-        let mut parts = Deserializer::from_slice(bytes).into_iter::<Said>();
+        let mut parts = serde_json::Deserializer::from_slice(bytes).into_iter::<Said>();
         let mut count = 0;
         loop {
             let place = parts.byte_offset();
             let Some(part) = parts.next() else { break };
-            let part = part.map_err(|error| {
+            let unknown = |error: &str| {
                 self.error(format!(
                     "what begins at byte {place} is neither usage history of the control plane (GET /v1/history) nor a range query's answer of Prometheus: {error}"
                 ))
-            })?;
-            match part {
-                Said::Prometheus(answer) => self.push_answer(answer)?,
-                Said::Several { series } => {
-                    series.iter().try_for_each(|one| self.push_history(one))?;
-                }
-                Said::One(series) => self.push_history(&series)?,
+            };
+            let part = part.map_err(|error| unknown(&error.to_string()))?;
+            match part.kind().ok_or_else(|| unknown("fields are missing"))? {
+                Kind::Prometheus(answer) => self.push_answer(answer)?,
+                Kind::History(all) => all.iter().try_for_each(|one| self.push_history(one))?,
             }
             count += 1;
         }
@@ -284,9 +341,13 @@ impl JsonSource<'_> {
                 data.kind
             )));
         }
-        let series: Vec<AnsweredSeries> = serde_json::from_value(data.result).map_err(|error| {
-            self.error(format!("the answer is not as Prometheus has them: {error}"))
-        })?;
+        let series = data.result;
+        if let Some(one) = series.iter().find(|one| one.values.is_empty()) {
+            return Err(self.error(format!(
+                "the series {:?} has no `values`: histograms are not read",
+                one.metric
+            )));
+        }
         let step_s = self.answered_step_s(&series)?;
         let mut seen = BTreeSet::new();
         for one in &series {
@@ -302,19 +363,15 @@ impl JsonSource<'_> {
                     "there are two series for the customer {customer} and {resource}: say how they belong together, as with `sum by ({label}) (...)`"
                 )));
             }
-            for (at_s, text) in &one.values {
-                let amount: f64 = text.parse().map_err(|_| {
-                    self.error(format!(
-                        "customer {customer}: {text:?} where a number must be"
-                    ))
-                })?;
+            for (at_s, AnsweredAmount(amount)) in &one.values {
                 // The value at a time is that of the step that ends there.
                 let start_s = at_s - step_s;
                 if start_s.abs() >= UNIX_S_MAX {
                     return Err(self.error(format!("customer {customer}: {at_s} is no time")));
                 }
                 let at_ns = (start_s * 1e3).round() as i64 * 1_000_000;
-                self.samples.push(customer, resource, at_ns, Some(amount))?;
+                self.samples
+                    .push(customer, resource, at_ns, Some(*amount))?;
             }
         }
         Ok(())

@@ -115,7 +115,7 @@ fn the_digest_of_a_known_usage_is_the_known_one() {
     assert_eq!(manifest.digest, KNOWN_DIGEST);
 }
 /// Computed by another program, from what is written in `digest`.
-const KNOWN_DIGEST: &str = "fef137b695069649ec417ee667c9cc4c071cc3e37bef2b38005bee1467096ab9";
+const KNOWN_DIGEST: &str = "454e564de616c5638940d4e5bb4a02d373f0f61bbc32ab869194e0594841e0d9";
 
 #[test]
 fn one_file_and_two_that_overlap_are_the_same_usage() {
@@ -203,10 +203,11 @@ fn the_scale_is_that_of_the_training_span() {
     let before = text(&prepared(&all).0);
     let scale = |manifest: &serde_json::Value| manifest["resources"]["requests"]["scale"].clone();
     assert!(scale(&before)["median"].as_f64().unwrap() > 100.0);
-    let end_s = before["resources"]["requests"]["training_end_unix_s"]
-        .as_u64()
-        .unwrap();
-    assert_eq!(end_s, START_S + 300 * HOUR_S);
+    let end_s = START_S + 300 * HOUR_S;
+    assert_eq!(
+        before["resources"]["requests"]["training_end"],
+        crate::stamp::rfc3339(end_s as i64)
+    );
     for row in &mut all {
         let cells: Vec<&str> = row.split(',').collect();
         if cells[1].parse::<u64>().unwrap() >= end_s {
@@ -401,8 +402,18 @@ fn what_is_no_usage_is_refused_with_its_place_and_leaves_nothing_behind() {
         ),
         (
             "u.json",
-            answer(r#""resultType":"vector","result":[]"#),
+            answer(r#""resultType":"vector","result":[{"metric":{},"value":[60,"1"]}]"#),
             "query_range",
+        ),
+        (
+            "u.json",
+            matrix(&anna.replace("values", "histograms")),
+            "histograms are not read",
+        ),
+        (
+            "u.json",
+            history(60_000, 9).replace("\"key\":\"a\",", ""),
+            "fields are missing",
         ),
         (
             "u.json",
@@ -461,9 +472,9 @@ fn a_folder_that_cannot_take_its_place_is_gone() {
     let place = Place::new();
     let input = place.file("usage.csv", &csv(&rows(100)));
     let out = place.out("set");
-    let (manifest, grids, calendar) = preparation(&[&input], &out).read().unwrap();
+    let (manifest, grids, clock) = preparation(&[&input], &out).read().unwrap();
     fs::create_dir(&out).unwrap();
-    assert!(folder::write(&out, manifest, &grids, &calendar).is_err());
+    assert!(folder::write(&out, manifest, &grids, &clock).is_err());
     assert_eq!(place.names(), ["set", "usage.csv"]);
     assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
 }
@@ -523,12 +534,13 @@ fn a_data_set_that_was_changed_is_no_longer_evaluated() {
     let text = fs::read_to_string(&manifest).unwrap();
     for (from, to, says) in [
         (
-            "\"format_version\": 1",
             "\"format_version\": 2",
-            "has version 2",
+            "\"format_version\": 1",
+            "has version 1",
         ),
         ("\"requests\":", "\"../requests\":", "no name of a resource"),
         ("\"digest\"", "\"digestion\"", "not a manifest"),
+        ("\"digest\"", "", "damaged"),
     ] {
         fs::write(&manifest, text.replace(from, to)).unwrap();
         let error = PreparedFolder::open(&another).unwrap_err().to_string();
@@ -536,4 +548,72 @@ fn a_data_set_that_was_changed_is_no_longer_evaluated() {
     }
     fs::write(&manifest, "{\"name\": \"a web page\"}").unwrap();
     assert!(PreparedFolder::open(&another).unwrap().is_none());
+}
+
+/// A gap is not made up either way; which amounts were clipped changes nothing of what is scored.
+#[test]
+fn a_launch_is_scored_as_it_was_and_clipped_for_those_who_learn_from_amount() {
+    const LAUNCH: usize = 450;
+    let place = Place::new();
+    let launched = |times: u64| {
+        let mut all = rows(24 * 20);
+        let time = START_S + LAUNCH as u64 * HOUR_S;
+        let usual = all
+            .iter()
+            .position(|row| row.starts_with(&format!("anna,{time}")));
+        all[usual.unwrap()] = format!("anna,{time},{}", 200 * times);
+        let input = place.file("usage.csv", &csv(&all));
+        let out = place.out(&format!("set-{times}"));
+        let manifest = preparation(&[&input], &out).prepare().unwrap();
+        assert_eq!(manifest.resources["requests"].counts.outliers, 1);
+        (out, manifest)
+    };
+    let (out, manifest) = launched(20);
+    let file = out.join("requests.parquet");
+    let options = forebay_traces::ReadOptions::value("amount");
+    let clipped = forebay_traces::read(&file, &options).unwrap()[0].values[LAUNCH];
+    assert!((1_000.0..3_000.0).contains(&clipped), "{clipped}");
+
+    let alone = place.out("alone.parquet");
+    fs::copy(&file, &alone).unwrap();
+    let settings = place.file("settings.toml", "[requests]\norigins = 10\n");
+    let scored = |settings: Option<&Path>, file: &Path| {
+        let mut entries = Entries::load(settings).unwrap();
+        entries.add(&PreparedFolder::open(&out).unwrap().unwrap());
+        let Found::DataSet(data_set) = entries.read(file).unwrap() else {
+            panic!("not a data set");
+        };
+        assert!(LAUNCH > data_set.cut.test_start(24 * 20));
+        data_set.series[0].values[LAUNCH]
+    };
+    assert_eq!(scored(None, &file), 4_000.0);
+    assert_eq!(scored(Some(&settings), &file), 4_000.0);
+    assert_eq!(scored(None, &alone), 4_000.0, "without its manifest");
+
+    let (_, larger) = launched(30);
+    assert_ne!(
+        larger.digest, manifest.digest,
+        "clipped to the same, and not the same usage"
+    );
+}
+
+#[test]
+fn a_manifest_that_is_too_large_is_neither_written_nor_passed_over() {
+    let place = Place::new();
+    let input = place.file(&format!("{}.csv", "long".repeat(60)), &csv(&rows(2)));
+    let out = place.out("set");
+    let error = preparation(&vec![input.as_path(); 3_400], &out)
+        .prepare()
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("3400 sources"), "{error}");
+    assert_eq!(place.names().len(), 1, "something was written");
+
+    preparation(&[&input], &out).prepare().unwrap();
+    let manifest = out.join("manifest.json");
+    let mut text = fs::read_to_string(&manifest).unwrap();
+    text += &" ".repeat(1 << 20);
+    fs::write(&manifest, text).unwrap();
+    let error = PreparedFolder::open(&out).unwrap_err().to_string();
+    assert!(error.contains("at most"), "{error}");
 }

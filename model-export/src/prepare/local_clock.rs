@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::TrainError;
 use crate::stamp::rfc3339;
 
-/// The time zone of a calendar.
-pub(crate) struct Calendar {
+/// What customers' clocks show: a time zone.
+pub(crate) struct LocalClock {
     name: String,
     zone: TimeZone,
 }
@@ -34,9 +34,9 @@ pub(crate) struct UtcOffset {
     pub(crate) utc_offset_s: i32,
 }
 
-// === impl Calendar ===
+// === impl LocalClock ===
 
-impl Calendar {
+impl LocalClock {
     pub(super) fn of(name: &str) -> Result<Self, TrainError> {
         let zone = TimeZone::get(name).map_err(|_| {
             TrainError::Options(format!(
@@ -100,9 +100,9 @@ mod tests {
     const AUTUMN_S: i64 = 1_761_436_800;
 
     fn hours(zone: &str, from_s: i64, every_s: i64) -> Vec<u8> {
-        let calendar = Calendar::of(zone).unwrap();
+        let clock = LocalClock::of(zone).unwrap();
         (0..4)
-            .map(|step| calendar.local(from_s + step * every_s).hour)
+            .map(|step| clock.local(from_s + step * every_s).hour)
             .collect()
     }
 
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn changes_of_the_offset_are_listed_where_they_happen() {
-        let zurich = Calendar::of("Europe/Zurich").unwrap();
+        let zurich = LocalClock::of("Europe/Zurich").unwrap();
         let changes = zurich.offsets(SPRING_S, AUTUMN_S + 2 * HOUR_S);
         let changes: Vec<_> = changes
             .iter()
@@ -141,7 +141,7 @@ mod tests {
             hours("Australia/Lord_Howe", 1_743_863_400, HOUR_S / 2),
             [1, 1, 2, 2]
         );
-        let local = Calendar::of("Australia/Lord_Howe")
+        let local = LocalClock::of("Australia/Lord_Howe")
             .unwrap()
             .local(1_743_863_400);
         assert_eq!(local.weekday, 7, "still Saturday in UTC");
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_zone_that_is_none_is_refused_with_what_would_be_one() {
-        let Err(error) = Calendar::of("Europe/Zürich") else {
+        let Err(error) = LocalClock::of("Europe/Zürich") else {
             panic!("taken");
         };
         let error = error.to_string();

@@ -203,7 +203,8 @@ impl Plane {
             batch.put(Table::ModelFiles, digest, file);
             batch.put(Table::Models, digest, value);
             book.models.insert(digest, model.clone());
-            Ok(Done::new(model, "in the registry"))
+            // It may run already: uploading it again does not stop it.
+            Ok(Done::new(book.view(&model), "in the registry"))
         })
         .await
     }

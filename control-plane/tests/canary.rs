@@ -22,6 +22,9 @@ use std::sync::atomic::AtomicU64;
 /// More steps than any decision of these tests needs.
 const STEPS_MOST: u32 = 600;
 
+/// A day, which the compared steps must span before a model is promoted.
+const DAY_MS: u64 = 86_400_000;
+
 /// Syncs of each gateway in a step.
 const SYNCS_PER_STEP: u32 = 4;
 
@@ -388,6 +391,16 @@ async fn a_better_canary_is_promoted_by_itself_and_a_manual_one_waits_for_somebo
         for number in 0..150 {
             step(&mut fleet, &site, &second, (50.0, 35.0), number).await;
         }
+        let early = site.status().await;
+        assert!(
+            early["canary"]["evidence"]["better"].as_f64()
+                > early["canary"]["evidence"]["needed"].as_f64()
+        );
+        assert!(early["canary"].get("finding").is_none(), "not within a day");
+        site.server.advance_ms(DAY_MS);
+        for number in 0..5 {
+            step(&mut fleet, &site, &second, (50.0, 35.0), number).await;
+        }
         sync_all(&mut fleet, &site.server).await;
         assert_eq!(running(&fleet, &second), expected, "{promote}");
         let canary = &site.status().await["canary"];
@@ -422,6 +435,104 @@ async fn a_canary_that_a_gateway_refuses_is_taken_back_at_once() {
 }
 
 #[tokio::test]
+async fn what_the_server_could_not_do_is_shown_and_does_not_keep_it_from_deciding_later() {
+    let with_key = Site::new(true).await;
+    let (_, second) = with_key.two_models().await;
+    let mut fleet = Modelled::fleet(3);
+    sync_all(&mut fleet, &with_key.server).await;
+    let body = json!({"share": 30, "promote": "auto"});
+    with_key.server.ok("POST", &activate(&second), body).await;
+    // Without the key it cannot take the canary back.
+    let site = Site {
+        key: None,
+        ..with_key
+    }
+    .killed();
+    for gateway in &mut fleet {
+        gateway.refuses = true;
+    }
+    sync_all(&mut fleet, &site.server).await;
+    sync_all(&mut fleet, &site.server).await;
+    let stuck = site.status().await["canary"]["stuck"].clone();
+    assert!(stuck.as_str().unwrap().contains("signing key"), "{stuck}");
+    // Its operator mends what was in the way, and it can be promoted without the key.
+    for gateway in &mut fleet {
+        gateway.refuses = false;
+        gateway.status.offered_epoch = gateway.status.epoch;
+    }
+    for number in 0..150 {
+        step(&mut fleet, &site, &second, (50.0, 35.0), number).await;
+    }
+    assert!(site.status().await["canary"].get("stuck").is_none());
+    site.server.advance_ms(DAY_MS);
+    for number in 0..5 {
+        step(&mut fleet, &site, &second, (50.0, 35.0), number).await;
+    }
+    assert_eq!(site.last_deed().await["action"], "model.promote");
+    assert_eq!(running(&fleet, &second), 3);
+}
+
+#[tokio::test]
+async fn a_canary_whose_gateway_is_gone_says_so_and_goes_on_at_the_next_that_comes() {
+    let site = Site::new(true).await;
+    let (_, second) = site.two_models().await;
+    let mut fleet = Modelled::fleet(3);
+    sync_all(&mut fleet, &site.server).await;
+    let body = json!({"share": 30, "promote": "auto"});
+    site.server.ok("POST", &activate(&second), body).await;
+    sync_all(&mut fleet, &site.server).await;
+    assert_eq!(running(&fleet, &second), 1);
+    fleet.retain(|gateway| !gateway.runs(&second));
+    // Until its session has ended, and long enough to be worth saying.
+    for number in 0..150 {
+        step(&mut fleet, &site, &second, (50.0, 50.0), number).await;
+    }
+    let canary = &site.status().await["canary"];
+    assert_eq!(canary["lacks"], "canaries");
+    fleet.push(Modelled::new("pod-of-another-name"));
+    for number in 0..40 {
+        step(&mut fleet, &site, &second, (50.0, 50.0), number).await;
+    }
+    assert!(fleet[2].runs(&second));
+    let canary = &site.status().await["canary"];
+    assert!(canary.get("lacks").is_none(), "{canary}");
+    assert!(
+        canary["evidence"]["pairs"].as_u64().unwrap() > 0,
+        "{canary}"
+    );
+}
+
+#[tokio::test]
+async fn gateways_that_are_started_anew_warm_up_and_decide_nothing_meanwhile() {
+    let site = Site::new(true).await;
+    let (_, second) = site.two_models().await;
+    let mut fleet = Modelled::fleet(3);
+    sync_all(&mut fleet, &site.server).await;
+    let body = json!({"share": 30, "promote": "auto"});
+    site.server.ok("POST", &activate(&second), body).await;
+    sync_all(&mut fleet, &site.server).await;
+    for number in 0..40 {
+        step(&mut fleet, &site, &second, (50.0, 50.0), number).await;
+    }
+    let pairs = |status: &Value| status["canary"]["evidence"]["pairs"].as_u64().unwrap();
+    let before = pairs(&site.status().await);
+    assert!(before > 0);
+    // The canary's Envoy is started anew: it has learned nothing, and forecasts ten times as badly.
+    let canary = fleet.iter_mut().find(|gateway| gateway.runs(&second));
+    canary.unwrap().status.score = None;
+    for number in 0..30 {
+        step(&mut fleet, &site, &second, (50.0, 500.0), number).await;
+    }
+    assert_eq!(pairs(&site.status().await), before);
+    for number in 0..20 {
+        step(&mut fleet, &site, &second, (50.0, 50.0), number).await;
+    }
+    let status = site.status().await;
+    assert!(pairs(&status) > before);
+    assert!(status["canary"].get("finding").is_none());
+}
+
+#[tokio::test]
 async fn scores_that_cannot_be_change_nothing_and_refuse_no_sync() {
     let site = Site::new(true).await;
     let (_, second) = site.two_models().await;
@@ -446,7 +557,7 @@ async fn scores_that_cannot_be_change_nothing_and_refuse_no_sync() {
         sync_all(&mut fleet, &site.server).await;
     }
     let status = site.status().await;
-    assert_eq!(status["canary"]["evidence"]["warm_up_left"], 30);
+    assert_eq!(status["canary"]["warm_up_left"], 30);
     assert!(status["gateways"][0].get("model_score").is_none());
     // And what can be is taken again, seen by gateway and by model.
     for gateway in &mut fleet {
@@ -456,7 +567,7 @@ async fn scores_that_cannot_be_change_nothing_and_refuse_no_sync() {
         step(&mut fleet, &site, &second, (50.0, 50.0), number).await;
     }
     let status = site.status().await;
-    assert_eq!(status["canary"]["evidence"]["warm_up_left"], 28);
+    assert_eq!(status["canary"]["warm_up_left"], 28);
     assert_eq!(status["gateways"][0]["model_score"]["matured"], 30);
     let (_, metrics) = site.server.request("GET", "/metrics", "", Vec::new()).await;
     let metrics = String::from_utf8(metrics.to_vec()).unwrap();
@@ -536,4 +647,27 @@ async fn what_cannot_be_a_canary_is_refused() {
         (error["code"].as_str(), error["where"].as_str()),
         (Some("not_signed"), Some("promote"))
     );
+    let body = json!({"share": 10, "promote": "auto"});
+    let alone = Site::new(true).await;
+    let (_, second) = alone.two_models().await;
+    let mut fleet = Modelled::fleet(1);
+    sync_all(&mut fleet, &alone.server).await;
+    let (_, error) = alone.server.admin("POST", &activate(&second), body).await;
+    assert_eq!(
+        (error["code"].as_str(), error["where"].as_str()),
+        (Some("too_few_gateways"), Some("promote"))
+    );
+}
+
+#[tokio::test]
+async fn a_model_that_runs_still_does_when_its_file_comes_again() {
+    let site = Site::new(true).await;
+    site.two_models().await;
+    let body = b"first".to_vec();
+    let (_, answer) = site
+        .server
+        .request("POST", "/v1/models", ADMIN_TOKEN, body)
+        .await;
+    let view: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(view["active_epoch"], 1);
 }

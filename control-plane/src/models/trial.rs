@@ -24,11 +24,9 @@ const MARGIN: f64 = 0.02;
 /// How much less of the usage the 0.9 quantile may cover than that of the model before.
 const COVERAGE_MARGIN: f64 = 0.05;
 
-/// "Not worse" is said after so many pairs at the earliest: what is new should have seen more than one time of the day.
-const PAIRS_FOR_NOT_WORSE: u64 = 100;
-
-/// First pairs that do not count. A gateway that has swapped its model has learned nothing about its customers yet, and the others have.
-const WARM_UP_PAIRS: u64 = 30;
+/// A model is promoted after so many pairs at the earliest, and not before they span the time that the caller asks for: the test is about
+/// the pairs that there were, and only time shows whether those to come are like them. To take a model back nothing is waited for.
+const PAIRS_FOR_PROMOTION: u64 = 100;
 
 /// Largest loss per unit of usage that is believed.
 const LOSS_MOST: f64 = 1e9;
@@ -78,8 +76,12 @@ struct Bet {
 /// The evidence so far.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Pairs that did not count.
-    warmed_up: u64,
+    /// When the first pair was taken.
+    #[serde(default)]
+    first_unix_ms: Option<u64>,
+    /// When the newest one was.
+    #[serde(default)]
+    newest_unix_ms: u64,
     pairs: u64,
     canary_loss: f64,
     others_loss: f64,
@@ -96,8 +98,8 @@ pub struct Trial {
 pub struct Evidence {
     /// Steps that were compared and count.
     pub pairs: u64,
-    /// First steps that do not count and are still to come.
-    pub warm_up_left: u64,
+    /// Time that they span.
+    pub span_ms: u64,
     /// Mean pinball loss of the canaries' 0.9 quantile over usage.
     pub canary_loss: f64,
     /// The same of the other gateways.
@@ -125,8 +127,9 @@ impl Evidence {
     #[must_use]
     pub fn words(&self) -> String {
         format!(
-            "{} pairs, loss {:.4} against {:.4}, coverage {:.3} against {:.3}, e-values better {:.3}, not worse {:.3}, worse {:.3}, uncovered {:.3}, of {} needed",
+            "{} pairs in {} s, loss {:.4} against {:.4}, coverage {:.3} against {:.3}, e-values better {:.3}, not worse {:.3}, worse {:.3}, uncovered {:.3}, of {} needed",
             self.pairs,
+            self.span_ms / 1_000,
             self.canary_loss,
             self.others_loss,
             self.canary_coverage,
@@ -157,6 +160,12 @@ impl Pair {
             canary_coverage: canary.1,
             others_coverage: others.1,
         })
+    }
+
+    /// The canary's, and that of the others.
+    #[cfg(test)]
+    pub(crate) fn losses(self) -> (f64, f64) {
+        (self.canary_loss, self.others_loss)
     }
 
     /// By how much the canary's loss is lower, within -1 and 1 whatever the losses are.
@@ -236,7 +245,8 @@ impl Bet {
 impl Default for Trial {
     fn default() -> Self {
         Self {
-            warmed_up: 0,
+            first_unix_ms: None,
+            newest_unix_ms: 0,
             pairs: 0,
             canary_loss: 0.0,
             others_loss: 0.0,
@@ -251,12 +261,10 @@ impl Default for Trial {
 }
 
 impl Trial {
-    /// Takes a pair.
-    pub fn observe(&mut self, pair: Pair) {
-        if self.warmed_up < WARM_UP_PAIRS {
-            self.warmed_up = self.warmed_up.saturating_add(1);
-            return;
-        }
+    /// Takes a pair, of a step that ended at this time.
+    pub fn observe(&mut self, pair: Pair, at_unix_ms: u64) {
+        self.first_unix_ms.get_or_insert(at_unix_ms);
+        self.newest_unix_ms = at_unix_ms;
         self.pairs = self.pairs.saturating_add(1);
         self.canary_loss += pair.canary_loss;
         self.others_loss += pair.others_loss;
@@ -270,20 +278,26 @@ impl Trial {
             .observe(pair.others_coverage - pair.canary_coverage);
     }
 
-    /// What has been shown; harm first.
+    /// What has been shown; harm first, and what promotes not before the pairs span this time.
     #[must_use]
-    pub fn finding(&self) -> Option<Finding> {
+    pub fn finding(&self, promotion_span_ms: u64) -> Option<Finding> {
+        let may_promote = self.pairs >= PAIRS_FOR_PROMOTION && self.span_ms() >= promotion_span_ms;
         if self.worse.is_won() {
             Some(Finding::Worse)
         } else if self.uncovered.is_won() {
             Some(Finding::Uncovered)
-        } else if self.better.is_won() {
+        } else if self.better.is_won() && may_promote {
             Some(Finding::Better)
-        } else if self.not_worse.is_won() && self.pairs >= PAIRS_FOR_NOT_WORSE {
+        } else if self.not_worse.is_won() && may_promote {
             Some(Finding::NotWorse)
         } else {
             None
         }
+    }
+
+    fn span_ms(&self) -> u64 {
+        let first = self.first_unix_ms.unwrap_or(self.newest_unix_ms);
+        self.newest_unix_ms.saturating_sub(first)
     }
 
     /// The evidence, for people.
@@ -299,7 +313,7 @@ impl Trial {
         };
         Evidence {
             pairs: self.pairs,
-            warm_up_left: WARM_UP_PAIRS.saturating_sub(self.warmed_up),
+            span_ms: self.span_ms(),
             canary_loss: mean(self.canary_loss),
             others_loss: mean(self.others_loss),
             canary_coverage: mean(self.canary_coverage),

@@ -1,8 +1,6 @@
 //! The promises of the sequential test, by simulation: how often it errs, and how soon it sees.
 
-use super::{
-    ALPHA, COVERAGE_MARGIN, Finding, MARGIN, PAIRS_FOR_NOT_WORSE, Pair, Trial, WARM_UP_PAIRS,
-};
+use super::{ALPHA, Bet, COVERAGE_MARGIN, Finding, MARGIN, PAIRS_FOR_PROMOTION, Pair, Trial};
 
 const RUNS: u32 = 400;
 const PAIRS: u32 = 1_000;
@@ -79,10 +77,10 @@ fn noise(kind: Noise, before: f64, dice: &mut Dice) -> f64 {
 fn run(mean: f64, kind: Noise, dice: &mut Dice) -> (Option<Finding>, u32) {
     let mut trial = Trial::default();
     let mut before = 0.0;
-    for count in 0..PAIRS + u32::try_from(WARM_UP_PAIRS).unwrap() {
+    for count in 0..PAIRS {
         before = noise(kind, before, dice);
-        trial.observe(pair(mean + before, 0.9, 0.9));
-        if let Some(finding) = trial.finding() {
+        trial.observe(pair(mean + before, 0.9, 0.9), u64::from(count));
+        if let Some(finding) = trial.finding(0) {
             return (Some(finding), count);
         }
     }
@@ -164,8 +162,8 @@ fn coverage_that_is_lost_is_seen_although_the_loss_is_the_same() {
         let mut trial = Trial::default();
         (0..400).find_map(|_| {
             let jitter = 0.1 * (dice.share() - 0.5);
-            trial.observe(pair(0.0, coverage + jitter, 0.9));
-            trial.finding().filter(|finding| !finding.is_good())
+            trial.observe(pair(0.0, coverage + jitter, 0.9), 0);
+            trial.finding(0).filter(|finding| !finding.is_good())
         })
     };
     assert_eq!(found(0.7), Some(Finding::Uncovered), "seed 41");
@@ -173,21 +171,103 @@ fn coverage_that_is_lost_is_seen_although_the_loss_is_the_same() {
 }
 
 #[test]
-fn equal_models_are_promoted_after_enough_pairs_and_the_first_ones_do_not_count() {
+fn no_model_is_promoted_before_enough_pairs_span_enough_time_and_a_worse_one_is_seen_at_once() {
+    const SPAN_MS: u64 = 86_400_000;
+    for (gain, wanted) in [(0.0, Finding::NotWorse), (0.5, Finding::Better)] {
+        for step_ms in [60_000, SPAN_MS] {
+            let mut trial = Trial::default();
+            let (mut pairs, mut now) = (0, 1_000);
+            while trial.finding(SPAN_MS).is_none() && pairs < 10_000 {
+                trial.observe(pair(gain, 0.9, 0.9), now);
+                (pairs, now) = (pairs + 1, now + step_ms);
+            }
+            assert_eq!(trial.finding(SPAN_MS), Some(wanted));
+            assert!(pairs >= PAIRS_FOR_PROMOTION, "{wanted:?}: {pairs} pairs");
+            assert!(trial.evidence().span_ms >= SPAN_MS, "{wanted:?}");
+        }
+    }
     let mut trial = Trial::default();
-    for _ in 0..WARM_UP_PAIRS {
-        // What a model does that has learned nothing yet.
-        trial.observe(pair(-1.0, 0.0, 1.0));
+    while trial.finding(SPAN_MS).is_none() {
+        trial.observe(pair(-0.5, 0.9, 0.9), 0);
     }
-    assert_eq!(trial.finding(), None);
-    assert_eq!(trial.evidence().pairs, 0);
-    let mut counted = 0;
-    while trial.finding().is_none() && counted < 10_000 {
-        trial.observe(pair(0.0, 0.9, 0.9));
-        counted += 1;
+    assert_eq!(trial.finding(SPAN_MS), Some(Finding::Worse));
+    assert!(trial.evidence().pairs < PAIRS_FOR_PROMOTION);
+}
+
+/// Wealth of a bet against a claim that holds, to its limit: after so many pairs, or when it first reaches `until`.
+fn wealth(claimed: f64, kind: Noise, pairs: u32, until: f64, dice: &mut Dice) -> f64 {
+    let mut bet = Bet::against(claimed);
+    let mut before = 0.0;
+    for _ in 0..pairs {
+        before = noise(kind, before, dice);
+        bet.observe(claimed + before);
+        if bet.log_wealth.exp() >= until {
+            break;
+        }
     }
-    assert_eq!(trial.finding(), Some(Finding::NotWorse));
-    assert!(counted >= PAIRS_FOR_NOT_WORSE, "{counted}");
+    bet.log_wealth.exp()
+}
+
+#[test]
+fn under_the_claim_no_bet_gains_on_average_whenever_one_stops() {
+    const BETS: u32 = 4_000;
+    for (seed, kind) in (61..).zip(NOISES) {
+        let mut dice = Dice(seed);
+        for claimed in [0.0, -MARGIN, COVERAGE_MARGIN] {
+            for (pairs, until) in [
+                (1, f64::INFINITY),
+                (10, f64::INFINITY),
+                (100, f64::INFINITY),
+                (200, 1.5),
+                (200, 5.0),
+            ] {
+                let gained = (0..BETS).map(|_| wealth(claimed, kind, pairs, until, &mut dice));
+                let gained: Vec<f64> = gained.collect();
+                let count = f64::from(BETS);
+                let mean = gained.iter().sum::<f64>() / count;
+                let squares = gained.iter().map(|one| (one - mean).powi(2)).sum::<f64>();
+                let error = (squares / (count - 1.0) / count).sqrt();
+                assert!(
+                    mean <= 1.0 + 3.0 * error + 1e-9,
+                    "{kind:?}, claim {claimed}, {pairs} pairs or {until}, seed {seed}: {mean} +- {error}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_bets_that_can_lead_to_a_decision_share_its_error_probability() {
+    let bets: [fn(&mut Trial) -> &mut Bet; 4] = [
+        |trial| &mut trial.better,
+        |trial| &mut trial.not_worse,
+        |trial| &mut trial.worse,
+        |trial| &mut trial.uncovered,
+    ];
+    // By Ville's inequality a bet that is wrong decides with a probability of at most one over the wealth that it takes.
+    let (mut promoted, mut taken_back) = (0.0, 0.0);
+    for bet in bets {
+        let found = |wealth: f64| {
+            let mut trial = Trial {
+                pairs: PAIRS_FOR_PROMOTION,
+                ..Trial::default()
+            };
+            bet(&mut trial).log_wealth = wealth.ln();
+            trial.finding(0)
+        };
+        let decides = (1..10_000).find_map(|wealth| Some((wealth, found(f64::from(wealth))?)));
+        let (wealth, finding) = decides.unwrap();
+        match finding.is_good() {
+            true => promoted += 1.0 / f64::from(wealth),
+            false => taken_back += 1.0 / f64::from(wealth),
+        }
+    }
+    for probability in [promoted, taken_back] {
+        assert!(
+            probability > 0.0 && probability <= ALPHA + 1e-9,
+            "{probability}"
+        );
+    }
 }
 
 #[test]
@@ -201,10 +281,10 @@ fn whatever_the_pairs_are_the_evidence_is_a_number_and_survives_the_store() {
             (loss(dice.share()), dice.share()),
         );
         if let Some(pair) = made {
-            trial.observe(pair);
+            trial.observe(pair, 0);
         }
     }
-    trial.observe(Pair::new((0.0, 0.0), (0.0, 1.0)).unwrap());
+    trial.observe(Pair::new((0.0, 0.0), (0.0, 1.0)).unwrap(), 0);
     let evidence = trial.evidence();
     for value in [
         evidence.better,
@@ -217,7 +297,10 @@ fn whatever_the_pairs_are_the_evidence_is_a_number_and_survives_the_store() {
     let text = serde_json::to_string(&trial).unwrap();
     let read: Trial = serde_json::from_str(&text).unwrap();
     let (back, shown) = (read.evidence(), trial.evidence());
-    assert_eq!((back.pairs, read.finding()), (shown.pairs, trial.finding()));
+    assert_eq!(
+        (back.pairs, read.finding(0)),
+        (shown.pairs, trial.finding(0))
+    );
     assert!((back.canary_loss / shown.canary_loss - 1.0).abs() < 1e-9);
     for wrong in [f64::NAN, f64::INFINITY, -1.0] {
         assert_eq!(Pair::new((wrong, 0.5), (1.0, 0.5)), None);

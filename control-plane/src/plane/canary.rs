@@ -8,20 +8,28 @@
 use super::Now;
 use super::models::ModelBook;
 use super::releases::{Release, ReleaseRequest, Signer};
+use super::score::WARM_UP_ROUNDS;
 use crate::error::ApiError;
-use crate::models::{Evidence, Finding, Trial, hex};
+use crate::models::{Evidence, Finding, Trial, Verdict, hex};
 use crate::store::{Batch, Store, StoreError, Table};
 use forebay_wire::model::{ModelStatement, ReleaseKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys of single values in the store. The evidence has its own, because it is written with each pair.
 const META_CANARY: &[u8] = b"canary";
 const META_TRIAL: &[u8] = b"canary_trial";
 
-/// Names of gateways whose side is remembered. Those beyond them do not run the canary.
+/// Names of gateways whose side is remembered, more than can be present. Those beyond them do not run the canary.
 const MAX_ASSIGNED: usize = 2_048;
+
+/// Time that the compared steps must span before a model is promoted: a day, the longest season that forecasts go by. A model can be better
+/// by day and worse by night. Less for models of a shorter season.
+const PROMOTION_SPAN_MS: u64 = 86_400_000;
+
+/// Rounds without a pair that are nothing to speak of: gateways warm up.
+const LACKING_ROUNDS_SHOWN: u64 = 2 * WARM_UP_ROUNDS;
 
 /// Who ends a canary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +40,18 @@ pub enum Promotion {
     /// Somebody, by `promote` or `rollback`.
     #[default]
     Manual,
+}
+
+/// What the comparison lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Lack {
+    /// No gateway reports on the canary's model.
+    Canaries,
+    /// No gateway reports on the model before.
+    Others,
+    /// Nothing is used where they report.
+    Usage,
 }
 
 /// At how many gateways a release runs first.
@@ -56,15 +76,27 @@ pub(super) struct Canary {
     pub promotion: Promotion,
     /// When it began.
     pub since_unix_ms: u64,
+    /// Time that the compared steps must span before it is promoted.
+    #[serde(default = "longest_span")]
+    span_ms: u64,
     /// Whether it runs at a gateway, by name.
     assigned: BTreeMap<String, bool>,
     /// The evidence.
     #[serde(skip)]
     pub trial: Trial,
-    /// The period of comparison that is running.
+    /// The round of the last look.
     #[serde(skip)]
     pub round: u64,
-    /// Why the server could not end it.
+    /// The round in which the comparison that is open began. It stays open while nothing is used.
+    #[serde(skip)]
+    pub open: u64,
+    /// Rounds that have to pass before both sides have a gateway that is warm.
+    #[serde(skip)]
+    pub warm_up_left: u64,
+    /// What the comparison has lacked, and for how many rounds.
+    #[serde(skip)]
+    pub lacks: Option<(Lack, u64)>,
+    /// Why the server could not end it, or not save it.
     #[serde(skip)]
     pub stuck: Option<String>,
 }
@@ -91,7 +123,12 @@ pub struct CanaryView {
     pub finding: Option<Finding>,
     /// What it is based on.
     pub evidence: Evidence,
-    /// Why the server cannot end it.
+    /// Steps that have to pass before both sides have a gateway whose model has warmed up.
+    pub warm_up_left: u64,
+    /// What has kept the sides from being compared for long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<Lack>,
+    /// Why the server could not end it when it last tried, or not save it. It tries again in each step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stuck: Option<String>,
 }
@@ -134,11 +171,15 @@ impl Canary {
             share_percent: share.percent,
             promotion: share.promotion,
             since_unix_ms: now.unix_ms,
+            span_ms: PROMOTION_SPAN_MS,
             assigned: assigned
                 .map(|(rank, (_, id))| (id, rank < wanted))
                 .collect(),
             trial: Trial::default(),
             round: 0,
+            open: 0,
+            warm_up_left: WARM_UP_ROUNDS,
+            lacks: None,
             stuck: None,
         }
     }
@@ -156,17 +197,30 @@ impl Canary {
         if let Some(trial) = store.get(Table::Meta, META_TRIAL)? {
             canary.trial = serde_json::from_slice(&trial).map_err(damaged)?;
         }
+        canary.warm_up_left = WARM_UP_ROUNDS;
         Ok(Some(canary))
     }
 
     /// Adds it to a batch, without its evidence.
     pub(super) fn save(&self, batch: &mut Batch) -> Result<(), StoreError> {
-        put(batch, META_CANARY, self)
+        Self::put(batch, self.row()?);
+        Ok(())
+    }
+
+    /// As it lies in the store, without its evidence.
+    pub(super) fn row(&self) -> Result<Vec<u8>, StoreError> {
+        to_row(self)
+    }
+
+    /// Adds such a row to a batch.
+    pub(super) fn put(batch: &mut Batch, row: Vec<u8>) {
+        batch.put(Table::Meta, META_CANARY, row);
     }
 
     /// Adds its evidence to a batch.
     pub(super) fn save_trial(&self, batch: &mut Batch) -> Result<(), StoreError> {
-        put(batch, META_TRIAL, &self.trial)
+        batch.put(Table::Meta, META_TRIAL, to_row(&self.trial)?);
+        Ok(())
     }
 
     /// It has ended.
@@ -180,17 +234,48 @@ impl Canary {
         self.assigned.get(gateway) == Some(&true)
     }
 
-    /// Chooses the side of a gateway that has come since it began. Returns whether there is something to save.
-    pub(super) fn enrol(&mut self, gateway: &str, name_hash: u64) -> bool {
-        if self.assigned.contains_key(gateway) || self.assigned.len() >= MAX_ASSIGNED {
+    /// Whether this gateway has its side.
+    pub(super) fn knows(&self, gateway: &str) -> bool {
+        self.assigned.contains_key(gateway)
+    }
+
+    /// Chooses the side of a gateway that has come since it began, among those that are present. Returns whether there is something to save.
+    ///
+    /// Those that have their side keep it even where no canary is left: that its only gateway is gone may be the model's doing.
+    pub(super) fn enrol(
+        &mut self,
+        gateway: &str,
+        name_hash: u64,
+        has_its_epoch: bool,
+        present: &BTreeSet<String>,
+    ) -> bool {
+        if self.knows(gateway) {
             return false;
         }
-        let is_first = !self.assigned.values().any(|runs| *runs);
+        if self.assigned.len() >= MAX_ASSIGNED {
+            // Names of pods change with each of them. Not sooner: a fleet that was cut off comes back, and keeps its sides.
+            self.assigned.retain(|gateway, _| present.contains(gateway));
+        }
+        if self.assigned.len() >= MAX_ASSIGNED {
+            return false;
+        }
+        let is_there = |side: bool| {
+            let mut of_side = self.assigned.iter().filter(|(_, runs)| **runs == side);
+            of_side.any(|(id, _)| present.contains(id))
+        };
         // The upper half of the hash, so that the product fits.
         let place = (name_hash >> 32).saturating_mul(100) >> 32;
-        let runs = is_first || place < u64::from(self.share_percent);
+        // It was one before its session ended, and could not go back.
+        let runs = has_its_epoch
+            || !is_there(true)
+            || (is_there(false) && place < u64::from(self.share_percent));
         self.assigned.insert(gateway.to_owned(), runs);
         true
+    }
+
+    /// What the test has found, as far as the compared steps span the time that it takes.
+    pub(super) fn finding(&self) -> Option<Finding> {
+        self.trial.finding(self.span_ms)
     }
 
     /// Where it runs, in words.
@@ -210,8 +295,13 @@ impl Canary {
             promote: self.promotion,
             since_unix_ms: self.since_unix_ms,
             gateways: runs.map(|(id, _)| id.clone()).collect(),
-            finding: self.trial.finding(),
+            finding: self.finding(),
             evidence: self.trial.evidence(),
+            warm_up_left: self.warm_up_left,
+            lacks: self
+                .lacks
+                .filter(|(_, rounds)| *rounds > LACKING_ROUNDS_SHOWN)
+                .map(|(lack, _)| lack),
             stuck: self.stuck.clone(),
         }
     }
@@ -267,23 +357,60 @@ impl ModelBook {
             let hint = "start it with --model-signing-key FILE, or decide yourself: promote manual";
             return Err(ApiError::conflict("not_signed", message, hint).at("promote"));
         }
-        Ok(Canary::begin(
-            share,
-            statement.epoch,
-            champion.epoch,
-            present,
-            now,
-        ))
+        if share.promotion == Promotion::Auto && present.len() < 2 {
+            let message = format!(
+                "{} gateway(s) are present, and a canary is compared with another gateway",
+                present.len()
+            );
+            let hint =
+                "wait until two are present (`forebay status`), or decide yourself: promote manual";
+            return Err(ApiError::conflict("too_few_gateways", message, hint).at("promote"));
+        }
+        let model = self.models.get(&statement.digest);
+        let canary = Canary::begin(share, statement.epoch, champion.epoch, present, now);
+        Ok(Canary {
+            span_ms: model.map_or(PROMOTION_SPAN_MS, |model| span_of(&model.verdict)),
+            ..canary
+        })
     }
 }
 
-fn put(batch: &mut Batch, key: &[u8], value: &impl Serialize) -> Result<(), StoreError> {
-    let value = serde_json::to_vec(value).map_err(|error| StoreError::Damaged {
+fn longest_span() -> u64 {
+    PROMOTION_SPAN_MS
+}
+
+/// A season of the model, as far as the sandbox has said one, and a day at most.
+fn span_of(verdict: &Verdict) -> u64 {
+    let fact = |name: &str| verdict.facts.get(name)?.as_u64();
+    let season_ms = fact("season_steps")
+        .zip(fact("step_s"))
+        .map(|(steps, step_s)| steps.saturating_mul(step_s).saturating_mul(1_000));
+    season_ms
+        .unwrap_or(PROMOTION_SPAN_MS)
+        .min(PROMOTION_SPAN_MS)
+}
+
+fn to_row(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|error| StoreError::Damaged {
         what: "canary",
         reason: error.to_string(),
-    })?;
-    batch.put(Table::Meta, key, value);
-    Ok(())
+    })
+}
+
+#[cfg(test)]
+impl Canary {
+    /// Of epoch 2, at nobody.
+    pub(super) fn sample() -> Self {
+        let share = Share {
+            percent: 25,
+            promotion: Promotion::Auto,
+        };
+        let now = Now {
+            mono: forebay_core::time::TimeUs(0),
+            unix_ms: 7,
+        };
+        Self::begin(share, 2, 1, Vec::new(), now)
+    }
 }
 
 #[cfg(test)]
@@ -309,6 +436,10 @@ mod tests {
             .collect()
     }
 
+    fn present(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     fn runs(canary: &Canary) -> Vec<&str> {
         let runs = canary.assigned.iter().filter(|(_, runs)| **runs);
         runs.map(|(id, _)| id.as_str()).collect()
@@ -329,10 +460,11 @@ mod tests {
             assert_eq!(runs(&canary).len(), expected, "{percent} % of {present}");
         }
         let mut nobody = Canary::begin(share(1), 2, 1, Vec::new(), NOW);
-        assert!(nobody.enrol("late", u64::MAX));
+        let both = present(&["late", "later"]);
+        assert!(nobody.enrol("late", u64::MAX, false, &both));
         assert!(nobody.runs_at("late"));
-        assert!(nobody.enrol("later", u64::MAX));
-        assert!(!nobody.runs_at("later"));
+        assert!(nobody.enrol("later", 0, false, &both));
+        assert!(!nobody.runs_at("later"), "nobody to compare with");
     }
 
     #[test]
@@ -340,10 +472,57 @@ mod tests {
         let mut canary = Canary::begin(share(25), 2, 1, gateways(4), NOW);
         assert_eq!(runs(&canary), ["g0"]);
         for (hash, id) in gateways(4) {
-            assert!(!canary.enrol(&id, hash), "{id} has its side");
+            let all = present(&["g0", "g1", "g2", "g3"]);
+            assert!(!canary.enrol(&id, hash, false, &all), "{id} has its side");
         }
-        assert!(canary.enrol("low", u64::MAX / 5));
-        assert!(canary.enrol("high", u64::MAX / 2));
+        let all = present(&["g0", "g1", "low", "high"]);
+        assert!(canary.enrol("low", u64::MAX / 5, false, &all));
+        assert!(canary.enrol("high", u64::MAX / 2, false, &all));
         assert_eq!(runs(&canary), ["g0", "low"]);
+    }
+
+    #[test]
+    fn what_is_promoted_has_seen_a_season_and_a_day_is_enough() {
+        for (facts, span_ms) in [
+            (serde_json::json!({}), 86_400_000),
+            (
+                serde_json::json!({"step_s": 60, "season_steps": 60}),
+                3_600_000,
+            ),
+            (
+                serde_json::json!({"step_s": 3_600, "season_steps": 168}),
+                86_400_000,
+            ),
+        ] {
+            let verdict = Verdict {
+                ok: true,
+                message: String::new(),
+                facts: facts.as_object().unwrap().clone(),
+            };
+            assert_eq!(span_of(&verdict), span_ms, "{facts}");
+        }
+    }
+
+    #[test]
+    fn when_the_last_canary_has_gone_the_next_gateway_to_come_is_one() {
+        let mut canary = Canary::begin(share(25), 2, 1, gateways(4), NOW);
+        let left = present(&["g1", "g2", "g3", "pod-b"]);
+        assert!(!canary.enrol("g1", 0, false, &left), "it keeps its side");
+        assert!(canary.enrol("pod-b", u64::MAX, false, &left));
+        assert_eq!(runs(&canary), ["g0", "pod-b"]);
+        // One whose name is forgotten, but that has taken its epoch, cannot go back.
+        assert!(canary.enrol("pod-c", u64::MAX, true, &left));
+        assert_eq!(runs(&canary), ["g0", "pod-b", "pod-c"]);
+    }
+
+    #[test]
+    fn however_many_gateways_have_come_and_gone_the_next_one_finds_its_side() {
+        let mut canary = Canary::begin(share(25), 2, 1, gateways(2), NOW);
+        for number in 0..2 * MAX_ASSIGNED {
+            let name = format!("pod-{number}");
+            let there = present(&["g0", "g1", &name]);
+            assert!(canary.enrol(&name, 0, false, &there), "{name}");
+            assert!(canary.runs_at(&name), "{name}");
+        }
     }
 }

@@ -20,6 +20,7 @@ mod policies;
 mod releases;
 mod score;
 mod session;
+mod sides;
 mod state;
 mod status;
 mod sync;
@@ -27,7 +28,7 @@ mod tally;
 mod view;
 
 pub use audit::{AuditLog, AuditPage};
-pub use canary::{CanaryView, Promotion, Share};
+pub use canary::{CanaryView, Lack, Promotion, Share};
 pub use clock::{Clock, Now};
 pub use customers::CustomerChange;
 pub use directory::{Directory, Member, Override};

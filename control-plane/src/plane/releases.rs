@@ -238,11 +238,10 @@ impl Plane {
 
 /// Lets the canary run everywhere. The other gateways take it under the epoch that it has.
 pub(super) fn promote(book: &mut ModelBook, batch: &mut Batch) -> Result<Done<Release>, ApiError> {
-    let canary = book.canary.take().ok_or_else(|| {
+    let canary = book.canary.as_ref().ok_or_else(|| {
         let hint = "`forebay model activate DIGEST --share 10%` begins with one";
         ApiError::conflict("no_canary", "no model runs as a canary", hint)
     })?;
-    Canary::delete(batch);
     let release = book.releases.get(&canary.epoch).cloned();
     let release = release.ok_or_else(|| StoreError::Damaged {
         what: "canary",
@@ -255,6 +254,9 @@ pub(super) fn promote(book: &mut ModelBook, batch: &mut Batch) -> Result<Done<Re
         release.epoch,
         canary.trial.evidence().words()
     );
+    // Nothing can fail from here on: what was refused must not have ended the canary.
+    Canary::delete(batch);
+    book.canary = None;
     Ok(Done::new(release, outcome))
 }
 
@@ -305,27 +307,49 @@ pub(super) fn release(
         withdrawn: false,
     };
     let mut outcome = format!("model {} under epoch {}", release.digest, release.epoch);
-    if let Some(before) = book.canary.take() {
+    let mut changed = vec![release.clone()];
+    if let Some(before) = &book.canary {
         outcome = format!("{outcome}; {}", before.trial.evidence().words());
-        Canary::delete(batch);
-        if let Some(mut withdrawn) = book.releases.get(&before.epoch).cloned() {
-            withdrawn.withdrawn = true;
-            put(book, batch, withdrawn)?;
-        }
+        let withdrawn = book.releases.get(&before.epoch).cloned();
+        changed.extend(withdrawn.map(|release| Release {
+            withdrawn: true,
+            ..release
+        }));
     }
-    put(book, batch, release.clone())?;
-    if let Some(canary) = canary {
+    // All that can fail comes first: neither the state nor the batch, with which a sync goes on, may be left half-way.
+    let rows = changed.iter().map(serde_json::to_vec);
+    let rows: Vec<Vec<u8>> = rows
+        .collect::<Result<_, _>>()
+        .map_err(|error| unwritable(&error))?;
+    let canary_row = canary.as_ref().map(Canary::row).transpose()?;
+    Canary::delete(batch);
+    if let Some((canary, row)) = canary.as_ref().zip(canary_row) {
         outcome = format!("{outcome}, at {}", canary.extent());
-        canary.save(batch)?;
-        book.canary = Some(canary);
+        Canary::put(batch, row);
     }
+    for (release, row) in changed.iter().zip(rows) {
+        batch.put(Table::Releases, release.epoch.to_be_bytes(), row);
+    }
+    book.canary = canary;
+    let changed = changed.into_iter().map(|release| (release.epoch, release));
+    book.releases.extend(changed);
     tracing::info!(epoch = release.epoch, digest = %release.digest, roll_back = release.roll_back, "a model is released");
     Ok(Done::new(release, outcome))
 }
 
-fn put(book: &mut ModelBook, batch: &mut Batch, release: Release) -> Result<(), ApiError> {
-    let value = serde_json::to_vec(&release).map_err(|error| unwritable(&error))?;
-    batch.put(Table::Releases, release.epoch.to_be_bytes(), value);
-    book.releases.insert(release.epoch, release);
-    Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promotion_that_fails_leaves_the_canary_as_it_is() {
+        let mut book = ModelBook {
+            canary: Some(Canary::sample()),
+            ..ModelBook::default()
+        };
+        let mut batch = Batch::default();
+        assert!(promote(&mut book, &mut batch).is_err());
+        assert!(batch.is_empty());
+        assert_eq!(book.canary, Some(Canary::sample()));
+    }
 }

@@ -11,6 +11,10 @@ const MATURED_MOST: u64 = 1 << 50;
 /// Tokens that they can have been about.
 const TOKENS_MOST: f64 = 1e18;
 
+/// Rounds of which nothing counts after a gateway's sums have begun: a gateway that has swapped its model, or was started anew, has learned
+/// nothing about its customers yet, and the others have.
+pub(super) const WARM_UP_ROUNDS: u64 = 30;
+
 /// Sums over forecasts that have matured.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
@@ -27,6 +31,8 @@ pub struct Scores {
     newest: Option<(ModelDigest, Score)>,
     /// With the number of the round.
     at_start: Option<(u64, ModelDigest, Score)>,
+    /// Rounds in which something has matured since the sums began.
+    rounds: u64,
 }
 
 // === impl Scores ===
@@ -36,7 +42,18 @@ impl Scores {
     pub(super) fn hear(&mut self, status: &ModelStatus) {
         let digest = ModelDigest::try_from(status.digest.as_slice()).ok();
         let score = status.score.as_ref().and_then(Score::read);
-        self.newest = digest.zip(score);
+        let newest = digest.zip(score);
+        let goes_on = self
+            .newest
+            .zip(newest)
+            .is_some_and(|((of, before), (digest, after))| {
+                of == digest && !after.is_below(&before)
+            });
+        if !goes_on {
+            self.at_start = None;
+            self.rounds = 0;
+        }
+        self.newest = newest;
     }
 
     /// The newest: of which model, and its sums.
@@ -45,14 +62,24 @@ impl Scores {
         self.newest
     }
 
-    /// A round is over and another one begins. Returns what has matured in it, if one and the same model ran.
-    pub(super) fn next_round(&mut self, over: u64, next: u64) -> Option<(ModelDigest, Score)> {
-        let newest = self.newest;
-        let start = self.at_start.take();
-        self.at_start = newest.map(|(digest, score)| (next, digest, score));
-        let ((digest, after), (round, of, before)) = newest.zip(start)?;
+    /// What has matured since the round `open` began, if one and the same model ran.
+    pub(super) fn in_round(&self, open: u64) -> Option<(ModelDigest, Score)> {
+        let ((digest, after), (round, of, before)) = self.newest.zip(self.at_start)?;
         let since = after.since(&before)?;
-        (round == over && of == digest).then_some((digest, since))
+        (round == open && of == digest).then_some((digest, since))
+    }
+
+    /// The round `open` is over, and another one begins.
+    pub(super) fn next_round(&mut self, open: u64, next: u64) {
+        if self.in_round(open).is_some() {
+            self.rounds = self.rounds.saturating_add(1);
+        }
+        self.at_start = self.newest.map(|(digest, score)| (next, digest, score));
+    }
+
+    /// Rounds that are still to come before anything counts.
+    pub(super) const fn warm_up_left(&self) -> u64 {
+        WARM_UP_ROUNDS.saturating_sub(self.rounds)
     }
 }
 
@@ -88,6 +115,14 @@ impl Score {
         })
     }
 
+    /// Whether it cannot have grown out of `before`: the sums have begun anew.
+    fn is_below(&self, before: &Self) -> bool {
+        self.matured < before.matured
+            || self.covered < before.covered
+            || self.loss < before.loss
+            || self.usage < before.usage
+    }
+
     /// Both together.
     pub(super) fn plus(&self, other: &Self) -> Self {
         Self {
@@ -96,6 +131,22 @@ impl Score {
             loss: self.loss + other.loss,
             usage: self.usage + other.usage,
         }
+    }
+
+    /// Forecasts, to reckon with.
+    #[allow(clippy::cast_precision_loss)] // below 2^50
+    pub(super) fn count(&self) -> f64 {
+        self.matured as f64
+    }
+
+    /// Pinball loss.
+    pub(super) fn loss(&self) -> f64 {
+        self.loss
+    }
+
+    /// What was used.
+    pub(super) fn usage(&self) -> f64 {
+        self.usage
     }
 
     /// Pinball loss over usage; `None` while nothing was used.
@@ -116,6 +167,7 @@ impl Score {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use forebay_wire::sync::ModelStatus;
 
     fn said(matured: u64, covered: u64, loss: f64, usage: f64) -> ForecastScore {
         ForecastScore {
@@ -151,11 +203,37 @@ mod tests {
         };
         let (before, after) = (score(10, 9, 1.0, 20.0), score(14, 12, 3.0, 30.0));
         let between = after.since(&before).unwrap();
-        assert_eq!(between.loss_per_usage(), Some(0.2));
+        assert_eq!((between.loss(), between.usage()), (2.0, 10.0));
         assert_eq!(between.coverage(), 0.75);
         assert_eq!(before.since(&after), None, "it has begun anew");
         assert_eq!(before.since(&before), None, "nothing has matured");
         let jumped = score(11, 12 - 1, 0.5, 30.0);
         assert_eq!(jumped.since(&before), None, "losses do not shrink");
+    }
+
+    #[test]
+    fn a_gateway_warms_up_anew_when_its_sums_or_its_model_begin_anew() {
+        let mut scores = Scores::default();
+        let mut round = 0;
+        let mut live = |scores: &mut Scores, model: u8, matured: u64| {
+            scores.hear(&ModelStatus {
+                digest: vec![model; 32],
+                score: Some(said(matured, matured, 1.0, matured as f64)),
+                ..ModelStatus::default()
+            });
+            scores.next_round(round, round + 1);
+            round += 1;
+        };
+        for matured in 1..=WARM_UP_ROUNDS + 1 {
+            assert!(scores.warm_up_left() > 0, "{matured}");
+            live(&mut scores, 1, matured);
+        }
+        assert_eq!(scores.warm_up_left(), 0);
+        live(&mut scores, 1, 5);
+        assert_eq!(scores.warm_up_left(), WARM_UP_ROUNDS, "its sums fell");
+        live(&mut scores, 1, 6);
+        assert_eq!(scores.warm_up_left(), WARM_UP_ROUNDS - 1);
+        live(&mut scores, 2, 7);
+        assert_eq!(scores.warm_up_left(), WARM_UP_ROUNDS, "another model");
     }
 }

@@ -1,15 +1,17 @@
 //! The canary against the others, and what follows from it.
 //!
-//! Gateways report sums, and once in each step, in its middle, the difference to the last time makes one pair: what had matured at the
+//! Gateways report sums ([`super::super::sides`] adds them up), and once in each step, in its middle, the difference to the last time makes one pair: what had matured at the
 //! step's beginning has been reported by then, by all that sync at all, and concerns the same steps of the same fleet. It is done with
 //! whichever sync comes first in that half: the evidence goes into its batch, and nothing waits for it. A timer of its own was worse: it
 //! would need the lead, the lock and a batch all the same.
 
 use super::super::audit::Deed;
-use super::super::canary::Promotion;
+use super::super::canary::{Canary, Lack, Promotion};
 use super::super::fleet::{Fleet, name_hash};
 use super::super::releases::{Release, ReleaseRequest, Signer, promote, release};
+use super::super::score::WARM_UP_ROUNDS;
 use super::super::session::{Session, Terms};
+use super::super::sides::{Report, compare};
 use super::super::state::State;
 use super::super::{Now, Plane};
 use crate::buckets::Standing;
@@ -20,6 +22,7 @@ use forebay_core::fleet::Presence;
 use forebay_core::time::TimeUs;
 use forebay_wire::model::{ModelDigest, ReleaseKind};
 use forebay_wire::sync::ModelState;
+use std::collections::BTreeSet;
 
 /// Why a canary ends.
 enum End {
@@ -27,29 +30,6 @@ enum End {
     Found(Finding),
     /// A gateway does not run it.
     Refused(String),
-}
-
-/// The means of one side.
-#[derive(Default)]
-struct Side {
-    gateways: u32,
-    loss: f64,
-    coverage: f64,
-}
-
-// === impl Side ===
-
-impl Side {
-    fn add(&mut self, loss: f64, coverage: f64) {
-        self.gateways = self.gateways.saturating_add(1);
-        self.loss += loss;
-        self.coverage += coverage;
-    }
-
-    fn means(&self) -> Option<(f64, f64)> {
-        let gateways = f64::from(self.gateways);
-        (self.gateways > 0).then(|| (self.loss / gateways, self.coverage / gateways))
-    }
 }
 
 impl Plane {
@@ -66,23 +46,22 @@ impl Plane {
             return;
         };
         let mut saved = Ok(());
-        if canary.enrol(id, name_hash(id)) {
-            saved = canary.save(batch);
+        let session = state.fleet.session(id);
+        if !canary.knows(id) {
+            let has_its_epoch =
+                session.is_some_and(|session| session.model_status.epoch == canary.epoch);
+            let present = present(&state.fleet, terms, now.mono);
+            if canary.enrol(id, name_hash(id), has_its_epoch, &present) {
+                saved = canary.save(batch);
+            }
         }
         let round = round_at(now, self.settings.step_ms);
-        if round != canary.round {
-            let before = std::mem::replace(&mut canary.round, round);
-            let sides = (file, champion);
-            let runs_at = |gateway: &str| canary.runs_at(gateway);
-            if let Some(pair) = pair(
-                &mut state.fleet,
-                runs_at,
-                sides,
-                (before, round),
-                terms,
-                now.mono,
-            ) {
-                canary.trial.observe(pair);
+        let is_new_round = round != canary.round;
+        if is_new_round {
+            canary.round = round;
+            if let Some(pair) = close_round(canary, &mut state.fleet, (file, champion), terms, now)
+            {
+                canary.trial.observe(pair, now.unix_ms);
                 saved = saved.and_then(|()| canary.save_trial(batch));
             }
         }
@@ -93,9 +72,14 @@ impl Plane {
             .and_then(|session| refusal(session, canary.epoch));
         let end = match refusal {
             Some(reason) => Some(End::Refused(format!("gateway {id} refuses it: {reason}"))),
-            None => canary.trial.finding().map(End::Found),
+            None => canary.finding().map(End::Found),
         };
-        let is_ours = canary.promotion == Promotion::Auto && canary.stuck.is_none();
+        // What has failed is tried again, but not with each sync.
+        let is_due = is_new_round || canary.stuck.is_none();
+        if is_new_round {
+            canary.stuck = None;
+        }
+        let is_ours = canary.promotion == Promotion::Auto && is_due;
         let ended = match end.filter(|_| is_ours) {
             Some(end) => self.end_canary(state, batch, end, now),
             None => Ok(()),
@@ -159,34 +143,62 @@ fn digest_of(release: Option<&Release>) -> Option<ModelDigest> {
     from_hex(&release?.digest)
 }
 
-/// What has matured in the round that is over, of the canary's file on one side and of the champion's on the other. Every session begins
-/// the next round with what it has said by now.
-fn pair(
+fn present(fleet: &Fleet, terms: Terms, now: TimeUs) -> BTreeSet<String> {
+    let present = fleet.present(terms, now);
+    present.into_iter().map(|(_, id)| id).collect()
+}
+
+/// What has matured in the round that is over, of the canary's file on one side and of the champion's on the other, at gateways that are
+/// warm. Every session begins the next round with what it has said by now; but while nothing is used the round goes on, so that the loss
+/// of claims on silent customers is not left out.
+fn close_round(
+    canary: &mut Canary,
     fleet: &mut Fleet,
-    runs_at: impl Fn(&str) -> bool,
-    (canary, champion): (ModelDigest, ModelDigest),
-    (before, round): (u64, u64),
+    (file, champion): (ModelDigest, ModelDigest),
     terms: Terms,
-    now: TimeUs,
+    now: Now,
 ) -> Option<Pair> {
-    let (mut canaries, mut others) = (Side::default(), Side::default());
-    for (id, session) in fleet.named_sessions_mut() {
-        let is_live = session.standing(terms, now) == Standing::Present(Presence::Live);
-        let Some(matured) = session.scores.next_round(before, round).filter(|_| is_live) else {
-            continue;
-        };
-        let (digest, score) = matured;
-        let Some(loss) = score.loss_per_usage() else {
-            continue;
-        };
-        match runs_at(id) {
-            true if digest == canary => canaries.add(loss, score.coverage()),
-            false if digest == champion => others.add(loss, score.coverage()),
+    let open = canary.open;
+    let side_of = |id: &str, session: &Session, digest: ModelDigest| {
+        let is_live = session.standing(terms, now.mono) == Standing::Present(Presence::Live);
+        match canary.runs_at(id) {
+            true if is_live && digest == file => Some(true),
+            false if is_live && digest == champion => Some(false),
             // Still the model before, or again.
-            _ => {}
+            _ => None,
         }
+    };
+    let reports = fleet.sessions().filter_map(|(id, session)| {
+        let (digest, score) = session.scores.in_round(open)?;
+        let is_canary = side_of(id, session, digest)?;
+        let is_warm = session.scores.warm_up_left() == 0;
+        is_warm.then_some(Report { is_canary, score })
+    });
+    let compared = compare(&reports.collect::<Vec<_>>());
+    if compared != Err(Lack::Usage) {
+        let (mut canaries, mut others) = (WARM_UP_ROUNDS, WARM_UP_ROUNDS);
+        for (id, session) in fleet.named_sessions_mut() {
+            session.scores.next_round(open, canary.round);
+            let newest = session.scores.newest();
+            let side = newest.and_then(|(digest, _)| side_of(id, session, digest));
+            let left = session.scores.warm_up_left();
+            match side {
+                Some(true) => canaries = canaries.min(left),
+                Some(false) => others = others.min(left),
+                None => {}
+            }
+        }
+        canary.open = canary.round;
+        canary.warm_up_left = canaries.max(others);
     }
-    Pair::new(canaries.means()?, others.means()?)
+    canary.lacks = compared.err().map(|lack| {
+        let before = canary.lacks.filter(|(before, _)| *before == lack);
+        (
+            lack,
+            before.map_or(1, |(_, rounds)| rounds.saturating_add(1)),
+        )
+    });
+    compared.ok()
 }
 
 fn refusal(session: &Session, epoch: u64) -> Option<String> {

@@ -249,6 +249,8 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
     check("GET", "/v1/openapi.json", "/v1/openapi.json", NONE).await;
     check("POST", "/v1/policies/check", "/v1/policies/check", policy()).await;
     check("POST", "/v1/policies", "/v1/policies", policy()).await;
+    // A canary that the server judges is compared with a second one.
+    Gateway::new("g2", 1).sync(&server).await;
     let mut gateway = Gateway::new("g1", 1);
     for _ in 0..3 {
         gateway.spend("acme", 1);

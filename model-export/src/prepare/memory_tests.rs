@@ -10,6 +10,8 @@ use super::tests::{Place, preparation};
 const DOCUMENT: &str = "FOREBAY_TEST_DOCUMENT";
 const TEST: &str = "json_of_the_largest_size_takes_less_than_a_gibibyte";
 const MEMORY_MAX: u64 = 1 << 30;
+/// Its samples have more bytes; as a tree they took three times this.
+const ANSWER_MEMORY_MAX: u64 = 1 << 28;
 /// The document is smaller by that, and so is what it may take: a test has not the time for a whole one.
 const SHARE: u64 = 8;
 
@@ -54,7 +56,11 @@ fn read_alone(kind: &str) {
     let taken = status("VmHWM") - before;
     let whole = taken * SHARE;
     println!("{kind}: {} MiB for the largest file", whole >> 20);
-    assert!(whole < MEMORY_MAX, "{kind}: {whole} bytes");
+    let most = match kind {
+        "history" => MEMORY_MAX,
+        _ => ANSWER_MEMORY_MAX,
+    };
+    assert!(whole < most, "{kind}: {whole} bytes");
 }
 
 #[test]

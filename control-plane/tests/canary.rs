@@ -533,6 +533,48 @@ async fn gateways_that_are_started_anew_warm_up_and_decide_nothing_meanwhile() {
 }
 
 #[tokio::test]
+async fn claims_on_customers_that_stay_silent_count_with_the_next_usage() {
+    let site = Site::new(true).await;
+    let (_, second) = site.two_models().await;
+    let mut fleet = Modelled::fleet(3);
+    sync_all(&mut fleet, &site.server).await;
+    site.server
+        .ok("POST", &activate(&second), json!({"share": 30}))
+        .await;
+    sync_all(&mut fleet, &site.server).await;
+    for number in 0..40 {
+        step(&mut fleet, &site, &second, (50.0, 50.0), number).await;
+    }
+    let shown = |status: Value| {
+        let evidence = &status["canary"]["evidence"];
+        let (pairs, loss) = (&evidence["pairs"], &evidence["canary_loss"]);
+        let pairs = pairs.as_u64().unwrap();
+        (pairs, pairs as f64 * loss.as_f64().unwrap())
+    };
+    let (pairs, before) = shown(site.status().await);
+    for number in 0..6 {
+        for gateway in &mut fleet {
+            let is_canary = gateway.runs(&second);
+            let score = gateway.status.score.get_or_insert_default();
+            // `step` adds the usage of a step; here there is none.
+            score.usage -= 1_000.0;
+            score.loss += if is_canary { 500.0 } else { 0.0 };
+        }
+        step(&mut fleet, &site, &second, (50.0, 50.0), number).await;
+    }
+    // The step in which the silence began has been compared at most.
+    let (silent, _) = shown(site.status().await);
+    assert!(silent <= pairs + 1, "{silent} after {pairs}");
+    for number in 0..2 {
+        step(&mut fleet, &site, &second, (50.0, 50.0), number).await;
+    }
+    let (after, loss) = shown(site.status().await);
+    assert!(after > silent);
+    // 3,000 tokens of loss over the usage of a step or two.
+    assert!(loss - before > 1.0, "{before} became {loss}");
+}
+
+#[tokio::test]
 async fn scores_that_cannot_be_change_nothing_and_refuse_no_sync() {
     let site = Site::new(true).await;
     let (_, second) = site.two_models().await;

@@ -227,7 +227,8 @@ fn said_of(manifest: &Manifest, out: &Path) -> String {
 
 #[cfg(test)]
 mod database_tests;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod memory_tests;
 #[cfg(test)]
 mod tests;

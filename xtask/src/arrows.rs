@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("forebay-traces", &[]),
     ("forebay-families", &[]),
     ("forebay-calendar", &["forebay-families"]),
+    ("forebay-alerts", &["forebay-forecast"]),
     ("forebay-policy", &["forebay-core", "forebay-wire"]),
     ("forebay-sharing", &["forebay-core"]),
     (
@@ -41,6 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "forebay-control-plane",
         &[
+            "forebay-alerts",
             "forebay-core",
             "forebay-wire",
             "forebay-policy",
@@ -101,6 +103,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "forebay-forecast",
         &["proxy-wasm", "tokio", "wasmtime"],
         "forecast runs in the plugin and in the trainer alike",
+    ),
+    (
+        "forebay-alerts",
+        &["proxy-wasm", "tokio", "wasmtime", "log"],
+        "what is wrong follows from what was observed: no clock, no I/O",
     ),
     (
         "forebay-wire",

@@ -31,8 +31,9 @@ const NODE_TOOLS: &[&str] = &["binaryen@132.0.0"];
 const REDIS_PACKAGE: &str = "redis-tools";
 const REDIS_PROGRAM: &str = "/usr/bin/redis-check-rdb";
 
-/// Databases of time series for the tests of remote write and of imports. Installed, their packages would start them as services.
-const UNPACKED: &[&str] = &["prometheus", "victoria-metrics"];
+/// Databases of time series for the tests of remote write and of imports, and who alerts go to. Installed, their packages would start them
+/// as services.
+const UNPACKED: &[&str] = &["prometheus", "victoria-metrics", "prometheus-alertmanager"];
 
 /// The platform of both plugins: the only one whose constructors the SDK runs.
 const WASM_TARGET: &str = "wasm32-wasip1";
@@ -56,7 +57,7 @@ pub(crate) fn ensure() -> Result<()> {
     if present && has_wasm_target()? {
         // It may have failed before, or have been removed since: the links are there in any case.
         redis();
-        databases(&tools);
+        services(&tools);
         return Ok(());
     }
     eprintln!("setup 1/6: rust target {WASM_TARGET}");
@@ -68,7 +69,7 @@ pub(crate) fn ensure() -> Result<()> {
     eprintln!("setup 4/6: redis-server (Debian package {REDIS_PACKAGE})");
     redis();
     eprintln!("setup 5/6: {} (Debian packages)", UNPACKED.join(", "));
-    databases(&tools);
+    services(&tools);
     eprintln!("setup 6/6: links in .tools/bin");
     link_tools(&tools)?;
     fs::write(&stamp, wanted).context("cannot write .tools/installed.txt")?;
@@ -145,19 +146,25 @@ fn redis() {
 }
 
 /// The same goes for these.
-fn databases(tools: &Path) {
+fn services(tools: &Path) {
     for name in UNPACKED {
-        if !database(tools, name).exists()
+        if !unpacked(tools, name, name).exists()
             && let Err(error) = debian::unpack(name, &tools.join("debian").join(name))
         {
-            eprintln!("setup: {error:#}; without it the tests of remote write and of imports fail");
+            eprintln!(
+                "setup: {error:#}; without it the tests of remote write, of imports and of alerts fail"
+            );
         }
     }
 }
 
-/// The program of an unpacked package.
-fn database(tools: &Path, name: &str) -> PathBuf {
-    tools.join("debian").join(name).join("usr/bin").join(name)
+/// A program of an unpacked package.
+fn unpacked(tools: &Path, package: &str, name: &str) -> PathBuf {
+    tools
+        .join("debian")
+        .join(package)
+        .join("usr/bin")
+        .join(name)
 }
 
 /// One folder of links, so that no caller must know how a tool arrived.
@@ -175,8 +182,19 @@ fn link_tools(tools: &Path) -> Result<()> {
         ("python", tools.join("venv/bin/python")),
         ("redis-server", PathBuf::from(REDIS_PROGRAM)),
         ("redis-cli", PathBuf::from("/usr/bin/redis-cli")),
-        ("prometheus", database(tools, "prometheus")),
-        ("victoria-metrics", database(tools, "victoria-metrics")),
+        ("prometheus", unpacked(tools, "prometheus", "prometheus")),
+        (
+            "victoria-metrics",
+            unpacked(tools, "victoria-metrics", "victoria-metrics"),
+        ),
+        (
+            "prometheus-alertmanager",
+            unpacked(tools, "prometheus-alertmanager", "prometheus-alertmanager"),
+        ),
+        (
+            "amtool",
+            unpacked(tools, "prometheus-alertmanager", "amtool"),
+        ),
         ("wasm-opt", tools.join("npm/node_modules/.bin/wasm-opt")),
         ("wasm-merge", tools.join("npm/node_modules/.bin/wasm-merge")),
         (

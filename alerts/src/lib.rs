@@ -1,0 +1,2 @@
+//! What operators are told of forecasts and models.
+#![forbid(unsafe_code)]

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::TrainError;
 use crate::network::Shape;
+use crate::retrain::Trial;
 use crate::train::Settings;
 
 /// What is known about a model. Nothing here depends on the machine or the time of training: the same data and seed
@@ -51,6 +52,9 @@ pub(crate) struct Card {
     pub(crate) shape: Shape,
     /// Settings of the training.
     pub(crate) settings: Settings,
+    /// How it fared after its training span; absent where nobody has tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trial: Option<Trial>,
     /// Version of the trainer.
     pub(crate) trainer_version: String,
 }

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use forebay_traces::Join;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::card::{Card, sha256};
 use crate::drift;
@@ -16,8 +15,10 @@ use crate::evaluate;
 use crate::export::{from_onnx, to_onnx};
 use crate::fit::{Data, fit};
 use crate::prepare::Preparation;
+use crate::progress::{self, Progress};
 use crate::recipe::Recipe;
 use crate::replay;
+use crate::retrain::Retraining;
 use crate::train::Settings;
 use crate::verify::verify;
 
@@ -89,6 +90,15 @@ struct Train {
     /// Train on generated demand of this seed instead of a trace
     #[arg(long, value_name = "SEED")]
     generate: Option<u64>,
+    /// Train on a data set of `prepare` instead, and try the model on the last fifth of its time
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["generate", "recipe"])]
+    set: Option<PathBuf>,
+    /// Which resource of the data set; may be left out where there is one
+    #[arg(long, value_name = "NAME", requires = "set")]
+    resource: Option<String>,
+    /// Say how far it is in lines of JSON
+    #[arg(long)]
+    json_progress: bool,
     /// The ONNX file to write [default: target/models/RECIPE.onnx]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -233,44 +243,50 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     fs::write(path, bytes).map_err(io)
 }
 
-fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new(1);
-    // The template is fixed; were it wrong, the default style would do.
-    if let Ok(style) =
-        ProgressStyle::with_template("{elapsed:>4} [{bar:30}] {pos}/{len}, {eta} left  {msg}")
-    {
-        bar.set_style(style);
-    }
-    bar
-}
-
 // === impl Train ===
 
 impl Train {
     fn run(self) -> Result<(), TrainError> {
-        let (recipe, data) = self.data()?;
+        let (recipe, data, retraining) = match &self.set {
+            Some(set) => {
+                let retraining = Retraining::open(set, self.resource.as_deref())?;
+                (retraining.recipe.clone(), None, Some(retraining))
+            }
+            None => {
+                let (recipe, data) = self.data()?;
+                (recipe, Some(data), None)
+            }
+        };
+        let Some(data) = data.as_ref().or(retraining.as_ref().map(|set| &set.data)) else {
+            return Err(TrainError::NoData);
+        };
         let settings = Settings {
             seed: self.seed,
             epochs: self.epochs,
             ..Settings::default()
         };
-        let out = match self.out {
-            Some(out) => out,
-            None => PathBuf::from("target/models")
+        let out = self.out.unwrap_or_else(|| {
+            PathBuf::from("target/models")
                 .join(&recipe.name)
-                .with_extension("onnx"),
+                .with_extension("onnx")
+        });
+        let progress = match self.json_progress {
+            true => Progress::lines(),
+            false => Progress::bar(),
         };
-        println!(
+        progress.announce(&format!(
             "training on {} series of {}",
             data.series.len(),
             data.source
-        );
+        ))?;
         let start = Instant::now();
-        let bar = progress_bar();
-        let (bytes, card) = fit(&recipe, &data, &settings, &out, &bar)?;
+        let (bytes, mut card) = fit(&recipe, data, &settings, &out, &progress)?;
+        card.trial = retraining
+            .map(|retraining| retraining.trial(&bytes, &out))
+            .transpose()?;
         write(&out, &bytes)?;
         card.write(&out)?;
-        println!(
+        progress.announce(&format!(
             "{}: {} parameters, {} bytes, validation loss {:.4} (last value: {:.4}), {:.0} s",
             out.display(),
             card.parameters,
@@ -278,8 +294,7 @@ impl Train {
             card.validation_loss,
             card.start_loss,
             start.elapsed().as_secs_f32()
-        );
-        Ok(())
+        ))
     }
 
     fn data(&self) -> Result<(Recipe, Data), TrainError> {
@@ -340,7 +355,7 @@ impl Replay {
                 continue;
             }
             let model = self.models.join(&recipe.model);
-            let bar = progress_bar();
+            let bar = progress::bar();
             evaluations.push(replay::replay(
                 &recipe,
                 &folder,

@@ -6,12 +6,12 @@ use std::path::Path;
 use forebay_forecast::{Limits, Model, ModelSpec, PastFeature};
 use forebay_traces::Series;
 use forebay_traces::generator::GeneratorSpec;
-use indicatif::ProgressBar;
 
 use crate::card::{Card, sha256};
 use crate::conformal;
 use crate::error::TrainError;
 use crate::export::to_onnx;
+use crate::progress::Progress;
 use crate::recipe::{QUANTILES, Recipe};
 use crate::samples::Samples;
 use crate::stamp::rfc3339;
@@ -69,7 +69,7 @@ pub(crate) fn fit(
     data: &Data,
     settings: &Settings,
     out: &Path,
-    progress: &ProgressBar,
+    progress: &Progress,
 ) -> Result<(Vec<u8>, Card), TrainError> {
     let nothing = |reason: &str| TrainError::Data {
         path: data.source.clone().into(),
@@ -110,7 +110,7 @@ pub(crate) fn fit(
         ));
     }
     let shape = recipe.shape();
-    let trained = train::train(&samples, &fit, &held_back, &shape, settings, progress);
+    let trained = train::train(&samples, &fit, &held_back, &shape, settings, progress)?;
 
     let failed = |source| TrainError::Model {
         path: out.to_owned(),
@@ -146,6 +146,7 @@ pub(crate) fn fit(
         start_loss: trained.start_loss,
         shape,
         settings: settings.clone(),
+        trial: None,
         trainer_version: env!("CARGO_PKG_VERSION").into(),
     };
     Ok((bytes, card))
@@ -202,7 +203,7 @@ mod tests {
                 &data,
                 &settings,
                 Path::new("test.onnx"),
-                &ProgressBar::hidden(),
+                &Progress::hidden(),
             )
             .unwrap()
         };
@@ -234,7 +235,7 @@ mod tests {
             &data,
             &settings,
             Path::new("x"),
-            &ProgressBar::hidden(),
+            &Progress::hidden(),
         );
         assert!(error.err().unwrap().to_string().contains("empty.csv"));
     }

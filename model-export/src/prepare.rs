@@ -4,6 +4,7 @@
 //! them mends that in a script of a notebook, and a year later nobody knows which. Here it is done once, by rules that are written
 //! beside the result, and the same usage has the same digest whatever machine and whatever order of rows it came from.
 
+mod answer;
 mod folder;
 mod grid;
 mod local_clock;
@@ -21,14 +22,14 @@ use grid::{Counts, UsageGrid};
 use local_clock::LocalClock;
 use manifest::Manifest;
 use outlier::OutlierRule;
-use source::Source;
+use source::{Source, Taking};
 
-pub(crate) use manifest::PreparedFolder;
+pub(crate) use manifest::{PreparedFolder, PreparedResource};
 
 /// Less than this cannot tell a weekly season from chance.
 const ENOUGH_S: u64 = 7 * 86_400;
 /// Most steps of all customers and resources: 8 bytes each, and what was clipped.
-const STEPS_MAX: u64 = 50_000_000;
+pub(crate) const STEPS_MAX: u64 = 50_000_000;
 /// Forecasts have single precision.
 const AMOUNT_MAX: f64 = 1e30;
 
@@ -81,10 +82,11 @@ impl Preparation {
     fn read(&self) -> Result<(Manifest, Vec<ResourceGrid>, LocalClock), TrainError> {
         let clock = LocalClock::of(&self.zone)?;
         let mut samples = Samples::new();
+        let taking = self.taking();
         let mut sources = self
             .inputs
             .iter()
-            .map(|path| Source::read(path, self, &mut samples))
+            .map(|path| Source::read(path, &taking, &mut samples))
             .collect::<Result<Vec<_>, _>>()?;
         sources.sort();
         samples.sort();
@@ -101,6 +103,18 @@ impl Preparation {
         }
         let manifest = Manifest::new(sources, &grids, &clock, self.join);
         Ok((manifest, grids, clock))
+    }
+
+    /// How files are taken that are named by themselves.
+    fn taking(&self) -> Taking {
+        Taking {
+            value: self.value.clone(),
+            resource: self.resource.clone(),
+            customer_label: self.customer_label.clone(),
+            step_s: self.step_s,
+            is_covariate: false,
+            is_for_all: false,
+        }
     }
 
     fn data_error(&self, reason: String) -> TrainError {

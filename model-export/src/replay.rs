@@ -1,6 +1,6 @@
 //! `forebay-train replay`: real traces through the ensemble of the gateway with the committed models, scored beside simple methods by rolling origin.
 
-mod methods;
+pub(crate) mod methods;
 mod report;
 
 use std::fs;
@@ -21,7 +21,7 @@ use methods::Forecasts;
 pub(crate) use report::write;
 
 /// Rows of one inference.
-const BATCH_ROWS: usize = 64;
+pub(crate) const BATCH_ROWS: usize = 64;
 
 /// Name of the ensemble of all methods.
 pub(crate) const ENSEMBLE: &str = "ensemble";
@@ -112,7 +112,7 @@ fn table(
 
 /// Runs `work` on all items with as many threads as there are processors; results keep the order. Each thread has a
 /// tool of its own (a loaded model cannot be shared).
-fn in_parallel<T: Sync, S, R: Send, E: Send>(
+pub(crate) fn in_parallel<T: Sync, S, R: Send, E: Send>(
     items: &[T],
     tool: impl Fn() -> Result<S, E> + Sync,
     work: impl Fn(&mut S, &T) -> Result<R, E> + Sync,

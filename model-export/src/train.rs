@@ -2,10 +2,11 @@
 
 use burn_core::tensor::{Device, Tensor, activation};
 use forebay_traces::generator::SeededRandom;
-use indicatif::ProgressBar;
 
+use crate::error::TrainError;
 use crate::gradient_tape::{GradientTape, tensor};
 use crate::network::{Inputs, Shape, forward};
+use crate::progress::Progress;
 use crate::samples::{Minibatch, Samples};
 use crate::weights::{self, Optimiser, Weights};
 
@@ -53,14 +54,17 @@ impl Default for Settings {
 }
 
 /// Trains on the samples `fit`, keeps the weights that are best on `held_back`.
+///
+/// # Errors
+/// When nobody reads how far it is any more.
 pub(crate) fn train(
     samples: &Samples,
     fit: &[usize],
     held_back: &[usize],
     shape: &Shape,
     settings: &Settings,
-    progress: &ProgressBar,
-) -> Trained {
+    progress: &Progress,
+) -> Result<Trained, TrainError> {
     let device = Device::flex().autodiff();
     let mut random = SeededRandom::new(settings.seed);
     let mut optimiser = Optimiser::new(weights::start(shape, &mut random));
@@ -86,12 +90,12 @@ pub(crate) fn train(
             let rate = settings.rate * 0.5 * (1.0 + (std::f32::consts::PI * part).cos());
             optimiser.update(&gradients, rate);
             done += 1;
-            progress.inc(1);
+            progress.inc()?;
         }
         let validation_loss = validate(samples, held_back, shape, &optimiser.average);
-        progress.set_message(format!(
+        progress.say(format!(
             "epoch {epoch}: validation loss {validation_loss:.4}"
-        ));
+        ))?;
         if validation_loss < best.validation_loss {
             best = Trained {
                 weights: optimiser.average.clone(),
@@ -103,11 +107,11 @@ pub(crate) fn train(
             break;
         }
     }
-    progress.finish_with_message(format!(
+    progress.finish(format!(
         "best after epoch {}: validation loss {:.4}",
         best.epoch, best.validation_loss
-    ));
-    best
+    ))?;
+    Ok(best)
 }
 
 fn shuffle(items: &mut [usize], random: &mut SeededRandom) {

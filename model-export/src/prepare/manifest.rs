@@ -269,6 +269,11 @@ impl PreparedFolder {
         Ok(Some(Self { manifest }))
     }
 
+    /// By which the same usage is known to be the same.
+    pub(crate) fn digest(&self) -> &str {
+        &self.manifest.digest
+    }
+
     /// The resources by name.
     pub(crate) fn resources(&self) -> impl Iterator<Item = (&String, &PreparedResource)> {
         self.manifest.resources.iter()

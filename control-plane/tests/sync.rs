@@ -549,6 +549,7 @@ async fn a_step_of_many_customers_is_closed_with_several_syncs_and_told_once_it_
     };
     server.advance_ms(u64::from(kit::STEP_MS));
     busy.sync(&server).await;
+    idle.sync(&server).await;
     all(&mut busy, 3);
     busy.sync(&server).await;
     server.advance_ms(u64::from(kit::STEP_MS));
@@ -556,10 +557,20 @@ async fn a_step_of_many_customers_is_closed_with_several_syncs_and_told_once_it_
     all(&mut busy, 2);
     busy.sync(&server).await;
     assert_eq!(idle.sync(&server).await.step_usage, [], "not yet");
-    let told = idle.sync(&server).await.step_usage;
+    let reply = idle.sync(&server).await;
+    let told = reply.step_usage;
     assert_eq!(told.len(), 600);
     assert!(told.iter().all(|told| told.usage == 3.0), "{told:?}");
-    assert_eq!(idle.sync(&server).await.step_usage, [], "once");
+    assert!(
+        told.iter().all(|told| told.step == reply.step_usage_whole),
+        "{told:?}"
+    );
+    let again = idle.sync(&server).await;
+    assert_eq!(
+        (again.step_usage, again.step_usage_whole),
+        (vec![], 0),
+        "once"
+    );
     server.advance_ms(u64::from(kit::STEP_MS));
     for _ in 0..3 {
         busy.sync(&server).await;

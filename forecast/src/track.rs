@@ -25,6 +25,9 @@ pub struct TrackSettings {
     pub error_rows: usize,
     /// Indexes into `horizons`, ascending: the horizons that are learned from.
     pub checkpoints: Vec<usize>,
+    /// How many steps later than a forecast from it could be made a step's usage is known in full: 0 in a replay, 1 at a gateway, which is
+    /// told what the others have used when the next step is running.
+    pub late_steps: usize,
     /// Steps over which usage is averaged (the scale of offsets) and whose maximum caps the forecast.
     pub scale_steps: usize,
     /// Weighing of the experts.
@@ -53,8 +56,8 @@ pub enum Source {
 pub struct Track {
     ensemble: Ensemble,
     calibration: Calibration,
-    /// Per checkpoint a ring of as many slots as the horizon is long; a slot holds the experts' quantiles and the
-    /// given ones. NaN marks what was not forecast.
+    /// Per checkpoint a ring of as many slots as the horizon is long, and as many more as usage is late; a slot holds the
+    /// experts' quantiles and the given ones. NaN marks what was not forecast.
     pending: Vec<f32>,
     step: u64,
 }
@@ -104,6 +107,7 @@ impl TrackSettings {
             season_steps,
             error_rows: 64,
             checkpoints,
+            late_steps: 0,
             scale_steps: 48,
             ensemble: EnsembleSettings::default(),
             calibrate: true,
@@ -130,13 +134,15 @@ impl TrackSettings {
         usize::try_from(horizon).unwrap_or(usize::MAX).max(1)
     }
 
+    /// Forecasts of checkpoint `c` that wait for the usage of their step.
+    fn pending_slots(&self, c: usize) -> usize {
+        self.checkpoint_steps(c).saturating_add(self.late_steps)
+    }
+
     /// Where the slots of checkpoint `c` begin in [`Track::pending`].
     fn pending_start(&self, c: usize) -> usize {
         (0..c).fold(0, |sum: usize, before| {
-            sum.saturating_add(
-                self.checkpoint_steps(before)
-                    .saturating_mul(self.slot_len()),
-            )
+            sum.saturating_add(self.pending_slots(before).saturating_mul(self.slot_len()))
         })
     }
 
@@ -180,8 +186,8 @@ impl Track {
     }
 
     fn slot_mut(&mut self, settings: &TrackSettings, c: usize) -> &mut [f32] {
-        let steps = u64::try_from(settings.checkpoint_steps(c)).unwrap_or(1);
-        let turn = usize::try_from(self.step.checked_rem(steps).unwrap_or(0)).unwrap_or(0);
+        let slots = u64::try_from(settings.pending_slots(c)).unwrap_or(1);
+        let turn = usize::try_from(self.step.checked_rem(slots).unwrap_or(0)).unwrap_or(0);
         let start = settings
             .pending_start(c)
             .saturating_add(turn.saturating_mul(settings.slot_len()));
@@ -225,7 +231,8 @@ impl Blender {
         self.fallback.history_steps()
     }
 
-    /// One step has passed: learns from the forecasts that were made for it. `None` when its usage is unknown.
+    /// One step has passed: learns from the forecasts that were made for the step [`TrackSettings::late_steps`] before it, whose usage
+    /// `actual` is. `None` when that is unknown.
     ///
     /// Call it once per step and before the forecast from that step.
     pub fn mature(&mut self, track: &mut Track, actual: Option<f32>) {

@@ -112,6 +112,38 @@ fn the_network_takes_part_in_the_blend_and_wins_only_if_it_deserves_it() {
     );
 }
 
+/// Error of the blended median one step ahead, after some learning, when usage is known `late_steps` later than a forecast needs it.
+fn error_on_a_perfect_season(late_steps: usize) -> f32 {
+    let usage_of = |step: i64| 100.0 + 50.0 * ((step % 16) as f32 / 2.5).sin();
+    let mut settings = TrackSettings::without_model(&[1, 3], &[0.1, 0.5, 0.9], 16);
+    settings.late_steps = late_steps;
+    let mut blender = Blender::new(settings);
+    let mut track = Track::new(blender.settings());
+    let mut window = SeriesWindow::new(blender.history_steps());
+    let mut error = 0.0;
+    for step in 0..300_i64 {
+        window.record(step, Some(usage_of(step)));
+        blender.mature(&mut track, window.back(late_steps));
+        let (grid, _) = blender.forecast(&mut track, &window, None, None);
+        if step >= 200 {
+            error += (grid.get(0, 1).unwrap() - usage_of(step + 1)).abs();
+        }
+    }
+    error
+}
+
+#[test]
+fn usage_that_is_known_late_teaches_the_same_as_usage_that_is_known_at_once() {
+    let at_once = error_on_a_perfect_season(0);
+    for late_steps in [1, 2] {
+        let late = error_on_a_perfect_season(late_steps);
+        assert!(
+            late < 1.5 * at_once + 1.0,
+            "{late_steps} steps late: {late} against {at_once}"
+        );
+    }
+}
+
 #[test]
 fn without_a_model_the_simple_methods_serve_and_without_history_nothing_is_claimed() {
     let mut blender = Blender::new(TrackSettings::without_model(

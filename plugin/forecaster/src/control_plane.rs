@@ -363,6 +363,17 @@ impl ControlPlane {
                 series.add_others(step, usage.usage);
             }
         }
+        if reply.step_usage_whole > 0
+            && agrees(reply.step_ms)
+            && let Some(step) = to_ours(reply.step_usage_whole)
+        {
+            // The first word counts, so this is for those that were not named.
+            for slot in books.table.slots() {
+                if let Some(series) = books.table.get_mut(slot) {
+                    series.add_others(step, 0.0);
+                }
+            }
+        }
         books
             .windows
             .answered(|customer| reply.windows_left && !came.contains(customer));

@@ -18,6 +18,9 @@ pub const BATCH_ROWS: usize = 64;
 /// Quantiles of the simple methods while there is no model.
 const PLAIN_QUANTILES: [f32; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
 
+/// What the other gateways have used in a step is told while the next one is running.
+const LATE_STEPS: usize = 1;
+
 /// What a run costs before one was measured.
 const FIRST_RUN_GUESS_US: u64 = 900;
 
@@ -94,12 +97,13 @@ impl Inference {
     }
 
     fn new(
-        settings: TrackSettings,
+        mut settings: TrackSettings,
         generation: u32,
         window_steps: usize,
         history_steps: usize,
         batch: Option<Batch>,
     ) -> Self {
+        settings.late_steps = LATE_STEPS;
         let blender = Blender::new(settings);
         let history_steps =
             history_steps.max(blender.history_steps().min(PLAIN_HISTORY_STEPS_MOST));

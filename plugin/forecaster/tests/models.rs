@@ -15,7 +15,7 @@ use forebay_forecaster::Forecaster;
 use forebay_forecaster::host::{HttpAnswer, Metric};
 use forebay_wire::key;
 use forebay_wire::model::{ModelStatement, ReleaseKind};
-use forebay_wire::sync::{ModelRelease, ModelState, StepUsage, SyncRequest, Window};
+use forebay_wire::sync::{ForecastScore, ModelRelease, ModelState, StepUsage, SyncRequest, Window};
 use sha2::{Digest, Sha256};
 
 use world::World;
@@ -342,8 +342,9 @@ fn the_network_forecasts_from_the_start_when_the_window_comes_with_the_sync() {
     assert_eq!(world.metric(Metric::ShadowRefillsFallback), 0);
 }
 
-#[test]
-fn forecasts_are_scored_by_what_the_whole_fleet_used() {
+/// Score of a gateway that uses 30 tokens in each of so many steps, while the others have used `others` of a step's number, of which
+/// `None` is not named.
+fn scored_beside(others: impl Fn(u64) -> Option<f32>, says_all: bool) -> ForecastScore {
     let world = World::new();
     let mut forecaster = granted(&world, 1, 30);
     let (hash_high, hash_low) = key::CustomerHash([0; 16]).parts();
@@ -357,18 +358,28 @@ fn forecasts_are_scored_by_what_the_whole_fleet_used() {
                 score = request.model_status.unwrap().score;
                 reply.step_now = world.wall_now_ms() / 1_000;
                 reply.step_elapsed_ms = u32::try_from(world.wall_now_ms() % 1_000).unwrap();
-                reply.step_usage = vec![StepUsage {
-                    hash_high,
-                    hash_low,
-                    resource: 0,
-                    step: reply.step_now - 1,
-                    usage: 70.0,
-                }];
+                let step = reply.step_now - 1;
+                reply.step_usage = others(step)
+                    .map(|usage| StepUsage {
+                        hash_high,
+                        hash_low,
+                        resource: 0,
+                        step,
+                        usage,
+                    })
+                    .into_iter()
+                    .collect();
+                reply.step_usage_whole = if says_all { step } else { 0 };
                 forecaster.on_http_response(sent.call, answer(&reply));
             }
         }
     }
-    let score = score.unwrap();
+    score.unwrap()
+}
+
+#[test]
+fn forecasts_are_scored_by_what_the_whole_fleet_used() {
+    let score = scored_beside(|_| Some(70.0), false);
     let mean = score.usage / score.matured as f64;
     assert!(score.matured >= 20, "{score:?}");
     assert!((95.0..=105.0).contains(&mean), "{mean} of {score:?}");
@@ -376,6 +387,20 @@ fn forecasts_are_scored_by_what_the_whole_fleet_used() {
         score.loss > 0.0 && score.covered <= score.matured,
         "{score:?}"
     );
+}
+
+#[test]
+fn others_that_are_not_named_have_used_nothing_only_if_the_reply_tells_all() {
+    let every_other = |step: u64| step.is_multiple_of(2).then_some(70.0);
+    let told = scored_beside(every_other, true);
+    let mean = told.usage / told.matured as f64;
+    assert!(told.matured >= 30, "{told:?}");
+    assert!((55.0..=75.0).contains(&mean), "{mean} of {told:?}");
+    // Nobody can know: a step that is not named may be told of later.
+    let untold = scored_beside(every_other, false);
+    let mean = untold.usage / untold.matured as f64;
+    assert!(untold.matured <= 25, "{untold:?}");
+    assert!(mean > 95.0, "{mean} of {untold:?}");
 }
 
 #[test]

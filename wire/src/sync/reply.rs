@@ -66,6 +66,9 @@ pub struct SyncReply {
     /// True while there are more grants than fitted: sync again at once for the rest.
     #[prost(bool, tag = "21")]
     pub grants_left: bool,
+    /// Step of which `step_usage` tells everything: whom it does not name the others have used nothing of. 0: it tells of no step in full.
+    #[prost(uint64, tag = "22")]
+    pub step_usage_whole: u64,
 }
 
 /// Why a request was refused.

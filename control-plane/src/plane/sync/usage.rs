@@ -1,8 +1,9 @@
 //! What the other gateways have used in the step that has just ended: a forecaster sees the traffic of its own gateway only, and its
 //! windows are of the whole fleet.
 //!
-//! Told once per step. A reply that is lost takes it along: the step is then too small in one gateway's window, which is better than
-//! to remember for each gateway what it has heard.
+//! Told once per step. A reply that is lost takes it along: the step is then an estimate in one gateway's window, and teaches it nothing,
+//! which is better than to remember for each gateway what it has heard. Whose others have used nothing is not named; that all who are not
+//! named are such is said with the step, or a gateway could not tell silence from a reply that is still to come.
 
 use super::super::state::State;
 use super::Caller;
@@ -79,9 +80,12 @@ impl Finished {
 pub(super) fn add_step_usage(state: &mut State, caller: &Caller<'_>, reply: &mut SyncReply) {
     let finished = Arc::clone(&state.finished);
     let step = finished.step;
-    match state.fleet.numbered(caller.session) {
-        Some(session) if session.usage_told != step => session.usage_told = step,
-        _ => return,
+    let Some(session) = state.fleet.numbered(caller.session) else {
+        return;
+    };
+    let told_before = std::mem::replace(&mut session.usage_told, step);
+    if told_before == step {
+        return;
     }
     reply.step_usage = finished
         .by_others(caller.session)
@@ -98,4 +102,8 @@ pub(super) fn add_step_usage(state: &mut State, caller: &Caller<'_>, reply: &mut
             }
         })
         .collect();
+    // Of a gateway that is new here the step may have ended before any of its parts were known.
+    if told_before > 0 && reply.step_usage.len() < MAX_USAGES {
+        reply.step_usage_whole = step;
+    }
 }

@@ -1,5 +1,8 @@
 //! Usage per customer, resource and step, and what was learned from it.
 
+mod fleet;
+#[cfg(test)]
+mod fleet_tests;
 mod one;
 mod table;
 

@@ -6,13 +6,11 @@
 use forebay_core::policy::ContractIndex;
 use forebay_forecast::{Blender, SeriesWindow, Source, Track, TrackSettings};
 
+use super::fleet::Fleet;
 use crate::shadow::Claim;
 
 /// More gaps in a row than this teach the experts nothing that one gap does not.
 const GAPS_LEARNED_MOST: u64 = 16;
-
-/// Share of the traffic average that is kept per step.
-const SHARE_KEPT: f32 = 0.8;
 
 /// Usage and learned state of one (customer, resource).
 #[derive(Clone, Debug)]
@@ -37,10 +35,7 @@ pub struct Series {
     /// The forecast for the newest finished step, until what the other gateways used in it is known as well.
     awaiting: Option<Forecast>,
     idle_steps: u32,
-    own_usage: f32,
-    other_usage: f32,
-    /// Usage of the newest step on this gateway alone.
-    newest_own: Option<(i64, f32)>,
+    fleet: Fleet,
 }
 
 /// One life of the ledger's entry: its counters begin at zero with it.
@@ -127,9 +122,7 @@ impl Series {
             forecast_generation: generation,
             awaiting: None,
             idle_steps: 0,
-            own_usage: 0.0,
-            other_usage: 0.0,
-            newest_own: None,
+            fleet: Fleet::default(),
         }
     }
 
@@ -166,7 +159,10 @@ impl Series {
         }
     }
 
-    /// Step `step` has begun: the one before is finished. Returns its usage in tokens when it is known.
+    /// Step `step` has begun: the one before is finished. Returns this gateway's usage in tokens in it when it is known.
+    ///
+    /// The blender learns from the step before the finished one, of which the others' usage has had a step's time to come:
+    /// [`TrackSettings::late_steps`] is 1.
     pub fn roll(
         &mut self,
         step: i64,
@@ -185,6 +181,14 @@ impl Series {
             // The calendar was set back: the running step has an unknown length.
             return None;
         }
+        let late = self.known(before.step.saturating_sub(1));
+        blender.mature(&mut self.track, late);
+        let gaps = u64::try_from(steps.saturating_sub(1))
+            .unwrap_or(0)
+            .min(GAPS_LEARNED_MOST);
+        for _ in 0..gaps {
+            blender.mature(&mut self.track, None);
+        }
         let elapsed_us = at_us.saturating_sub(before.at_us);
         if elapsed_us == 0 {
             return None;
@@ -193,52 +197,40 @@ impl Series {
         let grown = now.demand_cum.saturating_sub(before.demand_cum);
         let per_step = grown as f64 * step_us as f64 / elapsed_us as f64;
         let usage = (per_step / 1e6) as f32;
-        let gaps = u64::try_from(steps.saturating_sub(1))
-            .unwrap_or(0)
-            .min(GAPS_LEARNED_MOST);
-        for _ in 0..gaps {
-            blender.mature(&mut self.track, None);
-        }
-        blender.mature(&mut self.track, Some(usage));
         let finished = step.saturating_sub(1);
-        self.window.record(finished, Some(usage));
-        self.newest_own = Some((finished, usage));
+        self.window
+            .record(finished, Some(self.fleet.ended(finished, usage)));
         self.idle_steps = if grown == 0 {
             self.idle_steps.saturating_add(1)
         } else {
             0
         };
-        self.own_usage = SHARE_KEPT * self.own_usage + (1.0 - SHARE_KEPT) * usage;
-        self.other_usage *= SHARE_KEPT;
         Some(usage)
     }
 
-    /// What the other gateways together used in a finished step: the series is the fleet's, not ours.
+    /// What the fleet has used in this step, if that is the window's newest and the others' part of it is known.
+    fn known(&self, step: i64) -> Option<f32> {
+        let is_known = self.window.newest_step() == Some(step) && self.fleet.is_known(step);
+        self.window.back(0).filter(|_| is_known)
+    }
+
+    /// What the other gateways together used in a step: the series is the fleet's, not ours. Of a step that has not ended here yet the
+    /// newest one is kept.
     pub fn add_others(&mut self, step: i64, usage: f32) {
-        if let Some((newest, own)) = self.newest_own
-            && newest == step
-            && usage.is_finite()
-            && usage >= 0.0
-        {
-            self.window.record(step, Some(own + usage));
-            self.other_usage += (1.0 - SHARE_KEPT) * usage;
+        if let Some(all) = self.fleet.told(step, usage) {
+            self.window.record(step, Some(all));
         }
     }
 
     /// The part of the customer's traffic that comes through this gateway, 0 to 1.
     #[must_use]
     pub fn own_share(&self) -> f32 {
-        let all = self.own_usage + self.other_usage;
-        if self.other_usage > 0.0 && all > 0.0 {
-            (self.own_usage / all).clamp(0.0, 1.0)
-        } else {
-            1.0
-        }
+        self.fleet.own_share()
     }
 
     /// Records steps from the control plane's history, oldest first, ending at step `newest`. What this gateway has seen itself stays.
     pub fn load(&mut self, newest: i64, usage: impl DoubleEndedIterator<Item = Option<f32>>) {
-        let own_from = self.newest_own.map(|(step, _)| step);
+        let own_from = self.fleet.newest_step();
         let mut step = newest;
         // Newest first: the ring then keeps the newest steps whatever the length of what came.
         for value in usage.rev() {
@@ -272,7 +264,7 @@ impl Series {
         self.awaiting = None;
         if !keep_usage {
             self.counted = None;
-            self.newest_own = None;
+            self.fleet.forget_steps();
             self.forecast = None;
         }
     }
@@ -308,12 +300,12 @@ impl Series {
         self.forecast_generation = self.generation;
     }
 
-    /// The forecast that was put by a step ago, and what the whole fleet has used in the step that it was made for. Call it before
-    /// [`Self::roll`]: the newest step of the window is then one of which the other gateways' usage has had a step's time to come.
+    /// The forecast that was put by a step ago, and what the whole fleet has used in the step that it was made for; `None` when that is
+    /// not known. Call it before [`Self::roll`]: the newest step of the window is then one of which the other gateways' usage has had a
+    /// step's time to come.
     pub fn take_judged(&mut self) -> Option<(Forecast, f32)> {
         let forecast = self.awaiting.take()?;
-        let usage = self.window.back(0)?;
-        (self.window.newest_step() == Some(forecast.step)).then_some((forecast, usage))
+        Some((forecast, self.known(forecast.step)?))
     }
 
     /// The step of the present forecast is over: puts it by until what other gateways have used is known. One that the model before has
@@ -351,11 +343,39 @@ mod tests {
     const STEP_US: u64 = 1_000_000;
 
     fn blender() -> Blender {
-        Blender::new(TrackSettings::without_model(&[1], &[0.1, 0.5, 0.9], 24))
+        let mut settings = TrackSettings::without_model(&[1], &[0.1, 0.5, 0.9], 24);
+        settings.late_steps = 1;
+        Blender::new(settings)
     }
 
     fn series(blender: &Blender) -> Series {
         Series::new(32, blender.settings(), 1)
+    }
+
+    fn forecast_of(step: i64) -> Forecast {
+        Forecast {
+            step,
+            low: 10.0,
+            median: 30.0,
+            high: 50.0,
+            claim: 50.0,
+            source: Source::Fallback,
+        }
+    }
+
+    /// One step in which this gateway uses 10 tokens, and a forecast of the next.
+    fn live(series: &mut Series, blender: &mut Blender, step: u64) {
+        series.observe(&counted(step * 10_000_000));
+        let began = i64::try_from(step).unwrap();
+        series.roll(began, step * STEP_US, STEP_US, blender);
+        let (track, window) = series.track_and_window();
+        blender.forecast(track, window, None, None);
+    }
+
+    /// What was learned, without the forecasts that wait.
+    fn learned(series: &Series) -> String {
+        let all = format!("{:?}", series.track);
+        all.split("pending").next().unwrap().to_owned()
     }
 
     fn counted(demand_cum: u64) -> Counters {
@@ -505,33 +525,77 @@ mod tests {
     fn a_forecast_is_judged_by_what_the_whole_fleet_used() {
         let mut blender = blender();
         let mut series = series(&blender);
-        let forecast = |step| Forecast {
-            step,
-            low: 10.0,
-            median: 30.0,
-            high: 50.0,
-            claim: 50.0,
-            source: Source::Fallback,
-        };
         series.roll(0, 0, STEP_US, &mut blender);
-        series.set_forecast(Some(forecast(0)));
+        series.set_forecast(Some(forecast_of(0)));
         series.observe(&counted(10_000_000));
         assert_eq!(series.take_judged(), None);
         series.roll(1, STEP_US, STEP_US, &mut blender);
         series.put_by(0);
         series.add_others(0, 30.0);
-        series.set_forecast(Some(forecast(1)));
+        series.set_forecast(Some(forecast_of(1)));
         series.observe(&counted(20_000_000));
-        assert_eq!(series.take_judged(), Some((forecast(0), 40.0)));
+        assert_eq!(series.take_judged(), Some((forecast_of(0), 40.0)));
         series.roll(2, 2 * STEP_US, STEP_US, &mut blender);
         series.put_by(1);
         // Another model runs: what waits was said by the one before, and so was what the running step was expected to bring.
-        series.set_forecast(Some(forecast(2)));
+        series.set_forecast(Some(forecast_of(2)));
         series.rebuild(32, blender.settings(), 2, true);
         assert_eq!(series.take_judged(), None);
         series.roll(3, 3 * STEP_US, STEP_US, &mut blender);
         series.put_by(2);
         assert_eq!(series.take_judged(), None);
+    }
+
+    #[test]
+    fn a_step_of_which_the_others_part_is_not_known_judges_and_teaches_nothing() {
+        let mut blender = blender();
+        let mut series = series(&blender);
+        for step in 0..40_u64 {
+            live(&mut series, &mut blender, step);
+            series.add_others(i64::try_from(step).unwrap() - 1, 30.0);
+        }
+        series.set_forecast(Some(forecast_of(39)));
+        // Nobody tells what the others used in step 39.
+        live(&mut series, &mut blender, 40);
+        series.put_by(39);
+        let estimate = series.window().back(0).unwrap();
+        assert!((estimate - 40.0).abs() < 0.1, "{estimate}");
+        let before = learned(&series);
+        assert_eq!(series.take_judged(), None);
+        live(&mut series, &mut blender, 41);
+        assert_eq!(learned(&series), before);
+        series.add_others(40, 30.0);
+        live(&mut series, &mut blender, 42);
+        assert_ne!(learned(&series), before);
+    }
+
+    #[test]
+    fn a_gap_leaves_each_forecast_with_the_step_that_it_was_made_for() {
+        let mut blender = blender();
+        let mut series = series(&blender);
+        for step in 0..20 {
+            live(&mut series, &mut blender, step);
+        }
+        let before = learned(&series);
+        // Steps 19 to 21 are one count; step 18 is learned from with it.
+        live(&mut series, &mut blender, 22);
+        let after_gap = learned(&series);
+        assert_ne!(after_gap, before);
+        // Nothing was forecast for the last step of the gap.
+        live(&mut series, &mut blender, 23);
+        assert_eq!(learned(&series), after_gap);
+        live(&mut series, &mut blender, 24);
+        assert_ne!(learned(&series), after_gap);
+    }
+
+    #[test]
+    fn what_others_used_in_a_step_that_has_not_ended_here_is_kept_until_it_has() {
+        let mut blender = blender();
+        let mut series = series(&blender);
+        live(&mut series, &mut blender, 0);
+        series.add_others(0, 7.0);
+        live(&mut series, &mut blender, 1);
+        assert_eq!(series.window().back(0), Some(17.0));
     }
 
     #[test]

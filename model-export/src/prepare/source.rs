@@ -1,44 +1,55 @@
 //! Where usage comes from: tables, the control plane's usage history, and what Prometheus answered to a range query.
 //!
-//! Prometheus is read from a saved answer and not asked here: which address, which secret, which certificate is what `curl` knows already, and a
-//! data set can be made again from a file.
+//! Files here; a server that is asked is in `server.rs`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use forebay_traces::{ReadOptions, Samples, TraceError};
-use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 
-use super::Preparation;
+use super::answer::{Answer, AnswerData, AnswerReader, TakenSum};
 use crate::card::sha256_of;
 use crate::error::TrainError;
 
 /// Columns that are looked for when nobody has named one.
 const VALUES: [&str; 2] = ["amount", "requests"];
 /// Resource of an answer of Prometheus that has no label `resource`.
-const RESOURCE: &str = "requests";
+pub(super) const RESOURCE: &str = "requests";
 /// JSON is read as a whole. Two bytes may be a sample, and until it is one of a grid that takes 40: less than 1 GiB for a file.
 pub(super) const JSON_BYTES_MAX: u64 = 1 << 25;
-/// Beyond year 2262 nanoseconds do not fit 64 bits.
-const UNIX_S_MAX: f64 = 9.2e9;
 
-/// A file that was read.
+/// How what a source says is taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Taking {
+    /// Column of the amount, or several joined by `+`.
+    pub(crate) value: Option<String>,
+    /// Resource of rows that do not name one.
+    pub(crate) resource: Option<String>,
+    /// Label of Prometheus that names the customer.
+    pub(crate) customer_label: String,
+    pub(crate) step_s: Option<u32>,
+    /// The resource is the name of a covariate, whatever labels say.
+    pub(crate) is_covariate: bool,
+    /// Labels of Prometheus name no customer.
+    pub(crate) is_for_all: bool,
+}
+
+/// A file that was read, or what a server was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Source {
     /// Without its folder, which is another one on each machine.
-    name: String,
-    sha256: String,
+    pub(super) name: String,
+    pub(super) sha256: String,
 }
 
 /// A piece of JSON that may be usage: the fields of all kinds, told apart when they are read.
 ///
 /// An untagged enum would say the same in fewer words, and keep a tree of the whole document, dozens of bytes for each number, to try one kind after another.
 #[derive(Deserialize)]
-struct Said {
+pub(super) struct Said {
     /// An answer of Prometheus has it.
     status: Option<String>,
     #[serde(default)]
@@ -71,43 +82,25 @@ struct HistorySeries {
     usage: Vec<Option<f64>>,
 }
 
-/// Of `GET /api/v1/query_range`.
-struct Answer {
-    status: String,
-    error: String,
-    is_partial: bool,
-    data: Option<AnswerData>,
-}
-
-#[derive(Deserialize)]
-struct AnswerData {
-    #[serde(rename = "resultType", default)]
-    kind: String,
-    #[serde(default)]
-    result: Vec<AnsweredSeries>,
-}
-
-#[derive(Deserialize)]
-struct AnsweredSeries {
-    metric: BTreeMap<String, String>,
-    /// Other kinds of answers have none.
-    #[serde(default)]
-    values: Vec<(f64, AnsweredAmount)>,
-}
-
-/// A number that is written as text.
-struct AnsweredAmount(f64);
-
 /// One JSON file, and where its samples go.
 struct JsonSource<'a> {
     path: &'a Path,
-    preparation: &'a Preparation,
+    taking: &'a Taking,
     samples: &'a mut Samples,
 }
 
 // === impl Said ===
 
 impl Said {
+    /// What a server answers, whatever its status.
+    pub(super) fn answer(bytes: &[u8]) -> Option<Answer> {
+        let said: Self = serde_json::from_slice(bytes).ok()?;
+        match said.kind()? {
+            Kind::Prometheus(answer) => Some(answer),
+            Kind::History(_) => None,
+        }
+    }
+
     /// `None` if it is nothing that is known.
     fn kind(self) -> Option<Kind> {
         if let Some(status) = self.status {
@@ -131,34 +124,21 @@ impl Said {
     }
 }
 
-// === impl AnsweredAmount ===
-
-impl<'de> Deserialize<'de> for AnsweredAmount {
-    /// At once: texts would take three times as much memory as what they say.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let amount = text.parse();
-        amount
-            .map(Self)
-            .map_err(|_| D::Error::custom(format!("{text:?} where a number must be")))
-    }
-}
-
 // === impl Source ===
 
 impl Source {
     /// Reads a file and adds what it says.
     pub(super) fn read(
         path: &Path,
-        preparation: &Preparation,
+        taking: &Taking,
         samples: &mut Samples,
     ) -> Result<Self, TrainError> {
         let is_json = path
             .extension()
             .is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
         let sha256 = match is_json {
-            true => read_json(path, preparation, samples)?,
-            false => read_table(path, preparation, samples)?,
+            true => read_json(path, taking, samples)?,
+            false => read_table(path, taking, samples)?,
         };
         let name = path.file_name().unwrap_or_default();
         Ok(Self {
@@ -170,18 +150,18 @@ impl Source {
 
 fn read_table(
     path: &Path,
-    preparation: &Preparation,
+    taking: &Taking,
     samples: &mut Samples,
 ) -> Result<String, TrainError> {
     let options = |value: &str| {
-        let resource = preparation.resource.as_deref();
+        let resource = taking.resource.as_deref();
         let resource = resource.unwrap_or(if value == "amount" { RESOURCE } else { value });
         ReadOptions {
             resource: Some(resource.to_owned()),
             ..ReadOptions::value(value)
         }
     };
-    match &preparation.value {
+    match &taking.value {
         Some(value) => samples.read(path, &options(value)).map_err(unknown_kind)?,
         None => {
             let [first, second] = VALUES;
@@ -205,7 +185,7 @@ fn unknown_kind(error: TraceError) -> TrainError {
     match error {
         TraceError::UnknownKind { path } => TrainError::Data {
             path,
-            reason: "unknown kind of file; the name must end in .parquet, .csv or .json".into(),
+            reason: "unknown kind of file; the name must end in .parquet, .csv, .json or .toml".into(),
         },
         error => error.into(),
     }
@@ -230,7 +210,7 @@ fn no_value(error: TraceError) -> TrainError {
 
 fn read_json(
     path: &Path,
-    preparation: &Preparation,
+    taking: &Taking,
     samples: &mut Samples,
 ) -> Result<String, TrainError> {
     let failed = |source| TrainError::Io {
@@ -244,7 +224,7 @@ fn read_json(
     most.read_to_end(&mut bytes).map_err(failed)?;
     let mut source = JsonSource {
         path,
-        preparation,
+        taking,
         samples,
     };
     if bytes.len() as u64 > JSON_BYTES_MAX {
@@ -281,7 +261,14 @@ impl JsonSource<'_> {
             };
             let part = part.map_err(|error| unknown(&error.to_string()))?;
             match part.kind().ok_or_else(|| unknown("fields are missing"))? {
-                Kind::Prometheus(answer) => self.push_answer(answer)?,
+                Kind::Prometheus(answer) => {
+                    let mut reader = AnswerReader {
+                        place: self.path,
+                        taking: self.taking,
+                        samples: self.samples,
+                    };
+                    reader.push(answer, &mut TakenSum::default())?;
+                }
                 Kind::History(all) => all.iter().try_for_each(|one| self.push_history(one))?,
             }
             count += 1;
@@ -318,98 +305,5 @@ impl JsonSource<'_> {
                 .push(&series.key, &series.resource, at_ns, *amount)?;
         }
         Ok(())
-    }
-
-    fn push_answer(&mut self, answer: Answer) -> Result<(), TrainError> {
-        if answer.is_partial {
-            return Err(self.error(
-                "a part of the server's storage did not answer (isPartial): ask again when it is whole".into(),
-            ));
-        }
-        let data = match answer.data {
-            Some(data) if answer.status == "success" => data,
-            _ => {
-                return Err(self.error(format!(
-                    "Prometheus has refused the query: {}",
-                    answer.error
-                )));
-            }
-        };
-        if data.kind != "matrix" {
-            return Err(self.error(format!(
-                "the answer is a {:?} and not a matrix: ask /api/v1/query_range",
-                data.kind
-            )));
-        }
-        let series = data.result;
-        if let Some(one) = series.iter().find(|one| one.values.is_empty()) {
-            return Err(self.error(format!(
-                "the series {:?} has no `values`: histograms are not read",
-                one.metric
-            )));
-        }
-        let step_s = self.answered_step_s(&series)?;
-        let mut seen = BTreeSet::new();
-        for one in &series {
-            let customer = self.customer(one)?;
-            let resource = match (one.metric.get("resource"), &self.preparation.resource) {
-                (Some(label), _) => label,
-                (None, Some(said)) => said,
-                (None, None) => RESOURCE,
-            };
-            if !seen.insert((customer, resource)) {
-                let label = &self.preparation.customer_label;
-                return Err(self.error(format!(
-                    "there are two series for the customer {customer} and {resource}: say how they belong together, as with `sum by ({label}) (...)`"
-                )));
-            }
-            for (at_s, AnsweredAmount(amount)) in &one.values {
-                // The value at a time is that of the step that ends there.
-                let start_s = at_s - step_s;
-                if start_s.abs() >= UNIX_S_MAX {
-                    return Err(self.error(format!("customer {customer}: {at_s} is no time")));
-                }
-                let at_ns = (start_s * 1e3).round() as i64 * 1_000_000;
-                self.samples
-                    .push(customer, resource, at_ns, Some(*amount))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn customer<'s>(&self, series: &'s AnsweredSeries) -> Result<&'s str, TrainError> {
-        let label = &self.preparation.customer_label;
-        match series.metric.get(label) {
-            Some(customer) if !customer.is_empty() => Ok(customer),
-            _ => Err(self.error(format!(
-                "the series {:?} has no label `{label}` to take the customer from: name another with --customer-label, or keep it with `sum by ({label}) (...)`",
-                series.metric
-            ))),
-        }
-    }
-
-    /// What was asked for as `step`: the most frequent distance of two values, the shortest of several.
-    fn answered_step_s(&self, series: &[AnsweredSeries]) -> Result<f64, TrainError> {
-        if let Some(step_s) = self.preparation.step_s {
-            return Ok(f64::from(step_s));
-        }
-        let mut counts: HashMap<i64, u64> = HashMap::new();
-        for one in series {
-            for (before, after) in one.values.iter().zip(one.values.iter().skip(1)) {
-                let distance_ms = ((after.0 - before.0) * 1e3).round() as i64;
-                if distance_ms > 0 {
-                    *counts.entry(distance_ms).or_default() += 1;
-                }
-            }
-        }
-        let usual = counts
-            .into_iter()
-            .max_by_key(|&(distance_ms, count)| (count, std::cmp::Reverse(distance_ms)));
-        match usual {
-            Some((distance_ms, _)) => Ok(distance_ms as f64 / 1e3),
-            None => Err(self.error(
-                "no customer has two values, so the step is unknown; say it with --step-s".into(),
-            )),
-        }
     }
 }

@@ -112,7 +112,7 @@ struct Train {
 
 #[derive(Args)]
 struct Prepare {
-    /// Parquet and CSV tables, usage history of the control plane (.json), and answers of Prometheus to range queries (.json)
+    /// Parquet and CSV tables, usage history of the control plane (.json), answers of Prometheus to range queries (.json), and descriptions of sources, such as a running Prometheus (.toml)
     #[arg(required = true, value_name = "FILE")]
     inputs: Vec<PathBuf>,
     /// The data set's folder, which must not exist yet

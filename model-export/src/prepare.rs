@@ -5,11 +5,13 @@
 //! beside the result, and the same usage has the same digest whatever machine and whatever order of rows it came from.
 
 mod answer;
+mod described;
 mod folder;
 mod grid;
 mod local_clock;
 mod manifest;
 mod outlier;
+mod server;
 mod source;
 
 use std::fmt::Write as _;
@@ -83,11 +85,16 @@ impl Preparation {
         let clock = LocalClock::of(&self.zone)?;
         let mut samples = Samples::new();
         let taking = self.taking();
-        let mut sources = self
-            .inputs
-            .iter()
-            .map(|path| Source::read(path, &taking, &mut samples))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut sources = Vec::new();
+        for path in &self.inputs {
+            let is_described = path
+                .extension()
+                .is_some_and(|ending| ending.eq_ignore_ascii_case("toml"));
+            match is_described {
+                true => sources.extend(described::read(path, &taking, &mut samples)?),
+                false => sources.push(Source::read(path, &taking, &mut samples)?),
+            }
+        }
         sources.sort();
         samples.sort();
         let mut names: Vec<&str> = samples.resources().map(|(name, _)| name).collect();
@@ -244,5 +251,7 @@ mod database_tests;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod memory_tests;
+#[cfg(test)]
+mod server_tests;
 #[cfg(test)]
 mod tests;

@@ -48,7 +48,7 @@ pub(crate) struct Manifest {
     /// Some resource has less usage than a forecast needs.
     pub(crate) degraded: bool,
     pub(crate) resources: BTreeMap<String, PreparedResource>,
-    sources: Vec<Source>,
+    pub(super) sources: Vec<Source>,
 }
 
 /// What the amount of several rows of one step is.

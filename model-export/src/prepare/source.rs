@@ -148,11 +148,7 @@ impl Source {
     }
 }
 
-fn read_table(
-    path: &Path,
-    taking: &Taking,
-    samples: &mut Samples,
-) -> Result<String, TrainError> {
+fn read_table(path: &Path, taking: &Taking, samples: &mut Samples) -> Result<String, TrainError> {
     let options = |value: &str| {
         let resource = taking.resource.as_deref();
         let resource = resource.unwrap_or(if value == "amount" { RESOURCE } else { value });
@@ -185,7 +181,8 @@ fn unknown_kind(error: TraceError) -> TrainError {
     match error {
         TraceError::UnknownKind { path } => TrainError::Data {
             path,
-            reason: "unknown kind of file; the name must end in .parquet, .csv, .json or .toml".into(),
+            reason: "unknown kind of file; the name must end in .parquet, .csv, .json or .toml"
+                .into(),
         },
         error => error.into(),
     }
@@ -208,11 +205,7 @@ fn no_value(error: TraceError) -> TrainError {
     }
 }
 
-fn read_json(
-    path: &Path,
-    taking: &Taking,
-    samples: &mut Samples,
-) -> Result<String, TrainError> {
+fn read_json(path: &Path, taking: &Taking, samples: &mut Samples) -> Result<String, TrainError> {
     let failed = |source| TrainError::Io {
         path: path.to_owned(),
         source,

@@ -388,7 +388,7 @@ fn what_is_no_usage_is_refused_with_its_place_and_leaves_nothing_behind() {
             "PAR1 and nothing else".into(),
             "not a readable Parquet file",
         ),
-        ("u.txt", "?".into(), "must end in .parquet, .csv or .json"),
+        ("u.txt", "?".into(), "must end in .parquet, .csv, .json or .toml"),
         ("u.json", String::new(), "the file is empty"),
         ("u.json", "{\"a\": 1}".into(), "begins at byte 0"),
         ("u.json", "[".repeat(100_000), "begins at byte 0"),

@@ -1,0 +1,226 @@
+//! Sources that are too much for a command line, described in a TOML file: which server, which query, which time.
+//!
+//! A file and not more options: it lies beside the program that trains and is reviewed as that is, and whoever runs it again gets the same data set.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use forebay_traces::Samples;
+use serde::Deserialize;
+
+use super::server::RangeQuery;
+use super::source::{Source, Taking};
+use crate::card::sha256;
+use crate::error::TrainError;
+
+/// Descriptions are written by people.
+const BYTES_MAX: u64 = 1 << 20;
+const ENTRIES_MAX: usize = 64;
+
+/// What a file describes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Described {
+    #[serde(default)]
+    usage: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    File,
+    Prometheus,
+}
+
+/// A source. What belongs to the other kind is refused: a field that does nothing was meant to do something.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    kind: Kind,
+    /// Of a file, from the folder of the description.
+    path: Option<PathBuf>,
+    value: Option<String>,
+    /// Of a server.
+    url: Option<String>,
+    query: Option<String>,
+    from: Option<String>,
+    until: Option<String>,
+    token_env: Option<String>,
+    /// Of both.
+    step_s: Option<u32>,
+    customer_label: Option<String>,
+    resource: Option<String>,
+}
+
+/// Where something is described.
+struct Place<'a> {
+    file: &'a Path,
+    entry: String,
+}
+
+/// Reads what a file describes, and gives all sources, itself among them.
+pub(super) fn read(
+    file: &Path,
+    taking: &Taking,
+    samples: &mut Samples,
+) -> Result<Vec<Source>, TrainError> {
+    let (described, own) = Described::read(file)?;
+    let mut sources = vec![own];
+    for (entry, number) in described.usage.iter().zip(1..) {
+        let place = Place {
+            file,
+            entry: format!("usage {number}"),
+        };
+        sources.push(entry.take(&place, taking, samples)?);
+    }
+    Ok(sources)
+}
+
+// === impl Described ===
+
+impl Described {
+    fn read(file: &Path) -> Result<(Self, Source), TrainError> {
+        let io = |source| TrainError::Io {
+            path: file.to_owned(),
+            source,
+        };
+        let refused = |reason: String| TrainError::Settings {
+            path: file.to_owned(),
+            reason,
+        };
+        let bytes = fs::metadata(file).map_err(io)?.len();
+        if bytes > BYTES_MAX {
+            return Err(refused(format!(
+                "{bytes} bytes, and a description of sources has {BYTES_MAX} at most"
+            )));
+        }
+        let text = fs::read_to_string(file).map_err(io)?;
+        let described: Self = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        if described.usage.is_empty() || described.usage.len() > ENTRIES_MAX {
+            return Err(refused(format!(
+                "{} tables [[usage]]; there must be 1 to {ENTRIES_MAX}, each with `kind`",
+                described.usage.len()
+            )));
+        }
+        let name = file.file_name().unwrap_or_default();
+        let own = Source {
+            name: name.to_string_lossy().into_owned(),
+            sha256: sha256(text.as_bytes()),
+        };
+        Ok((described, own))
+    }
+}
+
+// === impl Place ===
+
+impl Place<'_> {
+    fn refused(&self, reason: String) -> TrainError {
+        TrainError::Settings {
+            path: self.file.to_owned(),
+            reason: format!("{}: {reason}", self.entry),
+        }
+    }
+
+    /// For errors of what is read there.
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("{} ({})", self.file.display(), self.entry))
+    }
+
+    /// Among the sources of a manifest. An address is not in it: data sets are given away, and the names of machines are not.
+    fn name(&self) -> String {
+        let name = self.file.file_name().unwrap_or_default();
+        format!("{} ({})", name.to_string_lossy(), self.entry)
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn take(
+        &self,
+        place: &Place<'_>,
+        common: &Taking,
+        samples: &mut Samples,
+    ) -> Result<Source, TrainError> {
+        let of_other_kind: &[(&str, bool)] = match self.kind {
+            Kind::File => &[
+                ("url", self.url.is_some()),
+                ("query", self.query.is_some()),
+                ("from", self.from.is_some()),
+                ("until", self.until.is_some()),
+                ("token_env", self.token_env.is_some()),
+            ],
+            Kind::Prometheus => &[
+                ("path", self.path.is_some()),
+                ("value", self.value.is_some()),
+            ],
+        };
+        if let Some((name, _)) = of_other_kind.iter().find(|(_, is_there)| *is_there) {
+            return Err(place.refused(format!(
+                "`{name}` means nothing with kind = {:?}; leave it out",
+                match self.kind {
+                    Kind::File => "file",
+                    Kind::Prometheus => "prometheus",
+                }
+            )));
+        }
+        let or = |own: &Option<String>, common: &Option<String>| own.clone().or(common.clone());
+        let mut taking = Taking {
+            value: or(&self.value, &common.value),
+            resource: or(&self.resource, &common.resource),
+            step_s: self.step_s.or(common.step_s),
+            ..common.clone()
+        };
+        if let Some(label) = &self.customer_label {
+            taking.customer_label.clone_from(label);
+        }
+        match self.kind {
+            Kind::File => {
+                let path = self.needed(place, "path", &self.path)?;
+                let folder = place.file.parent().unwrap_or(Path::new(""));
+                Source::read(&folder.join(path), &taking, samples)
+            }
+            Kind::Prometheus => {
+                let query = self.range_query(place, &taking)?;
+                taking.step_s = Some(query.step_s);
+                Ok(Source {
+                    name: place.name(),
+                    sha256: query.take(&place.path(), &taking, samples)?,
+                })
+            }
+        }
+    }
+
+    fn needed<'e, T>(
+        &self,
+        place: &Place<'_>,
+        name: &str,
+        value: &'e Option<T>,
+    ) -> Result<&'e T, TrainError> {
+        value
+            .as_ref()
+            .ok_or_else(|| place.refused(format!("`{name}` is missing")))
+    }
+
+    fn range_query(&self, place: &Place<'_>, taking: &Taking) -> Result<RangeQuery, TrainError> {
+        let stamp = |name: &str, value: &Option<String>| {
+            let text = self.needed(place, name, value)?;
+            match text.parse::<jiff::Timestamp>() {
+                Ok(at) if at.subsec_nanosecond() == 0 => Ok(at.as_second()),
+                _ => Err(place.refused(format!(
+                    "`{name}` is {text:?}; it must be a time like 2026-10-01T00:00:00Z, of whole seconds"
+                ))),
+            }
+        };
+        let query = RangeQuery {
+            url: self.needed(place, "url", &self.url)?.clone(),
+            query: self.needed(place, "query", &self.query)?.clone(),
+            from_s: stamp("from", &self.from)?,
+            until_s: stamp("until", &self.until)?,
+            step_s: *self.needed(place, "step_s", &taking.step_s)?,
+            token_env: self.token_env.clone(),
+        };
+        query.check().map_err(|reason| place.refused(reason))?;
+        Ok(query)
+    }
+}

@@ -1,0 +1,233 @@
+//! The whole watch: what comes in, which alerts come out, and what is kept.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed step must stop the test"
+)]
+
+mod fleets;
+
+use fleets::{CALM, DAY_ROUNDS, Fleet, MINUTE_MS};
+use forebay_alerts::{GatewayRound, Kind, ModelRound, Refusal, Round, Sums, Watch};
+use proptest::prelude::*;
+
+const SUMS: Sums = Sums {
+    matured: 20.0,
+    covered: 18.0,
+    loss: 5.0,
+    usage: 100.0,
+};
+
+fn runs(gateway: &str, model: &str) -> GatewayRound {
+    GatewayRound {
+        gateway: gateway.to_owned(),
+        model: Some(model.to_owned()),
+        sums: Some(SUMS),
+        ..GatewayRound::default()
+    }
+}
+
+fn refuses(gateway: &str, model: &str) -> GatewayRound {
+    GatewayRound {
+        refusal: Some(Refusal {
+            model: model.to_owned(),
+            reason: "it is\nbroken".to_owned(),
+        }),
+        ..runs(gateway, "before")
+    }
+}
+
+fn round(number: u64, gateways: Vec<GatewayRound>) -> Round {
+    let mut models: Vec<String> = gateways
+        .iter()
+        .filter_map(|one| one.model.clone())
+        .collect();
+    models.sort();
+    models.dedup();
+    let models = models.into_iter().map(|model| ModelRound {
+        model,
+        sums: Some(SUMS),
+    });
+    Round {
+        unix_ms: number * MINUTE_MS,
+        models: models.collect(),
+        gateways,
+        taken_back: None,
+    }
+}
+
+/// Name, gateway and stage of each alert.
+fn alerts(watch: &Watch) -> Vec<(&'static str, Option<String>, &'static str)> {
+    let alerts = watch.alerts();
+    alerts
+        .map(|(key, alert)| (key.kind.name(), key.gateway.clone(), alert.stage.name()))
+        .collect()
+}
+
+#[test]
+fn a_refusal_is_pending_fires_and_is_over_when_the_gateway_runs_what_it_is_to_run() {
+    let mut watch = Watch::new(60_000);
+    let mut seen = Vec::new();
+    for number in 1..40 {
+        let gateway = match number {
+            1..=6 => refuses("g", "new"),
+            _ => runs("g", "new"),
+        };
+        watch.observe(&round(number, vec![gateway]));
+        let stages: Vec<_> = alerts(&watch).iter().map(|(_, _, stage)| *stage).collect();
+        if seen.last() != Some(&stages) {
+            seen.push(stages);
+        }
+    }
+    let expected = [vec!["pending"], vec!["firing"], vec!["resolved"], vec![]];
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn what_an_alert_says_names_the_model_the_gateway_and_the_reason() {
+    let mut watch = Watch::new(60_000);
+    for number in 1..5 {
+        watch.observe(&round(number, vec![refuses("g", &"ab".repeat(32))]));
+    }
+    let (key, alert) = watch.alerts().next().unwrap();
+    assert_eq!(key.model.as_deref(), Some("ab".repeat(32).as_str()));
+    assert_eq!(alert.summary, "Gateway g has refused model abababababab");
+    assert!(
+        alert.description.contains("It says: it is broken."),
+        "{alert:?}"
+    );
+}
+
+#[test]
+fn a_gateway_that_has_left_is_nobodys_trouble() {
+    let mut watch = Watch::new(60_000);
+    let lacks = GatewayRound {
+        gateway: "b".to_owned(),
+        lacks: Some("new".to_owned()),
+        ..GatewayRound::default()
+    };
+    for number in 1..20 {
+        watch.observe(&round(number, vec![refuses("a", "new"), lacks.clone()]));
+    }
+    let firing = [
+        ("ForebayModelRefused", Some("a".to_owned()), "firing"),
+        ("ForebayModelMissing", Some("b".to_owned()), "firing"),
+    ];
+    assert_eq!(alerts(&watch), firing);
+    for number in 20..24 {
+        watch.observe(&round(number, Vec::new()));
+    }
+    assert!(
+        alerts(&watch)
+            .iter()
+            .all(|(_, _, stage)| *stage == "resolved")
+    );
+}
+
+#[test]
+fn a_canary_that_was_taken_back_is_told_at_once_and_until_it_is_no_news() {
+    let mut watch = Watch::new(60_000);
+    let news = |number, taken_back: Option<&str>| Round {
+        taken_back: taken_back.map(str::to_owned),
+        ..round(number, Vec::new())
+    };
+    watch.observe(&news(1, Some("canary")));
+    assert_eq!(alerts(&watch), [("ForebayCanaryTakenBack", None, "firing")]);
+    watch.observe(&news(2, None));
+    assert_eq!(
+        alerts(&watch),
+        [("ForebayCanaryTakenBack", None, "resolved")]
+    );
+}
+
+#[test]
+fn drift_is_known_since_it_was_found_and_ends_with_its_model() {
+    let (mut fleet, mut watch) = (Fleet::new(CALM, 7), Watch::new(60_000));
+    (0..6 * DAY_ROUNDS).for_each(|_| fleet.show(&mut watch));
+    assert_eq!(watch.drift_since(0), None);
+    fleet.wilder = 2.0;
+    let began = fleet.minute * MINUTE_MS;
+    (0..600).for_each(|_| fleet.show(&mut watch));
+    let found = watch.drift_since(began).cloned().unwrap();
+    assert_eq!(found.model, "model");
+    assert_eq!(watch.drift_since(found.unix_ms), Some(&found));
+    assert_eq!(watch.drift_since(found.unix_ms + 1), None);
+    let is_drift = |alert: &(&str, Option<String>, &str)| alert.0 == Kind::ForecastDrift.name();
+    assert!(
+        alerts(&watch)
+            .iter()
+            .any(|alert| is_drift(alert) && alert.2 == "firing")
+    );
+    // Another model is released everywhere.
+    watch.observe(&round(fleet.minute + 1, vec![runs("g", "next")]));
+    assert!(
+        alerts(&watch)
+            .iter()
+            .all(|alert| !is_drift(alert) || alert.2 == "resolved")
+    );
+    assert!(
+        watch.drift_since(began).is_some(),
+        "it was found all the same"
+    );
+}
+
+#[test]
+fn however_many_models_and_gateways_come_and_go_what_is_kept_is_bounded() {
+    let mut watch = Watch::new(3_600_000);
+    let mut sizes = Vec::new();
+    for number in 1..120_u64 {
+        let gateways = (0..1_500).map(|gateway| {
+            let name = format!("gateway-{}", (number / 8) * 10_000 + gateway);
+            let model = format!("model-{}", (number * 37 + gateway) % 5_000);
+            refuses(&name, &model)
+        });
+        let mut seen = round(number, gateways.collect());
+        seen.models = (0..100)
+            .map(|model| ModelRound {
+                model: format!("model-{}", number * 100 + model),
+                sums: Some(SUMS),
+            })
+            .collect();
+        watch.observe(&seen);
+        sizes.push(format!("{watch:?}").len());
+        assert!(watch.alerts().count() <= 4_096);
+    }
+    let (early, late) = (sizes[..60].iter().max(), sizes[60..].iter().max());
+    assert!(
+        late.unwrap() < &(early.unwrap() * 11 / 10),
+        "{early:?} {late:?}"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    /// Whatever gateways have said for an hour, what they lose afterwards is told.
+    #[test]
+    fn nothing_that_is_said_blinds_the_watch(
+        wild in prop::collection::vec(any::<[f64; 4]>(), 60),
+        seed in any::<u64>(),
+    ) {
+        println!("seed {seed}");
+        let (mut fleet, mut watch) = (Fleet::new(CALM, seed), Watch::new(60_000));
+        (0..2 * DAY_ROUNDS).for_each(|_| fleet.show(&mut watch));
+        for (number, [matured, covered, loss, usage]) in (fleet.minute..).zip(wild) {
+            watch.observe(&Round {
+                unix_ms: number * MINUTE_MS,
+                models: vec![ModelRound {
+                    model: "model".to_owned(),
+                    sums: Some(Sums { matured, covered, loss, usage }),
+                }],
+                ..Round::default()
+            });
+        }
+        fleet.minute += 60;
+        (0..6 * 60).for_each(|_| fleet.show(&mut watch));
+        fleet.wilder = 4.0;
+        (0..120).for_each(|_| fleet.show(&mut watch));
+        let is_firing = |kind: Kind| watch.alerts().any(|(key, alert)| key.kind == kind && alert.stage.is_firing());
+        prop_assert!(is_firing(Kind::ForecastLoss));
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! A signature over the file alone would let anyone who can answer a gateway's download hand it a model that was good last year.
 //! So what is signed names the digest *and* the model epoch: a gateway takes a statement only if its epoch is above the one it
-//! runs. Going back to an older file is a new statement with a higher epoch, signed as a roll-back on purpose.
+//! runs. Going back to an older file is a new statement with a higher epoch, signed as a roll-back on purpose. A statement for a
+//! challenger lets a file be compared with the one that runs, and can never be used to put it in force.
 
 /// First bytes of every statement, so that the key cannot be made to sign something that means another thing elsewhere.
 const DOMAIN: &[u8; 24] = b"forebay model release v1";
@@ -20,6 +21,8 @@ pub enum ReleaseKind {
     Release,
     /// It ran before and is to run again.
     RollBack,
+    /// It is to be compared with the one that runs, and decides nothing.
+    Challenger,
 }
 
 /// What a signature says: from this epoch on, run this file.
@@ -42,6 +45,7 @@ impl ReleaseKind {
         match self {
             Self::Release => 1,
             Self::RollBack => 2,
+            Self::Challenger => 3,
         }
     }
 
@@ -51,6 +55,7 @@ impl ReleaseKind {
         match code {
             1 => Some(Self::Release),
             2 => Some(Self::RollBack),
+            3 => Some(Self::Challenger),
             _ => None,
         }
     }
@@ -100,6 +105,10 @@ mod tests {
             },
             ModelStatement {
                 kind: ReleaseKind::RollBack,
+                ..statement
+            },
+            ModelStatement {
+                kind: ReleaseKind::Challenger,
                 ..statement
             },
         ] {

@@ -68,6 +68,7 @@ impl ReleaseRequest {
         let action = match self.kind {
             ReleaseKind::Release => "model.activate",
             ReleaseKind::RollBack => "model.rollback",
+            ReleaseKind::Challenger => "model.challenge",
         };
         let object = self
             .digest

@@ -12,7 +12,7 @@ use crate::series::Forecast;
 const KEPT: f64 = 0.999;
 
 /// The quantile by which models are compared, whatever a policy asks for: gateways with different policies must be comparable too.
-const SCORED_QUANTILE: f32 = 0.9;
+pub const SCORED_QUANTILE: f32 = 0.9;
 
 /// Sums over all that has matured since the running model took over.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -36,16 +36,14 @@ pub struct Accuracy {
 // === impl Score ===
 
 impl Score {
-    /// The step that `forecast` was made for is over, and it is known what the fleet has used in it.
-    pub fn matured(&mut self, forecast: &Forecast, usage: f32) {
-        let loss = f64::from(pinball(SCORED_QUANTILE, forecast.high, usage));
+    /// A step is over for which `high` was forecast as the [`SCORED_QUANTILE`], and it is known what the fleet has used in it.
+    pub fn matured(&mut self, high: f32, usage: f32) {
+        let loss = f64::from(pinball(SCORED_QUANTILE, high, usage));
         if !loss.is_finite() {
             return;
         }
         self.matured = self.matured.saturating_add(1);
-        self.covered = self
-            .covered
-            .saturating_add(u64::from(usage <= forecast.high));
+        self.covered = self.covered.saturating_add(u64::from(usage <= high));
         self.loss += loss;
         self.usage += f64::from(usage);
     }
@@ -127,17 +125,9 @@ mod tests {
     fn the_score_is_the_sum_of_what_has_matured_and_of_nothing_else() {
         let mut score = Score::default();
         assert_eq!(score.to_wire(), None);
-        let forecast = Forecast {
-            step: 0,
-            low: 1.0,
-            median: 5.0,
-            high: 10.0,
-            claim: 7.0,
-            source: Source::Network,
-        };
-        score.matured(&forecast, 20.0);
-        score.matured(&forecast, 10.0);
-        score.matured(&forecast, f32::INFINITY);
+        score.matured(10.0, 20.0);
+        score.matured(10.0, 10.0);
+        score.matured(10.0, f32::INFINITY);
         let said = score.to_wire().unwrap();
         assert_eq!((said.matured, said.covered), (2, 1));
         assert!((said.loss - 9.0).abs() < 1e-5, "{}", said.loss);

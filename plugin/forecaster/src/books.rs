@@ -2,9 +2,10 @@
 
 use forebay_forecast::{Model, Source};
 use forebay_wire::forecaster_config::ForecasterConfig;
-use forebay_wire::sync::ModelStatus;
+use forebay_wire::sync::{ChallengerStatus, ModelState, ModelStatus};
 
 use crate::accuracy::{Accuracy, Score};
+use crate::challenger::Duel;
 use crate::fresh::Fresh;
 use crate::inference::Inference;
 use crate::model::ModelRefresh;
@@ -30,6 +31,8 @@ pub(crate) struct Books {
     pub(crate) writer: ShadowWriter,
     pub(crate) accuracy: Accuracy,
     pub(crate) score: Score,
+    /// The model that runs against another one, while there is one.
+    pub(crate) duel: Option<Duel>,
     pub(crate) fresh: Fresh,
     /// Calendar seconds per step.
     pub(crate) step_s: u32,
@@ -63,6 +66,7 @@ impl Books {
             writer: ShadowWriter::new(pages),
             accuracy: Accuracy::new(QUANTILE_FIRST),
             score: Score::default(),
+            duel: None,
             fresh: Fresh::default(),
             step_s,
             step_real_s: 1.0,
@@ -83,6 +87,7 @@ impl Books {
         self.generation = self.generation.wrapping_add(1);
         self.inference = inference(config, model, self.generation);
         self.score = Score::default();
+        self.duel = None;
         let step_s = step_s(config, model);
         let keeps_usage = step_s == self.step_s;
         self.step_s = step_s;
@@ -113,7 +118,11 @@ impl Books {
     }
 
     /// What the control plane is told about model and forecasts.
-    pub(crate) fn model_status(&self, models: &ModelRefresh) -> ModelStatus {
+    pub(crate) fn model_status(
+        &self,
+        models: &ModelRefresh,
+        challengers: &ModelRefresh,
+    ) -> ModelStatus {
         let (state, reason) = models.state();
         let running = models.running();
         let (mut by_network, mut by_fallback) = (0_u32, 0_u32);
@@ -140,7 +149,24 @@ impl Books {
             coverage_ppm: u32::try_from(self.accuracy.coverage_ppm()).unwrap_or(u32::MAX),
             offered_epoch: models.offered_epoch(),
             score: self.score.to_wire(),
+            challenger: self.challenger_status(challengers),
         }
+    }
+
+    fn challenger_status(&self, challengers: &ModelRefresh) -> Option<ChallengerStatus> {
+        let (state, reason) = challengers.state();
+        let running = challengers.running();
+        let scores = self.duel.as_ref().and_then(Duel::to_wire);
+        let (challenger_score, champion_score) = scores.unzip();
+        (state != ModelState::None).then(|| ChallengerStatus {
+            epoch: running.map_or(0, |running| running.epoch),
+            digest: running.map_or_else(Vec::new, |running| running.digest.to_vec()),
+            state: state.into(),
+            message: reason.to_owned(),
+            offered_epoch: challengers.offered_epoch(),
+            challenger_score,
+            champion_score,
+        })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::host::{CallId, Host, HttpAnswer, HttpCall, Metric};
 use crate::identity::Identity;
 use crate::ledger::{Ledger, Shared};
 use crate::limits::FORECASTS_MOST;
+use crate::model::ModelRefresh;
 use crate::series::SeriesKey;
 use crate::settings::Settings;
 use crate::sync::{Applied, InFlight, Inbox, Session, parse};
@@ -91,7 +92,8 @@ impl ControlPlane {
         now_us: u64,
         ledger: &mut Ledger,
         books: &mut Books,
-        models: &crate::model::ModelRefresh,
+        models: &ModelRefresh,
+        challengers: &ModelRefresh,
     ) {
         if self.session.give_up_lost(now_us).is_some() {
             self.failed(host, now_us, books, "the host lost the call");
@@ -108,7 +110,7 @@ impl ControlPlane {
             now_us,
             ledger,
             books,
-            books.model_status(models),
+            books.model_status(models, challengers),
         );
         let mut headers = self.headers("POST", SYNC_PATH);
         headers.push(("content-type", CONTENT_TYPE));

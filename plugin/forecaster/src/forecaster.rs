@@ -4,6 +4,8 @@
 //! sent, the next sync, the walk over the ledger, claims to be written, forecasts. What does not fit waits for the next tick, so a
 //! backlog costs freshness and never a blocked main thread. The one exception is loading a model.
 
+mod challenge;
+
 use forebay_core::amount::Micro;
 use forebay_core::policy::Policy;
 use forebay_forecast::Source;
@@ -11,6 +13,7 @@ use forebay_wire::forecaster_config::ForecasterConfig;
 use forebay_wire::sync::ModelRelease;
 use log::Level;
 
+use self::challenge::show;
 use crate::books::Books;
 use crate::budget::Budget;
 use crate::calendar::Calendar;
@@ -41,6 +44,7 @@ pub struct Forecaster<H> {
     ledger: Ledger,
     control_plane: Option<ControlPlane>,
     models: ModelRefresh,
+    challengers: ModelRefresh,
     books: Books,
     gauges_at_us: u64,
     waiting_logged: bool,
@@ -68,6 +72,7 @@ impl<H: Host> Forecaster<H> {
         let control_plane = ControlPlane::new(&host, settings, owner);
         let calendar = Calendar::new(&config.calendar, host.monotonic_us(), host.wall_ms());
         let models = ModelRefresh::new(&host, settings.keys.clone(), config.model.max_bytes);
+        let challengers = ModelRefresh::beside(settings.keys.clone(), config.model.max_bytes);
         let books = Books::new(0, &config, 1, None);
         Self {
             host,
@@ -76,6 +81,7 @@ impl<H: Host> Forecaster<H> {
             ledger: Ledger::default(),
             control_plane,
             models,
+            challengers,
             books,
             gauges_at_us: 0,
             waiting_logged: false,
@@ -99,7 +105,7 @@ impl<H: Host> Forecaster<H> {
     pub fn on_tick(&mut self) {
         let started_us = self.host.monotonic_us();
         let budget = Budget::start(&self.host, self.config.tick.budget_us);
-        if self.refresh_model(started_us) {
+        if self.refresh_model(started_us) || self.refresh_challenger(started_us) {
             // A swap has used this tick and more.
             return;
         }
@@ -128,6 +134,7 @@ impl<H: Host> Forecaster<H> {
             self.forecast(budget);
             self.write_claims(budget);
         }
+        self.challenge(budget);
         let now_us = self.host.monotonic_us();
         self.set_gauges(now_us);
         self.host.record(
@@ -142,6 +149,12 @@ impl<H: Host> Forecaster<H> {
         if let Some(result) = self.models.fetched(call, &mut answer, now_us) {
             if let Err(refusal) = result {
                 self.model_refused(&refusal.to_string());
+            }
+            return;
+        }
+        if let Some(result) = self.challengers.fetched(call, &mut answer, now_us) {
+            if let Err(refusal) = result {
+                self.challenger_refused(&refusal.to_string());
             }
             return;
         }
@@ -162,6 +175,7 @@ impl<H: Host> Forecaster<H> {
         if let Some(offer) = &reply.model {
             self.consider(offer, now_us);
         }
+        self.consider_challenger(reply.challenger.as_ref(), now_us);
     }
 
     fn consider(&mut self, offer: &ModelRelease, now_us: u64) {
@@ -215,6 +229,7 @@ impl<H: Host> Forecaster<H> {
     fn swap(&mut self, epoch: u64, started_us: u64) {
         let model = self.models.running().map(|running| &running.model);
         self.books.change_model(&self.config, model);
+        self.begin_duel();
         self.host.record(Metric::ModelEpoch, epoch);
         let took_us = self.host.monotonic_us().saturating_sub(started_us);
         self.host.record(Metric::ModelSwapUs, took_us);
@@ -249,6 +264,7 @@ impl<H: Host> Forecaster<H> {
                 state.policy_epoch
             ),
         );
+        self.begin_duel();
     }
 
     fn apply_replies(&mut self, budget: Budget) {
@@ -274,6 +290,7 @@ impl<H: Host> Forecaster<H> {
             &mut self.ledger,
             &mut self.books,
             &self.models,
+            &self.challengers,
         );
     }
 
@@ -314,6 +331,7 @@ impl<H: Host> Forecaster<H> {
                 writer,
                 accuracy,
                 score,
+                duel,
                 ..
             } = &mut self.books;
             let mut finds = Finds {
@@ -324,6 +342,7 @@ impl<H: Host> Forecaster<H> {
                 writer,
                 accuracy,
                 score,
+                duel: duel.as_mut(),
             };
             deviated |= scan.visit_next(&self.host, &self.ledger, &mut finds, &present);
         }
@@ -373,6 +392,7 @@ impl<H: Host> Forecaster<H> {
             inference,
             writer,
             fresh,
+            duel,
             step_s,
             ..
         } = &mut self.books;
@@ -389,6 +409,7 @@ impl<H: Host> Forecaster<H> {
             match inference.work(&self.host, table, model, &request) {
                 Progress::Idle => break,
                 Progress::Worked => {}
+                Progress::Begun(slot) => show(duel, table, slot, inference, &request),
                 Progress::Ready(slot) => {
                     if let Some(place) = table.page_of(slot) {
                         writer.mark(place);
@@ -403,6 +424,8 @@ impl<H: Host> Forecaster<H> {
                         .is_some_and(|(_, series)| by_network(series))
                     {
                         self.host.increment(Metric::ForecastsNetwork, 1);
+                    } else {
+                        show(duel, table, slot, inference, &request);
                     }
                     if self.control_plane.is_some() {
                         fresh.push(slot);

@@ -10,6 +10,7 @@ use forebay_core::policy::ContractIndex;
 use forebay_forecast::{Batch, Blender, Model, Quantiles, Source, TrackSettings};
 
 use crate::host::{Host, Metric};
+use crate::run_cost::RunCost;
 use crate::series::{Forecast, SeriesKey, SeriesTable, SlotId};
 
 /// Customers in one run of the network.
@@ -21,17 +22,11 @@ const PLAIN_QUANTILES: [f32; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
 /// What the other gateways have used in a step is told while the next one is running.
 const LATE_STEPS: usize = 1;
 
-/// What a run costs before one was measured.
-const FIRST_RUN_GUESS_US: u64 = 900;
-
 /// The simple methods would like two seasons; beyond this memory is worth more.
 const PLAIN_HISTORY_STEPS_MOST: usize = 512;
 
 /// What pushing or blending one row costs at most.
-const ROW_US: u64 = 40;
-
-/// Ticks for which a run may be put off. A run above the budget then still costs less than a tenth of the time.
-const PUT_OFF_MOST: u32 = 4;
+pub(crate) const ROW_US: u64 = 40;
 
 /// Forecasts in the making.
 #[derive(Debug)]
@@ -45,8 +40,7 @@ pub struct Inference {
     output: Option<Quantiles>,
     next_row: usize,
     queue: VecDeque<SlotId>,
-    run_us: u64,
-    put_off: u32,
+    run_cost: RunCost,
 }
 
 /// What one unit of work came to.
@@ -56,6 +50,8 @@ pub enum Progress {
     Idle,
     /// Something was done; a forecast comes later.
     Worked,
+    /// The network will forecast this series from what its window holds now.
+    Begun(SlotId),
     /// This series has a new forecast.
     Ready(SlotId),
     /// The network failed: the model must go. Its rows are queued again.
@@ -73,6 +69,7 @@ impl Inference {
             .unwrap_or(1)
             .clamp(1, 1_440);
         let mut settings = TrackSettings::without_model(&[1], &PLAIN_QUANTILES, season_steps);
+        settings.late_steps = LATE_STEPS;
         settings.cap.factor = cap_factor;
         Self::new(settings, generation, 48, 0, None)
     }
@@ -81,14 +78,8 @@ impl Inference {
     #[must_use]
     pub fn with_model(model: &Model, cap_factor: f32, generation: u32) -> Self {
         let spec = model.spec();
-        let quantiles = spec.quantiles.len();
-        let mut settings = TrackSettings::for_model(spec);
-        settings.horizons.truncate(1);
-        settings.conformal_offsets.truncate(quantiles);
-        settings.checkpoints = vec![0];
-        settings.cap.factor = cap_factor;
         Self::new(
-            settings,
+            settings_of(model, cap_factor),
             generation,
             spec.window,
             spec.history_steps(),
@@ -97,13 +88,12 @@ impl Inference {
     }
 
     fn new(
-        mut settings: TrackSettings,
+        settings: TrackSettings,
         generation: u32,
         window_steps: usize,
         history_steps: usize,
         batch: Option<Batch>,
     ) -> Self {
-        settings.late_steps = LATE_STEPS;
         let blender = Blender::new(settings);
         let history_steps =
             history_steps.max(blender.history_steps().min(PLAIN_HISTORY_STEPS_MOST));
@@ -117,8 +107,7 @@ impl Inference {
             output: None,
             next_row: 0,
             queue: VecDeque::new(),
-            run_us: FIRST_RUN_GUESS_US,
-            put_off: 0,
+            run_cost: RunCost::default(),
         }
     }
 
@@ -145,25 +134,29 @@ impl Inference {
         self.history_steps
     }
 
+    /// Steps that the forecasts look back at; a series without usage in them has none.
+    #[must_use]
+    pub fn window_steps(&self) -> usize {
+        self.window_steps
+    }
+
     /// Asks for a forecast of this series.
     pub fn push(&mut self, slot: SlotId) {
         self.queue.push_back(slot);
     }
 
+    /// Whether no series waits for its forecast.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.rows.is_empty()
+    }
+
     /// Whether the next unit of work may start. `fits` says whether what it will cost about is left of the budget.
-    ///
-    /// A run that took longer than a whole budget, once, on a busy machine, must not be the last: the guess only follows
-    /// runs. So a run that was put off for some ticks is tried all the same.
     pub fn may_start(&mut self, fits: impl Fn(u64) -> bool) -> bool {
         if !self.is_run_due() {
             return fits(ROW_US);
         }
-        if !fits(self.run_us) && self.put_off < PUT_OFF_MOST {
-            self.put_off = self.put_off.saturating_add(1);
-            return false;
-        }
-        self.put_off = 0;
-        true
+        self.run_cost.may_run(fits)
     }
 
     /// Does one unit of work. `ceiling` is what the contract of a series allows in one step, `step` the running one.
@@ -200,10 +193,11 @@ impl Inference {
         };
         if batch.push(model.spec(), series.window()).is_ok() {
             self.rows.push((slot, key));
+            Progress::Begun(slot)
         } else {
             self.queue.push_front(slot);
+            Progress::Worked
         }
-        Progress::Worked
     }
 
     /// Whether a batch is complete and the network is what comes next.
@@ -223,8 +217,7 @@ impl Inference {
         batch.clear();
         let took_us = host.monotonic_us().saturating_sub(started_us);
         host.record(Metric::BatchUs, took_us);
-        // Follows a slower machine at once and a faster one slowly: the guess guards the tick's budget.
-        self.run_us = took_us.max(self.run_us.saturating_mul(7) / 8).max(1);
+        self.run_cost.took(took_us);
         match result {
             Ok(output) => {
                 self.output = Some(output);
@@ -298,6 +291,18 @@ impl Inference {
     }
 }
 
+/// How the forecasts of a model are blended here.
+pub(crate) fn settings_of(model: &Model, cap_factor: f32) -> TrackSettings {
+    let spec = model.spec();
+    let mut settings = TrackSettings::for_model(spec);
+    settings.horizons.truncate(1);
+    settings.conformal_offsets.truncate(spec.quantiles.len());
+    settings.checkpoints = vec![0];
+    settings.late_steps = LATE_STEPS;
+    settings.cap.factor = cap_factor;
+    settings
+}
+
 /// What a forecast is made for.
 pub struct Request<'a> {
     /// The running step.
@@ -309,7 +314,7 @@ pub struct Request<'a> {
 }
 
 /// The value at any quantile: between two given ones in proportion, beyond the outermost the outermost.
-fn at_quantile(levels: &[f32], values: &[f32], quantile: f32) -> f32 {
+pub(crate) fn at_quantile(levels: &[f32], values: &[f32], quantile: f32) -> f32 {
     let mut below: Option<(f32, f32)> = None;
     for (level, value) in levels.iter().copied().zip(values.iter().copied()) {
         if level >= quantile {

@@ -21,6 +21,7 @@ pub mod calendar;
 #[cfg(target_family = "wasm")]
 mod callbacks;
 mod candidate;
+pub mod challenger;
 #[cfg(target_family = "wasm")]
 mod check;
 #[cfg(target_family = "wasm")]
@@ -35,6 +36,7 @@ pub mod ledger;
 pub mod limits;
 pub mod metrics;
 pub mod model;
+mod run_cost;
 pub mod scan;
 pub mod series;
 mod settings;

@@ -50,6 +50,12 @@ pub enum Metric {
     LedgerConflicts,
     /// Times that a VM of this gateway began to forecast.
     Elected,
+    /// Epoch of the model that is compared with the one in use; 0 without one.
+    ChallengerEpoch,
+    /// Challengers that were refused, or failed.
+    ChallengerRefused,
+    /// Time of one batch in the challenger's network.
+    ChallengerBatchUs,
 }
 
 /// What a host needs to know to define a metric.
@@ -64,7 +70,7 @@ pub enum MetricKind {
 }
 
 /// All metrics in the order of [`Metric`]: kind and name.
-pub const METRICS: [(Metric, MetricKind, &str); 21] = [
+pub const METRICS: [(Metric, MetricKind, &str); 24] = [
     (
         Metric::SyncOk,
         MetricKind::Counter,
@@ -161,6 +167,21 @@ pub const METRICS: [(Metric, MetricKind, &str); 21] = [
         Metric::Elected,
         MetricKind::Counter,
         "forebay.forecaster_elected",
+    ),
+    (
+        Metric::ChallengerEpoch,
+        MetricKind::Gauge,
+        "forebay.challenger_epoch",
+    ),
+    (
+        Metric::ChallengerRefused,
+        MetricKind::Counter,
+        "forebay.challenger_refused",
+    ),
+    (
+        Metric::ChallengerBatchUs,
+        MetricKind::Histogram,
+        "forebay.challenger_batch_us",
     ),
 ];
 

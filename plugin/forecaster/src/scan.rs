@@ -15,6 +15,7 @@ use forebay_core::policy::Policy;
 use forebay_core::resource::ResourceIndex;
 
 use crate::accuracy::{Accuracy, Score};
+use crate::challenger::Duel;
 use crate::host::{Cas, Host, Metric};
 use crate::inference::Inference;
 use crate::ledger::{Ledger, PageNumber};
@@ -66,6 +67,8 @@ pub struct Finds<'a> {
     pub accuracy: &'a mut Accuracy,
     /// How good the running model's were.
     pub score: &'a mut Score,
+    /// How good another model's would have been.
+    pub duel: Option<&'a mut Duel>,
 }
 
 /// The present, as a walk sees it.
@@ -337,7 +340,7 @@ fn roll(place: u32, finds: &mut Finds<'_>, present: &Present<'_>) {
         let Some(slot) = finds.table.on_page(place).get(index).copied() else {
             continue;
         };
-        let Some(series) = finds.table.get_mut(slot) else {
+        let Some((key, series)) = finds.table.get_mut_keyed(slot) else {
             continue;
         };
         if !series
@@ -351,6 +354,8 @@ fn roll(place: u32, finds: &mut Finds<'_>, present: &Present<'_>) {
             continue;
         }
         let judged = series.take_judged();
+        let due = series.due(present.step);
+        let finished = present.step.saturating_sub(1);
         let usage = series.roll(
             present.step,
             present.now_us,
@@ -358,11 +363,14 @@ fn roll(place: u32, finds: &mut Finds<'_>, present: &Present<'_>) {
             finds.inference.blender_mut(),
         );
         if usage.is_some() {
-            series.put_by(present.step.saturating_sub(1));
+            series.put_by(finished);
+        }
+        if let Some(duel) = &mut finds.duel {
+            duel.turn(&key, finished, judged.as_ref(), due);
         }
         if let Some((forecast, usage)) = judged {
             finds.accuracy.matured(&forecast, usage);
-            finds.score.matured(&forecast, usage);
+            finds.score.matured(forecast.high, usage);
         }
         finds.inference.push(slot);
     }

@@ -21,8 +21,8 @@ pub use reply::{
     SyncErrorCode, SyncReply, Window,
 };
 pub use request::{
-    CustomerForecast, CustomerReport, DeviationSignal, ForecastScore, ModelState, ModelStatus,
-    PoolReport, SyncRequest, WindowWish,
+    ChallengerStatus, CustomerForecast, CustomerReport, DeviationSignal, ForecastScore, ModelState,
+    ModelStatus, PoolReport, SyncRequest, WindowWish,
 };
 
 /// Version of the protocol that these messages speak.

@@ -69,6 +69,9 @@ pub struct SyncReply {
     /// Step of which `step_usage` tells everything: whom it does not name the others have used nothing of. 0: it tells of no step in full.
     #[prost(uint64, tag = "22")]
     pub step_usage_whole: u64,
+    /// The model to compare with the one that runs, without effect; absent while there is none.
+    #[prost(message, optional, tag = "23")]
+    pub challenger: Option<ModelRelease>,
 }
 
 /// Why a request was refused.
@@ -253,7 +256,7 @@ pub struct StepUsage {
     pub usage: f32,
 }
 
-/// The model to run.
+/// A model to run.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ModelRelease {
     /// Model epoch, part of what is signed.
@@ -262,7 +265,7 @@ pub struct ModelRelease {
     /// SHA-256 of the file, part of what is signed.
     #[prost(bytes = "vec", tag = "2")]
     pub digest: Vec<u8>,
-    /// 1 = release, 2 = roll-back; part of what is signed.
+    /// 1 = release, 2 = roll-back, 3 = challenger; part of what is signed.
     #[prost(uint32, tag = "3")]
     pub kind: u32,
     /// Ed25519 signature of the statement (`forebay-wire`'s `model` module).

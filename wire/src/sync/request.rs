@@ -232,6 +232,35 @@ pub struct ModelStatus {
     /// How the forecasts have fared since the running model took over; absent before the first step that they were made for has ended.
     #[prost(message, optional, tag = "10")]
     pub score: Option<ForecastScore>,
+    /// The model beside the running one; absent while none is offered.
+    #[prost(message, optional, tag = "11")]
+    pub challenger: Option<ChallengerStatus>,
+}
+
+/// The model that is compared with the running one.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ChallengerStatus {
+    /// Model epoch of the challenger that runs beside the model; 0 for none.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// SHA-256 of its file; empty for none.
+    #[prost(bytes = "vec", tag = "2")]
+    pub digest: Vec<u8>,
+    /// How the newest challenger offered has fared.
+    #[prost(enumeration = "ModelState", tag = "3")]
+    pub state: i32,
+    /// Why it was refused, for the operator.
+    #[prost(string, tag = "4")]
+    pub message: String,
+    /// Model epoch of the newest offer that `state` and `message` speak of.
+    #[prost(uint64, tag = "5")]
+    pub offered_epoch: u64,
+    /// How its forecasts have fared since both run beside one another; absent before the first step of both has ended.
+    #[prost(message, optional, tag = "6")]
+    pub challenger_score: Option<ForecastScore>,
+    /// How the running model's have, for the same customers and steps.
+    #[prost(message, optional, tag = "7")]
+    pub champion_score: Option<ForecastScore>,
 }
 
 /// Sums over the forecasts of the whole fleet's usage that have matured: by all of a gateway's series since its running model took over.

@@ -4,4 +4,4 @@ mod refresh;
 mod release;
 
 pub use refresh::{ModelRefresh, Running, Step};
-pub use release::{Refusal, SignedRelease, TrustedKeys};
+pub use release::{Refusal, Role, SignedRelease, TrustedKeys};

@@ -3,13 +3,16 @@
 //! Nothing but a successful swap changes what runs: every way in which an offer can fail leaves the last good model in place and a
 //! reason for the operator. Fetching and loading happen in different ticks, and loading is the one piece of work that may exceed a
 //! tick's budget.
+//!
+//! A challenger goes the same way, beside the model that runs and without a word in what runs: it has no epochs to remember, and one that
+//! is refused is gone.
 
 use forebay_forecast::{Limits, Model};
 use forebay_wire::model::{ModelDigest, ReleaseKind};
 use forebay_wire::sync::{ModelRelease, ModelState};
 use sha2::{Digest, Sha256};
 
-use super::release::{Refusal, SignedRelease, TrustedKeys};
+use super::release::{Refusal, Role, SignedRelease, TrustedKeys};
 use crate::host::{CallId, Cas, Host, HttpAnswer};
 
 /// Where the highest epoch that ran is kept beside the ledger: a trap of this VM must not open the door to older releases.
@@ -47,6 +50,7 @@ pub enum Step {
 /// The running model, the one before, and the one on its way.
 #[derive(Debug)]
 pub struct ModelRefresh {
+    role: Role,
     keys: TrustedKeys,
     bytes_most: u32,
     floor: u64,
@@ -86,10 +90,21 @@ impl ModelRefresh {
     pub fn new(host: &impl Host, keys: TrustedKeys, bytes_most: u32) -> Self {
         let (floor, _) = floor(host);
         Self {
-            keys,
-            bytes_most,
             // The model that ran when the VM trapped is not in memory any more and must be taken again.
             floor: floor.saturating_sub(1),
+            role: Role::InForce,
+            ..Self::beside(keys, bytes_most)
+        }
+    }
+
+    /// No challenger yet.
+    #[must_use]
+    pub fn beside(keys: TrustedKeys, bytes_most: u32) -> Self {
+        Self {
+            role: Role::Beside,
+            keys,
+            bytes_most,
+            floor: 0,
             running: None,
             previous: None,
             decided: None,
@@ -97,6 +112,22 @@ impl ModelRefresh {
             state: ModelState::None,
             reason: String::new(),
         }
+    }
+
+    /// A challenger has to be newer than the model that is in force under this epoch.
+    pub fn follow(&mut self, epoch: u64) {
+        self.floor = epoch;
+    }
+
+    /// Nobody offers a challenger any more. Returns whether there was one, or one on its way.
+    pub fn dismiss(&mut self) -> bool {
+        let was_there = self.state != ModelState::None;
+        self.running = None;
+        self.decided = None;
+        self.pending = Pending::Nothing;
+        self.state = ModelState::None;
+        self.reason.clear();
+        was_there
     }
 
     /// The model that runs.
@@ -141,7 +172,9 @@ impl ModelRefresh {
             return Ok(());
         }
         self.decided = Some((offer.epoch, offer.digest.clone()));
-        let release = match SignedRelease::verify(offer, &self.keys, self.floor, self.bytes_most) {
+        let verified =
+            SignedRelease::verify(offer, self.role, &self.keys, self.floor, self.bytes_most);
+        let release = match verified {
             Ok(release) => release,
             Err(refusal) => return Err(self.refuse(refusal)),
         };
@@ -153,8 +186,7 @@ impl ModelRefresh {
             running.epoch = statement.epoch;
             self.pending = Pending::Nothing;
             self.state = ModelState::Running;
-            self.floor = statement.epoch;
-            raise_floor(host, statement.epoch);
+            self.put_in_force(host, statement.epoch);
             return Ok(());
         }
         self.state = ModelState::Fetching;
@@ -284,17 +316,24 @@ impl ModelRefresh {
             }
         };
         let epoch = release.statement.epoch;
-        self.previous = self.running.take();
-        self.running = Some(Running {
+        let before = self.running.replace(Running {
             epoch,
             digest: release.statement.digest,
             model,
         });
-        self.floor = epoch;
+        self.previous = before.filter(|_| self.role == Role::InForce);
         self.state = ModelState::Running;
         self.reason.clear();
-        raise_floor(host, epoch);
+        self.put_in_force(host, epoch);
         Ok(epoch)
+    }
+
+    /// From now on older epochs are refused, unless nothing is decided by the model.
+    fn put_in_force(&mut self, host: &impl Host, epoch: u64) {
+        if self.role == Role::InForce {
+            self.floor = epoch;
+            raise_floor(host, epoch);
+        }
     }
 
     /// The running model failed while running: none runs until the next release.
@@ -317,6 +356,10 @@ impl ModelRefresh {
         self.state = ModelState::Refused;
         self.reason = reason(&refusal);
         self.pending = Pending::Nothing;
+        if self.role == Role::Beside {
+            // The one before is not what is to be compared any more.
+            self.running = None;
+        }
         refusal
     }
 }

@@ -11,6 +11,15 @@ use forebay_wire::sync::ModelRelease;
 /// A longer path is not one of our server's.
 const PATH_BYTES_MOST: usize = 256;
 
+/// What a model is offered for. A statement of one kind is none of the other: a challenger's must never put it in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Its forecasts become claims.
+    InForce,
+    /// Its forecasts are compared with those of the one in force.
+    Beside,
+}
+
 /// The public keys from the plugin's configuration.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedKeys(Vec<VerifyingKey>);
@@ -84,6 +93,14 @@ pub enum Refusal {
     Model(#[from] forebay_forecast::ModelError),
 }
 
+// === impl Role ===
+
+impl Role {
+    fn takes(self, kind: ReleaseKind) -> bool {
+        (kind == ReleaseKind::Challenger) == (self == Self::Beside)
+    }
+}
+
 // === impl TrustedKeys ===
 
 impl TrustedKeys {
@@ -122,6 +139,7 @@ impl SignedRelease {
     /// What is wrong with it.
     pub fn verify(
         offer: &ModelRelease,
+        role: Role,
         keys: &TrustedKeys,
         floor: u64,
         bytes_most: u32,
@@ -134,8 +152,9 @@ impl SignedRelease {
             .as_slice()
             .try_into()
             .map_err(|_| Refusal::Malformed { field: "digest" })?;
-        let kind =
-            ReleaseKind::from_code(offer.kind).ok_or(Refusal::Malformed { field: "kind" })?;
+        let kind = ReleaseKind::from_code(offer.kind)
+            .filter(|kind| role.takes(*kind))
+            .ok_or(Refusal::Malformed { field: "kind" })?;
         if !is_plain_path(&offer.path) {
             return Err(Refusal::Malformed { field: "path" });
         }
@@ -230,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_signed_release_is_taken() {
-        let release = SignedRelease::verify(&offer(), &trusted(), 4, 1_000).unwrap();
+        let release = SignedRelease::verify(&offer(), Role::InForce, &trusted(), 4, 1_000).unwrap();
         assert_eq!(release.statement.epoch, 5);
     }
 
@@ -255,14 +274,38 @@ mod tests {
                 ..offer()
             },
         ] {
-            let refusal = SignedRelease::verify(&changed, &trusted(), 4, 1_000).unwrap_err();
+            let refusal =
+                SignedRelease::verify(&changed, Role::InForce, &trusted(), 4, 1_000).unwrap_err();
             assert!(matches!(refusal, Refusal::Signature { .. }), "{refusal}");
         }
     }
 
     #[test]
+    fn a_statement_for_one_role_is_none_for_the_other() {
+        let statement = ModelStatement {
+            digest: [1; 32],
+            epoch: 5,
+            kind: ReleaseKind::Challenger,
+        };
+        let challenger = ModelRelease {
+            kind: 3,
+            signature: key().sign(&statement.to_bytes()).to_bytes().to_vec(),
+            ..offer()
+        };
+        assert!(SignedRelease::verify(&challenger, Role::Beside, &trusted(), 4, 1_000).is_ok());
+        for (offer, role) in [(challenger, Role::InForce), (offer(), Role::Beside)] {
+            let refusal = SignedRelease::verify(&offer, role, &trusted(), 4, 1_000).unwrap_err();
+            assert!(
+                matches!(refusal, Refusal::Malformed { field: "kind" }),
+                "{role:?}: {refusal}"
+            );
+        }
+    }
+
+    #[test]
     fn an_older_statement_is_refused_even_if_it_was_signed_once() {
-        let refusal = SignedRelease::verify(&offer(), &trusted(), 5, 1_000).unwrap_err();
+        let refusal =
+            SignedRelease::verify(&offer(), Role::InForce, &trusted(), 5, 1_000).unwrap_err();
         assert!(matches!(
             refusal,
             Refusal::Stale {
@@ -287,7 +330,8 @@ mod tests {
                 path: path.to_owned(),
                 ..offer()
             };
-            let refusal = SignedRelease::verify(&changed, &trusted(), 4, 1_000).unwrap_err();
+            let refusal =
+                SignedRelease::verify(&changed, Role::InForce, &trusted(), 4, 1_000).unwrap_err();
             assert!(
                 matches!(refusal, Refusal::Malformed { field: "path" }),
                 "{path:?}: {refusal}"
@@ -298,7 +342,8 @@ mod tests {
     #[test]
     fn without_a_key_no_model_runs() {
         let refusal =
-            SignedRelease::verify(&offer(), &TrustedKeys::default(), 0, 1_000).unwrap_err();
+            SignedRelease::verify(&offer(), Role::InForce, &TrustedKeys::default(), 0, 1_000)
+                .unwrap_err();
         assert!(matches!(refusal, Refusal::NoKey));
     }
 

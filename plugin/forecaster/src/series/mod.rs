@@ -6,5 +6,5 @@ mod fleet_tests;
 mod one;
 mod table;
 
-pub use one::{Counters, Forecast, Observed, Series};
+pub use one::{Counters, Due, Forecast, Observed, Series};
 pub use table::{SeriesKey, SeriesTable, SlotId};

@@ -84,6 +84,14 @@ struct Counted {
     at_us: u64,
 }
 
+/// What tracks of a series learn when a step begins: the usage of the step that was finished at the last count, if it is known, and how
+/// many steps have passed since of which nobody knows anything.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Due {
+    late: Option<f32>,
+    gaps: u64,
+}
+
 /// What is expected for the running step, in tokens per step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
@@ -175,20 +183,10 @@ impl Series {
             demand_cum: self.demand_cum,
             at_us,
         };
+        let due = self.due(step);
         let before = self.counted.replace(now)?;
-        let steps = step.saturating_sub(before.step);
-        if steps <= 0 {
-            // The calendar was set back: the running step has an unknown length.
-            return None;
-        }
-        let late = self.known(before.step.saturating_sub(1));
-        blender.mature(&mut self.track, late);
-        let gaps = u64::try_from(steps.saturating_sub(1))
-            .unwrap_or(0)
-            .min(GAPS_LEARNED_MOST);
-        for _ in 0..gaps {
-            blender.mature(&mut self.track, None);
-        }
+        // Without anything due the calendar was set back: the running step has an unknown length.
+        due?.teach(blender, &mut self.track);
         let elapsed_us = at_us.saturating_sub(before.at_us);
         if elapsed_us == 0 {
             return None;
@@ -206,6 +204,17 @@ impl Series {
             0
         };
         Some(usage)
+    }
+
+    /// What is to be learned when step `step` begins; `None` if it does not follow a step that was counted.
+    #[must_use]
+    pub fn due(&self, step: i64) -> Option<Due> {
+        let before = self.counted?.step;
+        let gaps = u64::try_from(step.checked_sub(before)?.checked_sub(1)?).ok()?;
+        Some(Due {
+            late: self.known(before.saturating_sub(1)),
+            gaps: gaps.min(GAPS_LEARNED_MOST),
+        })
     }
 
     /// What the fleet has used in this step, if that is the window's newest and the others' part of it is known.
@@ -333,6 +342,18 @@ impl Series {
     #[must_use]
     pub fn idle_steps(&self) -> u32 {
         self.idle_steps
+    }
+}
+
+// === impl Due ===
+
+impl Due {
+    /// Lets a track of the series learn it. [`TrackSettings::late_steps`] has to be 1.
+    pub fn teach(&self, blender: &mut Blender, track: &mut Track) {
+        blender.mature(track, self.late);
+        for _ in 0..self.gaps {
+            blender.mature(track, None);
+        }
     }
 }
 

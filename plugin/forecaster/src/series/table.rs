@@ -114,6 +114,14 @@ impl SeriesTable {
         self.slots.get_mut(index).map(|slot| &mut slot.series)
     }
 
+    /// The same, with its key.
+    pub fn get_mut_keyed(&mut self, slot: SlotId) -> Option<(SeriesKey, &mut Series)> {
+        let index = usize::try_from(slot).ok()?;
+        self.slots
+            .get_mut(index)
+            .map(|slot| (slot.key, &mut slot.series))
+    }
+
     /// The page of a slot.
     #[must_use]
     pub fn page_of(&self, slot: SlotId) -> Option<u32> {

@@ -12,6 +12,7 @@
     reason = "a failed step must stop the test"
 )]
 
+pub mod models;
 pub mod plane;
 
 use std::cell::RefCell;

@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Method, path, and which of gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 4]); 34] = [
+const TABLE: [(&str, &str, [bool; 4]); 37] = [
     ("GET", "/healthz", ALL),
     ("GET", "/readyz", ALL),
     ("GET", "/metrics", ALL),
@@ -51,6 +51,9 @@ const TABLE: [(&str, &str, [bool; 4]); 34] = [
     ("GET", "/v1/models/{digest}/about", VIEWER),
     ("PUT", "/v1/models/{digest}/about", ADMIN),
     ("POST", "/v1/models/promote", ADMIN),
+    ("POST", "/v1/models/{digest}/challenge", ADMIN),
+    ("GET", "/v1/models/challenger", VIEWER),
+    ("POST", "/v1/models/withdraw", ADMIN),
     ("POST", "/v1/models/rollback", ADMIN),
     ("GET", "/v1/history", VIEWER),
     ("PUT", "/v1/history", ADMIN),

@@ -4,7 +4,7 @@
 //! open, so that scrapers need no token.
 
 use super::Shared;
-use crate::plane::{GatewayView, RunningModelView, StatusView};
+use crate::plane::{ChallengerView, GatewayView, RunningModelView, StatusView};
 use crate::prometheus::{Counts, DropReason};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -212,11 +212,48 @@ const CANARY_METRICS: [Metric<StatusView>; 2] = [
     ),
 ];
 
+/// Of the challenger; 0 while there is none.
+#[allow(clippy::cast_precision_loss)] // counts for charts
+const CHALLENGER_METRICS: [Metric<StatusView>; 4] = [
+    (
+        "forebay_challenger_epoch",
+        Kind::Gauge,
+        "Model epoch that is compared with the one in force, without effect; 0: none",
+        |view| of_challenger(view, |challenger| challenger.epoch as f64),
+    ),
+    (
+        "forebay_challenger_pairs",
+        Kind::Gauge,
+        "Steps in which the challenger was compared with the model in force",
+        |view| of_challenger(view, |challenger| challenger.evidence.pairs as f64),
+    ),
+    (
+        "forebay_challenger_loss",
+        Kind::Gauge,
+        "Mean pinball loss of the challenger's 0.9 quantile over usage, in the compared steps",
+        |view| of_challenger(view, |challenger| challenger.evidence.challenger_loss),
+    ),
+    (
+        "forebay_challenger_champion_loss",
+        Kind::Gauge,
+        "The same of the model in force, for the same customers and steps",
+        |view| of_challenger(view, |challenger| challenger.evidence.champion_loss),
+    ),
+];
+
+fn of_challenger(view: &StatusView, value: impl Fn(&ChallengerView) -> f64) -> f64 {
+    view.challenger.as_ref().map_or(0.0, value)
+}
+
 pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
     let view = server.plane.status();
     let mut text = String::new();
     // Writing to a string cannot fail.
-    for (name, kind, help, value) in METRICS.into_iter().chain(CANARY_METRICS) {
+    for (name, kind, help, value) in METRICS
+        .into_iter()
+        .chain(CANARY_METRICS)
+        .chain(CHALLENGER_METRICS)
+     {
         let _ = write!(
             text,
             "# HELP {name} {help}\n# TYPE {name} {}\n{name} {}\n",

@@ -1,10 +1,10 @@
-//! Models: upload, describe, list, fetch, activate, promote, roll back.
+//! Models: upload, describe, list, fetch, activate, promote, roll back, compare.
 
 use super::body::{SMALL_BYTES, json, read};
 use super::{Answer, By, Server, Shared};
 use crate::error::ApiError;
 use crate::models::{MAX_MODEL_BYTES, SandboxError, from_hex};
-use crate::plane::{ModelView, Origin, Promotion, Release, ReleaseRequest, Share, Signer};
+use crate::plane::{ChallengeRequest, ChallengerView, ModelView, Origin, Promotion, Release, ReleaseRequest, Share, Signer};
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -34,6 +34,19 @@ pub(super) struct Activate {
     #[serde(default)]
     share: Option<u8>,
     /// Who gives it to all, or takes it back: with a share only.
+    #[serde(default)]
+    promote: Option<Promotion>,
+}
+
+/// Who ends the comparison, and a statement that was signed elsewhere; or nothing.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Challenge {
+    #[serde(default)]
+    epoch: Option<u64>,
+    #[serde(default)]
+    signature: Option<String>,
+    /// Who releases the model, or withdraws it.
     #[serde(default)]
     promote: Option<Promotion>,
 }
@@ -162,6 +175,38 @@ pub(super) async fn roll_back(
 
 pub(super) async fn promote(State(server): Shared, Extension(by): By) -> Answer<Release> {
     server.plane.promote_model(&by).await.map(Json)
+}
+
+pub(super) async fn challenge(
+    State(server): Shared,
+    Extension(by): By,
+    digest: Result<Path<String>, PathRejection>,
+    body: Body,
+) -> Answer<ChallengerView> {
+    let Path(digest) = digest?;
+    let Challenge {
+        epoch,
+        signature,
+        promote,
+    } = json(body, SMALL_BYTES).await?;
+    let request = ChallengeRequest {
+        digest: digest_from(&digest)?,
+        promotion: promote.unwrap_or_default(),
+        signed: signed(epoch, signature)?,
+    };
+    server
+        .plane
+        .challenge_model(&by, request, signer(&server))
+        .await
+        .map(Json)
+}
+
+pub(super) async fn challenger(State(server): Shared) -> Answer<ChallengerView> {
+    server.plane.challenger().map(Json)
+}
+
+pub(super) async fn withdraw(State(server): Shared, Extension(by): By) -> Answer<ChallengerView> {
+    server.plane.withdraw_challenger(&by).await.map(Json)
 }
 
 pub(super) async fn about(

@@ -7,7 +7,7 @@ use super::openapi::{self, Description};
 use super::{Server, Shared, audit, customers, gateways, history, metrics, models, policies, sync};
 use crate::auth::{Access, Role};
 use crate::plane::{
-    AuditPage, CustomerView, ModelView, Release, SeriesView, StatusView, VersionInfo,
+    AuditPage, ChallengerView, CustomerView, ModelView, Release, SeriesView, StatusView, VersionInfo,
 };
 use axum::Json;
 use axum::extract::State;
@@ -195,6 +195,20 @@ pub fn routes() -> Vec<Route> {
         post("/v1/models/promote", at_least(Admin), models::promote)
             .says("Lets the canary run at all gateways")
             .answers::<Release>(),
+        post(
+            "/v1/models/{digest}/challenge",
+            at_least(Admin),
+            models::challenge,
+        )
+        .says("Lets gateways run a model beside the one in force, without effect, and compares them; without a signature the server signs")
+        .takes::<models::Challenge>()
+        .answers::<ChallengerView>(),
+        get("/v1/models/challenger", at_least(Viewer), models::challenger)
+            .says("The model that is compared with the one in force, and how it fares")
+            .answers::<ChallengerView>(),
+        post("/v1/models/withdraw", at_least(Admin), models::withdraw)
+            .says("Ends the comparison")
+            .answers::<ChallengerView>(),
         post("/v1/models/rollback", at_least(Admin), models::roll_back)
             .says("Releases an older model again, as a signed roll-back with a higher epoch; while a canary runs, the model before it")
             .takes::<models::RollBack>()

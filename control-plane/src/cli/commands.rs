@@ -235,12 +235,12 @@ pub enum PolicyCommand {
     Schema,
 }
 
-/// Who ends a canary.
+/// Who ends a canary, or a comparison.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum PromoteBy {
     /// The server
     Auto,
-    /// `forebay model promote` or `rollback`
+    /// `forebay model promote` or `rollback`; of a comparison `activate` or `withdraw`
     Manual,
 }
 
@@ -285,6 +285,9 @@ pub enum ModelCommand {
         /// Sign a roll-back
         #[arg(long)]
         roll_back: bool,
+        /// Sign for a comparison only: nobody can put the model in force with it
+        #[arg(long, conflicts_with = "roll_back")]
+        challenger: bool,
     },
     /// Bring a file into the registry; the server's sandbox judges it
     Upload {
@@ -324,6 +327,24 @@ pub enum ModelCommand {
     },
     /// Give the model that runs at a share of the gateways to all of them
     Promote,
+    /// Let all gateways run a model beside the one in force, without effect, and compare their forecasts
+    Challenge {
+        /// Its digest
+        digest: String,
+        /// Who releases it, or withdraws it: the server when the evidence is there, or you
+        #[arg(long)]
+        promote: Option<PromoteBy>,
+        /// Epoch that was signed
+        #[arg(long, requires = "signature")]
+        epoch: Option<u64>,
+        /// Signature made elsewhere
+        #[arg(long, requires = "epoch")]
+        signature: Option<String>,
+    },
+    /// The model that is compared with the one in force, and how it fares
+    Challenger,
+    /// End the comparison
+    Withdraw,
     /// Go back to the model that ran before, or to a given one; from a share of the gateways, to the one that the others run
     Rollback {
         /// Its digest

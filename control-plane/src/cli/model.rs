@@ -42,13 +42,14 @@ pub(super) fn run(command: ModelCommand, connection: &Connection) -> Result<(), 
             digest,
             epoch,
             roll_back,
+            challenger,
         } => {
             let key = SigningKeyFile::read(&key).map_err(|error| error.to_string())?;
             let digest = digest_to_sign(file.as_deref(), digest.as_deref())?;
-            let kind = if roll_back {
-                ReleaseKind::RollBack
-            } else {
-                ReleaseKind::Release
+            let kind = match (roll_back, challenger) {
+                (true, _) => ReleaseKind::RollBack,
+                (false, true) => ReleaseKind::Challenger,
+                (false, false) => ReleaseKind::Release,
             };
             let signature = sign(
                 &key,
@@ -62,6 +63,7 @@ pub(super) fn run(command: ModelCommand, connection: &Connection) -> Result<(), 
                 "digest": hex(&digest),
                 "epoch": epoch,
                 "roll_back": roll_back,
+                "challenger": challenger,
                 "signature": hex(&signature),
                 "public_key": public_key_hex(&key),
             }))
@@ -95,10 +97,7 @@ pub(super) fn run(command: ModelCommand, connection: &Connection) -> Result<(), 
             epoch,
             signature,
         } => {
-            let promote = promote.map(|by| match by {
-                PromoteBy::Auto => "auto",
-                PromoteBy::Manual => "manual",
-            });
+            let promote = promote.map(PromoteBy::name);
             let body = json!({
                 "epoch": epoch, "signature": signature, "share": share, "promote": promote,
             });
@@ -106,6 +105,25 @@ pub(super) fn run(command: ModelCommand, connection: &Connection) -> Result<(), 
                 &format!("/v1/models/{}/activate", encode(&digest)),
                 Some(&body),
             )?)
+        }
+        ModelCommand::Challenge {
+            digest,
+            promote,
+            epoch,
+            signature,
+        } => {
+            let promote = promote.map(PromoteBy::name);
+            let body = json!({"epoch": epoch, "signature": signature, "promote": promote});
+            print(&Client::new(connection)?.post(
+                &format!("/v1/models/{}/challenge", encode(&digest)),
+                Some(&body),
+            )?)
+        }
+        ModelCommand::Challenger => {
+            print(&Client::new(connection)?.get("/v1/models/challenger")?)
+        }
+        ModelCommand::Withdraw => {
+            print(&Client::new(connection)?.post("/v1/models/withdraw", None)?)
         }
         ModelCommand::Rollback {
             digest,
@@ -116,6 +134,16 @@ pub(super) fn run(command: ModelCommand, connection: &Connection) -> Result<(), 
             print(&Client::new(connection)?.post("/v1/models/rollback", Some(&body))?)
         }
         ModelCommand::List => print(&Client::new(connection)?.get("/v1/models")?),
+    }
+}
+
+impl PromoteBy {
+    /// As in requests.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Manual => "manual",
+        }
     }
 }
 

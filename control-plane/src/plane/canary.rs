@@ -12,7 +12,7 @@ use super::score::WARM_UP_ROUNDS;
 use crate::error::ApiError;
 use crate::models::{Evidence, Finding, Trial, Verdict, hex};
 use crate::store::{Batch, Store, StoreError, Table};
-use forebay_wire::model::{ModelStatement, ReleaseKind};
+use forebay_wire::model::{ModelDigest, ModelStatement, ReleaseKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -366,12 +366,17 @@ impl ModelBook {
                 "wait until two are present (`forebay status`), or decide yourself: promote manual";
             return Err(ApiError::conflict("too_few_gateways", message, hint).at("promote"));
         }
-        let model = self.models.get(&statement.digest);
         let canary = Canary::begin(share, statement.epoch, champion.epoch, present, now);
         Ok(Canary {
-            span_ms: model.map_or(PROMOTION_SPAN_MS, |model| span_of(&model.verdict)),
+            span_ms: self.promotion_span_ms(&statement.digest),
             ..canary
         })
+    }
+
+    /// Time that compared steps must span before this model is promoted.
+    pub(super) fn promotion_span_ms(&self, digest: &ModelDigest) -> u64 {
+        let model = self.models.get(digest);
+        model.map_or(PROMOTION_SPAN_MS, |model| span_of(&model.verdict))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod audit;
 mod canary;
+mod challenger;
 mod clock;
 mod customers;
 mod directory;
@@ -29,6 +30,7 @@ mod view;
 
 pub use audit::{AuditLog, AuditPage};
 pub use canary::{CanaryView, Lack, Promotion, Share};
+pub use challenger::{ChallengeRequest, ChallengerView, DuelEvidence, Missing, RefusalView};
 pub use clock::{Clock, Now};
 pub use customers::CustomerChange;
 pub use directory::{Directory, Member, Override};

@@ -3,6 +3,7 @@
 use super::Plane;
 use super::audit::{Deed, Done};
 use super::canary::Canary;
+use super::challenger::Challenger;
 use super::releases::Release;
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -39,6 +40,9 @@ pub struct ModelView {
     /// Epoch under which it runs as a canary, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary_epoch: Option<u64>,
+    /// Epoch under which it is compared with the one that runs, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenger_epoch: Option<u64>,
     /// Where it comes from.
     #[serde(flatten)]
     pub origin: Origin,
@@ -58,12 +62,13 @@ pub struct Origin {
     pub card: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// Models, releases, and the canary.
+/// Models, releases, and the canary or the challenger.
 #[derive(Debug, Default)]
 pub struct ModelBook {
     pub(super) models: BTreeMap<ModelDigest, ModelView>,
     pub(super) releases: BTreeMap<u64, Release>,
     pub(super) canary: Option<Canary>,
+    pub(super) challenger: Option<Challenger>,
 }
 
 // === impl Origin ===
@@ -143,6 +148,7 @@ impl ModelBook {
             Ok(())
         })?;
         book.canary = Canary::load(store)?;
+        book.challenger = Challenger::load(store)?;
         Ok(book)
     }
 
@@ -159,7 +165,10 @@ impl ModelBook {
             of_model.map(|release| release.epoch)
         };
         let canary = self.canary.as_ref();
+        let challenger = self.challenger.as_ref();
+        let challenger = challenger.filter(|challenger| challenger.digest == model.digest);
         ModelView {
+            challenger_epoch: challenger.map(|challenger| challenger.epoch),
             active_epoch: epoch_of(self.active()),
             canary_epoch: epoch_of(canary.and_then(|canary| self.releases.get(&canary.epoch))),
             ..model.clone()
@@ -197,6 +206,7 @@ impl Plane {
                 verdict,
                 active_epoch: None,
                 canary_epoch: None,
+                challenger_epoch: None,
                 origin: before.map_or_else(Origin::default, |before| before.origin.clone()),
             };
             let value = serde_json::to_vec(&model).map_err(|error| unwritable(&error))?;
@@ -285,8 +295,11 @@ fn drop_oldest(book: &mut ModelBook, batch: &mut Batch) -> Result<(), ApiError> 
     let running = book.active().map(|release| release.digest.as_str());
     // How long ago it was released; those that never were come before all others.
     let age = |model: &ModelView| released.iter().position(|digest| *digest == model.digest);
+    let compared = book.challenger.as_ref();
+    let compared = compared.map(|challenger| challenger.digest.as_str());
     let may_go = |model: &ModelView| {
-        age(model).is_none_or(|age| age >= RELEASED_KEPT) && running != Some(&model.digest)
+        let is_in_use = [running, compared].contains(&Some(model.digest.as_str()));
+        age(model).is_none_or(|age| age >= RELEASED_KEPT) && !is_in_use
     };
     let candidates = book.models.iter().filter(|(_, model)| may_go(model));
     let oldest = candidates

@@ -6,6 +6,7 @@
 
 use super::audit::{Deed, Done};
 use super::canary::{Canary, Share};
+use super::challenger::withdraw;
 use super::models::{ModelBook, unwritable};
 use super::{Now, Plane};
 use crate::auth::Caller;
@@ -135,7 +136,7 @@ impl ModelBook {
         newest.copied().unwrap_or(0).saturating_add(1)
     }
 
-    fn statement(&self, request: &ReleaseRequest) -> Result<ModelStatement, ApiError> {
+    pub(super) fn statement(&self, request: &ReleaseRequest) -> Result<ModelStatement, ApiError> {
         if let Some(canary) = &self.canary {
             self.fits_canary(canary, request)?;
         }
@@ -275,30 +276,7 @@ pub(super) fn release(
         .share
         .map(|share| book.begin_canary(share, &statement, signer, present, now))
         .transpose()?;
-    let signature = match (request.signed, signer.key) {
-        (Some((_, signature)), _) => signature,
-        (None, Some(key)) => crate::models::sign(key, &statement),
-        (None, None) => {
-            let message = "this server has no signing key, and the request brings no signature";
-            let hint = format!(
-                "start it with --model-signing-key FILE, or sign elsewhere: `forebay model sign --key FILE --digest {} --epoch {}`",
-                hex(&statement.digest),
-                statement.epoch
-            );
-            return Err(ApiError::conflict("not_signed", message, hint).at("signature"));
-        }
-    };
-    let public_key = signer
-        .key
-        .map(crate::models::SigningKeyFile::public_key)
-        .or(signer.public_key);
-    if let Some(public_key) = public_key
-        && !crate::models::verify(&public_key, &statement, &signature)
-    {
-        let message = "the signature is not by the key that this server was started with, or signs another digest, epoch or kind";
-        let hint = "gateways would refuse it: sign exactly this digest and epoch (and --roll-back for a roll-back)";
-        return Err(ApiError::invalid("bad_signature", message, hint).at("signature"));
-    }
+    let signature = signature_of(&statement, request.signed, signer)?;
     let release = Release {
         epoch: statement.epoch,
         digest: hex(&statement.digest),
@@ -323,6 +301,10 @@ pub(super) fn release(
         .collect::<Result<_, _>>()
         .map_err(|error| unwritable(&error))?;
     let canary_row = canary.as_ref().map(Canary::row).transpose()?;
+    if book.challenger.is_some() {
+        // It was compared with what ran before.
+        outcome = format!("{outcome}; {}", withdraw(book, batch));
+    }
     Canary::delete(batch);
     if let Some((canary, row)) = canary.as_ref().zip(canary_row) {
         outcome = format!("{outcome}, at {}", canary.extent());
@@ -336,6 +318,39 @@ pub(super) fn release(
     book.releases.extend(changed);
     tracing::info!(epoch = release.epoch, digest = %release.digest, roll_back = release.roll_back, "a model is released");
     Ok(Done::new(release, outcome))
+}
+
+/// The signature that gateways will ask for: the one that was brought, or the server's own.
+pub(super) fn signature_of(
+    statement: &ModelStatement,
+    signed: Option<(u64, [u8; 64])>,
+    signer: Signer<'_>,
+) -> Result<[u8; 64], ApiError> {
+    let signature = match (signed, signer.key) {
+        (Some((_, signature)), _) => signature,
+        (None, Some(key)) => crate::models::sign(key, statement),
+        (None, None) => {
+            let message = "this server has no signing key, and the request brings no signature";
+            let hint = format!(
+                "start it with --model-signing-key FILE, or sign elsewhere: `forebay model sign --key FILE --digest {} --epoch {}`",
+                hex(&statement.digest),
+                statement.epoch
+            );
+            return Err(ApiError::conflict("not_signed", message, hint).at("signature"));
+        }
+    };
+    let public_key = signer
+        .key
+        .map(crate::models::SigningKeyFile::public_key)
+        .or(signer.public_key);
+    if let Some(public_key) = public_key
+        && !crate::models::verify(&public_key, statement, &signature)
+    {
+        let message = "the signature is not by the key that this server was started with, or signs another digest, epoch or kind";
+        let hint = "gateways would refuse it: sign exactly this digest and epoch (and --roll-back for a roll-back, --challenger for a challenger)";
+        return Err(ApiError::invalid("bad_signature", message, hint).at("signature"));
+    }
+    Ok(signature)
 }
 
 #[cfg(test)]

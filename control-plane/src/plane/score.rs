@@ -35,6 +35,13 @@ pub struct Scores {
     rounds: u64,
 }
 
+/// What one gateway has said of two models that run beside one another, for the same customers and steps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DuelScores {
+    challenger: Scores,
+    champion: Scores,
+}
+
 // === impl Scores ===
 
 impl Scores {
@@ -42,7 +49,10 @@ impl Scores {
     pub(super) fn hear(&mut self, status: &ModelStatus) {
         let digest = ModelDigest::try_from(status.digest.as_slice()).ok();
         let score = status.score.as_ref().and_then(Score::read);
-        let newest = digest.zip(score);
+        self.take(digest.zip(score));
+    }
+
+    fn take(&mut self, newest: Option<(ModelDigest, Score)>) {
         let goes_on = self
             .newest
             .zip(newest)
@@ -80,6 +90,50 @@ impl Scores {
     /// Rounds that are still to come before anything counts.
     pub(super) const fn warm_up_left(&self) -> u64 {
         WARM_UP_ROUNDS.saturating_sub(self.rounds)
+    }
+}
+
+// === impl DuelScores ===
+
+impl DuelScores {
+    /// Takes note of what the gateway says of both. Sums that are not of the same forecasts are not believed.
+    pub(super) fn hear(&mut self, status: &ModelStatus) {
+        let both = status.challenger.as_ref().and_then(|said| {
+            let digest = ModelDigest::try_from(said.digest.as_slice()).ok()?;
+            let challenger = Score::read(said.challenger_score.as_ref()?)?;
+            let champion = Score::read(said.champion_score.as_ref()?)?;
+            let are_same =
+                challenger.matured == champion.matured && challenger.usage == champion.usage;
+            are_same.then_some(((digest, challenger), (digest, champion)))
+        });
+        let (challenger, champion) = both.unzip();
+        self.challenger.take(challenger);
+        self.champion.take(champion);
+    }
+
+    /// Of which challenger it speaks.
+    pub(super) fn digest(&self) -> Option<ModelDigest> {
+        self.challenger.newest().map(|(digest, _)| digest)
+    }
+
+    /// What has matured since the round `open` began: the challenger's, and that of the model in force.
+    pub(super) fn in_round(&self, open: u64) -> Option<(ModelDigest, (Score, Score))> {
+        let (digest, challenger) = self.challenger.in_round(open)?;
+        let (_, champion) = self.champion.in_round(open)?;
+        Some((digest, (challenger, champion)))
+    }
+
+    /// The round `open` is over, and another one begins.
+    pub(super) fn next_round(&mut self, open: u64, next: u64) {
+        self.challenger.next_round(open, next);
+        self.champion.next_round(open, next);
+    }
+
+    /// Rounds that are still to come before anything counts.
+    pub(super) fn warm_up_left(&self) -> u64 {
+        self.challenger
+            .warm_up_left()
+            .max(self.champion.warm_up_left())
     }
 }
 

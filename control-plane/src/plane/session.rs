@@ -14,7 +14,7 @@
 //! A gateway that comes back after its lease may still refill at the fallback rates, while its granted rates may have gone to
 //! others. It is told lower ones first, and has no lease until all of them fit into one reply.
 
-use super::score::Scores;
+use super::score::{DuelScores, Scores};
 use crate::buckets::{Seat, SessionNumber, Standing};
 use forebay_core::fleet::Presence;
 use forebay_core::limits::CHUNK_LIFE_US;
@@ -71,6 +71,8 @@ pub struct Session {
     pub model_status: ModelStatus,
     /// What of it can be compared.
     pub scores: Scores,
+    /// What it says of a challenger beside its model.
+    pub duel: DuelScores,
     /// Version of its plugin.
     pub version: String,
     /// Policy that is in force there.

@@ -5,6 +5,7 @@
 //! each is held against the typical one of both sides: medians, which nobody can move alone where there are three or more.
 
 use super::canary::Lack;
+use super::challenger::Missing;
 use super::score::Score;
 use crate::models::Pair;
 
@@ -61,6 +62,34 @@ pub(super) fn compare(reports: &[Report]) -> Result<Pair, Lack> {
     means
         .and_then(|(canaries, others)| Pair::new(canaries, others))
         .ok_or(Lack::Usage)
+}
+
+/// What two models have shown in a round, of which each gateway reports both. One weight for both of them: what a gateway says of one
+/// model must not count more than what it says of the other.
+///
+/// # Errors
+/// With what a comparison lacks.
+pub(super) fn compare_beside(reports: &[(Score, Score)]) -> Result<Pair, Missing> {
+    let each = reports.iter().flat_map(|(challenger, champion)| {
+        [(true, *challenger), (false, *champion)]
+            .map(|(is_canary, score)| Report { is_canary, score })
+    });
+    let typical = Typical::of(&each.collect::<Vec<_>>());
+    let (mut challengers, mut champions) = (Sums::default(), Sums::default());
+    for (challenger, champion) in reports {
+        if typical.believes(challenger) && typical.believes(champion) {
+            let weight = typical.weight(challenger).min(typical.weight(champion));
+            challengers.add(challenger, weight);
+            champions.add(champion, weight);
+        }
+    }
+    if challengers.gateways == 0 {
+        return Err(Missing::Gateways);
+    }
+    let means = challengers.means().zip(champions.means());
+    means
+        .and_then(|(challenger, champion)| Pair::new(challenger, champion))
+        .ok_or(Missing::Usage)
 }
 
 // === impl Typical ===
@@ -185,6 +214,32 @@ mod tests {
             report(false, 5e4, 0.0),
         ];
         assert!(ratio(&quiet) > 1.9, "{}", ratio(&quiet));
+    }
+
+    #[test]
+    fn a_gateway_weighs_as_much_for_a_challenger_as_for_the_model_in_force() {
+        let both = |challenger, champion, usage| {
+            let of = |loss| report(true, loss, usage).score;
+            (of(challenger), of(champion))
+        };
+        let ratio = |reports: &[(Score, Score)]| {
+            let (challenger, champion) = compare_beside(reports).unwrap().losses();
+            champion / challenger
+        };
+        let honest = vec![both(4e4, 5e4, 1e6); 5];
+        assert!((ratio(&honest) - 1.25).abs() < 1e-9);
+        // A challenger that is far worse at one gateway counts there for as much as its champion does.
+        let mut mixed = honest.clone();
+        mixed.push(both(4e7, 5e4, 1e6));
+        assert!((0.6..1.0).contains(&ratio(&mixed)), "{}", ratio(&mixed));
+        for (challenger, champion, usage) in [(0.0, 1e18, 1e6), (1e18, 0.0, 1e6), (0.0, 1e6, 1e18)] {
+            let mut lied = honest.clone();
+            lied.push(both(challenger, champion, usage));
+            assert!((0.8..=1.8).contains(&ratio(&lied)), "{}", ratio(&lied));
+        }
+        assert_eq!(compare_beside(&[]), Err(Missing::Gateways));
+        let silent = [both(1.0, 1.0, 0.0)];
+        assert_eq!(compare_beside(&silent), Err(Missing::Usage));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::audit::{Deed, Done};
 use super::canary::CanaryView;
+use super::challenger::ChallengerView;
 use super::score::Score;
 use super::session::{Session, Terms};
 use super::state::State;
@@ -64,6 +65,9 @@ pub struct StatusView {
     /// The release that runs at a share of the gateways first, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryView>,
+    /// The model that is compared with the one released, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenger: Option<ChallengerView>,
     /// Models of the registry that run at gateways, and how their forecasts fare.
     #[serde(default)]
     pub models: Vec<RunningModelView>,
@@ -175,6 +179,8 @@ impl Plane {
             let release = state.models.releases.get(&canary.epoch)?;
             Some(canary.view(release))
         });
+        let challenger = state.models.challenger.as_ref();
+        let challenger = challenger.map(|challenger| challenger.view(&state.fleet, terms, now));
         let by_hand = state.directory.by_hand(now.unix_ms);
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -200,6 +206,7 @@ impl Plane {
             model_epoch: release.map_or(0, |release| release.epoch),
             model_digest: release.map_or(String::new(), |release| release.digest.clone()),
             canary,
+            challenger,
             models: running_models(&state, terms, now),
             development_key_secret: self.keys.is_development(),
             gateways,

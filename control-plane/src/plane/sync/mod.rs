@@ -3,6 +3,7 @@
 //! Order matters. The session decides first whether anything of the request counts. Then reports are taken in, then grants are
 //! computed, then everything that changed goes to the journal in one batch; the reply leaves when that is durable.
 
+mod duel;
 mod grants;
 pub(super) mod reports;
 mod steps;
@@ -172,6 +173,7 @@ impl Plane {
             if let Some(status) = &request.model_status {
                 session.model_status = status.clone();
                 session.scores.hear(status);
+                session.duel.hear(status);
             }
             let lost = session.hear(request.reply_applied);
             session.sequence = request.sequence;
@@ -212,6 +214,7 @@ impl Plane {
         };
         let due = take_reports(state, &caller, &self.settings, in_history, &mut changed);
         self.watch_canary(state, batch, id, now);
+        self.watch_challenger(state, batch, id, now);
         let mut reply = self.reply(state, request, dialect, now);
         self.add_grants(state, &caller, due, &mut reply, &mut changed);
         usage::add_step_usage(state, &caller, &mut reply);
@@ -274,6 +277,7 @@ impl Plane {
             fallback_ttl_ms: self.settings.fallback_ttl_ms,
             sync_interval_ms: self.settings.sync_interval_ms,
             model: state.models.offer(&request.gateway_id),
+            challenger: state.models.challenge(),
             policy_epoch: epoch,
             step_ms: self.settings.step_ms,
             step_now: state.step_now,

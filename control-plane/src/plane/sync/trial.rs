@@ -139,7 +139,7 @@ fn round_at(now: Now, step_ms: u32) -> u64 {
         .unwrap_or(0)
 }
 
-fn digest_of(release: Option<&Release>) -> Option<ModelDigest> {
+pub(super) fn digest_of(release: Option<&Release>) -> Option<ModelDigest> {
     from_hex(&release?.digest)
 }
 

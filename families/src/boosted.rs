@@ -1,14 +1,16 @@
 //! The boosted family: one booster for each quantile, over all customers and steps ahead.
 
 use crate::boosting::{Binner, Booster, BoostingSettings};
+use crate::covariates::Eyes;
 use crate::features::Seen;
 use crate::forecasts::{QUANTILES, tidy};
 use crate::parallel::in_parallel;
 use crate::{Family, Forecasts, Frame, History, Learner};
 use std::ops::RangeInclusive;
 
-/// Name in tables.
+/// Names in tables.
 const NAME: &str = "boosted";
+const NAME_WITH_COVARIATES: &str = "boosted+cov";
 /// Rows that are learned from; more cost time and gain little.
 const ROWS_MOST: usize = 40_000;
 /// With fewer there is nothing to learn.
@@ -34,8 +36,13 @@ const SETTINGS: BoostingSettings = BoostingSettings {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Boosting;
 
+/// Learns the boosted family that sees covariates as well; nothing where there are none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BoostingWithCovariates;
+
 #[derive(Debug)]
 struct Boosted {
+    eyes: Eyes,
     binner: Binner,
     /// One for each of [`QUANTILES`].
     boosters: Vec<Booster>,
@@ -63,21 +70,51 @@ impl Learner for Boosting {
         ends: &[usize],
         frame: &Frame,
     ) -> Option<Box<dyn Family>> {
-        let lesson = Lesson::of(histories, ends, frame)?;
-        let binner = Binner::new(&lesson.rows, lesson.features);
-        let data = binner.all(&lesson.rows);
-        let boosters = in_parallel(&QUANTILES, |_, level| {
-            Booster::learn(&data, &lesson.targets, &lesson.weights, *level, &SETTINGS)
-        });
-        Some(Box::new(Boosted { binner, boosters }))
+        learn(Eyes::OfDemand, histories, ends, frame)
     }
+}
+
+// === impl BoostingWithCovariates ===
+
+impl Learner for BoostingWithCovariates {
+    fn name(&self) -> &'static str {
+        NAME_WITH_COVARIATES
+    }
+
+    fn learn(
+        &self,
+        histories: &[History],
+        ends: &[usize],
+        frame: &Frame,
+    ) -> Option<Box<dyn Family>> {
+        learn(Eyes::open(histories)?, histories, ends, frame)
+    }
+}
+
+fn learn(
+    eyes: Eyes,
+    histories: &[History],
+    ends: &[usize],
+    frame: &Frame,
+) -> Option<Box<dyn Family>> {
+    let lesson = Lesson::of(eyes, histories, ends, frame)?;
+    let binner = Binner::new(&lesson.rows, lesson.features);
+    let data = binner.all(&lesson.rows);
+    let boosters = in_parallel(&QUANTILES, |_, level| {
+        Booster::learn(&data, &lesson.targets, &lesson.weights, *level, &SETTINGS)
+    });
+    Some(Box::new(Boosted {
+        eyes,
+        binner,
+        boosters,
+    }))
 }
 
 // === impl Lesson ===
 
 impl Lesson {
     /// Steps evenly from all customers, as many as are wanted; `None` if there are too few.
-    fn of(histories: &[History], ends: &[usize], frame: &Frame) -> Option<Self> {
+    fn of(eyes: Eyes, histories: &[History], ends: &[usize], frame: &Frame) -> Option<Self> {
         let first = (frame.season / 2).max(12);
         let origins: Vec<(usize, usize)> = ends
             .iter()
@@ -98,7 +135,7 @@ impl Lesson {
         let typical = means.iter().sum::<f64>() / means.len() as f64;
         let seen: Vec<Seen<'_>> = histories
             .iter()
-            .map(|history| Seen::new(history, frame))
+            .map(|history| eyes.seen(history, frame))
             .collect();
         let wanted = (origins.len() * frame.horizons).min(ROWS_MOST);
         let mut lesson = Self::default();
@@ -140,7 +177,10 @@ fn spread_evenly(row: usize) -> usize {
 
 impl Family for Boosted {
     fn name(&self) -> &'static str {
-        NAME
+        match self.eyes {
+            Eyes::OfDemand => NAME,
+            Eyes::OfCovariates => NAME_WITH_COVARIATES,
+        }
     }
 
     fn forecast(
@@ -149,7 +189,7 @@ impl Family for Boosted {
         frame: &Frame,
         origins: RangeInclusive<usize>,
     ) -> Option<Forecasts> {
-        let seen = Seen::new(history, frame);
+        let seen = self.eyes.seen(history, frame);
         let mut forecasts = Forecasts::none(&origins, frame.horizons);
         let (mut features, mut bins) = (Vec::new(), Vec::new());
         for origin in origins {

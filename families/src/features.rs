@@ -3,6 +3,7 @@
 //! Everything is a logarithm of demand over a trailing mean, and told as a distance from the newest value: then one family serves customers of any
 //! size, and says how far demand will move rather than where it will be, which wins at short horizons.
 
+use crate::covariates::SeenCovariate;
 use crate::simple::{ewma, level_ratio, seasonal, trust};
 use crate::{Frame, History};
 
@@ -45,6 +46,8 @@ pub(crate) struct Seen<'a> {
     silence: Sums,
     logs: Sums,
     squares: Sums,
+    /// Empty where nobody asks for them.
+    covariates: Vec<SeenCovariate<'a>>,
 }
 
 /// Running sums: `0[i]` is of the values before `i`.
@@ -95,6 +98,18 @@ impl<'a> Seen<'a> {
             logs: Sums::of(logs.into_iter()),
             scales,
             usage,
+            covariates: Vec::new(),
+        }
+    }
+
+    /// With what else was measured among its features.
+    pub(crate) fn with_covariates(self) -> Self {
+        let covariates = self.history.covariates().iter();
+        Self {
+            covariates: covariates
+                .map(|values| SeenCovariate::new(values, self.frame))
+                .collect(),
+            ..self
         }
     }
 
@@ -182,6 +197,9 @@ impl<'a> Seen<'a> {
         out.push((begins_s.div_euclid(DAY_S) + FIRST_WEEKDAY).rem_euclid(7) as f64);
         out.push(begins_s.rem_euclid(HOUR_S) as f64);
         out.push(self.scales[origin].ln());
+        for covariate in &self.covariates {
+            covariate.features(origin, out);
+        }
     }
 
     /// Standard deviation of the logarithm of demand.

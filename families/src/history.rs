@@ -26,6 +26,7 @@ pub struct History {
     known: Vec<f64>,
     filled: Vec<f64>,
     agenda: Arc<Agenda>,
+    covariates: Arc<Vec<Vec<f64>>>,
 }
 
 // === impl History ===
@@ -50,6 +51,7 @@ impl History {
             known,
             filled,
             agenda: Arc::default(),
+            covariates: Arc::default(),
         }
     }
 
@@ -63,6 +65,18 @@ impl History {
     #[must_use]
     pub fn agenda(&self) -> &Agenda {
         &self.agenda
+    }
+
+    /// The same demand, with what else was measured in each step, such as latency: one series for each covariate, from the first step on; NaN is a gap.
+    #[must_use]
+    pub fn with_covariates(self, covariates: Arc<Vec<Vec<f64>>>) -> Self {
+        Self { covariates, ..self }
+    }
+
+    /// What else was measured: of a step it is known when the step has ended, as demand is.
+    #[must_use]
+    pub fn covariates(&self) -> &Arc<Vec<Vec<f64>>> {
+        &self.covariates
     }
 
     /// Demand per step; NaN is a gap.

@@ -17,6 +17,7 @@
 mod arima;
 mod boosted;
 mod boosting;
+mod covariates;
 mod coverage;
 mod errors;
 mod events;
@@ -37,7 +38,7 @@ mod select;
 mod simple;
 
 pub use arima::Arima;
-pub use boosted::Boosting;
+pub use boosted::{Boosting, BoostingWithCovariates};
 pub use coverage::{Broken, CoverageMonitor};
 pub use events::{Agenda, Event};
 pub use family::{Family, Learner};
@@ -47,7 +48,7 @@ pub use history::{Frame, History};
 pub use mixture::{MixtureSettings, mix};
 pub use parallel::in_parallel;
 pub use priors::Priors;
-pub use ridge::RidgeRegression;
+pub use ridge::{RidgeRegression, RidgeWithCovariates};
 pub use scenarios::{CLIMATE, SCENARIOS, Scenarios, brier_score, ranked_probability_score};
 pub use select::{Entrant, Race, race};
 pub use simple::{SIMPLE, SimpleFamily};

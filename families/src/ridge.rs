@@ -4,6 +4,7 @@
 //! extrapolates where trees cannot, which is a virtue for growth and a vice for outages.
 
 use crate::boosted::jittered;
+use crate::covariates::Eyes;
 use crate::errors::with_error_quantiles;
 use crate::features::Seen;
 use crate::parallel::in_parallel;
@@ -11,6 +12,7 @@ use crate::{Family, Forecasts, Frame, History, Learner};
 use std::ops::RangeInclusive;
 
 const NAME: &str = "ridge";
+const NAME_WITH_COVARIATES: &str = "ridge+cov";
 /// Rows that each step ahead is learned from.
 const ROWS_MOST: usize = 4_000;
 const ROWS_LEAST: usize = 400;
@@ -25,8 +27,13 @@ const DISTANCE_MAX: f64 = 3.0;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RidgeRegression;
 
+/// Learns the ridge family that sees covariates as well; nothing where there are none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RidgeWithCovariates;
+
 #[derive(Debug)]
 struct Ridge {
+    eyes: Eyes,
     /// One for each step ahead.
     lines: Vec<Line>,
 }
@@ -53,47 +60,79 @@ impl Learner for RidgeRegression {
         ends: &[usize],
         frame: &Frame,
     ) -> Option<Box<dyn Family>> {
-        let seen: Vec<Seen<'_>> = histories
-            .iter()
-            .map(|history| Seen::new(history, frame))
-            .collect();
-        let horizons: Vec<usize> = (1..=frame.horizons).collect();
-        let lines = in_parallel(&horizons, |_, horizon| {
-            let first = frame.season;
-            let origins: Vec<(usize, usize)> = ends
-                .iter()
-                .enumerate()
-                .flat_map(|(customer, end)| {
-                    let known = histories[customer].known();
-                    (first..end.saturating_sub(*horizon))
-                        .filter(|origin| !(known[*origin] + known[origin + horizon]).is_nan())
-                        .map(move |origin| (customer, origin))
-                })
-                .collect();
-            let count = origins.len().min(ROWS_MOST);
-            if count < ROWS_LEAST {
-                return None;
-            }
-            let (mut rows, mut targets) = (Vec::new(), Vec::with_capacity(count));
-            for row in 0..count {
-                let (customer, origin) = origins[jittered(row, count, origins.len())];
-                seen[customer].features(origin, *horizon, &mut rows);
-                let then = histories[customer].known()[origin + horizon];
-                let distance = seen[customer].distance(origin, then);
-                targets.push(distance.clamp(-DISTANCE_MAX, DISTANCE_MAX));
-            }
-            Line::learn(rows, &targets)
-        });
-        let lines: Option<Vec<Line>> = lines.into_iter().collect();
-        Some(Box::new(Ridge { lines: lines? }))
+        learn(Eyes::OfDemand, histories, ends, frame)
     }
+}
+
+// === impl RidgeWithCovariates ===
+
+impl Learner for RidgeWithCovariates {
+    fn name(&self) -> &'static str {
+        NAME_WITH_COVARIATES
+    }
+
+    fn learn(
+        &self,
+        histories: &[History],
+        ends: &[usize],
+        frame: &Frame,
+    ) -> Option<Box<dyn Family>> {
+        learn(Eyes::open(histories)?, histories, ends, frame)
+    }
+}
+
+fn learn(
+    eyes: Eyes,
+    histories: &[History],
+    ends: &[usize],
+    frame: &Frame,
+) -> Option<Box<dyn Family>> {
+    let seen: Vec<Seen<'_>> = histories
+        .iter()
+        .map(|history| eyes.seen(history, frame))
+        .collect();
+    let horizons: Vec<usize> = (1..=frame.horizons).collect();
+    let lines = in_parallel(&horizons, |_, horizon| {
+        let first = frame.season;
+        let origins: Vec<(usize, usize)> = ends
+            .iter()
+            .enumerate()
+            .flat_map(|(customer, end)| {
+                let known = histories[customer].known();
+                (first..end.saturating_sub(*horizon))
+                    .filter(|origin| !(known[*origin] + known[origin + horizon]).is_nan())
+                    .map(move |origin| (customer, origin))
+            })
+            .collect();
+        let count = origins.len().min(ROWS_MOST);
+        if count < ROWS_LEAST {
+            return None;
+        }
+        let (mut rows, mut targets) = (Vec::new(), Vec::with_capacity(count));
+        for row in 0..count {
+            let (customer, origin) = origins[jittered(row, count, origins.len())];
+            seen[customer].features(origin, *horizon, &mut rows);
+            let then = histories[customer].known()[origin + horizon];
+            let distance = seen[customer].distance(origin, then);
+            targets.push(distance.clamp(-DISTANCE_MAX, DISTANCE_MAX));
+        }
+        Line::learn(rows, &targets)
+    });
+    let lines: Option<Vec<Line>> = lines.into_iter().collect();
+    Some(Box::new(Ridge {
+        eyes,
+        lines: lines?,
+    }))
 }
 
 // === impl Ridge ===
 
 impl Family for Ridge {
     fn name(&self) -> &'static str {
-        NAME
+        match self.eyes {
+            Eyes::OfDemand => NAME,
+            Eyes::OfCovariates => NAME_WITH_COVARIATES,
+        }
     }
 
     fn forecast(
@@ -102,7 +141,7 @@ impl Family for Ridge {
         frame: &Frame,
         origins: RangeInclusive<usize>,
     ) -> Option<Forecasts> {
-        let seen = Seen::new(history, frame);
+        let seen = self.eyes.seen(history, frame);
         let first = (origins.start() + 1)
             .saturating_sub(frame.error_rows + frame.horizons)
             .max(frame.season);

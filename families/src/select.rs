@@ -215,7 +215,10 @@ fn pooled_loss(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Agenda, Arima, Boosting, Event, RidgeRegression};
+    use crate::{
+        Agenda, Arima, Boosting, BoostingWithCovariates, Event, RidgeRegression,
+        RidgeWithCovariates,
+    };
     use proptest::prelude::*;
     use std::ops::RangeInclusive;
     use std::sync::Arc;
@@ -274,15 +277,23 @@ mod tests {
         fn the_future_moves_no_forecast(seed in 0..1_000_u64, cut in 345..470_usize, factor in 0.0..50.0_f64) {
             let known: Vec<History> = histories(seed)
                 .into_iter()
-                .map(|history| history.with_agenda(Arc::new(Agenda::new(sales()))))
+                .map(|history| {
+                    // That of five steps ahead, which is no look into the future for who is told of it now.
+                    let ahead = history.known()[5..].iter().chain(&[f64::NAN; 5]);
+                    let covariates = Arc::new(vec![ahead.map(|value| value.sqrt()).collect()]);
+                    let history = history.with_covariates(covariates);
+                    history.with_agenda(Arc::new(Agenda::new(sales())))
+                })
                 .collect();
-            let learners: [&dyn Learner; 3] = [&Boosting, &RidgeRegression, &Arima];
+            let learners: [&dyn Learner; 5] = [&Boosting, &BoostingWithCovariates, &RidgeRegression, &RidgeWithCovariates, &Arima];
             let other: Vec<History> = known
                 .iter()
                 .map(|history| {
                     let mut values = history.known().to_vec();
                     values[cut + 1..].iter_mut().for_each(|value| *value = factor * *value + 3.0);
-                    let history = History::new(0, 3_600, values);
+                    let mut covariates = history.covariates().to_vec();
+                    covariates[0][cut + 1..].iter_mut().for_each(|value| *value = factor + 9.0);
+                    let history = History::new(0, 3_600, values).with_covariates(Arc::new(covariates));
                     // What only became known later, although it was before, and is to come.
                     let known_s = Some(history.stamp_s(cut + 1) + 1);
                     let late = [cut as i64 - 90, cut as i64 + 1].map(|step| Event {
@@ -401,7 +412,13 @@ mod tests {
     fn the_same_histories_give_the_same_forecasts() {
         let histories = histories(3);
         let bits = |race: &Race| format!("{:?} {:?}", race.forecasts, race.deployed);
-        let learners: [&dyn Learner; 3] = [&Boosting, &RidgeRegression, &Arima];
+        let learners: [&dyn Learner; 5] = [
+            &Boosting,
+            &BoostingWithCovariates,
+            &RidgeRegression,
+            &RidgeWithCovariates,
+            &Arima,
+        ];
         assert_eq!(
             bits(&run(&histories, &learners)),
             bits(&run(&histories, &learners))

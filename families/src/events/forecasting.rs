@@ -63,7 +63,8 @@ impl<'a> Foresight<'a> {
         for first in origins.clone().step_by(steps) {
             let last = (first + steps - 1).min(*origins.end());
             let effects = self.effects(first);
-            let mut some = family.forecast(&effects.without(self.scene()), frame, first..=last)?;
+            let cleaned = self.without(&effects);
+            let mut some = family.forecast(&cleaned, frame, first..=last)?;
             for origin in first..=last {
                 let now_s = history.stamp_s(origin + 1);
                 let cells = some.from_mut(origin).chunks_mut(QUANTILES.len());
@@ -86,6 +87,12 @@ impl<'a> Foresight<'a> {
         if self.history.agenda().is_empty() {
             return self.history.clone();
         }
-        self.effects(now).without(self.scene())
+        self.without(&self.effects(now))
+    }
+
+    /// What else was measured stays as it was: how latency answers to events is for families to see.
+    fn without(&self, effects: &Effects) -> History {
+        let covariates = Arc::clone(self.history.covariates());
+        effects.without(self.scene()).with_covariates(covariates)
     }
 }

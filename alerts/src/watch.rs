@@ -63,9 +63,9 @@ impl Watch {
     /// Takes a round.
     pub fn observe(&mut self, round: &Round) {
         self.observe_models(round);
-        let gateways = round.gateways.iter().take(MAX_GATEWAYS);
-        let gateways: Vec<_> = gateways.cloned().collect();
-        self.peers.observe(&gateways);
+        let known = round.gateways.len().min(MAX_GATEWAYS);
+        self.peers
+            .observe(round.gateways.get(..known).unwrap_or_default());
         let mut findings = self.findings(round);
         for key in self.alerts.keys() {
             if !findings.contains_key(key) {

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alertmanager;
 pub mod api;
 pub mod audit;
 pub mod auth;

@@ -1,5 +1,6 @@
 //! `forebay serve`: from options to a running server, and down again without losing anything.
 
+use crate::alertmanager::{Notifier, Pace};
 use crate::api::{Server, Throttle, router};
 use crate::auth::{FilterToken, Secrets, TokenError, Tokens};
 use crate::connections;
@@ -124,6 +125,24 @@ pub struct ServeOptions {
         requires = "remote_write"
     )]
     pub remote_write_token: Option<String>,
+    /// URLs of Alertmanagers that alerts about forecasts and models are sent to, like http://host:9093, with commas between them
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FOREBAY_ALERTMANAGER",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub alertmanager: Vec<String>,
+    /// Token to show there (Authorization: Bearer), if the URLs have no user and password
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "FOREBAY_ALERTMANAGER_TOKEN",
+        hide_env_values = true,
+        requires = "alertmanager"
+    )]
+    pub alertmanager_token: Option<String>,
     /// Accounts of customers outside the policy
     #[arg(long, default_value_t = 100_000)]
     pub max_other_customers: usize,
@@ -164,6 +183,9 @@ pub enum ServeError {
         "--remote-write {0} has no path: Prometheus takes remote write at /api/v1/write, and so does VictoriaMetrics"
     )]
     RemoteWritePath(String),
+    /// Alerts cannot be sent where the options say.
+    #[error("--alertmanager: {0}")]
+    Alertmanager(BadEndpoint),
     /// TLS cannot be spoken.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -435,6 +457,7 @@ struct Prepared {
     signing_key: Option<SigningKeyFile>,
     public_key: Option<[u8; 32]>,
     remote_write: Option<Endpoint>,
+    alertmanagers: Vec<Endpoint>,
 }
 
 // === impl Prepared ===
@@ -484,6 +507,12 @@ impl Prepared {
                 Ok(endpoint.with_token(options.remote_write_token.as_deref())?)
             })
             .transpose()?;
+        let token = options.alertmanager_token.as_deref();
+        let alertmanagers = options.alertmanager.iter();
+        let alertmanagers = alertmanagers
+            .map(|url| url.parse::<Endpoint>()?.with_token(token))
+            .collect::<Result<_, _>>()
+            .map_err(ServeError::Alertmanager)?;
         Ok(Self {
             tokens,
             filter_token,
@@ -491,6 +520,7 @@ impl Prepared {
             signing_key,
             public_key,
             remote_write,
+            alertmanagers,
         })
     }
 }
@@ -507,6 +537,13 @@ fn assemble(
     if let Some(endpoint) = prepared.remote_write {
         tracing::info!(to = %endpoint, "usage of finished steps leaves by remote write");
         plane = plane.exported_by(RemoteWrite::start(endpoint, background));
+    }
+    if !prepared.alertmanagers.is_empty() {
+        plane = plane.notified_by(Notifier::start(
+            prepared.alertmanagers,
+            Pace::default(),
+            background,
+        ));
     }
     let forecaster = options
         .forecaster_wasm

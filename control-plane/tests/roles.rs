@@ -20,13 +20,14 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Method, path, and which of gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 4]); 37] = [
+const TABLE: [(&str, &str, [bool; 4]); 38] = [
     ("GET", "/healthz", ALL),
     ("GET", "/readyz", ALL),
     ("GET", "/metrics", ALL),
     ("POST", "/v1/sync", GATEWAY),
     ("GET", "/v1/openapi.json", VIEWER),
     ("GET", "/v1/status", VIEWER),
+    ("GET", "/v1/alerts", VIEWER),
     ("GET", "/v1/audit", VIEWER),
     ("GET", "/v1/policies", VIEWER),
     ("POST", "/v1/policies", ADMIN),

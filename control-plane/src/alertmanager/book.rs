@@ -98,8 +98,8 @@ impl Book {
                 return true;
             };
             let has_ended = entry.ended_unix_ms.is_some();
-            let is_new = last.since_unix_ms != entry.notice.since_unix_ms
-                || last.has_ended != has_ended;
+            let is_new =
+                last.since_unix_ms != entry.notice.since_unix_ms || last.has_ended != has_ended;
             is_new || (!has_ended && now.duration_since(last.at) >= resend_after)
         });
         let told = due.take(most).map(|(_, entry)| Told {

@@ -26,7 +26,10 @@ fn alert(told: &Told, until_unix_ms: u64) -> Value {
     let mut label = |name: &str, value: &str| labels.insert(name.to_owned(), value.into());
     label("alertname", kind.name());
     label("severity", kind.severity().name());
-    for (name, value) in [("gateway", &notice.key.gateway), ("model", &notice.key.model)] {
+    for (name, value) in [
+        ("gateway", &notice.key.gateway),
+        ("model", &notice.key.model),
+    ] {
         value.as_ref().map(|value| label(name, value));
     }
     let ends = told.ended_unix_ms.unwrap_or(until_unix_ms);
@@ -70,7 +73,10 @@ mod tests {
     #[test]
     fn an_alert_says_what_the_api_asks_for() {
         let body = encode(
-            &[told(Some("g\"1"), None), told(None, Some(1_790_000_001_000))],
+            &[
+                told(Some("g\"1"), None),
+                told(None, Some(1_790_000_001_000)),
+            ],
             1_790_000_240_123,
         );
         let sent: Value = serde_json::from_slice(&body).unwrap();

@@ -261,12 +261,7 @@ impl Teller {
     fn due(&mut self) -> Vec<Told> {
         let book = self.shared.lock();
         book.tidy(&mut self.record);
-        book.due(
-            &self.record,
-            self.pace.resend_after,
-            Instant::now(),
-            BATCH,
-        )
+        book.due(&self.record, self.pace.resend_after, Instant::now(), BATCH)
     }
 
     /// Returns how long to wait if it has to be tried again.

@@ -175,7 +175,9 @@ async fn what_is_refused_is_not_sent_again_at_once_and_holds_nothing_up() {
 async fn a_thousand_alerts_go_in_requests_of_a_bounded_size() {
     let (one, url) = Alertmanager::start().await;
     let notifier = start(&[&url], ONCE);
-    let all: Vec<Notice> = (0..1_000).map(|number| notice(&number.to_string())).collect();
+    let all: Vec<Notice> = (0..1_000)
+        .map(|number| notice(&number.to_string()))
+        .collect();
     notifier.set(all, 1_000);
     one.until(|alerts| alerts.len() == 1_000).await;
     let requests = one.requests.lock().unwrap();

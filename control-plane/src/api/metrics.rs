@@ -4,11 +4,13 @@
 //! open, so that scrapers need no token.
 
 use super::Shared;
+use crate::alertmanager::Notified;
 use crate::plane::{ChallengerView, GatewayView, RunningModelView, StatusView};
 use crate::prometheus::{Counts, DropReason};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use forebay_alerts::Kind as AlertKind;
 use std::fmt::Write;
 
 enum Kind {
@@ -253,7 +255,7 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
         .into_iter()
         .chain(CANARY_METRICS)
         .chain(CHALLENGER_METRICS)
-     {
+    {
         let _ = write!(
             text,
             "# HELP {name} {help}\n# TYPE {name} {}\n{name} {}\n",
@@ -286,6 +288,18 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
                 value(model)
             );
         }
+    }
+    let name = "forebay_alerts_firing";
+    let _ = write!(
+        text,
+        "# HELP {name} Alerts about forecasts and models that fire\n# TYPE {name} gauge\n"
+    );
+    for kind in AlertKind::ALL {
+        let count = view.alerts_firing.get(kind.name()).copied().unwrap_or(0);
+        let _ = writeln!(text, "{name}{{alertname=\"{}\"}} {count}", kind.name());
+    }
+    if let Some(notified) = server.plane.notified() {
+        write_notified(&mut text, &notified);
     }
     let name = "forebay_syncs_throttled_total";
     let _ = write!(
@@ -380,6 +394,30 @@ fn write_exported(text: &mut String, counts: &Counts) {
     );
     for (reason, count) in DropReason::ALL.iter().zip(counts.dropped) {
         let _ = writeln!(text, "{name}{{reason=\"{}\"}} {count}", reason.name());
+    }
+}
+
+/// Of Alertmanagers, where there are any.
+fn write_notified(text: &mut String, notified: &[Notified]) {
+    type Count = fn(&Notified) -> u64;
+    let metrics: [(&str, &str, Count); 2] = [
+        (
+            "forebay_alertmanager_alerts_sent_total",
+            "Alerts that the Alertmanager has taken, again each time that they were sent again",
+            |notified| notified.sent,
+        ),
+        (
+            "forebay_alertmanager_requests_failed_total",
+            "Requests that the Alertmanager did not answer, or refused",
+            |notified| notified.failed,
+        ),
+    ];
+    for (name, help, count) in metrics {
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n");
+        for one in notified {
+            let to = label(&one.to);
+            let _ = writeln!(text, "{name}{{alertmanager=\"{to}\"}} {}", count(one));
+        }
     }
 }
 

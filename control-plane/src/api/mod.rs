@@ -2,6 +2,7 @@
 //!
 //! Handlers only translate. Each route checks the token before a byte of the body is read, and each body has a bound.
 
+mod alerts;
 mod audit;
 mod body;
 mod customers;

@@ -4,10 +4,13 @@
 //! the worse alternative: a route that is forgotten there is open to everybody, or to nobody.
 
 use super::openapi::{self, Description};
-use super::{Server, Shared, audit, customers, gateways, history, metrics, models, policies, sync};
+use super::{
+    Server, Shared, alerts, audit, customers, gateways, history, metrics, models, policies, sync,
+};
 use crate::auth::{Access, Role};
 use crate::plane::{
-    AuditPage, ChallengerView, CustomerView, ModelView, Release, SeriesView, StatusView, VersionInfo,
+    AlertsView, AuditPage, ChallengerView, CustomerView, ModelView, Release, SeriesView,
+    StatusView, VersionInfo,
 };
 use axum::Json;
 use axum::extract::State;
@@ -61,6 +64,9 @@ pub fn routes() -> Vec<Route> {
         get("/v1/status", at_least(Viewer), status)
             .says("The control plane at a glance")
             .answers::<StatusView>(),
+        get("/v1/alerts", at_least(Viewer), alerts::list)
+            .says("Alerts about forecasts and models: pending, firing, and resolved lately")
+            .answers::<AlertsView>(),
         get("/v1/audit", at_least(Viewer), audit::list)
             .says("Who has changed what, oldest first")
             .queries::<audit::Page>()

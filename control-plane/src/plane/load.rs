@@ -1,6 +1,7 @@
 //! From the store to the state, at the start.
 
 use super::StartError;
+use super::alerts::Alerts;
 use super::audit::AuditLog;
 use super::clock::Now;
 use super::directory::{Directory, Override};
@@ -82,6 +83,7 @@ pub(super) fn load(
         submitted: 0,
         ended: VecDeque::new(),
         models: ModelBook::load(store)?,
+        alerts: Alerts::new(settings.step_ms),
         audit: AuditLog::load(store)?,
         forecasts: HashMap::new(),
         unsaved: Later::default(),

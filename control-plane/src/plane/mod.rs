@@ -4,6 +4,7 @@
 //! computed and queued for the journal under the lock, and acknowledged when it is durable. Finer locks were the worse
 //! alternative: a sync touches session, accounts, history and policy together, and their order would be a rule to remember.
 
+mod alerts;
 mod audit;
 mod canary;
 mod challenger;
@@ -28,6 +29,7 @@ mod sync;
 mod tally;
 mod view;
 
+pub use alerts::{AlertView, Alerts, AlertsView, DriftView};
 pub use audit::{AuditLog, AuditPage};
 pub use canary::{CanaryView, Lack, Promotion, Share};
 pub use challenger::{ChallengeRequest, ChallengerView, DuelEvidence, Missing, RefusalView};
@@ -45,6 +47,7 @@ pub use status::{GatewayView, RunningModelView, StatusView};
 pub use sync::SyncAnswer;
 pub use view::{CustomerView, ResourceView};
 
+use crate::alertmanager::Notifier;
 use crate::error::ApiError;
 use crate::keys::Keys;
 use crate::models::SigningKeyFile;
@@ -71,6 +74,7 @@ pub struct Plane {
     law: &'static dyn Law,
     start: Start,
     remote_write: Option<RemoteWrite>,
+    notifier: Option<Notifier>,
     signing_key: Option<SigningKeyFile>,
 }
 
@@ -118,6 +122,7 @@ impl Plane {
             law: &Forecast,
             start,
             remote_write: None,
+            notifier: None,
             signing_key: None,
         })
     }
@@ -161,6 +166,9 @@ impl Plane {
         self.export_ended(number, &saved);
         if let Some(remote_write) = &self.remote_write {
             remote_write.finish().await;
+        }
+        if let Some(notifier) = &self.notifier {
+            notifier.finish().await;
         }
         saved
     }

@@ -71,6 +71,8 @@ pub struct Session {
     pub model_status: ModelStatus,
     /// What of it can be compared.
     pub scores: Scores,
+    /// The same, in the rounds of alerts.
+    pub watched: Scores,
     /// What it says of a challenger beside its model.
     pub duel: DuelScores,
     /// Version of its plugin.

@@ -8,6 +8,7 @@ use super::canary::Lack;
 use super::challenger::Missing;
 use super::score::Score;
 use crate::models::Pair;
+use forebay_alerts::Sums as TypicalSums;
 
 /// Largest loss per unit of usage that is believed: forecasts ten million times too high.
 const LOSS_PER_USAGE_MOST: f64 = 1e6;
@@ -90,6 +91,26 @@ pub(super) fn compare_beside(reports: &[(Score, Score)]) -> Result<Pair, Missing
     means
         .and_then(|(challenger, champion)| Pair::new(challenger, champion))
         .ok_or(Missing::Usage)
+}
+
+/// What has matured at the typical gateway: the mean, in which no gateway weighs more than two typical ones. `None` without one.
+pub(super) fn typical(scores: &[Score]) -> Option<TypicalSums> {
+    let reports = scores.iter().map(|score| Report {
+        is_canary: false,
+        score: *score,
+    });
+    let typical = Typical::of(&reports.collect::<Vec<_>>());
+    let mut sums = Sums::default();
+    for score in scores.iter().filter(|score| typical.believes(score)) {
+        sums.add(score, typical.weight(score));
+    }
+    let gateways = f64::from(sums.gateways);
+    (sums.gateways > 0).then(|| TypicalSums {
+        matured: sums.matured / gateways,
+        covered: sums.covered / gateways,
+        loss: sums.loss / gateways,
+        usage: sums.usage / gateways,
+    })
 }
 
 // === impl Typical ===
@@ -207,6 +228,27 @@ mod tests {
     }
 
     #[test]
+    fn the_typical_gateway_is_not_who_speaks_loudest() {
+        let honest: Vec<Score> = vec![report(false, 5e4, 1e6).score; 9];
+        let alone = typical(&honest).unwrap();
+        assert!((alone.loss / alone.usage - 0.05).abs() < 1e-12);
+        assert!(
+            (alone.matured - 10.0).abs() < 1e-9,
+            "of one gateway, not of all"
+        );
+        for (loss, usage) in [(1e18, 1.0), (1e9, 1e6), (0.0, 1e18)] {
+            let with_liar = [&honest[..], &[report(false, loss, usage).score]].concat();
+            let sums = typical(&with_liar).unwrap();
+            let moved = sums.loss / sums.usage / 0.05;
+            assert!(
+                (0.75..=1.25).contains(&moved),
+                "{loss} over {usage}: {moved}"
+            );
+        }
+        assert_eq!(typical(&[]), None);
+    }
+
+    #[test]
     fn loss_on_customers_that_stay_silent_counts() {
         let quiet = [
             report(true, 5e4, 1e6),
@@ -232,7 +274,8 @@ mod tests {
         let mut mixed = honest.clone();
         mixed.push(both(4e7, 5e4, 1e6));
         assert!((0.6..1.0).contains(&ratio(&mixed)), "{}", ratio(&mixed));
-        for (challenger, champion, usage) in [(0.0, 1e18, 1e6), (1e18, 0.0, 1e6), (0.0, 1e6, 1e18)] {
+        for (challenger, champion, usage) in [(0.0, 1e18, 1e6), (1e18, 0.0, 1e6), (0.0, 1e6, 1e18)]
+        {
             let mut lied = honest.clone();
             lied.push(both(challenger, champion, usage));
             assert!((0.8..=1.8).contains(&ratio(&lied)), "{}", ratio(&lied));

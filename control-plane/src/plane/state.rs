@@ -1,5 +1,6 @@
 //! Everything that the control plane knows, and how it finds the limits of an account.
 
+use super::alerts::Alerts;
 use super::audit::AuditLog;
 use super::directory::Directory;
 use super::export::EndedStep;
@@ -88,6 +89,8 @@ pub struct State {
     pub ended: VecDeque<(u64, EndedStep)>,
     /// Models and releases.
     pub models: ModelBook,
+    /// What is wrong with forecasts and models.
+    pub alerts: Alerts,
     /// Who has changed what.
     pub audit: AuditLog,
     /// The newest forecast of each series, whichever gateway made it.

@@ -71,6 +71,9 @@ pub struct StatusView {
     /// Models of the registry that run at gateways, and how their forecasts fare.
     #[serde(default)]
     pub models: Vec<RunningModelView>,
+    /// Alerts that fire, by name. `GET /v1/alerts` says what they are about.
+    #[serde(default)]
+    pub alerts_firing: BTreeMap<String, u64>,
     /// True while customer keys are hashed under the development secret.
     pub development_key_secret: bool,
     /// The gateways that may spend what they were granted, by name.
@@ -158,7 +161,8 @@ impl Plane {
     #[must_use]
     pub fn status(&self) -> StatusView {
         let now = self.now();
-        let state = self.lock();
+        let mut state = self.lock();
+        self.watch_alerts(&mut state, now);
         let terms = self.settings.terms();
         let gateways = state.fleet.sessions().filter_map(|(id, session)| {
             match session.standing(terms, now.mono) {
@@ -208,6 +212,12 @@ impl Plane {
             canary,
             challenger,
             models: running_models(&state, terms, now),
+            alerts_firing: state
+                .alerts
+                .firing()
+                .into_iter()
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect(),
             development_key_secret: self.keys.is_development(),
             gateways,
         }

@@ -76,8 +76,8 @@ pub enum Unreachable {
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     /// When to try again, if it says so in seconds.
     pub(super) retry_after: Option<Duration>,
     pub(super) body: Bytes,
@@ -85,13 +85,13 @@ pub(super) struct Answer {
 
 /// A connection that is kept between exchanges.
 #[derive(Debug, Default)]
-pub(super) struct Connection(Option<SendRequest<Full<Bytes>>>);
+pub(crate) struct Connection(Option<SendRequest<Full<Bytes>>>);
 
 /// Bounds of one exchange.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) answer_within: Duration,
-    pub(super) answer_bytes: usize,
+pub(crate) struct Bounds {
+    pub(crate) answer_within: Duration,
+    pub(crate) answer_bytes: usize,
 }
 
 // === impl Endpoint ===
@@ -128,7 +128,7 @@ impl Endpoint {
     }
 
     /// Sends a body, and reads the answer.
-    pub(super) async fn post(
+    pub(crate) async fn post(
         &self,
         connection: &mut Connection,
         headers: &[(&'static str, &'static str)],
@@ -268,7 +268,7 @@ impl fmt::Debug for Endpoint {
 
 impl Answer {
     /// The beginning of what it says, on one line.
-    pub(super) fn excerpt(&self) -> String {
+    pub(crate) fn excerpt(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
         let printable = |letter: char| if letter.is_control() { ' ' } else { letter };
         text.trim().chars().map(printable).take(300).collect()
@@ -279,7 +279,7 @@ impl Answer {
 
 impl Connection {
     /// Nothing more is asked for now.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.0 = None;
     }
 }

@@ -14,6 +14,7 @@ mod sender;
 #[cfg(test)]
 mod sender_tests;
 
+pub(crate) use endpoint::{Answer, Bounds, Connection};
 pub use endpoint::{BadEndpoint, Endpoint, Unreachable};
 pub use outbox::{Counts, DropReason, Outbox, Sample, StepSamples};
 pub use query::{QueriedSeries, Query, QueryError, query_range};

@@ -26,6 +26,7 @@ use forebay_wire::sync::{PROTOCOL, SyncError, SyncErrorCode, SyncReply, SyncRequ
 use reports::{is_lump, take_forecasts, take_reports};
 
 pub(super) use steps::{Closing, is_set_back};
+pub(super) use trial::round_at;
 
 use std::collections::BTreeSet;
 
@@ -173,6 +174,7 @@ impl Plane {
             if let Some(status) = &request.model_status {
                 session.model_status = status.clone();
                 session.scores.hear(status);
+                session.watched.hear(status);
                 session.duel.hear(status);
             }
             let lost = session.hear(request.reply_applied);
@@ -214,6 +216,7 @@ impl Plane {
         };
         let due = take_reports(state, &caller, &self.settings, in_history, &mut changed);
         self.watch_canary(state, batch, id, now);
+        self.watch_alerts(state, now);
         self.watch_challenger(state, batch, id, now);
         let mut reply = self.reply(state, request, dialect, now);
         self.add_grants(state, &caller, due, &mut reply, &mut changed);

@@ -131,7 +131,7 @@ impl Plane {
 }
 
 /// Steps are cut in their middle.
-fn round_at(now: Now, step_ms: u32) -> u64 {
+pub(in crate::plane) fn round_at(now: Now, step_ms: u32) -> u64 {
     let step_ms = u64::from(step_ms.max(1));
     now.unix_ms
         .saturating_add(step_ms / 2)

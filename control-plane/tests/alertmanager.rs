@@ -182,7 +182,11 @@ async fn receive(State(received): State<Received>, body: String) {
 fn spawn(folder: &Path, port: u16) -> Child {
     let file = folder.join("am.yml").display().to_string();
     let storage = folder.join("data").display().to_string();
-    Command::new(tool("prometheus-alertmanager"))
+    let program = std::fs::canonicalize(tool("prometheus-alertmanager")).unwrap();
+    // It looks for its templates below the folder that the package was unpacked into.
+    let package = program.ancestors().nth(3).unwrap();
+    Command::new(&program)
+        .current_dir(package)
         .args([
             format!("--config.file={file}"),
             format!("--storage.path={storage}"),

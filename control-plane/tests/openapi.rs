@@ -13,6 +13,7 @@ mod kit;
 use axum::body::Body;
 use forebay_control_plane::api::{openapi_document, routes};
 use forebay_control_plane::models::{Sandbox, generate_key};
+use forebay_control_plane::training::{Training, TrainingOptions};
 use kit::forecaster::{LIMITS, fake_forecaster};
 use kit::{ADMIN_TOKEN, Gateway, TestServer, policy};
 use serde_json::{Value, json};
@@ -210,7 +211,14 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
     let directory = tempfile::tempdir().unwrap();
     let key = generate_key(&directory.path().join("key")).unwrap();
     let sandbox = Sandbox::new(&fake_forecaster(directory.path()), LIMITS);
-    let server = TestServer::with(Arc::default(), Arc::default(), sandbox, Some(key));
+    // It says one thing for ever, and so the training runs until it is stopped.
+    let training = TrainingOptions {
+        trainer: Some("/usr/bin/yes".into()),
+        ..TrainingOptions::default()
+    };
+    let training = Training::new(training.choose(kit::STEP_MS).unwrap());
+    let (store, clock) = (Arc::default(), Arc::default());
+    let server = TestServer::training(store, clock, sandbox, Some(key), training);
     let document = strict(openapi_document());
     let mut tried = BTreeSet::new();
     let mut check = async |method: &'static str, pattern: &'static str, path: &str, body: Value| {
@@ -376,6 +384,9 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
     )
     .await;
     check("GET", "/v1/history", "/v1/history?key=acme&steps=3", NONE).await;
+    check("POST", "/v1/training", "/v1/training", nothing()).await;
+    check("GET", "/v1/training", "/v1/training", NONE).await;
+    check("POST", "/v1/training/stop", "/v1/training/stop", NONE).await;
     check("GET", "/v1/status", "/v1/status", NONE).await;
     check(
         "POST",
@@ -384,6 +395,7 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
         NONE,
     )
     .await;
+    check("GET", "/v1/alerts", "/v1/alerts", NONE).await;
     check("GET", "/v1/audit", "/v1/audit?after=1&limit=5", NONE).await;
     let routes = routes();
     let in_json = routes.iter().filter(|route| {

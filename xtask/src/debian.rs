@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::{program, read, run, works};
 
@@ -62,4 +62,25 @@ pub(crate) fn unpack(name: &str, folder: &Path) -> Result<()> {
     fs::remove_file(&package).context("cannot remove the Debian package")?;
     fs::rename(&partial, folder)
         .with_context(|| format!("cannot move the unpacked package to {}", folder.display()))
+}
+
+/// Makes an unpacked program look for its files below the folder that it is started in, and not below the root of the machine, where they are when the
+/// package is installed. The path stays as long as it was: a program that was linked has no room for a longer one.
+pub(crate) fn relocate(program: &Path, files: &str) -> Result<()> {
+    let relative = files.trim_start_matches('/').replacen('/', "//", 1);
+    ensure!(
+        relative.len() == files.len() && relative.contains("//"),
+        "{files} is no absolute path with a folder in it"
+    );
+    let mut bytes = fs::read(program).context("cannot read an unpacked program")?;
+    let mut from = 0;
+    while let Some(found) = bytes.get(from..).and_then(|rest| {
+        rest.windows(files.len())
+            .position(|part| part == files.as_bytes())
+    }) {
+        let at = from.saturating_add(found);
+        from = at.saturating_add(files.len());
+        bytes.splice(at..from, relative.bytes());
+    }
+    fs::write(program, bytes).context("cannot write an unpacked program")
 }

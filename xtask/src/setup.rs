@@ -33,7 +33,10 @@ const REDIS_PROGRAM: &str = "/usr/bin/redis-check-rdb";
 
 /// Databases of time series for the tests of remote write and of imports, and who alerts go to. Installed, their packages would start them
 /// as services.
-const UNPACKED: &[&str] = &["prometheus", "victoria-metrics", "prometheus-alertmanager"];
+const UNPACKED: &[&str] = &["prometheus", "victoria-metrics", ALERTMANAGER];
+const ALERTMANAGER: &str = "prometheus-alertmanager";
+/// What it does not start without.
+const ALERTMANAGER_FILES: &str = "/usr/share/prometheus/alertmanager";
 
 /// The platform of both plugins: the only one whose constructors the SDK runs.
 const WASM_TARGET: &str = "wasm32-wasip1";
@@ -149,13 +152,21 @@ fn redis() {
 fn services(tools: &Path) {
     for name in UNPACKED {
         if !unpacked(tools, name, name).exists()
-            && let Err(error) = debian::unpack(name, &tools.join("debian").join(name))
+            && let Err(error) = service(tools, name)
         {
             eprintln!(
                 "setup: {error:#}; without it the tests of remote write, of imports and of alerts fail"
             );
         }
     }
+}
+
+fn service(tools: &Path, name: &str) -> Result<()> {
+    debian::unpack(name, &tools.join("debian").join(name))?;
+    if name == ALERTMANAGER {
+        debian::relocate(&unpacked(tools, name, name), ALERTMANAGER_FILES)?;
+    }
+    Ok(())
 }
 
 /// A program of an unpacked package.
@@ -187,14 +198,8 @@ fn link_tools(tools: &Path) -> Result<()> {
             "victoria-metrics",
             unpacked(tools, "victoria-metrics", "victoria-metrics"),
         ),
-        (
-            "prometheus-alertmanager",
-            unpacked(tools, "prometheus-alertmanager", "prometheus-alertmanager"),
-        ),
-        (
-            "amtool",
-            unpacked(tools, "prometheus-alertmanager", "amtool"),
-        ),
+        (ALERTMANAGER, unpacked(tools, ALERTMANAGER, ALERTMANAGER)),
+        ("amtool", unpacked(tools, ALERTMANAGER, "amtool")),
         ("wasm-opt", tools.join("npm/node_modules/.bin/wasm-opt")),
         ("wasm-merge", tools.join("npm/node_modules/.bin/wasm-merge")),
         (

@@ -1,13 +1,15 @@
 //! CloudEvents (v1.0, JSON format, single, batched as an array, or a line for each): what another system announces.
 //!
 //! `type` is the kind, `subject` the customer, `time` when it became known; `data` has `starts` and `ends` or `duration_s`, and may have `lead_s`,
-//! `decay_s`, `confidence` and `factor`.
+//! `decay_s`, `confidence` and `factor`. A batch is never held as a whole: as values of JSON it would take many times the memory of its text.
 
 use crate::stamp::unix_s;
-use crate::{Entry, Keep, ReadOptions, Refused};
+use crate::{Entry, Kept, ReadOptions, Refused};
 use forebay_families::Event;
 use serde::Deserialize;
-use serde_json::{Deserializer, Value};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::fmt;
 
 /// The version that is understood.
 const VERSION: &str = "1.0";
@@ -31,6 +33,15 @@ struct Data {
     decay_s: Option<u32>,
     confidence: Option<f64>,
     factor: Option<f64>,
+}
+
+/// Takes events one by one, alone or out of an array.
+struct Taker<'a, 'b> {
+    kept: &'a mut Kept<'b>,
+    /// Number of the event that is read.
+    nth: usize,
+    /// Why it was refused, if it was not the parser that did.
+    refused: Option<String>,
 }
 
 // === impl CloudEvent ===
@@ -63,22 +74,65 @@ impl CloudEvent {
     }
 }
 
-pub(crate) fn read(text: &str, _: &ReadOptions, keep: Keep<'_>) -> Result<(), Refused> {
-    let mut nth = 0_usize;
-    for value in Deserializer::from_str(text).into_iter::<Value>() {
-        let value = value.map_err(|error| ("the document".to_owned(), error.to_string()))?;
-        let batch = match value {
-            Value::Array(batch) => batch,
-            one => vec![one],
-        };
-        for one in batch {
-            nth += 1;
-            let event: Result<CloudEvent, _> = serde_json::from_value(one);
-            let entry = event
-                .map_err(|error| error.to_string())
-                .and_then(CloudEvent::entry);
-            let kept = entry.and_then(&mut *keep);
-            kept.map_err(|reason| (format!("event {nth}"), reason))?;
+// === impl Taker ===
+
+impl Taker<'_, '_> {
+    fn take<E: Error>(&mut self, event: CloudEvent) -> Result<(), E> {
+        let kept = event.entry().and_then(|entry| self.kept.keep(entry));
+        kept.map_err(|reason| {
+            self.refused = Some(reason);
+            E::custom("refused")
+        })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Taker<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Taker<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an event, or an array of events")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        self.nth += 1;
+        let event = CloudEvent::deserialize(MapAccessDeserializer::new(map))?;
+        self.take(event)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut batch: A) -> Result<(), A::Error> {
+        self.nth += 1;
+        while let Some(event) = batch.next_element()? {
+            self.take(event)?;
+            self.nth += 1;
+        }
+        self.nth -= 1;
+        Ok(())
+    }
+}
+
+pub(crate) fn read(text: &str, _: &ReadOptions, kept: &mut Kept<'_>) -> Result<(), Refused> {
+    let mut document = serde_json::Deserializer::from_str(text);
+    let mut taker = Taker {
+        kept,
+        nth: 0,
+        refused: None,
+    };
+    while document.end().is_err() {
+        if let Err(error) = taker.deserialize(&mut document) {
+            let place = match error.is_data() && taker.nth > 0 {
+                true => format!("event {}", taker.nth),
+                false => "the document".to_owned(),
+            };
+            let reason = taker.refused.take();
+            return Err((place, reason.unwrap_or_else(|| error.to_string())));
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! A table of events: a row for each.
 
 use crate::stamp::unix_s;
-use crate::{Entry, Keep, ReadOptions, Refused};
+use crate::{Entry, Kept, ReadOptions, Refused};
 use csv::StringRecord;
 use forebay_families::Event;
 use serde::Deserialize;
@@ -96,7 +96,7 @@ impl<'a> Row<'a> {
     }
 }
 
-pub(crate) fn read(text: &str, options: &ReadOptions, keep: Keep<'_>) -> Result<(), Refused> {
+pub(crate) fn read(text: &str, options: &ReadOptions, kept: &mut Kept<'_>) -> Result<(), Refused> {
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
     let refused = |error: csv::Error| ("the table".to_owned(), error.to_string());
     let headers = reader.headers().map_err(refused)?.clone();
@@ -107,8 +107,9 @@ pub(crate) fn read(text: &str, options: &ReadOptions, keep: Keep<'_>) -> Result<
             headers: &headers,
             cells: &cells,
         };
-        let kept = row.entry(&options.names).and_then(&mut *keep);
-        kept.map_err(|reason| (format!("line {line}"), reason))?;
+        let entry = row.entry(&options.names);
+        let taken = entry.and_then(|entry| kept.keep(entry));
+        taken.map_err(|reason| (format!("line {line}"), reason))?;
     }
     Ok(())
 }

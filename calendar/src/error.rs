@@ -13,6 +13,22 @@ pub enum CalendarError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// More than is read of any calendar.
+    #[error("{} has more than {} bytes: leave out what is over, or divide it", path.display(), crate::MAX_BYTES)]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Too much of the time is an event's.
+    #[error("{}: the events of {whom} are felt for {} days altogether, more than {} times the time that is asked for: leave some out, shorten them, or give them smaller `lead_s` and `decay_s`", path.display(), felt_s / 86_400, crate::FELT_MOST)]
+    Crowded {
+        /// The file.
+        path: PathBuf,
+        /// The customer, or all.
+        whom: String,
+        /// How long they are felt.
+        felt_s: i64,
+    },
     /// The ending says nothing known.
     #[error("{} is no calendar that can be read: its name must end in .csv, .ics, .json, .jsonl or .ndjson", path.display())]
     Format {

@@ -2,305 +2,290 @@
 //!
 //! A rule is unrolled in local time and each occurrence put into its zone afterwards, so a match at nine in the evening stays there when the clocks
 //! change. The kind is the first category, or without one the summary; tentative events count half; it became known when it was `CREATED`, or changed since.
+//!
+//! An occurrence that was moved, excepted or cancelled was to be until somebody said so, and a forecast made before that counted on it. So it is kept, and
+//! known until then. To leave it out was the worse alternative: forecasts of the past would know which plans were going to fall through.
 
-use crate::{Entry, Keep, ReadOptions, Refused};
-use chrono::{
-    DateTime, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Timelike, Utc,
-};
+mod lines;
+mod moment;
+mod rule;
+
+use crate::{Entry, Kept, ReadOptions, Refused, check_kind};
+use chrono::{NaiveDateTime, TimeDelta, Timelike};
 use chrono_tz::Tz;
 use forebay_families::Event;
-use icalendar::{Calendar, CalendarComponent, CalendarDateTime, Component, DatePerhapsTime};
-use icalendar::{Event as VEvent, EventStatus};
-use rrule::{RRule, RRuleSet, Unvalidated};
-use std::collections::BTreeSet;
+use icalendar::parser::{Property, unfold};
+use lines::{Components, VEvent, shown};
+use moment::{Local, unix_s, zone};
+use std::collections::{BTreeMap, btree_map};
 
-/// Occurrences of all rules of a calendar that are looked at, the time that is asked for or not: a rule of each second from 1970 on would never end.
-const OCCURRENCES_MOST: usize = 1_000_000;
 /// Confidence of an event that is tentative.
 const TENTATIVE: f64 = 0.5;
 
-/// A moment as the calendar says it: local time in a zone, or a whole day there.
+/// When something was taken back; `None` inside: nobody has said when.
+type Removed = Option<Option<i64>>;
+
+/// What one occurrence has to itself.
 #[derive(Clone, Copy, Debug)]
-struct Local {
-    time: NaiveDateTime,
-    zone: Tz,
-    is_day: bool,
+struct Occurrence {
+    length: TimeDelta,
+    removed: Removed,
 }
 
-// === impl Local ===
-
-impl Local {
-    fn of(value: DatePerhapsTime, usual: Tz) -> Result<Self, String> {
-        let (time, zone, is_day) = match value {
-            DatePerhapsTime::Date(date) => (date.and_time(NaiveTime::MIN), usual, true),
-            DatePerhapsTime::DateTime(CalendarDateTime::Floating(time)) => (time, usual, false),
-            DatePerhapsTime::DateTime(CalendarDateTime::Utc(time)) => {
-                (time.naive_utc(), Tz::UTC, false)
-            }
-            DatePerhapsTime::DateTime(CalendarDateTime::WithTimezone { date_time, tzid }) => {
-                (date_time, zone(&tzid)?, false)
-            }
-        };
-        Ok(Self { time, zone, is_day })
-    }
-
-    fn unix_s(&self) -> i64 {
-        unix_s(self.zone, self.time)
-    }
+/// What is known of the whole calendar while its events are read one by one.
+struct Reading<'a> {
+    usual: Tz,
+    options: &'a ReadOptions,
+    /// By the identity of the event and the moment at which it was to be: an occurrence that was moved is an event of its own.
+    moved: BTreeMap<(&'a str, i64), Option<i64>>,
+    /// Turns of rules that are left.
+    left: usize,
 }
 
-fn zone(name: &str) -> Result<Tz, String> {
-    name.parse()
-        .map_err(|_| format!("`{name}` is no time zone: IANA names such as Europe/Paris are"))
-}
-
-/// The earlier of two moments where the clock shows a time twice; where it never does, as long after as it is put forward.
-fn unix_s(zone: Tz, time: NaiveDateTime) -> i64 {
-    let found = zone.from_local_datetime(&time).earliest();
-    let later = || {
-        let before = zone
-            .from_local_datetime(&(time - TimeDelta::hours(3)))
-            .earliest()?;
-        Some(before + TimeDelta::hours(3))
-    };
-    let moment = found.or_else(later);
-    moment.map_or(time.and_utc().timestamp(), |moment| moment.timestamp())
-}
-
-pub(crate) fn read(text: &str, options: &ReadOptions, keep: Keep<'_>) -> Result<(), Refused> {
+pub(crate) fn read(text: &str, options: &ReadOptions, kept: &mut Kept<'_>) -> Result<(), Refused> {
     let whole = |reason: String| ("the calendar".to_owned(), reason);
-    let calendar: Calendar = text.parse().map_err(whole)?;
-    let usual = zone(calendar.get_timezone().unwrap_or(&options.zone)).map_err(whole)?;
-    let events = calendar
-        .components
-        .iter()
-        .filter_map(|component| match component {
-            CalendarComponent::Event(event) => Some(event),
-            _ => None,
-        });
-    // An occurrence that was moved is an event of its own, and its place in the rule is empty.
-    let mut moved: BTreeSet<(&str, i64)> = BTreeSet::new();
-    let mut named = Vec::new();
-    for (nth, event) in (1..).zip(events) {
-        let place = match event.get_summary() {
-            Some(summary) => format!("event {nth} (`{summary}`)"),
-            None => format!("event {nth}"),
-        };
-        if let Some(id) = event.get_recurrence_id() {
-            let id = Local::of(id, usual).map_err(|reason| (place.clone(), reason))?;
-            moved.insert((event.get_uid().unwrap_or(""), id.unix_s()));
-        }
-        named.push((place, event));
+    let text = unfold(text);
+    let calendar = Components::of(&text)?;
+    let usual = zone(calendar.zone.as_deref().unwrap_or(&options.zone)).map_err(whole)?;
+    let mut reading = Reading {
+        usual,
+        options,
+        moved: BTreeMap::new(),
+        left: rule::TURNS_MOST,
+    };
+    let place = |nth: usize, event: &VEvent<'_>| match event.value("SUMMARY") {
+        Some(summary) => format!("event {nth} (`{}`)", shown(summary)),
+        None => format!("event {nth}"),
+    };
+    for (nth, event) in (1..).zip(&calendar.events) {
+        let noted = reading.note_moved(event);
+        noted.map_err(|reason| (place(nth, event), reason))?;
     }
-    let mut left = OCCURRENCES_MOST;
-    for (place, event) in named {
-        if event.get_status() == Some(EventStatus::Cancelled) {
-            continue;
-        }
-        let kept = occurrences(event, usual, options, &moved, &mut left)
-            .and_then(|found| found.into_iter().try_for_each(&mut *keep));
-        kept.map_err(|reason| (place, reason))?;
+    for (nth, event) in (1..).zip(&calendar.events) {
+        let read = reading.keep(event, kept);
+        read.map_err(|reason| (place(nth, event), reason))?;
     }
     Ok(())
 }
 
-fn occurrences(
-    event: &VEvent,
-    usual: Tz,
-    options: &ReadOptions,
-    moved: &BTreeSet<(&str, i64)>,
-    left: &mut usize,
-) -> Result<Vec<Entry>, String> {
-    let starts = event
-        .get_start()
-        .ok_or("it has no DTSTART that can be read")?;
-    let starts = Local::of(starts, usual)?;
-    let length = length(event, &starts, usual)?;
-    let uid = event.get_uid().unwrap_or("");
-    let is_moved_one = event.get_recurrence_id().is_some();
-    let mut begins: BTreeSet<NaiveDateTime> = match event.property_value("RRULE") {
-        Some(rule) if !is_moved_one => unrolled(rule, &starts, length, options, left)?,
-        _ => BTreeSet::from([starts.time]),
-    };
-    begins.extend(
-        dates(event, "RDATE", usual)?
-            .iter()
-            .map(|date| in_zone(date, &starts)),
-    );
-    for date in dates(event, "EXDATE", usual)? {
-        begins.remove(&in_zone(&date, &starts));
-    }
-    let category = event
-        .property_value("CATEGORIES")
-        .and_then(|all| all.split(',').next());
-    let multi = || {
-        event
-            .multi_properties()
-            .get("CATEGORIES")?
-            .first()?
-            .value()
-            .split(',')
-            .next()
-    };
-    let kind = category.or_else(multi).or_else(|| event.get_summary());
-    let kind = kind.unwrap_or("").trim().to_owned();
-    let tentative = event.get_status() == Some(EventStatus::Tentative);
-    let known_s = known_s(event, is_moved_one)?;
-    let entries = begins.into_iter().filter_map(|time| {
-        let begin = Local { time, ..starts };
-        let starts_s = begin.unix_s();
-        if !is_moved_one && moved.contains(&(uid, starts_s)) {
-            return None;
-        }
-        let ends_s = match starts.is_day {
-            true => unix_s(starts.zone, time.checked_add_signed(length)?),
-            false => starts_s.saturating_add(length.num_seconds()),
+// === impl Reading ===
+
+impl<'a> Reading<'a> {
+    fn note_moved(&mut self, event: &'a VEvent<'_>) -> Result<(), String> {
+        let Some(id) = event.property("RECURRENCE-ID") else {
+            return Ok(());
         };
-        Some(Entry {
-            customer: None,
-            event: Event {
-                known_s,
-                local_hour: u8::try_from(time.hour()).ok(),
-                confidence: if tentative { TENTATIVE } else { 1.0 },
-                ..Event::new(kind.clone(), starts_s, ends_s)
-            },
-        })
-    });
-    Ok(entries.collect())
+        let was_s = Local::of(id, self.usual)?.unix_s();
+        let changed_s = changed_s(event)?;
+        match self.moved.entry((event.uid(), was_s)) {
+            btree_map::Entry::Vacant(place) => {
+                place.insert(changed_s);
+            }
+            // It was gone with the first change that is known of.
+            btree_map::Entry::Occupied(mut known) => {
+                let first_s = known.get().into_iter().copied().chain(changed_s).min();
+                known.insert(first_s);
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, event: &'a VEvent<'_>, kept: &mut Kept<'_>) -> Result<(), String> {
+        let is_moved_one = event.property("RECURRENCE-ID").is_some();
+        let is_cancelled = is_status(event, "CANCELLED");
+        if is_moved_one && is_cancelled {
+            return Ok(());
+        }
+        let kind = kind(event);
+        check_kind(kind)?;
+        let starts = event.property("DTSTART").ok_or("it has no DTSTART")?;
+        let starts = Local::of(starts, self.usual)?;
+        let length = length(event, &starts, self.usual)?;
+        if length.is_zero() {
+            kept.leave_out();
+        }
+        let occurrences = self.occurrences(event, &starts, length)?;
+        let (made_s, known_s) = (made_s(event)?, known_s(event, is_moved_one)?);
+        let tentative = is_status(event, "TENTATIVE");
+        let lasting = |(_, one): &(NaiveDateTime, Occurrence)| !one.length.is_zero();
+        for (time, occurrence) in occurrences.into_iter().filter(lasting) {
+            let starts_s = Local { time, ..starts }.unix_s();
+            let ends_s = match starts.is_day {
+                true => time
+                    .checked_add_signed(occurrence.length)
+                    .map_or(starts_s, |ends| unix_s(starts.zone, ends)),
+                false => starts_s.saturating_add(occurrence.length.num_seconds()),
+            };
+            // What its own event says of it was in the calendar before that was changed.
+            let (removed, known_s) = match occurrence.removed {
+                Some(_) => (occurrence.removed, made_s),
+                None if is_moved_one => (None, known_s),
+                None => (self.moved.get(&(event.uid(), starts_s)).copied(), known_s),
+            };
+            // What has begun is not taken back any more: its entry was changed later for another reason.
+            let known_until_s = match removed {
+                Some(Some(changed_s)) => Some(changed_s.min(starts_s)),
+                Some(None) => continue,
+                None => None,
+            };
+            if known_until_s.is_some_and(|until_s| known_s.is_some_and(|from_s| from_s >= until_s))
+            {
+                continue;
+            }
+            kept.keep(Entry {
+                customer: None,
+                event: Event {
+                    known_s,
+                    known_until_s,
+                    local_hour: u8::try_from(time.hour()).ok(),
+                    confidence: if tentative { TENTATIVE } else { 1.0 },
+                    ..Event::new(kind, starts_s, ends_s)
+                },
+            })?;
+        }
+        Ok(())
+    }
+
+    /// By their beginnings.
+    fn occurrences(
+        &mut self,
+        event: &VEvent<'_>,
+        starts: &Local,
+        length: TimeDelta,
+    ) -> Result<BTreeMap<NaiveDateTime, Occurrence>, String> {
+        let (usual, options) = (self.usual, self.options);
+        let is_moved_one = event.property("RECURRENCE-ID").is_some();
+        let removed = match is_status(event, "CANCELLED") {
+            true => Some(changed_s(event)?),
+            false => None,
+        };
+        let usually = Occurrence { length, removed };
+        let mut found = BTreeMap::new();
+        match event.value("RRULE").filter(|_| !is_moved_one) {
+            None => {
+                found.insert(starts.time, usually);
+            }
+            Some(text) => {
+                let from_s = options.from_s.saturating_sub(length.num_seconds().max(0));
+                let bounds = rule::clocks(from_s, options.until_s);
+                rule::unroll(text, starts, bounds, &mut self.left, |time| {
+                    found.insert(time, usually);
+                })?;
+            }
+        }
+        for (property, value) in values(event, "RDATE") {
+            // A period has a length of its own.
+            let (begins, ends) = value.split_once('/').unwrap_or((value, ""));
+            let begins = Local::of_value(begins, property, usual)?;
+            let length = match ends {
+                "" => length,
+                _ if ends.starts_with('P') => duration(ends)?,
+                _ => seconds(&begins, &Local::of_value(ends, property, usual)?),
+            };
+            found.insert(on_clock(&begins, starts), Occurrence { length, ..usually });
+        }
+        for (property, value) in values(event, "EXDATE") {
+            let time = on_clock(&Local::of_value(value, property, usual)?, starts);
+            if let Some(occurrence) = found.get_mut(&time) {
+                occurrence.removed = Some(changed_s(event)?);
+            }
+        }
+        Ok(found)
+    }
 }
 
-fn length(event: &VEvent, starts: &Local, usual: Tz) -> Result<TimeDelta, String> {
-    if let Some(ends) = event.get_end() {
+fn is_status(event: &VEvent<'_>, status: &str) -> bool {
+    let said = event.value("STATUS").unwrap_or("");
+    said.trim().eq_ignore_ascii_case(status)
+}
+
+fn kind<'a>(event: &'a VEvent<'_>) -> &'a str {
+    let categories = event.all("CATEGORIES").next();
+    let category = categories.and_then(|all| all.val.as_str().split(',').next());
+    category
+        .or_else(|| event.value("SUMMARY"))
+        .unwrap_or("")
+        .trim()
+}
+
+/// How long an event takes; one that says nothing ends when it begins, or with its day.
+fn length(event: &VEvent<'_>, starts: &Local, usual: Tz) -> Result<TimeDelta, String> {
+    if let Some(ends) = event.property("DTEND") {
         let ends = Local::of(ends, usual)?;
         return Ok(match starts.is_day && ends.is_day {
             true => ends.time - starts.time,
-            false => TimeDelta::seconds(ends.unix_s().saturating_sub(starts.unix_s())),
+            false => seconds(starts, &ends),
         });
     }
-    if let Some(text) = event.property_value("DURATION") {
-        let duration = iso8601::duration(text).map_err(|_| format!("`{text}` is no DURATION"))?;
-        let seconds = std::time::Duration::from(duration).as_secs();
-        let delta = i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds);
-        return delta.ok_or_else(|| format!("the DURATION `{text}` is too long"));
-    }
-    match starts.is_day {
-        true => Ok(TimeDelta::days(1)),
-        false => Err("it has neither DTEND nor DURATION".to_owned()),
+    match (event.value("DURATION"), starts.is_day) {
+        (Some(text), _) => duration(text),
+        (None, true) => Ok(TimeDelta::days(1)),
+        (None, false) => Ok(TimeDelta::zero()),
     }
 }
 
-/// The beginnings of a rule within the time that is asked for, in local time.
-fn unrolled(
-    rule: &str,
-    starts: &Local,
-    length: TimeDelta,
-    options: &ReadOptions,
-    left: &mut usize,
-) -> Result<BTreeSet<NaiveDateTime>, String> {
-    let bad = |error: rrule::RRuleError| format!("its RRULE: {error}");
-    let parts = rule.split(';').map(|part| match part.split_once('=') {
-        Some((name, until)) if name.eq_ignore_ascii_case("UNTIL") => until_in(until, starts),
-        _ => Ok(part.to_owned()),
-    });
-    let rule = parts.collect::<Result<Vec<_>, _>>()?.join(";");
-    let rule: RRule<Unvalidated> = rule.parse().map_err(bad)?;
-    let as_utc = |time: NaiveDateTime| rrule::Tz::UTC.from_utc_datetime(&time);
-    let rule = rule.validate(as_utc(starts.time)).map_err(bad)?;
-    // Wide enough for any zone.
-    let bound = |unix_s: i64, days: i64| {
-        let moment = DateTime::<Utc>::from_timestamp(unix_s, 0).unwrap_or_default();
-        let time = moment.naive_utc();
-        time.checked_add_signed(TimeDelta::days(days))
-            .unwrap_or(time)
+fn seconds(from: &Local, until: &Local) -> TimeDelta {
+    TimeDelta::seconds(until.unix_s().saturating_sub(from.unix_s()))
+}
+
+fn duration(text: &str) -> Result<TimeDelta, String> {
+    let text = text.trim();
+    let bad = || format!("`{}` is no DURATION", shown(text));
+    let duration = iso8601::duration(text).map_err(|_| bad())?;
+    let seconds = std::time::Duration::from(duration).as_secs();
+    let delta = i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds);
+    delta.ok_or_else(bad)
+}
+
+/// All values of a property that may come several times, each with several of them.
+fn values<'a>(
+    event: &'a VEvent<'_>,
+    name: &'a str,
+) -> impl Iterator<Item = (&'a Property<'a>, &'a str)> {
+    let of_one = |property: &'a Property<'a>| {
+        let values = property.val.as_str().split(',').map(str::trim);
+        values.map(move |value| (property, value))
     };
-    let from = bound(
-        options.from_s.saturating_sub(length.num_seconds().max(0)),
-        -2,
-    );
-    let until = bound(options.until_s, 2);
-    let set = RRuleSet::new(as_utc(starts.time)).rrule(rule);
-    let mut found = BTreeSet::new();
-    for date in &set {
-        let time = date.naive_utc();
-        if time >= until {
-            break;
-        }
-        *left = left.checked_sub(1).ok_or_else(|| {
-            format!("with its RRULE there are more than {OCCURRENCES_MOST} occurrences since the first DTSTART: begin it later, or let it recur less often")
-        })?;
-        if time >= from {
-            found.insert(time);
-        }
-    }
-    Ok(found)
-}
-
-/// An end of recurrence as if local time were UTC.
-fn until_in(until: &str, starts: &Local) -> Result<String, String> {
-    let bad = || format!("`{until}` is no UNTIL");
-    let time = match until.strip_suffix('Z') {
-        Some(utc) => {
-            let utc = NaiveDateTime::parse_from_str(utc, "%Y%m%dT%H%M%S").map_err(|_| bad())?;
-            starts.zone.from_utc_datetime(&utc).naive_local()
-        }
-        None => match NaiveDateTime::parse_from_str(until, "%Y%m%dT%H%M%S") {
-            Ok(time) => time,
-            Err(_) => {
-                let date = NaiveDate::parse_from_str(until, "%Y%m%d").map_err(|_| bad())?;
-                let next = date.checked_add_days(Days::new(1)).ok_or_else(bad)?;
-                next.and_time(NaiveTime::MIN) - TimeDelta::seconds(1)
-            }
-        },
-    };
-    Ok(format!("UNTIL={}Z", time.format("%Y%m%dT%H%M%S")))
-}
-
-/// All dates of a property that may come several times, each with several values.
-fn dates(event: &VEvent, name: &str, usual: Tz) -> Result<Vec<Local>, String> {
-    let several = event.multi_properties().get(name).into_iter().flatten();
-    let properties = several.chain(event.properties().get(name));
-    let mut found = Vec::new();
-    for property in properties {
-        for value in property.value().split(',') {
-            let mut one = icalendar::Property::new(name, value.trim());
-            for parameter in property.params().values() {
-                one.append_parameter(parameter.clone());
-            }
-            let date = DatePerhapsTime::from_property(&one.done());
-            let date = date.ok_or_else(|| format!("its {name} `{value}` is no date"))?;
-            found.push(Local::of(date, usual)?);
-        }
-    }
-    Ok(found)
+    event.all(name).flat_map(of_one)
 }
 
 /// The same moment as the clock of an event shows it; a day is the event's time on that day.
-fn in_zone(date: &Local, starts: &Local) -> NaiveDateTime {
-    if date.is_day {
-        return date.time.date().and_time(starts.time.time());
+fn on_clock(date: &Local, starts: &Local) -> NaiveDateTime {
+    match date.is_day {
+        true => date.time.date().and_time(starts.time.time()),
+        false => date.in_zone(starts.zone),
     }
-    if date.zone == starts.zone {
-        return date.time;
+}
+
+fn stamp_s(event: &VEvent<'_>, name: &str) -> Result<Option<i64>, String> {
+    let Some(text) = event.value(name) else {
+        return Ok(None);
+    };
+    match Local::parsed(text, Tz::UTC) {
+        Some(moment) => Ok(Some(moment.unix_s())),
+        None => Err(format!("its {name} `{}` is no moment", shown(text))),
     }
-    let moment = DateTime::<Utc>::from_timestamp(date.unix_s(), 0).unwrap_or_default();
-    moment.with_timezone(&starts.zone).naive_local()
+}
+
+fn made_s(event: &VEvent<'_>) -> Result<Option<i64>, String> {
+    stamp_s(event, "CREATED")
+}
+
+/// When an entry was changed: at the latest when it was written down, where nothing else is said.
+fn changed_s(event: &VEvent<'_>) -> Result<Option<i64>, String> {
+    match stamp_s(event, "LAST-MODIFIED")? {
+        Some(changed_s) => Ok(Some(changed_s)),
+        None => stamp_s(event, "DTSTAMP"),
+    }
 }
 
 /// When what an event says became known: when it was made or, where it was changed since, when that was. An occurrence that was moved was.
-fn known_s(event: &VEvent, is_moved_one: bool) -> Result<Option<i64>, String> {
-    let is_changed = event
-        .property_value("SEQUENCE")
-        .is_some_and(|sequence| sequence.trim() != "0");
-    let mut known = None;
-    for (name, counts) in [
-        ("CREATED", true),
-        ("LAST-MODIFIED", is_moved_one || is_changed),
-    ] {
-        if let Some(text) = event.property_value(name).filter(|_| counts) {
-            let time = NaiveDateTime::parse_from_str(text.trim_end_matches('Z'), "%Y%m%dT%H%M%S");
-            let time = time.map_err(|_| format!("its {name} `{text}` is no moment"))?;
-            known = known.max(Some(time.and_utc().timestamp()));
-        }
-    }
-    Ok(known)
+fn known_s(event: &VEvent<'_>, is_moved_one: bool) -> Result<Option<i64>, String> {
+    let sequence = event.value("SEQUENCE").unwrap_or("0");
+    let changed_s = match sequence.trim() {
+        _ if is_moved_one => changed_s(event)?,
+        "0" => None,
+        _ => stamp_s(event, "LAST-MODIFIED")?,
+    };
+    Ok(made_s(event)?.max(changed_s))
 }

@@ -29,6 +29,8 @@ mod hannan_rissanen;
 mod hedge;
 mod history;
 mod mixture;
+#[cfg(test)]
+mod noise;
 mod parallel;
 mod priors;
 mod profile;

@@ -89,13 +89,7 @@ fn shape(values: &[f64], first: usize, season: usize, seasons_most: usize) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Evenly from -0.5 to 0.5, another number for each place.
-    fn noise(place: u64) -> f64 {
-        let hashed = place.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let hashed = (hashed ^ (hashed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        (hashed ^ (hashed >> 32)) as f64 / u64::MAX as f64 - 0.5
-    }
+    use crate::noise::noise;
 
     #[test]
     fn a_day_and_a_week_on_top_of_it_are_told_apart_from_a_drift_and_from_noise() {
@@ -103,7 +97,7 @@ mod tests {
         let week = |step: usize| if step % 84 < 12 { -1.2 } else { 0.2 };
         let first = 5;
         let values: Vec<f64> = (first..first + 10 * 84)
-            .map(|step| day(step) + week(step) + 0.001 * step as f64 + 0.2 * noise(step as u64))
+            .map(|step| day(step) + week(step) + 0.001 * step as f64 + 0.2 * (noise(1, step) - 0.5))
             .collect();
         let profile = Profile::of(&values, first, 12, Some(84));
         for step in 1_000..1_084 {
@@ -117,10 +111,17 @@ mod tests {
 
     #[test]
     fn noise_has_nearly_no_profile() {
-        let values: Vec<f64> = (0..240).map(noise).collect();
-        let profile = Profile::of(&values, 0, 12, None);
-        let raw = 0.29 / 14.0_f64.sqrt();
-        let squares: f64 = (0..12).map(|step| profile.at(step).powi(2)).sum();
-        assert!((squares / 12.0).sqrt() < 0.6 * raw, "{squares}");
+        let seeds = 100;
+        let squares: f64 = (0..seeds)
+            .map(|seed| {
+                let values: Vec<f64> = (0..240).map(|step| noise(seed, step) - 0.5).collect();
+                let profile = Profile::of(&values, 0, 12, None);
+                (0..12).map(|step| profile.at(step).powi(2)).sum::<f64>() / 12.0
+            })
+            .sum();
+        // What the means of fourteen values are far from 0 by.
+        let raw = 1.0 / 12.0 / 14.0;
+        let kept = squares / seeds as f64 / raw;
+        assert!(kept < 0.2, "{kept} of the squares");
     }
 }

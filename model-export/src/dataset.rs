@@ -2,11 +2,12 @@
 //! inferred from the file and printed.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use forebay_calendar::CsvNames;
-use forebay_families::{Agenda, Frame};
+use forebay_calendar::{Calendar, CsvNames};
+use forebay_families::{Agenda, Event, Frame};
 use forebay_traces::{Join, ReadOptions, Series, TraceError, read};
 use serde::Deserialize;
 
@@ -108,6 +109,7 @@ pub(crate) struct DataSet {
     pub(crate) frame: Frame,
     /// Reported steps ahead, ascending.
     pub(crate) reported: Vec<usize>,
+    /// Occurrences of the calendar.
     pub(crate) events: Vec<forebay_calendar::Entry>,
 }
 
@@ -201,7 +203,7 @@ impl Entries {
         };
         let events = match &entry.events {
             Some(events) => events.read(path, &series)?,
-            None => Vec::new(),
+            None => Calendar::default(),
         };
         let data_set = DataSet::new(name.into_owned(), &entry, &value, series, events);
         Ok(Found::DataSet(Box::new(data_set)))
@@ -289,11 +291,7 @@ impl Entry {
 
 impl EventsEntry {
     /// Those that may be felt within the time of the series, or by the forecasts from it.
-    fn read(
-        &self,
-        trace: &Path,
-        series: &[Series],
-    ) -> Result<Vec<forebay_calendar::Entry>, TrainError> {
+    fn read(&self, trace: &Path, series: &[Series]) -> Result<Calendar, TrainError> {
         let options = forebay_calendar::ReadOptions {
             from_s: series.iter().map(|one| one.start_s).min().unwrap_or(0) - EVENTS_REACH_S,
             until_s: series
@@ -334,7 +332,7 @@ impl DataSet {
         entry: &Entry,
         value: &str,
         series: Vec<Series>,
-        events: Vec<forebay_calendar::Entry>,
+        calendar: Calendar,
     ) -> Self {
         let step_s = series.first().map_or(1, |one| one.step_s) as usize;
         let longest = series.iter().map(Series::len).max().unwrap_or(0);
@@ -364,12 +362,12 @@ impl DataSet {
         };
         let long = long_season.map_or("none".to_owned(), |steps| steps.to_string());
         let settings = format!(
-            "{} series, value {value}, step {step_s} s, season {season}, longer season {long}, steps ahead {reported:?}, test span {}, {} origins, errors of {} steps, {} events",
+            "{} series, value {value}, step {step_s} s, season {season}, longer season {long}, steps ahead {reported:?}, test span {}, {} origins, errors of {} steps, {}",
             series.len(),
             cut.test_share,
             cut.origins,
             frame.error_rows,
-            events.len()
+            events_said(&calendar, &series)
         );
         Self {
             name,
@@ -378,9 +376,42 @@ impl DataSet {
             cut,
             frame,
             reported,
-            events,
+            events: calendar.entries,
         }
     }
+}
+
+/// Events that nobody knew of beforehand help no forecast, and a calendar may be full of them: where it says when entries were changed, all of what was
+/// changed after the traces is news.
+fn events_said(calendar: &Calendar, series: &[Series]) -> String {
+    let starts_s = series.iter().map(|one| one.start_s).min().unwrap_or(0);
+    let ends_s = series.iter().map(|one| one.stamp_s(one.len())).max();
+    let within = starts_s..ends_s.unwrap_or(0);
+    let events = || calendar.entries.iter().map(|entry| &entry.event);
+    let took_place = |event: &&Event| event.known_until_s.is_none();
+    let during = || {
+        events()
+            .filter(|event| within.contains(&event.starts_s))
+            .filter(took_place)
+    };
+    let was_known = |event: &&Event| event.known_s.is_none_or(|known_s| known_s < event.starts_s);
+    let mut said = format!("{} events", calendar.entries.len());
+    if !calendar.entries.is_empty() {
+        let known = during().filter(was_known).count();
+        let began = during().count();
+        let _ = write!(
+            said,
+            " ({known} of the {began} that begin within the traces were known before they did)"
+        );
+    }
+    if calendar.momentary > 0 {
+        let _ = write!(
+            said,
+            ", {} entries without any length left out",
+            calendar.momentary
+        );
+    }
+    said
 }
 
 /// A season and a longer one of steps of this length, as far as they are seen often enough.

@@ -5,7 +5,7 @@
 //! each hour has a curve of its own, drawn towards that of its kind.
 
 use super::curve::{Curve, Observed};
-use super::{Event, Felt, middle_s};
+use super::{Event, FELT_MOST, Felt, middle_s};
 use crate::{Frame, History};
 use std::collections::BTreeMap;
 
@@ -18,6 +18,8 @@ const LEVEL_STEPS_MIN: usize = 4;
 const FLOOR: f64 = 0.02;
 /// Bound of the logarithm of all events' effect at once.
 const LOG_MAX: f64 = 3.0;
+/// Steps of occurrences that are learned from at once: learning comes again each season, and would take a time that grows with the square of the history's.
+const STEPS_LEARNED_MOST: usize = 32_768;
 /// Once without what other occurrences did, and once with it.
 const PASSES: usize = 2;
 
@@ -43,9 +45,8 @@ impl Effects {
         let history = scene.history;
         let agenda = history.agenda();
         let now_s = history.stamp_s(now);
-        let numbered = || agenda.events.iter().zip(&agenda.groups).enumerate();
         let mut supposed = BTreeMap::new();
-        for (_, (event, (kind, _))) in numbered() {
+        for (event, (kind, _)) in agenda.events.iter().zip(&agenda.groups) {
             if let Some(factor) = event.factor
                 && event.is_known(now_s)
             {
@@ -58,10 +59,12 @@ impl Effects {
         };
         let floor = FLOOR * history.mean(now) + f64::MIN_POSITIVE;
         let nothing = Curve::default();
+        let latest = Self::latest(scene, now);
         for _ in 0..PASSES {
             let mut by_kind: BTreeMap<usize, Observed> = BTreeMap::new();
             let mut by_hour: BTreeMap<usize, (usize, Observed)> = BTreeMap::new();
-            for (nth, (event, (kind, hour))) in numbered() {
+            for nth in latest.iter().copied() {
+                let (event, (kind, hour)) = (&agenda.events[nth], &agenda.groups[nth]);
                 let seen = effects.occurrence(scene, frame, now, (nth, event), floor);
                 let Some(seen) = seen else { continue };
                 by_kind.entry(*kind).or_default().add(&seen);
@@ -88,23 +91,51 @@ impl Effects {
     }
 
     fn log(&self, scene: Scene<'_>, step: usize, known_by_s: i64, without: Option<usize>) -> f64 {
+        let felt = scene.felt.at(step);
+        if felt.is_empty() {
+            return 0.0;
+        }
         let agenda = scene.history.agenda();
-        let felt = scene.felt.at(step).iter();
-        let others = felt.filter(|(nth, _)| Some(*nth) != without);
-        let logs = others.map(|(nth, position)| {
-            let event = &agenda.events[*nth];
-            let (kind, hour) = agenda.groups[*nth];
+        let moment_s = middle_s(scene.history, step);
+        let others = felt.iter().map(|nth| *nth as usize);
+        let known = others
+            .filter(|nth| Some(*nth) != without && agenda.events[*nth].is_known(known_by_s))
+            .take(FELT_MOST);
+        let logs = known.map(|nth| {
+            let event = &agenda.events[nth];
+            let (kind, hour) = agenda.groups[nth];
             let curve = self.hours.get(&hour).or_else(|| self.kinds.get(&kind));
-            match curve.filter(|_| event.is_known(known_by_s)) {
-                Some(curve) => event.confidence * curve.at(*position),
-                None => 0.0,
+            match (curve, event.position(moment_s)) {
+                (Some(curve), Some(position)) => event.confidence * curve.at(position),
+                _ => 0.0,
             }
         });
         logs.sum::<f64>().clamp(-LOG_MAX, LOG_MAX)
     }
 
-    /// Where in it each step of an occurrence lies, and how far demand was from the usual, other events left out. `None` if it is not over, or if nothing
-    /// is known of the usual.
+    /// Numbers of the latest occurrences that are over and were known then, as many as have together not too many steps.
+    fn latest(scene: Scene<'_>, now: usize) -> Vec<usize> {
+        let history = scene.history;
+        let now_s = history.stamp_s(now);
+        let mut left = STEPS_LEARNED_MOST;
+        let fits = |(nth, event): (usize, &Event)| {
+            let felt = event.felt();
+            if felt.end > now_s || !event.is_known(now_s) || felt.start < history.start_s {
+                return None;
+            }
+            let steps = history.steps_before(felt.end) - history.steps_before(felt.start);
+            // One that is too long does not stand in the way of the short ones before it.
+            left = left.checked_sub(steps + 1)?;
+            Some(nth)
+        };
+        let events = scene.history.agenda().events.iter().enumerate();
+        let mut latest: Vec<usize> = events.rev().filter_map(fits).collect();
+        latest.reverse();
+        latest
+    }
+
+    /// Where in it each step of an occurrence that is over lies, and how far demand was from the usual, other events left out. `None` if nothing is known
+    /// of the usual.
     fn occurrence(
         &self,
         scene: Scene<'_>,
@@ -114,15 +145,12 @@ impl Effects {
         floor: f64,
     ) -> Option<Vec<(f64, f64)>> {
         let history = scene.history;
-        let felt_from_s = event.starts_s.saturating_sub(event.lead_s());
-        let felt_until_s = event.ends_s.saturating_add(event.decay_s());
-        let now_s = history.stamp_s(now);
-        let is_over = felt_until_s <= now_s && event.is_known(now_s);
-        if !is_over || felt_from_s < history.start_s || event.confidence <= 0.0 {
+        if event.confidence <= 0.0 {
             return None;
         }
-        let first = history.steps_before(felt_from_s);
-        let end = history.steps_before(felt_until_s);
+        let felt = event.felt();
+        let first = history.steps_before(felt.start);
+        let end = history.steps_before(felt.end);
         let level_steps = (frame.season / LEVEL_PART).max(LEVEL_STEPS_MIN);
         if first < level_steps {
             return None;

@@ -12,6 +12,7 @@ mod forecasting;
 use crate::History;
 pub(crate) use forecasting::Foresight;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Parts of an event's time that its beginning and its end reach out by, where nobody has said more.
 const LEAD_PART: f64 = 0.5;
@@ -37,6 +38,8 @@ pub struct Event {
     pub local_hour: Option<u8>,
     /// When it became known; without one, long before.
     pub known_s: Option<i64>,
+    /// When it became known that it will not be; without one, it is to be, or was.
+    pub known_until_s: Option<i64>,
     /// How sure it is to happen, from 0 to 1.
     pub confidence: f64,
     /// How many times the usual demand is expected of it, before any occurrence has shown.
@@ -51,17 +54,20 @@ pub struct Agenda {
     groups: Vec<(usize, usize)>,
 }
 
-/// The events that are felt at each step of a history, and where in them it lies. Found once: a year-long event among thousands of short ones
-/// would else be passed at every look.
+/// The events that are felt at each step of a history. Found once: a year-long event among thousands of short ones would else be passed at every
+/// look.
+///
+/// All of them: which ones count at a step depends on what is known, and to leave some out here would let an event that nobody knows of yet take the
+/// place of one that is known. So whoever makes an agenda bounds for how long its events are felt altogether.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Felt {
     /// Where each step's begin; one more at the end.
     begins: Vec<usize>,
-    /// Number of the event, and the position.
-    items: Vec<(usize, f64)>,
+    /// Numbers of events, by their beginning.
+    items: Vec<u32>,
 }
 
-/// Events that are felt at one step; more are left out, those that begin last.
+/// Events that count at one step, of those that are known; more are left out, those that begin last.
 const FELT_MOST: usize = 8;
 
 // === impl Event ===
@@ -78,6 +84,7 @@ impl Event {
             decay_s: None,
             local_hour: None,
             known_s: None,
+            known_until_s: None,
             confidence: 1.0,
             factor: None,
         }
@@ -118,8 +125,16 @@ impl Event {
         u8::try_from(hour).unwrap_or(0)
     }
 
+    /// The stretch of Unix time in which it may be felt.
+    #[must_use]
+    pub fn felt(&self) -> Range<i64> {
+        self.starts_s.saturating_sub(self.lead_s())..self.ends_s.saturating_add(self.decay_s())
+    }
+
     fn is_known(&self, unix_s: i64) -> bool {
+        let is_over = |until_s| until_s <= unix_s;
         self.known_s.is_none_or(|known_s| known_s <= unix_s)
+            && !self.known_until_s.is_some_and(is_over)
     }
 }
 
@@ -168,33 +183,45 @@ impl Agenda {
             let step = unix_s.saturating_sub(grid.start_s).div_euclid(step_s);
             usize::try_from(step).unwrap_or(0).min(steps)
         };
-        let mut of_step: Vec<Vec<(usize, f64)>> = vec![Vec::new(); steps];
-        for (nth, event) in self.events.iter().enumerate() {
-            let from = step_of(event.starts_s.saturating_sub(event.lead_s()));
-            let until = step_of(event.ends_s.saturating_add(event.decay_s())).saturating_add(1);
-            for (step, felt) in of_step.iter_mut().enumerate().take(until).skip(from) {
-                if felt.len() < FELT_MOST
-                    && let Some(position) = event.position(middle_s(grid, step))
-                {
-                    felt.push((nth, position));
-                }
+        let felt_by = |event: &Event| {
+            let felt = event.felt();
+            let (mut first, mut end) = (step_of(felt.start), step_of(felt.end));
+            let is_felt = |step: usize| event.position(middle_s(grid, step)).is_some();
+            // Of the steps at its edges, those whose middle is within.
+            if first < end && !is_felt(first) {
+                first += 1;
+            }
+            if end < steps && is_felt(end) {
+                end += 1;
+            }
+            first..end
+        };
+        let mut begins = vec![0_usize; steps + 1];
+        for event in &self.events {
+            for step in felt_by(event) {
+                begins[step + 1] += 1;
             }
         }
-        let mut felt = Felt::default();
-        for items in of_step {
-            felt.begins.push(felt.items.len());
-            felt.items.extend(items);
+        for step in 0..steps {
+            begins[step + 1] += begins[step];
         }
-        felt.begins.push(felt.items.len());
-        felt
+        let mut ends = begins.clone();
+        let mut items = vec![0_u32; begins[steps]];
+        for (event, nth) in self.events.iter().zip(0..) {
+            for step in felt_by(event) {
+                items[ends[step]] = nth;
+                ends[step] += 1;
+            }
+        }
+        Felt { begins, items }
     }
 }
 
 // === impl Felt ===
 
 impl Felt {
-    /// Numbers of events that are felt at a step, with where it lies in each; none beyond the steps that were asked for.
-    fn at(&self, step: usize) -> &[(usize, f64)] {
+    /// Numbers of events that are felt at a step; none beyond the steps that were asked for.
+    fn at(&self, step: usize) -> &[u32] {
         match (self.begins.get(step), self.begins.get(step + 1)) {
             (Some(begin), Some(end)) => &self.items[*begin..*end],
             _ => &[],

@@ -43,7 +43,7 @@ pub(super) fn said(scored: &[Scored], deployed: &[Option<Forecasts>]) -> String 
         )
     });
     format!(
-        "q0.9 one step ahead covers too little at some hour of the day for {tenants} of {} tenants (by chance: one in twenty){worst}",
+        "q0.9 one step ahead covers too little at some hour of the day for {tenants} of {} tenants (by chance: at most about one in twenty){worst}",
         scored.len()
     )
 }

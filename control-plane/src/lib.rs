@@ -27,3 +27,4 @@ pub mod serve;
 pub mod simulated;
 pub mod store;
 pub mod tls;
+pub mod training;

@@ -14,6 +14,7 @@ use crate::quota::QuotaFront;
 use crate::replica::{self, Assemble, Campaign, Role, lead_or_follow};
 use crate::store::{EmbeddedStore, RedisUrl, Store, StoreError};
 use crate::tls::{Tls, TlsError, TlsOptions};
+use crate::training::{Training, TrainingOptions, TrainingOptionsError};
 use axum::Router;
 use clap::Args;
 use forebay_quota::{GatewayError, GatewayOptions};
@@ -67,6 +68,9 @@ pub struct ServeOptions {
     /// TLS.
     #[command(flatten)]
     pub tls: TlsOptions,
+    /// Training.
+    #[command(flatten)]
+    pub training: TrainingOptions,
     /// Token of gateways (POST /v1/sync). Without it they need certificates
     #[arg(
         long,
@@ -189,6 +193,9 @@ pub enum ServeError {
     /// TLS cannot be spoken.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Nothing can be trained.
+    #[error(transparent)]
+    Training(#[from] TrainingOptionsError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -253,12 +260,8 @@ async fn run(options: ServeOptions) -> Result<(), ServeError> {
     };
     let ports = Ports::take(&options).await?;
     let store = EmbeddedStore::open(data)?;
-    let server = Arc::new(assemble(
-        &options,
-        tls.clone(),
-        Arc::new(store),
-        &Handle::current(),
-    )?);
+    let server = assemble(&options, tls.clone(), Arc::new(store), &Handle::current())?
+        .begin(&Handle::current());
     let app = router(&server);
     let serving = listen(&options, ports.api, app.clone(), tls, stopped.clone())?;
     let quota = listen_quota(&options, ports.filters, QUOTA_ID.to_owned(), app, stopped)?;
@@ -458,6 +461,7 @@ struct Prepared {
     public_key: Option<[u8; 32]>,
     remote_write: Option<Endpoint>,
     alertmanagers: Vec<Endpoint>,
+    training: Training,
 }
 
 // === impl Prepared ===
@@ -521,6 +525,7 @@ impl Prepared {
             public_key,
             remote_write,
             alertmanagers,
+            training: Training::new(options.training.choose(options.step_ms)?),
         })
     }
 }
@@ -561,6 +566,7 @@ fn assemble(
         tokens: prepared.tokens,
         throttle: Throttle::new(options.max_syncs_per_s),
         tls,
+        training: prepared.training,
     })
 }
 

@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Method, path, and which of gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 4]); 38] = [
+const TABLE: [(&str, &str, [bool; 4]); 41] = [
     ("GET", "/healthz", ALL),
     ("GET", "/readyz", ALL),
     ("GET", "/metrics", ALL),
@@ -55,6 +55,9 @@ const TABLE: [(&str, &str, [bool; 4]); 38] = [
     ("POST", "/v1/models/{digest}/challenge", ADMIN),
     ("GET", "/v1/models/challenger", VIEWER),
     ("POST", "/v1/models/withdraw", ADMIN),
+    ("GET", "/v1/training", VIEWER),
+    ("POST", "/v1/training", ADMIN),
+    ("POST", "/v1/training/stop", ADMIN),
     ("POST", "/v1/models/rollback", ADMIN),
     ("GET", "/v1/history", VIEWER),
     ("PUT", "/v1/history", ADMIN),

@@ -84,7 +84,7 @@ struct DataFolder {
 struct Train {
     #[command(flatten)]
     data: DataFolder,
-    /// Which data set: servegen_10m or ms_rate_1m
+    /// Which network and data set: edge, servegen_10m or ms_rate_1m
     #[arg(long, default_value = "servegen_10m")]
     recipe: String,
     /// Train on generated demand of this seed instead of a trace
@@ -158,7 +158,7 @@ struct Evaluate {
 struct Replay {
     #[command(flatten)]
     data: DataFolder,
-    /// Folder with the models demo.onnx and minute.onnx and their cards
+    /// Folder with the committed models and their cards
     #[arg(long, default_value = "models")]
     models: PathBuf,
     /// The JSON report

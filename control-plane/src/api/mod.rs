@@ -15,6 +15,7 @@ mod policies;
 mod routes;
 mod sync;
 mod throttle;
+mod training;
 
 pub use openapi::document as openapi_document;
 pub use routes::{Route, routes};
@@ -25,6 +26,7 @@ use crate::error::ApiError;
 use crate::models::{Sandbox, SigningKeyFile};
 use crate::plane::Plane;
 use crate::tls::{Certified, Tls};
+use crate::training::Training;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
@@ -32,6 +34,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// What handlers need.
 #[derive(Debug)]
@@ -50,12 +53,24 @@ pub struct Server {
     pub throttle: Throttle,
     /// What speaks TLS, if the server does.
     pub tls: Option<Arc<Tls>>,
+    /// Models from the usage of one's own customers.
+    pub training: Training,
 }
 
 type Shared = State<Arc<Server>>;
 /// Whose token it was: the guard leaves it with the request.
 type By = Extension<Caller>;
 type Answer<T> = Result<Json<T>, ApiError>;
+
+impl Server {
+    /// Begins what it does without being asked, for as long as somebody holds it.
+    #[must_use]
+    pub fn begin(self, background: &Handle) -> Arc<Self> {
+        let server = Arc::new(self);
+        server.training.begin(&server, background);
+        server
+    }
+}
 
 /// All routes, each behind its guard.
 pub fn router(server: &Arc<Server>) -> Router {

@@ -5,13 +5,13 @@
 
 use super::openapi::{self, Description};
 use super::{
-    Server, Shared, alerts, audit, customers, gateways, history, metrics, models, policies, sync,
+    Server, Shared, alerts, audit, customers, gateways, history, metrics, models, policies, sync, training,
 };
 use crate::auth::{Access, Role};
 use crate::plane::{
-    AlertsView, AuditPage, ChallengerView, CustomerView, ModelView, Release, SeriesView,
-    StatusView, VersionInfo,
+    AlertsView, AuditPage, ChallengerView, CustomerView, ModelView, Release, SeriesView, StatusView, VersionInfo,
 };
+use crate::training::TrainingView;
 use axum::Json;
 use axum::extract::State;
 use axum::handler::Handler;
@@ -215,6 +215,16 @@ pub fn routes() -> Vec<Route> {
         post("/v1/models/withdraw", at_least(Admin), models::withdraw)
             .says("Ends the comparison")
             .answers::<ChallengerView>(),
+        get("/v1/training", at_least(Viewer), training::show)
+            .says("The training that runs, when the next one begins, and what has come of those before")
+            .answers::<TrainingView>(),
+        post("/v1/training", at_least(Admin), training::begin)
+            .says("Begins to train a model on the usage history")
+            .takes::<training::Train>()
+            .answers::<TrainingView>(),
+        post("/v1/training/stop", at_least(Admin), training::stop)
+            .says("Ends the training that runs")
+            .answers::<TrainingView>(),
         post("/v1/models/rollback", at_least(Admin), models::roll_back)
             .says("Releases an older model again, as a signed roll-back with a higher epoch; while a canary runs, the model before it")
             .takes::<models::RollBack>()

@@ -1,5 +1,6 @@
 //! Commands and their options.
 
+use crate::plane::Share;
 use crate::serve::ServeOptions;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -244,13 +245,6 @@ pub enum PromoteBy {
     Manual,
 }
 
-/// Percent, with or without the sign.
-fn percent(text: &str) -> Result<u8, String> {
-    let number = text.strip_suffix('%').unwrap_or(text).parse();
-    let number = number.ok().filter(|number| (1..=99).contains(number));
-    number.ok_or_else(|| "not of the form 10%, from 1% to 99%".to_owned())
-}
-
 /// Models.
 #[derive(Debug, Subcommand)]
 pub enum ModelCommand {
@@ -313,7 +307,7 @@ pub enum ModelCommand {
         /// Its digest
         digest: String,
         /// At this part of the gateways first, 1% to 99%
-        #[arg(long, value_parser = percent)]
+        #[arg(long, value_parser = Share::percent_from)]
         share: Option<u8>,
         /// Who gives it to all gateways, or takes it back: the server when the evidence is there, or you
         #[arg(long, requires = "share")]
@@ -325,6 +319,17 @@ pub enum ModelCommand {
         #[arg(long, requires = "epoch")]
         signature: Option<String>,
     },
+    /// Train a model on the usage history of the server, beside those that its schedule begins
+    Train {
+        /// On which resource; the policy's first without it
+        #[arg(long)]
+        resource: Option<String>,
+        /// End the training that runs instead
+        #[arg(long, conflicts_with = "resource")]
+        stop: bool,
+    },
+    /// The training that runs, and what has come of those before
+    Training,
     /// Give the model that runs at a share of the gateways to all of them
     Promote,
     /// Let all gateways run a model beside the one in force, without effect, and compare their forecasts

@@ -89,6 +89,14 @@ pub(super) fn run(command: ModelCommand, connection: &Connection) -> Result<(), 
             let path = format!("/v1/models/{}/about", encode(&digest));
             print(&Client::new(connection)?.get(&path)?)
         }
+        ModelCommand::Train { stop: true, .. } => {
+            print(&Client::new(connection)?.post("/v1/training/stop", None)?)
+        }
+        ModelCommand::Train { resource, .. } => {
+            let body = json!({"resource": resource});
+            print(&Client::new(connection)?.post("/v1/training", Some(&body))?)
+        }
+        ModelCommand::Training => print(&Client::new(connection)?.get("/v1/training")?),
         ModelCommand::Promote => print(&Client::new(connection)?.post("/v1/models/promote", None)?),
         ModelCommand::Activate {
             digest,

@@ -145,6 +145,20 @@ impl Promotion {
     }
 }
 
+// === impl Share ===
+
+impl Share {
+    /// Percent as on the command line, with or without the sign.
+    ///
+    /// # Errors
+    /// When it is none from 1 to 99.
+    pub fn percent_from(text: &str) -> Result<u8, String> {
+        let number = text.strip_suffix('%').unwrap_or(text).parse();
+        let number = number.ok().filter(|number| (1..=99).contains(number));
+        number.ok_or_else(|| "not of the form 10%, from 1% to 99%".to_owned())
+    }
+}
+
 // === impl Canary ===
 
 impl Canary {

@@ -12,6 +12,7 @@ use super::policies::{Policies, VersionInfo, VersionRecord};
 use super::state::{META_COVERAGE, META_SESSIONS, META_STEP_MS, Settings, State};
 use super::sync::is_set_back;
 use super::tally::Tally;
+use super::training::TrainingBook;
 use crate::buckets::{
     Account, AccountRecord, Cause, Contract, POOL_ACCOUNT, Part, PartRecord, SessionNumber,
 };
@@ -83,6 +84,7 @@ pub(super) fn load(
         submitted: 0,
         ended: VecDeque::new(),
         models: ModelBook::load(store)?,
+        training: TrainingBook::load(store)?,
         alerts: Alerts::new(settings.step_ms),
         audit: AuditLog::load(store)?,
         forecasts: HashMap::new(),

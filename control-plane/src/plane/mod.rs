@@ -27,6 +27,7 @@ mod state;
 mod status;
 mod sync;
 mod tally;
+mod training;
 mod view;
 
 pub use alerts::{AlertView, Alerts, AlertsView, DriftView};
@@ -45,6 +46,7 @@ pub use session::{Session, Terms};
 pub use state::{Settings, State};
 pub use status::{GatewayView, RunningModelView, StatusView};
 pub use sync::SyncAnswer;
+pub use training::{FoldView, TrainingOutcome, TrainingRun, TrialView};
 pub use view::{CustomerView, ResourceView};
 
 use crate::alertmanager::Notifier;

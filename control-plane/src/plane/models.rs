@@ -190,9 +190,22 @@ impl Plane {
         if file.len() > MAX_MODEL_BYTES {
             return Err(ApiError::too_large(MAX_MODEL_BYTES));
         }
+        let deed = |object: String| Deed::new(by, "model.upload", object);
+        self.keep_model(deed, file, verdict, None).await
+    }
+
+    /// Keeps a model, and where it comes from if somebody has said so.
+    pub(super) async fn keep_model(
+        &self,
+        deed: impl FnOnce(String) -> Deed,
+        file: Vec<u8>,
+        verdict: Verdict,
+        origin: Option<Origin>,
+    ) -> Result<ModelView, ApiError> {
         self.make_room(file.len())?;
         let digest = digest_of(&file);
-        let deed = Deed::new(by, "model.upload", hex(&digest)).with("bytes", Some(file.len()));
+        let origin = origin.map(|origin| origin.checked(&digest)).transpose()?;
+        let deed = deed(hex(&digest)).with("bytes", Some(file.len()));
         self.change(deed, |state, batch, now| {
             let book = &mut state.models;
             if book.models.len() >= MAX_MODELS && !book.models.contains_key(&digest) {
@@ -207,7 +220,9 @@ impl Plane {
                 active_epoch: None,
                 canary_epoch: None,
                 challenger_epoch: None,
-                origin: before.map_or_else(Origin::default, |before| before.origin.clone()),
+                origin: origin
+                    .or_else(|| before.map(|before| before.origin.clone()))
+                    .unwrap_or_default(),
             };
             let value = serde_json::to_vec(&model).map_err(|error| unwritable(&error))?;
             batch.put(Table::ModelFiles, digest, file);

@@ -66,6 +66,15 @@ pub struct Signer<'a> {
 
 impl ReleaseRequest {
     fn deed(&self, by: &Caller) -> Deed {
+        self.described(|action, object| Deed::new(by, action, object))
+    }
+
+    /// The same, where nobody but the server does it.
+    pub(super) fn deed_of_the_server(&self) -> Deed {
+        self.described(|action, object| Deed::of_the_server(action, object))
+    }
+
+    fn described(&self, deed: impl FnOnce(&'static str, String) -> Deed) -> Deed {
         let action = match self.kind {
             ReleaseKind::Release => "model.activate",
             ReleaseKind::RollBack => "model.rollback",
@@ -74,7 +83,7 @@ impl ReleaseRequest {
         let object = self
             .digest
             .map_or("the model before".to_owned(), |digest| hex(&digest));
-        Deed::new(by, action, object)
+        deed(action, object)
             .with("signed_epoch", self.signed.map(|(epoch, _)| epoch))
             .with(
                 "share",
@@ -220,7 +229,16 @@ impl Plane {
         request: ReleaseRequest,
         signer: Signer<'_>,
     ) -> Result<Release, ApiError> {
-        self.change(request.deed(by), |state, batch, now| {
+        self.release_as(request.deed(by), request, signer).await
+    }
+
+    pub(super) async fn release_as(
+        &self,
+        deed: Deed,
+        request: ReleaseRequest,
+        signer: Signer<'_>,
+    ) -> Result<Release, ApiError> {
+        self.change(deed, |state, batch, now| {
             let present = state.fleet.present(self.settings.terms(), now.mono);
             release(&mut state.models, batch, now, &request, signer, present)
         })

@@ -12,6 +12,7 @@ use super::session::Terms;
 use super::sync::Closing;
 use super::sync::usage::Finished;
 use super::tally::Tally;
+use super::training::TrainingBook;
 use crate::buckets::{Account, POOL_ACCOUNT, SessionNumber, StoredRow, Unsaved};
 use crate::history::{Coverage, Ring, Series};
 use crate::store::{Batch, Table};
@@ -89,6 +90,8 @@ pub struct State {
     pub ended: VecDeque<(u64, EndedStep)>,
     /// Models and releases.
     pub models: ModelBook,
+    /// Trainings that have ended.
+    pub training: TrainingBook,
     /// What is wrong with forecasts and models.
     pub alerts: Alerts,
     /// Who has changed what.

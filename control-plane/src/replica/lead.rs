@@ -8,6 +8,7 @@ use crate::store::{Candidate, Lease, RedisStore, RedisUrl, Standing, Store, Stor
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -125,7 +126,7 @@ impl Term {
         role: &Role,
         stopped: &mut watch::Receiver<bool>,
     ) {
-        let server = Arc::new(server);
+        let server = server.begin(&Handle::current());
         role.leads(&server, Arc::clone(&self.lease));
         let mut heard = Heard::default();
         let is_lost = loop {

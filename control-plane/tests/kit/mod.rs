@@ -17,6 +17,7 @@ use forebay_control_plane::models::{Sandbox, SandboxLimits, SigningKeyFile};
 use forebay_control_plane::plane::{Clock, Plane, Settings};
 use forebay_control_plane::prometheus::RemoteWrite;
 use forebay_control_plane::store::{MemoryStore, Store};
+use forebay_control_plane::training::{Training, TrainingOptions};
 use forebay_wire::key::{CustomerHash, KeySecret};
 use forebay_wire::sync::{
     CustomerReport, FLAG_NOT_GRANTED, Grant, PROTOCOL, SyncReply, SyncRequest, WindowWish,
@@ -28,6 +29,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::runtime::Handle;
 use tower::ServiceExt;
 
 pub(crate) const GATEWAY_TOKEN: &str = "gateway-token-of-the-tests";
@@ -90,7 +92,41 @@ impl TestServer {
     ) -> Self {
         // The clock of the tests stands still while gateways sync.
         let unlimited = Throttle::new(1_000_000);
-        Self::assemble(store, clock, sandbox, signing_key, unlimited, None)
+        let training = no_training();
+        Self::assemble(
+            store,
+            clock,
+            sandbox,
+            signing_key,
+            unlimited,
+            None,
+            training,
+        )
+    }
+
+    /// A server that trains, whenever it has a reason.
+    pub(crate) fn training(
+        store: Arc<MemoryStore>,
+        clock: Arc<AtomicU64>,
+        sandbox: Sandbox,
+        signing_key: Option<SigningKeyFile>,
+        training: Training,
+    ) -> Self {
+        let unlimited = Throttle::new(1_000_000);
+        let server = Self::assemble(
+            store,
+            clock,
+            sandbox,
+            signing_key,
+            unlimited,
+            None,
+            training,
+        );
+        server
+            .server
+            .training
+            .begin(&server.server, &Handle::current());
+        server
     }
 
     /// A server that sends the usage of finished steps.
@@ -100,7 +136,15 @@ impl TestServer {
         remote_write: RemoteWrite,
     ) -> Self {
         let unlimited = Throttle::new(1_000_000);
-        Self::assemble(store, clock, nowhere(), None, unlimited, Some(remote_write))
+        Self::assemble(
+            store,
+            clock,
+            nowhere(),
+            None,
+            unlimited,
+            Some(remote_write),
+            no_training(),
+        )
     }
 
     /// A server that answers each gateway so many syncs a second.
@@ -112,6 +156,7 @@ impl TestServer {
             None,
             Throttle::new(max_syncs_per_s),
             None,
+            no_training(),
         )
     }
 
@@ -122,6 +167,7 @@ impl TestServer {
         signing_key: Option<SigningKeyFile>,
         throttle: Throttle,
         remote_write: Option<RemoteWrite>,
+        training: Training,
     ) -> Self {
         let mut plane = Plane::start(
             Arc::clone(&store) as Arc<dyn Store>,
@@ -149,6 +195,7 @@ impl TestServer {
             tokens,
             throttle,
             tls: None,
+            training,
         });
         let app = router(&server);
         Self {
@@ -377,4 +424,9 @@ pub(crate) async fn server_and_gateway() -> (TestServer, Gateway) {
     gateway.sync(&server).await;
     gateway.sync(&server).await;
     (server, gateway)
+}
+
+/// There is no trainer beside a test.
+fn no_training() -> Training {
+    Training::new(TrainingOptions::default().choose(60_000).unwrap())
 }

@@ -362,12 +362,12 @@ fn history(customer: usize) -> Vec<f64> {
         .collect()
 }
 
-/// The committed model.
+/// The committed model for gateways.
 fn model_path() -> PathBuf {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_dir
         .ancestors()
         .nth(2)
         .unwrap_or(crate_dir)
-        .join("models/demo.onnx")
+        .join("models/edge.onnx")
 }

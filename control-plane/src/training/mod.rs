@@ -1,0 +1,17 @@
+//! Models from the usage of one's own customers: when to train, the trainer as a process of its own, and what becomes of what it makes.
+//!
+//! Training wants minutes of all processors, much memory, and a deep learning library. Beside the process that hands out tokens it would be
+//! one more way for that to stand still, so it is another program, with limits, at the lowest priority, that this one may end at any time.
+
+mod desk;
+mod job;
+mod lines;
+mod options;
+mod run;
+mod schedule;
+
+pub use desk::{Desk, RunningView, Stage, TrainingView};
+pub use job::{JobError, JobLimits, Program};
+pub use options::{Chosen, TrainingOptions, TrainingOptionsError};
+pub use run::Training;
+pub use schedule::{Cause, Schedule};

@@ -1,0 +1,113 @@
+//! The contract between the control plane and the trainer: its arguments, the lines that say how far it is, and the card with its trial.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed step must stop the test"
+)]
+
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const STEPS_OF_A_DAY: usize = 144;
+const DAYS: usize = 8;
+
+/// Usage as the control plane hands it out: a wave of a day, by ten minutes, and some noise.
+fn usage(customer: usize) -> Value {
+    let value = |step: usize| {
+        let angle = step as f64 / STEPS_OF_A_DAY as f64 * std::f64::consts::TAU;
+        let noise = (step * 7_919 + customer * 104_729) % 101;
+        (customer + 1) as f64 * (50.0 + 40.0 * angle.sin() + noise as f64 / 10.0)
+    };
+    let usage: Vec<f64> = (0..DAYS * STEPS_OF_A_DAY).map(value).collect();
+    json!({
+        "key": format!("hash:{customer:032x}"), "resource": "requests", "step_ms": 600_000, "newest_step": 3_000_000, "usage": usage,
+    })
+}
+
+fn trainer(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay-train"));
+    command.args(arguments).current_dir(folder).env_clear();
+    command
+}
+
+fn prepared() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let text: Vec<String> = (0..4).map(|customer| usage(customer).to_string()).collect();
+    fs::write(folder.path().join("usage-0.json"), text.join("\n")).unwrap();
+    let done = trainer(folder.path(), &["prepare", "usage-0.json", "--out", "set"]);
+    says_nothing_wrong(&{ done }.output().unwrap());
+    folder
+}
+
+fn says_nothing_wrong(output: &Output) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", output.status);
+}
+
+const TRAIN: [&str; 10] = [
+    "train", "--set", "set", "--resource", "requests", "--out", "trained.onnx", "--json-progress",
+    "--epochs", "1",
+];
+
+#[test]
+fn a_prepared_set_becomes_a_model_with_a_trial_on_time_that_it_has_not_seen() {
+    let folder = prepared();
+    let output = trainer(folder.path(), &TRAIN).output().unwrap();
+    says_nothing_wrong(&output);
+    let lines: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let last = lines.last().unwrap();
+    assert_eq!(last["done"], last["of"], "{last}");
+    assert!(lines.len() > 10, "{lines:?}");
+    let card = fs::read_to_string(folder.path().join("trained.card.json")).unwrap();
+    let card: Value = serde_json::from_str(&card).unwrap();
+    let manifest = fs::read_to_string(folder.path().join("set/manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(card["data_sha256"], manifest["digest"]);
+    let folds = card["trial"]["folds"].as_array().unwrap();
+    assert_eq!(folds.len(), 2, "{card:#}");
+    assert_eq!(folds[0]["start"], card["training_end"], "the trial begins where training ends");
+    assert_eq!(folds[0]["end"], folds[1]["start"], "disjoint");
+    assert!(folds.iter().all(|fold| fold["wql_without"].as_f64() > Some(0.0)));
+    let better = |fold: &Value| fold["wql"].as_f64() <= fold["wql_without"].as_f64().map(|wql| 0.98 * wql);
+    assert_eq!(card["trial"]["wins"], json!(folds.iter().all(better)), "{card:#}");
+}
+
+#[test]
+fn a_trainer_that_nobody_listens_to_ends() {
+    let folder = prepared();
+    let mut child = trainer(folder.path(), &TRAIN)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("standard output"), "{said}");
+    assert!(!folder.path().join("trained.onnx").exists());
+}
+
+#[test]
+fn what_cannot_be_learned_from_is_refused_with_its_reason() {
+    let folder = prepared();
+    let refused = |arguments: &[&str]| {
+        let output = trainer(folder.path(), arguments).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = refused(&["train", "--set", "nowhere"]);
+    assert!(said.contains("no prepared data set"), "{said}");
+    let said = refused(&["train", "--set", "set", "--resource", "bytes"]);
+    assert!(said.contains("--resource: requests"), "{said}");
+    let said = refused(&["train", "--set", "set", "--generate", "1"]);
+    assert!(said.contains("--generate"), "{said}");
+}

@@ -113,7 +113,8 @@ impl Trained {
         );
         server.ok("POST", "/v1/policies", policy()).await;
         let usage = |key: &str| json!({"key": key, "step_ms": 1_000, "usage": [1, 2, 3, null, 5]});
-        let series = json!({"series": [usage("acme"), usage("bolt")]});
+        // The last one is a stranger: no policy names it, and no gateway has seen it.
+        let series = json!({"series": [usage("acme"), usage("bolt"), usage("stranger")]});
         server.ok("PUT", "/v1/history", series).await;
         Self { folder, server }
     }
@@ -201,7 +202,7 @@ async fn what_a_training_makes_is_in_the_registry_with_its_card_and_every_step_o
         ]
     );
     let usage = fs::read_to_string(trained.folder.path().join("usage.json")).unwrap();
-    assert_eq!(usage.lines().count(), 2, "{usage}");
+    assert_eq!(usage.lines().count(), 3, "{usage}");
     assert!(!usage.contains("acme"), "customers are hashes: {usage}");
     let first: Value = serde_json::from_str(usage.lines().next().unwrap()).unwrap();
     let newest = first["usage"].as_array().unwrap().iter().rev().take(5);

@@ -10,12 +10,11 @@ use crate::buckets::POOL_ACCOUNT;
 use crate::error::ApiError;
 use crate::models::Verdict;
 use crate::store::{Batch, Store, StoreError, Table};
-use crate::training::Cause;
+use crate::training::{Cause, UsageFiles};
 use forebay_wire::key::CustomerHash;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Key of the runs in the store.
@@ -24,14 +23,8 @@ const META_TRAINING: &[u8] = b"training";
 /// Runs that are remembered.
 const RUNS_KEPT: usize = 32;
 
-/// Values that are handed to the trainer at most: a thousand customers with four thousand steps each teach it all that there is to learn, and it
-/// takes minutes, not hours.
-const VALUES_MOST: usize = 4_000_000;
 /// Customers whose history is looked at for it.
 const CUSTOMERS_MOST: usize = 50_000;
-/// Values in one file: the trainer reads files of 32 MiB at most.
-const FILE_VALUES: usize = 1_000_000;
-
 /// What a training has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -268,40 +261,37 @@ impl Plane {
             let hint = "start a server with another --step-ms";
             return Err(ApiError::invalid("odd_step", message, hint));
         }
-        let mut files: Vec<PathBuf> = Vec::new();
-        let mut writer: Option<BufWriter<File>> = None;
-        let (mut all, mut of_file) = (0, 0);
-        for customer in self.customers_to_learn_from() {
-            if all >= VALUES_MOST {
-                break;
-            }
-            let series = self.export_history(&format!("hash:{customer}"), Some(resource), None)?;
-            if !series.usage.iter().flatten().any(|usage| *usage > 0.0) {
-                continue;
-            }
-            if writer.is_none() || of_file >= FILE_VALUES {
-                let path = folder.join(format!("usage-{}.json", files.len()));
-                writer = Some(BufWriter::new(File::create_new(&path).map_err(unwritten)?));
-                files.push(path);
-                of_file = 0;
-            }
-            if let Some(writer) = &mut writer {
-                serde_json::to_writer(&mut *writer, &series)
-                    .map_err(|error| unwritten(error.into()))?;
-                writer
-                    .write_all(b"\n")
-                    .and_then(|()| writer.flush())
-                    .map_err(unwritten)?;
-            }
-            all += series.usage.len();
-            of_file += series.usage.len();
+        let mut files = UsageFiles::new(folder);
+        let known = self.customers_to_learn_from();
+        for customer in &known {
+            self.add_usage(&mut files, *customer, resource)?;
         }
+        if !files.is_full() {
+            // What was imported may be of customers that no gateway has reported on yet, and no policy names.
+            for customer in self.customers_of_the_history(known)? {
+                self.add_usage(&mut files, customer, resource)?;
+            }
+        }
+        let files = files.finish().map_err(unwritten)?;
         if files.is_empty() {
             let message = format!("there is no usage of {resource} in the history");
             let hint = "wait for gateways to report some, or bring some along: `forebay history import FILE`";
             return Err(ApiError::conflict("no_usage", message, hint));
         }
         Ok(files)
+    }
+
+    fn add_usage(
+        &self,
+        files: &mut UsageFiles,
+        customer: CustomerHash,
+        resource: &str,
+    ) -> Result<(), ApiError> {
+        if files.is_full() {
+            return Ok(());
+        }
+        let series = self.export_history(&format!("hash:{customer}"), Some(resource), None)?;
+        files.add(&series).map_err(unwritten)
     }
 
     /// Those that gateways have reported on, then those of the policy, each by hash: a hash says nothing about its customer, so the first of them are as
@@ -321,6 +311,25 @@ impl Plane {
         seen.extend(unseen);
         seen.truncate(CUSTOMERS_MOST);
         seen
+    }
+
+    /// Those that have a history, but for the ones that are known.
+    fn customers_of_the_history(
+        &self,
+        known: Vec<CustomerHash>,
+    ) -> Result<BTreeSet<CustomerHash>, ApiError> {
+        let known: HashSet<CustomerHash> = known.into_iter().collect();
+        let mut found = BTreeSet::new();
+        self.store.visit(Table::History, &mut |key, _| {
+            if let Some(hash) = key.first_chunk::<16>().map(|hash| CustomerHash(*hash))
+                && !known.contains(&hash)
+                && found.len() < CUSTOMERS_MOST
+            {
+                found.insert(hash);
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 }
 

@@ -9,9 +9,11 @@ mod lines;
 mod options;
 mod run;
 mod schedule;
+mod usage_files;
 
 pub use desk::{Desk, RunningView, Stage, TrainingView};
 pub use job::{JobError, JobLimits, Program};
 pub use options::{Chosen, TrainingOptions, TrainingOptionsError};
 pub use run::Training;
 pub use schedule::{Cause, Schedule};
+pub(crate) use usage_files::UsageFiles;

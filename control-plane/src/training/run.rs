@@ -228,7 +228,7 @@ async fn train(
     run.ended_unix_ms = here.plane.now().unix_ms;
     tracing::info!(
         outcome = run.outcome.name(),
-        message = run.message,
+        because = run.message,
         "a training has ended"
     );
     if let Err(error) = here.plane.training_ends(run).await {

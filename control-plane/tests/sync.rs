@@ -10,7 +10,7 @@
 mod kit;
 
 use axum::http::StatusCode;
-use forebay_wire::sync::{FLAG_FROZEN, SyncErrorCode, SyncRequest};
+use forebay_wire::sync::{CustomerForecast, FLAG_FROZEN, ModelStatus, SyncErrorCode, SyncRequest};
 use kit::{Gateway, TestServer, hash, policy, server_and_gateway, wish};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -579,5 +579,57 @@ async fn a_step_of_many_customers_is_closed_with_several_syncs_and_told_once_it_
         let path = format!("/v1/history?key={key}&steps=2");
         let history = server.ok("GET", &path, Value::Null).await;
         assert_eq!(history["usage"], json!([3.0, 2.0]), "{key}: {history}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_gateway_says_of_its_forecaster_is_kept_within_bounds() {
+    let (server, mut gateway) = server_and_gateway().await;
+    let mut request = gateway.request();
+    request.model_status = Some(ModelStatus {
+        message: "m".repeat(1 << 20),
+        digest: vec![7; 1 << 20],
+        ..ModelStatus::default()
+    });
+    let (status, reply) = server.sync(&request).await;
+    assert_eq!(status, 200);
+    gateway.apply(&reply);
+    let view = server.ok("GET", "/v1/status", Value::Null).await;
+    let kept = view["gateways"][0].to_string();
+    assert!(
+        kept.contains("mmm") && kept.len() < 4_000,
+        "{} bytes",
+        kept.len()
+    );
+}
+
+#[tokio::test]
+async fn a_forecast_that_is_no_amount_is_not_kept() {
+    let (server, mut gateway) = server_and_gateway().await;
+    let customer = hash("acme");
+    let (hash_high, hash_low) = customer.parts();
+    for (high_per_s, kept) in [
+        (f32::NAN, 7.0),
+        (f32::INFINITY, 7.0),
+        (-1.0, 7.0),
+        (9.0, 9.0),
+    ] {
+        let mut request = gateway.request();
+        let forecast = |high_per_s| CustomerForecast {
+            hash_high,
+            hash_low,
+            high_per_s,
+            ..CustomerForecast::default()
+        };
+        request.forecasts = vec![forecast(7.0), forecast(high_per_s)];
+        let (status, reply) = server.sync(&request).await;
+        assert_eq!(status, 200);
+        gateway.apply(&reply);
+        let view = server.ok("GET", "/v1/customers/acme", Value::Null).await;
+        assert_eq!(
+            view["resources"][0]["forecast_high_per_s"],
+            json!(kept),
+            "{high_per_s}: {view}"
+        );
     }
 }

@@ -20,11 +20,16 @@ use forebay_core::fleet::Presence;
 use forebay_core::limits::CHUNK_LIFE_US;
 use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
-use forebay_wire::sync::{ModelStatus, SyncRequest};
+use forebay_wire::sync::{ChallengerStatus, ModelStatus, SyncRequest};
 use std::collections::BTreeSet;
 
 /// What a reply may be late by, on top of the times to live.
 const SLACK_US: u64 = 1_000_000;
+
+/// Of what a gateway says about a model, for people.
+const MESSAGE_CHARS_MAX: usize = 1_000;
+/// A SHA-256.
+const DIGEST_BYTES: usize = 32;
 
 /// How long a gateway may work with what a reply granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +98,30 @@ pub enum Lapse {
 // === impl Session ===
 
 impl Session {
+    /// Takes note of what its forecaster says. It is kept for as long as the session, of which there may be a thousand, and a request may be 4 MiB.
+    pub(super) fn hear_forecaster(&mut self, status: &ModelStatus) {
+        let message = |said: &str| said.chars().take(MESSAGE_CHARS_MAX).collect();
+        let digest = |said: &[u8]| match said.len() {
+            DIGEST_BYTES => said.to_vec(),
+            _ => Vec::new(),
+        };
+        let challenger = status.challenger.as_ref();
+        let status = ModelStatus {
+            message: message(&status.message),
+            digest: digest(&status.digest),
+            challenger: challenger.map(|challenger| ChallengerStatus {
+                message: message(&challenger.message),
+                digest: digest(&challenger.digest),
+                ..*challenger
+            }),
+            ..*status
+        };
+        self.scores.hear(&status);
+        self.watched.hear(&status);
+        self.duel.hear(&status);
+        self.model_status = status;
+    }
+
     pub(super) fn new(number: SessionNumber, request: &SyncRequest, now: TimeUs) -> Self {
         // It has applied a reply of somebody: what it was granted is not known here. A forecaster that was started anew may have forgotten
         // the reply, but the ledger has not forgotten the tokens.

@@ -172,10 +172,7 @@ impl Plane {
             session.policy_epoch_applied = request.policy_epoch_applied;
             session.version = request.version.chars().take(64).collect();
             if let Some(status) = &request.model_status {
-                session.model_status = status.clone();
-                session.scores.hear(status);
-                session.watched.hear(status);
-                session.duel.hear(status);
+                session.hear_forecaster(status);
             }
             let lost = session.hear(request.reply_applied);
             session.sequence = request.sequence;

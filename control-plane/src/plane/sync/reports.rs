@@ -9,7 +9,7 @@ use crate::buckets::{Cause, Contract, POOL_ACCOUNT, Told};
 use crate::history::Series;
 use crate::keys::Dialect;
 use forebay_wire::key::CustomerHash;
-use forebay_wire::sync::{CustomerReport, SyncRequest};
+use forebay_wire::sync::{CustomerForecast, CustomerReport, SyncRequest};
 use std::collections::BTreeSet;
 
 /// After a time without syncs the counters bring the demand of all of it at once. It is charged, but as the usage of one step it
@@ -123,7 +123,15 @@ fn add(asked: &mut Vec<u64>, resource: u32, demand: u64) {
 
 /// Forecasts are kept for customers that have an account, so their number is bounded as well.
 pub(super) fn take_forecasts(state: &mut State, request: &SyncRequest, dialect: Dialect) {
-    for forecast in &request.forecasts {
+    let is_forecast = |forecast: &&CustomerForecast| {
+        let rates = [
+            forecast.low_per_s,
+            forecast.median_per_s,
+            forecast.high_per_s,
+        ];
+        rates.iter().all(|rate| rate.is_finite() && *rate >= 0.0)
+    };
+    for forecast in request.forecasts.iter().filter(is_forecast) {
         let customer = state.directory.filed(
             CustomerHash::from_parts(forecast.hash_high, forecast.hash_low),
             dialect,

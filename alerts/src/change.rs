@@ -21,6 +21,8 @@ const LEARNED_BLOCKS: u32 = 288;
 const MEMORY_BLOCKS: u32 = 1_008;
 /// Values beyond count as this, in standard deviations: no single block is a change.
 const RESIDUAL_MOST: f64 = 4.0;
+/// And as this in the mean that shows the change: seven times what is usual.
+const VALUE_MOST: f64 = 2.0;
 /// The most that is taken away of what the block before foretold: with more, a change would be a change for one block only.
 const CARRIED_MOST: f64 = 0.8;
 /// Blocks after an alarm in which the change must show.
@@ -72,6 +74,7 @@ impl Change {
 
     /// Takes the mean of a block: logarithms of loss, above what is usual at the hour.
     pub(crate) fn observe(&mut self, value: f64) {
+        let value = value.clamp(-VALUE_MOST, VALUE_MOST);
         if self.last.len() >= SHOWN_BLOCKS {
             self.last.pop_front();
         }
@@ -182,10 +185,12 @@ mod tests {
             let found = blocks_until(&mut steady(600), level, Reading::Bad);
             assert_eq!(found, None, "{level}");
         }
-        let mut change = steady(600);
-        change.observe(50.0);
-        let found = blocks_until(&mut change, 0.0, Reading::Bad);
-        assert_eq!(found, None, "a spike");
+        for level in [0.0, 0.08] {
+            let mut change = steady(600);
+            change.observe(50.0);
+            let found = blocks_until(&mut change, level, Reading::Bad);
+            assert_eq!(found, None, "a spike before {level}");
+        }
     }
 
     #[test]

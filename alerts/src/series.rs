@@ -107,3 +107,30 @@ impl Series {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loss_of_claims_on_silent_customers_counts_with_the_next_usage() {
+        let mut series = Series::new(100);
+        let sums = |loss: f64, usage: f64| Sums {
+            matured: 10.0,
+            covered: 9.0,
+            loss,
+            usage,
+        };
+        let noise = |minute: u64| 1.0 + 0.1 * (minute as f64 * 1.7).sin();
+        for minute in 0..500 {
+            series.observe(&sums(5.0 * noise(minute), 100.0), minute * 60_000);
+        }
+        // In every other minute nobody asks for anything, and four times as much is claimed for them.
+        for minute in 500..600 {
+            let silent = minute % 2 == 0;
+            let (loss, usage) = if silent { (20.0, 0.0) } else { (5.0, 100.0) };
+            series.observe(&sums(loss * noise(minute), usage), minute * 60_000);
+        }
+        assert_eq!(series.readings().loss, Reading::Bad);
+    }
+}

@@ -15,7 +15,7 @@ use super::sync::round_at;
 use super::{Now, Plane};
 use crate::alertmanager::{Notice, Notified, Notifier};
 use crate::buckets::Standing;
-use crate::models::{from_hex, hex};
+use crate::models::hex;
 use forebay_alerts::{FoundDrift, GatewayRound, ModelRound, Refusal, Round, Sums, Watch};
 use forebay_core::fleet::Presence;
 use forebay_wire::model::ModelDigest;
@@ -290,6 +290,5 @@ fn taken_back(book: &ModelBook, now: Now) -> Option<&Release> {
     let back = newest.next().filter(|release| release.roll_back)?;
     let withdrawn = newest.next().filter(|release| release.withdrawn)?;
     let age_ms = now.unix_ms.saturating_sub(back.activated_at_unix_ms);
-    let is_known = from_hex::<32>(&withdrawn.digest).is_some();
-    (age_ms < NEWS_MS && is_known).then_some(withdrawn)
+    (age_ms < NEWS_MS).then_some(withdrawn)
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forebay_families::{
-    Arima, Boosting, Entrant, Family, Forecasts, History, Learner, MixtureSettings, Race,
-    RidgeRegression, SIMPLE, race,
+    Arima, Boosting, BoostingWithCovariates, Entrant, Family, Forecasts, History, Learner,
+    MixtureSettings, Race, RidgeRegression, RidgeWithCovariates, SIMPLE, race,
 };
 
 use forebay_traces::Series;
@@ -140,6 +140,7 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
         .map(|one| {
             let series = &one.series;
             History::new(series.start_s, series.step_s, series.values.clone())
+                .with_covariates(data_set.covariates(&series.tenant))
         })
         .collect();
     let tables_of = |race: &Race| -> Vec<Table> {
@@ -170,7 +171,10 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
     tables.iter().for_each(|table| table.print(&data_set.name));
     let group = Group::of(&data_set, &scored, &race.deployed);
     let mut remarks = vec![hours::said(&scored, &race.deployed)];
-    remarks.extend(group.map(|group| group.said()));
+    remarks.extend(group.as_ref().map(|group| match group {
+        Ok(group) => group.said(),
+        Err(why_not) => why_not.clone(),
+    }));
     remarks.iter().for_each(|remark| println!("{remark}"));
     println!("{:.0} s", start.elapsed().as_secs_f64());
     let fans = drawn(&scored)
@@ -185,15 +189,21 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
         settings: data_set.settings,
         entrants: race.entrants,
         tables,
-        group,
+        group: group.and_then(Result::ok),
         remarks,
         fans,
     })
 }
 
 /// Those that learn, in the order in which they may enter.
-fn learners() -> [&'static dyn Learner; 3] {
-    [&Boosting, &RidgeRegression, &Arima]
+fn learners() -> [&'static dyn Learner; 5] {
+    [
+        &Boosting,
+        &BoostingWithCovariates,
+        &RidgeRegression,
+        &RidgeWithCovariates,
+        &Arima,
+    ]
 }
 
 fn run_race(data_set: &DataSet, scored: &[Scored], histories: &[History]) -> Race {

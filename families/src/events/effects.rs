@@ -202,3 +202,51 @@ impl Effects {
         History::new(history.start_s, history.step_s, known.collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Agenda;
+
+    #[test]
+    fn however_many_and_long_occurrences_are_the_latest_are_learned_from_and_no_more_than_fit() {
+        let hour_s = 3_600;
+        let event = |starts: i64, hours: i64| Event {
+            lead_s: Some(0),
+            decay_s: Some(0),
+            ..Event::new("sale", starts * hour_s, (starts + hours) * hour_s)
+        };
+        // One of each hour that takes a hundred, one that takes too many for itself, and one that nobody has told of.
+        let many = (0..9_000).map(|nth| event(nth, 100));
+        let long = event(5, STEPS_LEARNED_MOST as i64);
+        let untold = Event {
+            known_s: Some(i64::MAX),
+            ..event(1, 200)
+        };
+        let agenda = Agenda::new(many.chain([long, untold]));
+        let steps = 40_000;
+        let history = History::new(0, 3_600, vec![1.0; steps]).with_agenda(agenda.into());
+        let felt = history.agenda().felt(&history, steps);
+        let scene = Scene {
+            history: &history,
+            felt: &felt,
+        };
+        let latest = Effects::latest(scene, steps);
+        let events = history.agenda().events();
+        let all: i64 = latest
+            .iter()
+            .map(|nth| events[*nth].duration_s() / hour_s)
+            .sum();
+        assert!((32_000..=STEPS_LEARNED_MOST as i64).contains(&all), "{all}");
+        assert_eq!(latest.last(), Some(&(events.len() - 1)));
+        assert!(latest.is_sorted());
+        // The past is learned from as it was: what came later takes no room.
+        let earlier = Effects::latest(scene, 300);
+        assert!(
+            earlier
+                .iter()
+                .all(|nth| events[*nth].felt().end <= 300 * hour_s)
+        );
+        assert_eq!(earlier.len(), 201);
+    }
+}

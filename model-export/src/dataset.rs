@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use forebay_calendar::{Calendar, CsvNames};
 use forebay_families::{Agenda, Event, Frame};
@@ -12,8 +13,9 @@ use forebay_traces::{Join, ReadOptions, Series, TraceError, read};
 use serde::Deserialize;
 
 use crate::error::TrainError;
-use crate::prepare::PreparedFolder;
+use crate::prepare::{PreparedFolder, column_of};
 use crate::scoring::Cut;
+use crate::steps_ahead::Ahead;
 
 /// The settings of the data sets that are known by name: those of the reference scorer.
 const KNOWN: &str = include_str!("../datasets.toml");
@@ -43,8 +45,6 @@ const LONG_SEASONS_MIN: f64 = 2.2;
 const ERROR_ROWS_MIN: usize = 120;
 /// Events are felt for so long at most, before and after the series: a week.
 const EVENTS_REACH_S: i64 = WEEK_S as i64;
-/// Most entries of `horizons`, and steps ahead.
-const HORIZONS_MAX: usize = 1_000;
 
 /// What somebody has said of a file; the rest is inferred.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -58,7 +58,10 @@ struct Entry {
     season: Option<usize>,
     long_season: Option<usize>,
     /// Reported steps ahead; the largest is the forecast horizon.
-    horizons: Option<Vec<usize>>,
+    horizons: Option<Vec<Ahead>>,
+    /// Columns of what else was measured.
+    #[serde(default)]
+    covariates: Vec<String>,
     /// Last share of each series that is the test span.
     test: Option<f64>,
     /// Origins per tenant.
@@ -111,6 +114,8 @@ pub(crate) struct DataSet {
     pub(crate) reported: Vec<usize>,
     /// Occurrences of the calendar.
     pub(crate) events: Vec<forebay_calendar::Entry>,
+    /// By tenant, on the grid of its series: one for each column that was named.
+    covariates: BTreeMap<String, Arc<Vec<Vec<f64>>>>,
 }
 
 /// A file of a folder: a data set, or why it is none.
@@ -156,6 +161,10 @@ impl Entries {
                 ..Entry::default()
             };
             let entry = self.0.entry(name.clone()).or_insert(entry);
+            if entry.covariates.is_empty() {
+                let names = resource.covariates.keys();
+                entry.covariates = names.map(|name| column_of(name)).collect();
+            }
             entry.value.get_or_insert_with(|| PREPARED_VALUE.to_owned());
         }
     }
@@ -205,8 +214,17 @@ impl Entries {
             Some(events) => events.read(path, &series)?,
             None => Calendar::default(),
         };
-        let data_set = DataSet::new(name.into_owned(), &entry, &value, series, events);
-        Ok(Found::DataSet(Box::new(data_set)))
+        let covariates = entry.read_covariates(path, &series)?;
+        match DataSet::new(name.to_string(), &entry, &value, series, events) {
+            Ok(data_set) => Ok(Found::DataSet(Box::new(DataSet {
+                covariates,
+                ..data_set
+            }))),
+            Err(reason) => Ok(Found::Skipped {
+                name: name.into_owned(),
+                reason,
+            }),
+        }
     }
 }
 
@@ -238,10 +256,10 @@ impl Entry {
             }
         }
         if let Some(horizons) = &self.horizons {
-            let is_good = |horizon: &usize| (1..=HORIZONS_MAX).contains(horizon);
-            if horizons.is_empty() || !horizons.iter().all(is_good) {
-                return Err(format!("`horizons` must be steps from 1 to {HORIZONS_MAX}"));
+            if horizons.is_empty() {
+                return Err("`horizons` is empty; leave it out, or say steps ahead".to_owned());
             }
+            horizons.iter().try_for_each(Ahead::check)?;
         }
         match self.min_seasons {
             Some(seasons) if !(0.0..=1e6).contains(&seasons) => Err(format!(
@@ -249,6 +267,38 @@ impl Entry {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// What else was measured of each tenant, in the steps of its series; NaN where it was not.
+    fn read_covariates(
+        &self,
+        path: &Path,
+        series: &[Series],
+    ) -> Result<BTreeMap<String, Arc<Vec<Vec<f64>>>>, TraceError> {
+        let mut all: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
+        for column in &self.covariates {
+            let options = ReadOptions {
+                step_s: series.first().map(|one| one.step_s),
+                ..ReadOptions::value(column)
+            };
+            let measured: BTreeMap<String, Series> = read(path, &options)?
+                .into_iter()
+                .map(|one| (one.tenant.clone(), one))
+                .collect();
+            for one in series {
+                let value = |step: usize| {
+                    let found = measured.get(&one.tenant)?;
+                    let ahead_s = one.stamp_s(step) - found.start_s;
+                    let at = ahead_s.div_euclid(i64::from(found.step_s));
+                    found.values.get(usize::try_from(at).ok()?).copied()
+                };
+                let values = (0..one.len()).map(|step| value(step).unwrap_or(f64::NAN));
+                let of_tenant = all.entry(one.tenant.clone()).or_default();
+                of_tenant.push(values.collect());
+            }
+        }
+        let shared = all.into_iter().map(|(name, all)| (name, Arc::new(all)));
+        Ok(shared.collect())
     }
 
     /// The series, and the name of the value column.
@@ -311,6 +361,11 @@ impl EventsEntry {
 // === impl DataSet ===
 
 impl DataSet {
+    /// What else was measured of a tenant.
+    pub(crate) fn covariates(&self, tenant: &str) -> Arc<Vec<Vec<f64>>> {
+        self.covariates.get(tenant).cloned().unwrap_or_default()
+    }
+
     /// What was known to come for a tenant.
     pub(crate) fn agenda(&self, tenant: &str) -> Agenda {
         self.agenda_of(|customer| customer.is_none_or(|one| one == tenant))
@@ -333,7 +388,7 @@ impl DataSet {
         value: &str,
         series: Vec<Series>,
         calendar: Calendar,
-    ) -> Self {
+    ) -> Result<Self, String> {
         let step_s = series.first().map_or(1, |one| one.step_s) as usize;
         let longest = series.iter().map(Series::len).max().unwrap_or(0);
         let (inferred, inferred_long) = seasons(step_s, longest);
@@ -343,13 +398,30 @@ impl DataSet {
             (Some(_), None) => None,
             (None, None) => inferred_long,
         };
-        let mut reported = entry.horizons.clone().unwrap_or_else(|| horizons(step_s));
+        let test_share = entry.test.unwrap_or(0.25);
+        let test_steps = longest - (longest as f64 * (1.0 - test_share)) as usize;
+        let ahead = entry.horizons.clone().unwrap_or_else(|| {
+            let usual = horizons(step_s).into_iter();
+            usual.map(Ahead::Steps).collect()
+        });
+        let (mut reported, mut not_scored) = (Vec::new(), String::new());
+        for one in ahead {
+            match one.steps(step_s, test_steps) {
+                Ok(steps) => reported.push(steps),
+                Err(reason) => {
+                    let _ = write!(not_scored, ", not scored: {reason}");
+                }
+            }
+        }
         reported.sort_unstable();
         reported.dedup();
+        let Some(horizons) = reported.last().copied() else {
+            return Err(not_scored.trim_start_matches(", not scored: ").to_owned());
+        };
         let cut = Cut {
             season_steps: season,
-            horizons: reported.last().copied().unwrap_or(1),
-            test_share: entry.test.unwrap_or(0.25),
+            horizons,
+            test_share,
             origins: entry.origins.unwrap_or(100),
             min_active: entry.min_active.unwrap_or(0.0),
             min_seasons: entry.min_seasons.unwrap_or(SEASONS_MIN),
@@ -362,14 +434,15 @@ impl DataSet {
         };
         let long = long_season.map_or("none".to_owned(), |steps| steps.to_string());
         let settings = format!(
-            "{} series, value {value}, step {step_s} s, season {season}, longer season {long}, steps ahead {reported:?}, test span {}, {} origins, errors of {} steps, {}",
+            "{} series, value {value}, covariates [{}], step {step_s} s, season {season}, longer season {long}, steps ahead {reported:?}, test span {}, {} origins, errors of {} steps, {}{not_scored}",
             series.len(),
+            entry.covariates.join(", "),
             cut.test_share,
             cut.origins,
             frame.error_rows,
             events_said(&calendar, &series)
         );
-        Self {
+        Ok(Self {
             name,
             settings,
             series,
@@ -377,7 +450,8 @@ impl DataSet {
             frame,
             reported,
             events: calendar.entries,
-        }
+            covariates: BTreeMap::new(),
+        })
     }
 }
 
@@ -515,6 +589,8 @@ mod tests {
         for (text, word) in [
             ("[a]\ntest = 1.5\n", "test"),
             ("[a]\nhorizons = []\n", "horizons"),
+            ("[a]\nhorizons = [1, \"1 fortnight\"]\n", "1 fortnight"),
+            ("[a]\nhorizons = [1.5]\n", "numbers of steps, or times"),
             ("[a]\nseason = 0\n", "season"),
             ("[a]\nsesaon = 4\n", "sesaon"),
         ] {

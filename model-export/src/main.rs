@@ -27,6 +27,7 @@ mod retrain;
 mod samples;
 mod scoring;
 mod stamp;
+mod steps_ahead;
 mod tape;
 mod train;
 mod verify;

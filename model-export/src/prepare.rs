@@ -5,27 +5,34 @@
 //! beside the result, and the same usage has the same digest whatever machine and whatever order of rows it came from.
 
 mod answer;
+mod covariates;
 mod described;
 mod folder;
 mod grid;
+mod labels;
 mod local_clock;
 mod manifest;
 mod outlier;
 mod server;
 mod source;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use forebay_traces::{Join, Samples, TraceError};
 
 use crate::error::TrainError;
+use covariates::PreparedCovariate;
+use described::Extras;
 use grid::{Counts, UsageGrid};
+use labels::CustomerLabels;
 use local_clock::LocalClock;
 use manifest::Manifest;
 use outlier::OutlierRule;
 use source::{Source, Taking};
 
+pub(crate) use covariates::column_of;
 pub(crate) use manifest::{PreparedFolder, PreparedResource};
 
 /// Less than this cannot tell a weekly season from chance.
@@ -62,6 +69,16 @@ pub(crate) struct ResourceGrid {
     customers: Vec<UsageGrid>,
     counts: Counts,
     rule: OutlierRule,
+    /// By name, as they are in each customer's grid.
+    covariates: BTreeMap<String, PreparedCovariate>,
+}
+
+/// A data set before it is written; the manifest has no sums of files yet.
+struct Unwritten {
+    manifest: Manifest,
+    grids: Vec<ResourceGrid>,
+    clock: LocalClock,
+    labels: CustomerLabels,
 }
 
 // === impl Preparation ===
@@ -76,22 +93,21 @@ impl Preparation {
 
     fn prepare(&self) -> Result<Manifest, TrainError> {
         folder::refuse_taken(&self.out)?;
-        let (manifest, grids, clock) = self.read()?;
-        folder::write(&self.out, manifest, &grids, &clock)
+        self.read()?.write(&self.out)
     }
 
-    /// The data set before it is written; the manifest has no sums of files yet.
-    fn read(&self) -> Result<(Manifest, Vec<ResourceGrid>, LocalClock), TrainError> {
+    fn read(&self) -> Result<Unwritten, TrainError> {
         let clock = LocalClock::of(&self.zone)?;
         let mut samples = Samples::new();
         let taking = self.taking();
+        let mut extras = Extras::default();
         let mut sources = Vec::new();
         for path in &self.inputs {
             let is_described = path
                 .extension()
                 .is_some_and(|ending| ending.eq_ignore_ascii_case("toml"));
             match is_described {
-                true => sources.extend(described::read(path, &taking, &mut samples)?),
+                true => sources.extend(described::read(path, &taking, &mut samples, &mut extras)?),
                 false => sources.push(Source::read(path, &taking, &mut samples)?),
             }
         }
@@ -108,8 +124,24 @@ impl Preparation {
         if grids.is_empty() {
             return Err(self.data_error("there is no row of usage in any of the sources".into()));
         }
-        let manifest = Manifest::new(sources, &grids, &clock, self.join);
-        Ok((manifest, grids, clock))
+        let mut covariates = extras.covariates;
+        // The order of columns is that of names, and so is that of the manifest.
+        covariates.sort_by(|a, b| a.name.cmp(&b.name));
+        covariates::attach(&covariates, &mut grids).map_err(|reason| self.data_error(reason))?;
+        let mut labels = extras.labels;
+        let customers = grids.iter().flat_map(|grid| &grid.customers);
+        labels.keep(
+            &customers
+                .map(|one| one.customer.as_str())
+                .collect::<BTreeSet<_>>(),
+        );
+        let manifest = Manifest::new(sources, &grids, &clock, &labels, self.join);
+        Ok(Unwritten {
+            manifest,
+            grids,
+            clock,
+            labels,
+        })
     }
 
     /// How files are taken that are named by themselves.
@@ -133,6 +165,14 @@ impl Preparation {
 
     fn first_input(&self) -> &Path {
         self.inputs.first().map_or(Path::new(""), PathBuf::as_path)
+    }
+}
+
+// === impl Unwritten ===
+
+impl Unwritten {
+    fn write(self, out: &Path) -> Result<Manifest, TrainError> {
+        folder::write(out, self.manifest, &self.grids, &self.clock, &self.labels)
     }
 }
 
@@ -198,6 +238,7 @@ impl ResourceGrid {
             customers,
             counts,
             rule,
+            covariates: BTreeMap::new(),
         })
     }
 
@@ -239,6 +280,13 @@ fn said_of(manifest: &Manifest, out: &Path) -> String {
             counts.negatives,
             resource.training_end,
         );
+        for (covariate, found) in &resource.covariates {
+            let _ = write!(
+                text,
+                "\n{name}: covariate {covariate} of {} customers, gaps {}, negative rows left out {}",
+                found.customers, found.gaps, found.negatives
+            );
+        }
         if let Some(why) = &resource.degraded_because {
             let _ = write!(text, "\n{name} is degraded: {why}");
         }
@@ -246,6 +294,8 @@ fn said_of(manifest: &Manifest, out: &Path) -> String {
     text
 }
 
+#[cfg(test)]
+mod covariates_tests;
 #[cfg(test)]
 mod database_tests;
 #[cfg(test)]

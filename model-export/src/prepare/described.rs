@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use forebay_traces::Samples;
 use serde::Deserialize;
 
+use super::covariates::{COVARIATES_MAX, Covariate};
+use super::labels::{CustomerLabels, Label};
+use super::manifest::is_file_name;
 use super::server::RangeQuery;
 use super::source::{Source, Taking};
 use crate::card::sha256;
@@ -23,6 +26,15 @@ const ENTRIES_MAX: usize = 64;
 struct Described {
     #[serde(default)]
     usage: Vec<Entry>,
+    /// What else was measured.
+    #[serde(default)]
+    covariates: Vec<Entry>,
+    /// Tables of what customers are, from the folder of the description.
+    roles: Option<PathBuf>,
+    geography: Option<PathBuf>,
+    /// Somebody has made sure that geography may be kept.
+    #[serde(default)]
+    geography_consent: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -50,6 +62,16 @@ struct Entry {
     step_s: Option<u32>,
     customer_label: Option<String>,
     resource: Option<String>,
+    /// Of a covariate.
+    name: Option<String>,
+    for_all: Option<bool>,
+}
+
+/// What descriptions have brought beside usage.
+#[derive(Default)]
+pub(super) struct Extras {
+    pub(super) covariates: Vec<Covariate>,
+    pub(super) labels: CustomerLabels,
 }
 
 /// Where something is described.
@@ -63,6 +85,7 @@ pub(super) fn read(
     file: &Path,
     taking: &Taking,
     samples: &mut Samples,
+    extras: &mut Extras,
 ) -> Result<Vec<Source>, TrainError> {
     let (described, own) = Described::read(file)?;
     let mut sources = vec![own];
@@ -71,8 +94,38 @@ pub(super) fn read(
             file,
             entry: format!("usage {number}"),
         };
+        entry.refuse(
+            &place,
+            &[
+                ("name", entry.name.is_some()),
+                ("for_all", entry.for_all.is_some()),
+            ],
+            "usage",
+        )?;
         sources.push(entry.take(&place, taking, samples)?);
     }
+    for (entry, number) in described.covariates.iter().zip(1..) {
+        let place = Place {
+            file,
+            entry: format!("covariates {number}"),
+        };
+        let (covariate, source) = entry.measured(&place, taking)?;
+        if extras.covariates.len() >= COVARIATES_MAX {
+            return Err(place.refused(format!(
+                "a data set has {COVARIATES_MAX} covariates at most"
+            )));
+        }
+        if extras
+            .covariates
+            .iter()
+            .any(|one| one.name == covariate.name)
+        {
+            return Err(place.refused(format!("there is a covariate {} already", covariate.name)));
+        }
+        extras.covariates.push(covariate);
+        sources.push(source);
+    }
+    sources.extend(described.labels(file, &mut extras.labels)?);
     Ok(sources)
 }
 
@@ -108,6 +161,34 @@ impl Described {
             sha256: sha256(text.as_bytes()),
         };
         Ok((described, own))
+    }
+}
+
+impl Described {
+    /// Reads what customers are. Only the table of roles is a source: the sum of that of geography would outlive it.
+    fn labels(
+        &self,
+        file: &Path,
+        labels: &mut CustomerLabels,
+    ) -> Result<Option<Source>, TrainError> {
+        let folder = file.parent().unwrap_or(Path::new(""));
+        if let Some(path) = &self.geography {
+            if !self.geography_consent {
+                return Err(TrainError::Settings {
+                    path: file.to_owned(),
+                    reason: "`geography` is only read with `geography_consent = true`: make sure that customers have agreed or that the law lets you, or leave it out".into(),
+                });
+            }
+            labels
+                .geography
+                .extend(Label::Geography.read(&folder.join(path))?);
+        }
+        let Some(path) = &self.roles else {
+            return Ok(None);
+        };
+        let path = folder.join(path);
+        labels.roles.extend(Label::Role.read(&path)?);
+        Source::of_file(&path).map(Some)
     }
 }
 
@@ -155,15 +236,11 @@ impl Entry {
                 ("value", self.value.is_some()),
             ],
         };
-        if let Some((name, _)) = of_other_kind.iter().find(|(_, is_there)| *is_there) {
-            return Err(place.refused(format!(
-                "`{name}` means nothing with kind = {:?}; leave it out",
-                match self.kind {
-                    Kind::File => "file",
-                    Kind::Prometheus => "prometheus",
-                }
-            )));
-        }
+        let kind = match self.kind {
+            Kind::File => "kind = \"file\"",
+            Kind::Prometheus => "kind = \"prometheus\"",
+        };
+        self.refuse(place, of_other_kind, kind)?;
         let or = |own: &Option<String>, common: &Option<String>| own.clone().or(common.clone());
         let mut taking = Taking {
             value: or(&self.value, &common.value),
@@ -188,6 +265,72 @@ impl Entry {
                     sha256: query.take(&place.path(), &taking, samples)?,
                 })
             }
+        }
+    }
+
+    /// Reads what was measured into samples of its own.
+    fn measured(
+        &self,
+        place: &Place<'_>,
+        common: &Taking,
+    ) -> Result<(Covariate, Source), TrainError> {
+        let name = self.needed(place, "name", &self.name)?;
+        if !is_file_name(name) {
+            return Err(place.refused(format!(
+                "`name` is {name:?}; it must be letters, digits, `_`, `-` and `.`, 64 at most"
+            )));
+        }
+        self.refuse(
+            place,
+            &[("resource", self.resource.is_some())],
+            "a covariate, which is of all resources",
+        )?;
+        let taking = Taking {
+            value: (self.kind == Kind::File).then(|| self.value.clone().unwrap_or(name.clone())),
+            resource: Some(name.clone()),
+            is_covariate: true,
+            is_for_all: self.for_all.unwrap_or(false),
+            ..common.clone()
+        };
+        let mut samples = Samples::new();
+        let source = Self {
+            resource: Some(name.clone()),
+            value: taking.value.clone(),
+            ..self.clone()
+        };
+        let source = source.take(place, &taking, &mut samples)?;
+        samples.sort();
+        if samples.resources().any(|(found, _)| found != name) {
+            return Err(place.refused(
+                "its rows are of several resources, and a covariate has one value for each customer and step: leave out the column `resource`".into(),
+            ));
+        }
+        if taking.is_for_all && samples.series(name).count() != 1 {
+            return Err(place.refused(format!(
+                "{} series, and what is `for_all` must have one",
+                samples.series(name).count()
+            )));
+        }
+        let covariate = Covariate {
+            name: name.clone(),
+            is_for_all: taking.is_for_all,
+            samples,
+        };
+        Ok((covariate, source))
+    }
+
+    /// Fails if any of these fields is there, which mean nothing with what is named.
+    fn refuse(
+        &self,
+        place: &Place<'_>,
+        fields: &[(&str, bool)],
+        with: &str,
+    ) -> Result<(), TrainError> {
+        match fields.iter().find(|(_, is_there)| *is_there) {
+            Some((name, _)) => {
+                Err(place.refused(format!("`{name}` means nothing with {with}; leave it out")))
+            }
+            None => Ok(()),
         }
     }
 

@@ -15,7 +15,9 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use super::ResourceGrid;
+use super::covariates::column_of;
 use super::grid::UsageGrid;
+use super::labels::{CustomerLabels, GEOGRAPHY, Labels, ROLES};
 use super::local_clock::LocalClock;
 use super::manifest::{MANIFEST, MANIFEST_BYTES_MAX, Manifest, file_of};
 use crate::error::TrainError;
@@ -42,6 +44,7 @@ pub(super) fn write(
     mut manifest: Manifest,
     grids: &[ResourceGrid],
     clock: &LocalClock,
+    labels: &CustomerLabels,
 ) -> Result<Manifest, TrainError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -55,6 +58,9 @@ pub(super) fn write(
     let mut guard = Unfinished(Some(unfinished.clone()));
     for grid in grids {
         write_resource(&file_of(&unfinished, &grid.name), grid, clock)?;
+    }
+    for (name, labels) in [(ROLES, &labels.roles), (GEOGRAPHY, &labels.geography)] {
+        write_labels(&unfinished.join(name), labels)?;
     }
     manifest.sum(&unfinished)?;
     let path = unfinished.join(MANIFEST);
@@ -102,6 +108,21 @@ fn beside(out: &Path) -> Result<PathBuf, TrainError> {
     Ok(out.with_file_name(name))
 }
 
+/// Nothing where nobody has a label.
+fn write_labels(path: &Path, labels: &Labels) -> Result<(), TrainError> {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    let text = serde_json::to_string_pretty(labels).map_err(|source| TrainError::Json {
+        path: path.to_owned(),
+        source,
+    })?;
+    fs::write(path, text + "\n").map_err(|source| TrainError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 fn write_resource(path: &Path, grid: &ResourceGrid, clock: &LocalClock) -> Result<(), TrainError> {
     let io = |source| TrainError::Io {
         path: path.to_owned(),
@@ -115,18 +136,25 @@ fn write_batches(file: File, grid: &ResourceGrid, clock: &LocalClock) -> Result<
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .build();
-    let schema = batch(&UsageGrid::empty(), 0, clock)?.schema();
+    let names: Vec<String> = grid.covariates.keys().map(|name| column_of(name)).collect();
+    let nobody = UsageGrid::empty(names.len());
+    let schema = batch(&nobody, 0, clock, &names)?.schema();
     let mut writer = ArrowWriter::try_new(file, schema, Some(properties))?;
     for customer in &grid.customers {
         for from in (0..customer.len()).step_by(BATCH_STEPS) {
-            writer.write(&batch(customer, from, clock)?)?;
+            writer.write(&batch(customer, from, clock, &names)?)?;
         }
     }
     writer.close().map(|_| ())
 }
 
-/// Steps of a customer as rows.
-fn batch(one: &UsageGrid, from: usize, clock: &LocalClock) -> Result<RecordBatch, ArrowError> {
+/// Steps of a customer as rows, covariates by these names behind them.
+fn batch(
+    one: &UsageGrid,
+    from: usize,
+    clock: &LocalClock,
+    covariates: &[String],
+) -> Result<RecordBatch, ArrowError> {
     let steps = from..one.len().min(from + BATCH_STEPS);
     let locals: Vec<_> = steps
         .clone()
@@ -138,10 +166,19 @@ fn batch(one: &UsageGrid, from: usize, clock: &LocalClock) -> Result<RecordBatch
     let known = |amount: f64| (!amount.is_nan()).then_some(amount);
     let recorded = steps.clone().map(|step| known(one.recorded(step)));
     let amounts = steps.clone().map(|step| known(one.amounts[step]));
-    let is_outlier = steps.map(|step| Some(one.outliers.contains_key(&step)));
-    let column =
-        |name: &'static str, values: ArrayRef, is_nullable: bool| (name, values, is_nullable);
-    RecordBatch::try_from_iter_with_nullable([
+    let is_outlier = steps
+        .clone()
+        .map(|step| Some(one.outliers.contains_key(&step)));
+    let column = |name: &'static str, values: ArrayRef, is_nullable: bool| {
+        (name.to_owned(), values, is_nullable)
+    };
+    let measured = covariates.iter().zip(&one.covariates);
+    let measured = measured.map(|(name, values)| {
+        let values = steps.clone().map(|step| known(values[step]));
+        let values: ArrayRef = Arc::new(Float64Array::from_iter(values));
+        (name.clone(), values, true)
+    });
+    let usage = [
         column("tenant", Arc::new(customers), false),
         column("timestamp_utc", Arc::new(stamps), false),
         // Before what is clipped: of a file without its manifest, the first number is what is scored.
@@ -170,7 +207,8 @@ fn batch(one: &UsageGrid, from: usize, clock: &LocalClock) -> Result<RecordBatch
             )),
             false,
         ),
-    ])
+    ];
+    RecordBatch::try_from_iter_with_nullable(usage.into_iter().chain(measured))
 }
 
 // === impl Unfinished ===

@@ -19,6 +19,8 @@ pub(crate) struct UsageGrid {
     pub(crate) amounts: Vec<f64>,
     /// What was recorded at the steps that are clipped.
     pub(crate) outliers: BTreeMap<usize, f64>,
+    /// What else was measured, one series for each covariate of the resource; NaN is a gap.
+    pub(crate) covariates: Vec<Vec<f64>>,
 }
 
 /// What was found, and what became of it.
@@ -101,17 +103,19 @@ impl UsageGrid {
             step_s,
             amounts,
             outliers: BTreeMap::new(),
+            covariates: Vec::new(),
         })
     }
 
-    /// No step of nobody.
-    pub(super) fn empty() -> Self {
+    /// No step of nobody, with so many covariates.
+    pub(super) fn empty(covariates: usize) -> Self {
         Self {
             customer: String::new(),
             start_s: 0,
             step_s: 1,
             amounts: Vec::new(),
             outliers: BTreeMap::new(),
+            covariates: vec![Vec::new(); covariates],
         }
     }
 

@@ -11,7 +11,9 @@ use forebay_traces::Join;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::covariates::{self, PreparedCovariate};
 use super::grid::{Counts, UsageGrid};
+use super::labels::{CustomerLabels, ROLES};
 use super::local_clock::{LocalClock, UtcOffset};
 use super::outlier::{OutlierRule, quantile};
 use super::source::Source;
@@ -48,6 +50,9 @@ pub(crate) struct Manifest {
     /// Some resource has less usage than a forecast needs.
     pub(crate) degraded: bool,
     pub(crate) resources: BTreeMap<String, PreparedResource>,
+    /// SHA-256 of the customers' roles, hex. Of geography there is no word here: its file may be deleted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    roles_sha256: Option<String>,
     pub(super) sources: Vec<Source>,
 }
 
@@ -79,6 +84,9 @@ pub(crate) struct PreparedResource {
     scale: Scale,
     pub(crate) counts: Counts,
     outliers: OutlierRule,
+    /// What else was measured, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub(crate) covariates: BTreeMap<String, PreparedCovariate>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) degraded_because: Option<String>,
 }
@@ -117,6 +125,7 @@ impl Manifest {
         sources: Vec<Source>,
         grids: &[ResourceGrid],
         clock: &LocalClock,
+        labels: &CustomerLabels,
         join: Join,
     ) -> Self {
         let spans = || grids.iter().map(ResourceGrid::span_s);
@@ -129,7 +138,7 @@ impl Manifest {
         Self {
             format: FORMAT.to_owned(),
             format_version: FORMAT_VERSION,
-            digest: digest(grids, clock),
+            digest: digest(grids, clock, labels),
             time_zone: clock.name().to_owned(),
             utc_offsets: clock.offsets(start_s, end_s),
             rows_of_a_step: match join {
@@ -138,6 +147,7 @@ impl Manifest {
             },
             degraded: resources.values().any(|one| one.degraded_because.is_some()),
             resources,
+            roles_sha256: (!labels.roles.is_empty()).then(String::new),
             sources,
         }
     }
@@ -151,6 +161,9 @@ impl Manifest {
     pub(super) fn sum(&mut self, folder: &Path) -> Result<(), TrainError> {
         for (name, resource) in &mut self.resources {
             resource.sha256 = sum_of(&file_of(folder, name))?;
+        }
+        if let Some(sha256) = &mut self.roles_sha256 {
+            *sha256 = sum_of(&folder.join(ROLES))?;
         }
         Ok(())
     }
@@ -185,6 +198,7 @@ impl PreparedResource {
             scale: Scale::before(training_end_s, &grid.customers),
             counts: grid.counts,
             outliers: grid.rule,
+            covariates: grid.covariates.clone(),
             degraded_because,
         }
     }
@@ -252,12 +266,18 @@ impl PreparedFolder {
                 "not a manifest of a data set ({error}): prepare it again"
             ))
         })?;
+        let mut files = Vec::new();
         for (name, resource) in &manifest.resources {
             if !is_file_name(name) {
                 return Err(refused(format!("{name:?} is no name of a resource")));
             }
-            let file = file_of(folder, name);
-            if sum_of(&file)? != resource.sha256 {
+            files.push((file_of(folder, name), &resource.sha256));
+        }
+        if let Some(sha256) = &manifest.roles_sha256 {
+            files.push((folder.join(ROLES), sha256));
+        }
+        for (file, sha256) in files {
+            if sum_of(&file)? != *sha256 {
                 return Err(TrainError::Data {
                     path: file,
                     reason: format!(
@@ -289,7 +309,7 @@ fn sum_of(path: &Path) -> Result<String, TrainError> {
 }
 
 /// Numbers as little-endian bytes, texts behind their length: no two data sets make the same stream.
-fn digest(grids: &[ResourceGrid], clock: &LocalClock) -> String {
+fn digest(grids: &[ResourceGrid], clock: &LocalClock, labels: &CustomerLabels) -> String {
     let mut sum = Sha256::new();
     let text = |sum: &mut Sha256, text: &str| {
         sum.update((text.len() as u64).to_le_bytes());
@@ -322,5 +342,7 @@ fn digest(grids: &[ResourceGrid], clock: &LocalClock) -> String {
             }
         }
     }
+    covariates::digest(grids, &mut sum);
+    labels.digest(&mut sum);
     hex(&sum.finalize())
 }

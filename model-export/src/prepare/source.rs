@@ -140,11 +140,25 @@ impl Source {
             true => read_json(path, taking, samples)?,
             false => read_table(path, taking, samples)?,
         };
+        Ok(Self::named(path, sha256))
+    }
+
+    /// A file that is read elsewhere.
+    pub(super) fn of_file(path: &Path) -> Result<Self, TrainError> {
+        let sum = File::open(path).and_then(sha256_of);
+        let sha256 = sum.map_err(|source| TrainError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self::named(path, sha256))
+    }
+
+    fn named(path: &Path, sha256: String) -> Self {
         let name = path.file_name().unwrap_or_default();
-        Ok(Self {
+        Self {
             name: name.to_string_lossy().into_owned(),
             sha256,
-        })
+        }
     }
 }
 

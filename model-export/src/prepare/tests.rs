@@ -169,7 +169,9 @@ fn what_is_added_up_has_no_duplicates() {
         join: Join::Sum,
         ..preparation(&[&input], &place.out("set"))
     };
-    let (manifest, grids, _) = sum.read().unwrap();
+    let Unwritten {
+        manifest, grids, ..
+    } = sum.read().unwrap();
     assert_eq!(grids[0].customers[0].amounts, [10.0, 7.0]);
     let counts = manifest.resources["requests"].counts;
     assert_eq!((counts.duplicates, counts.joined), (0, 2));
@@ -388,7 +390,11 @@ fn what_is_no_usage_is_refused_with_its_place_and_leaves_nothing_behind() {
             "PAR1 and nothing else".into(),
             "not a readable Parquet file",
         ),
-        ("u.txt", "?".into(), "must end in .parquet, .csv, .json or .toml"),
+        (
+            "u.txt",
+            "?".into(),
+            "must end in .parquet, .csv, .json or .toml",
+        ),
         ("u.json", String::new(), "the file is empty"),
         ("u.json", "{\"a\": 1}".into(), "begins at byte 0"),
         ("u.json", "[".repeat(100_000), "begins at byte 0"),
@@ -472,9 +478,9 @@ fn a_folder_that_cannot_take_its_place_is_gone() {
     let place = Place::new();
     let input = place.file("usage.csv", &csv(&rows(100)));
     let out = place.out("set");
-    let (manifest, grids, clock) = preparation(&[&input], &out).read().unwrap();
+    let unwritten = preparation(&[&input], &out).read().unwrap();
     fs::create_dir(&out).unwrap();
-    assert!(folder::write(&out, manifest, &grids, &clock).is_err());
+    assert!(unwritten.write(&out).is_err());
     assert_eq!(place.names(), ["set", "usage.csv"]);
     assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
 }

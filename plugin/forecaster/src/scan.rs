@@ -355,7 +355,6 @@ fn roll(place: u32, finds: &mut Finds<'_>, present: &Present<'_>) {
         }
         let judged = series.take_judged();
         let due = series.due(present.step);
-        let finished = present.step.saturating_sub(1);
         let usage = series.roll(
             present.step,
             present.now_us,
@@ -363,10 +362,10 @@ fn roll(place: u32, finds: &mut Finds<'_>, present: &Present<'_>) {
             finds.inference.blender_mut(),
         );
         if usage.is_some() {
-            series.put_by(finished);
+            series.put_by(present.step.saturating_sub(1));
         }
         if let Some(duel) = &mut finds.duel {
-            duel.turn(&key, finished, judged.as_ref(), due);
+            duel.turn(&key, judged.as_ref(), due);
         }
         if let Some((forecast, usage)) = judged {
             finds.accuracy.matured(&forecast, usage);

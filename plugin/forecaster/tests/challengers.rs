@@ -122,7 +122,7 @@ fn at(offer: ModelRelease, path: &str) -> ModelRelease {
 /// A model whose upper quantiles are far too high.
 fn generous() -> Vec<u8> {
     let mut model = fixture::good();
-    let offsets = vec!["3.0"; fixture::HORIZONS * fixture::QUANTILES].join(",");
+    let offsets = ["3.0"; fixture::HORIZONS * fixture::QUANTILES].join(",");
     fixture::set_metadata(&mut model, "conformal_offsets", &format!("[{offsets}]"));
     fixture::bytes(&model)
 }

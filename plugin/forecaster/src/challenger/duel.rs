@@ -21,6 +21,9 @@ use crate::series::{Due, Forecast, SeriesKey};
 /// all pages in fewer, where it is not behind.
 const SETTLED_TICKS: u32 = 20;
 
+/// A series that the champion has not forecast for so many steps gives its place in the sample back: the table has dropped it.
+const UNSEEN_STEPS_MOST: i64 = 8;
+
 /// Two models, the sample that both forecast, and how both have fared.
 #[derive(Debug)]
 pub struct Duel {
@@ -177,11 +180,10 @@ impl Duel {
         self.sample.drop(key);
     }
 
-    /// A step of a series is finished. `judged`: the champion's forecast that has matured, and the fleet's usage; `due`: what tracks learn.
+    /// A step of a series is over. `judged`: the champion's forecast that has matured, and the fleet's usage; `due`: what tracks learn.
     pub fn turn(
         &mut self,
         key: &SeriesKey,
-        finished: i64,
         judged: Option<&(Forecast, f32)>,
         due: Option<Due>,
     ) {
@@ -197,7 +199,7 @@ impl Duel {
             self.challenger.matured(said.high, *usage);
             self.champion.matured(forecast.high, *usage);
         }
-        row.waiting = row.said.take().filter(|said| said.step == finished);
+        row.waiting = row.said.take();
         row.seen = None;
         if let Some(due) = due {
             due.teach(&mut self.blender, &mut row.track);
@@ -218,6 +220,8 @@ impl Duel {
         }
         let seen = self.sample.iter().filter(|(_, row)| row.seen.is_some());
         let queue: VecDeque<SeriesKey> = seen.map(|(key, _)| *key).collect();
+        let seen_since = step.saturating_sub(UNSEEN_STEPS_MOST);
+        self.sample.retain(|row| row.seen_step >= seen_since);
         if !queue.is_empty() {
             self.round_step = step;
             self.round = Some(Round {

@@ -63,6 +63,11 @@ impl<T> Sample<T> {
         }
     }
 
+    /// Gives back the places of those that are not wanted any more.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&T) -> bool) {
+        self.members.retain(|member| wanted(&member.kept));
+    }
+
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&SeriesKey, &T)> {
         self.members

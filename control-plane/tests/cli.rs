@@ -350,6 +350,27 @@ fn models(server: &str, directory: &Path) {
         &["model", "activate", &digest, "--promote", "auto"],
         &["--share"],
     );
+    let challenge = ["model", "challenge", &digest, "--promote", "auto"];
+    refused(server, &challenge, &["no_such_model"]);
+    let compared = ["no_challenger", "forebay model challenge"];
+    refused(server, &["model", "challenger"], &compared);
+    refused(server, &["model", "withdraw"], &compared);
+    let sign = [
+        "model",
+        "sign",
+        "--key",
+        key,
+        "--digest",
+        &digest,
+        "--epoch",
+        "3",
+        "--challenger",
+    ];
+    assert_ne!(
+        ok(server, &sign)["signature"],
+        signature,
+        "a statement of its own kind"
+    );
     refused(
         server,
         &["model", "upload", key, "--card", key],

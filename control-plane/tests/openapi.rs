@@ -374,6 +374,18 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
     }
     check("GET", "/v1/status", "/v1/status", NONE).await;
     check("POST", "/v1/models/promote", "/v1/models/promote", NONE).await;
+    check(
+        "POST",
+        "/v1/models/{digest}/challenge",
+        &format!("/v1/models/{}/challenge", digests[0]),
+        json!({"promote": "auto"}),
+    )
+    .await;
+    let challenger = "/v1/models/challenger";
+    check("GET", challenger, challenger, NONE).await;
+    check("GET", "/v1/status", "/v1/status", NONE).await;
+    check("GET", "/v1/models", "/v1/models", NONE).await;
+    check("POST", "/v1/models/withdraw", "/v1/models/withdraw", NONE).await;
     check("GET", "/v1/models", "/v1/models", NONE).await;
     let series = json!([{"key": "acme", "resource": "requests", "step_ms": kit::STEP_MS, "usage": [1.5, null]}]);
     check(

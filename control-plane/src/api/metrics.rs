@@ -255,7 +255,7 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
         .into_iter()
         .chain(CANARY_METRICS)
         .chain(CHALLENGER_METRICS)
-     {
+    {
         let _ = write!(
             text,
             "# HELP {name} {help}\n# TYPE {name} {}\n{name} {}\n",

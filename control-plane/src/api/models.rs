@@ -4,7 +4,10 @@ use super::body::{SMALL_BYTES, json, read};
 use super::{Answer, By, Server, Shared};
 use crate::error::ApiError;
 use crate::models::{MAX_MODEL_BYTES, SandboxError, from_hex};
-use crate::plane::{ChallengeRequest, ChallengerView, ModelView, Origin, Promotion, Release, ReleaseRequest, Share, Signer};
+use crate::plane::{
+    ChallengeRequest, ChallengerView, ModelView, Origin, Promotion, Release, ReleaseRequest, Share,
+    Signer,
+};
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};

@@ -5,11 +5,13 @@
 
 use super::openapi::{self, Description};
 use super::{
-    Server, Shared, alerts, audit, customers, gateways, history, metrics, models, policies, sync, training,
+    Server, Shared, alerts, audit, customers, gateways, history, metrics, models, policies, sync,
+    training,
 };
 use crate::auth::{Access, Role};
 use crate::plane::{
-    AlertsView, AuditPage, ChallengerView, CustomerView, ModelView, Release, SeriesView, StatusView, VersionInfo,
+    AlertsView, AuditPage, ChallengerView, CustomerView, ModelView, Release, SeriesView,
+    StatusView, VersionInfo,
 };
 use crate::training::TrainingView;
 use axum::Json;

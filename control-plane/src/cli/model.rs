@@ -127,9 +127,7 @@ pub(super) fn run(command: ModelCommand, connection: &Connection) -> Result<(), 
                 Some(&body),
             )?)
         }
-        ModelCommand::Challenger => {
-            print(&Client::new(connection)?.get("/v1/models/challenger")?)
-        }
+        ModelCommand::Challenger => print(&Client::new(connection)?.get("/v1/models/challenger")?),
         ModelCommand::Withdraw => {
             print(&Client::new(connection)?.post("/v1/models/withdraw", None)?)
         }

@@ -43,6 +43,8 @@ const SEASONS_MIN: f64 = 4.0;
 const LONG_SEASONS_MIN: f64 = 2.2;
 /// Fewest steps whose errors make quantiles.
 const ERROR_ROWS_MIN: usize = 120;
+/// Most steps of a season, of a step and of trailing errors, and most origins.
+pub(crate) const COUNT_MAX: usize = 1_000_000;
 /// Events are felt for so long at most, before and after the series: a week.
 const EVENTS_REACH_S: i64 = WEEK_S as i64;
 
@@ -253,6 +255,9 @@ impl Entry {
         for (name, count) in counts {
             if count == Some(0) {
                 return Err(format!("`{name}` is 0; it must be at least 1"));
+            }
+            if count.is_some_and(|count| count > COUNT_MAX) {
+                return Err(format!("`{name}` must be at most {COUNT_MAX}"));
             }
         }
         if let Some(horizons) = &self.horizons {
@@ -592,6 +597,7 @@ mod tests {
             ("[a]\nhorizons = [1, \"1 fortnight\"]\n", "1 fortnight"),
             ("[a]\nhorizons = [1.5]\n", "numbers of steps, or times"),
             ("[a]\nseason = 0\n", "season"),
+            ("[a]\nlong_season = 9223372036854775807\n", "long_season"),
             ("[a]\nsesaon = 4\n", "sesaon"),
         ] {
             let path = folder.path().join("settings.toml");

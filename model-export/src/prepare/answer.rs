@@ -50,6 +50,8 @@ pub(super) struct AnswerReader<'a> {
     pub(super) place: &'a Path,
     pub(super) taking: &'a Taking,
     pub(super) samples: &'a mut Samples,
+    /// The step that was asked for, where that is known.
+    pub(super) asked_step_s: Option<u32>,
 }
 
 /// What has been taken from several answers, summed up: the same samples have the same sum, however they were asked for.
@@ -158,9 +160,10 @@ impl AnswerReader<'_> {
         }
     }
 
-    /// What was asked for as `step`: the most frequent distance of two values, the shortest of several.
+    /// What was asked for as `step`: the most frequent distance of two values, the shortest of several. That of the data set is another, and is
+    /// believed only where no two values tell.
     fn answered_step_s(&self, series: &[AnsweredSeries]) -> Result<f64, TrainError> {
-        if let Some(step_s) = self.taking.step_s {
+        if let Some(step_s) = self.asked_step_s {
             return Ok(f64::from(step_s));
         }
         let mut counts: HashMap<i64, u64> = HashMap::new();
@@ -175,9 +178,10 @@ impl AnswerReader<'_> {
         let usual = counts
             .into_iter()
             .max_by_key(|&(distance_ms, count)| (count, std::cmp::Reverse(distance_ms)));
-        match usual {
-            Some((distance_ms, _)) => Ok(distance_ms as f64 / 1e3),
-            None => Err(self.error(
+        match (usual, self.taking.step_s) {
+            (Some((distance_ms, _)), _) => Ok(distance_ms as f64 / 1e3),
+            (None, Some(step_s)) => Ok(f64::from(step_s)),
+            (None, None) => Err(self.error(
                 "no customer has two values, so the step is unknown; say it with --step-s".into(),
             )),
         }

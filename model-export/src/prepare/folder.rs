@@ -1,6 +1,7 @@
 //! The folder of a data set, there as a whole or not at all: it is written beside its place and renamed.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +25,9 @@ use crate::error::TrainError;
 
 /// Steps of a customer that are written at once.
 const BATCH_STEPS: usize = 65_536;
+
+/// Folders of killed processes that are passed by.
+const LEFT_MOST: u32 = 1_000;
 
 /// A folder that is gone when writing it fails.
 struct Unfinished(Option<PathBuf>);
@@ -50,11 +54,7 @@ pub(super) fn write(
         let path = path.to_owned();
         move |source| TrainError::Io { path, source }
     };
-    let unfinished = beside(out)?;
-    if let Some(parent) = unfinished.parent() {
-        fs::create_dir_all(parent).map_err(failed(parent))?;
-    }
-    fs::create_dir(&unfinished).map_err(failed(&unfinished))?;
+    let unfinished = begin_beside(out)?;
     let mut guard = Unfinished(Some(unfinished.clone()));
     for grid in grids {
         write_resource(&file_of(&unfinished, &grid.name), grid, clock)?;
@@ -92,20 +92,36 @@ pub(super) fn write(
     Ok(manifest)
 }
 
-/// In the same folder, since a rename does not leave a file system.
-fn beside(out: &Path) -> Result<PathBuf, TrainError> {
+/// A new folder in the same folder, since a rename does not leave a file system. One that a process of the same number has left, as the first process of
+/// a container may, is passed by.
+fn begin_beside(out: &Path) -> Result<PathBuf, TrainError> {
     let Some(name) = out.file_name() else {
         return Err(TrainError::Options(format!(
             "--out: {} is no name of a new folder",
             out.display()
         )));
     };
-    let name = format!(
-        ".{}.unfinished-{}",
-        name.to_string_lossy(),
-        std::process::id()
-    );
-    Ok(out.with_file_name(name))
+    let failed = |path: &Path, source| TrainError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(|source| failed(parent, source))?;
+    }
+    let mut left = 0;
+    loop {
+        let name = format!(
+            ".{}.unfinished-{}-{left}",
+            name.to_string_lossy(),
+            std::process::id()
+        );
+        let path = out.with_file_name(name);
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && left < LEFT_MOST => left += 1,
+            Err(source) => return Err(failed(&path, source)),
+        }
+    }
 }
 
 /// Nothing where nobody has a label.

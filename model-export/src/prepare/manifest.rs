@@ -19,7 +19,7 @@ use super::outlier::{OutlierRule, quantile};
 use super::source::Source;
 use super::{ENOUGH_S, ResourceGrid};
 use crate::card::{hex, sha256_of};
-use crate::dataset::seasons;
+use crate::dataset::{COUNT_MAX, seasons};
 use crate::error::TrainError;
 use crate::stamp::rfc3339;
 
@@ -235,7 +235,9 @@ impl PreparedFolder {
         };
         let length = match fs::metadata(&path) {
             Ok(found) if found.is_file() => found.len(),
-            _ => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Ok(_) => return Err(refused("it is no file: move it away".to_owned())),
+            Err(source) => return Err(TrainError::Io { path, source }),
         };
         if length > MANIFEST_BYTES_MAX {
             return Err(refused(format!(
@@ -270,6 +272,15 @@ impl PreparedFolder {
         for (name, resource) in &manifest.resources {
             if !is_file_name(name) {
                 return Err(refused(format!("{name:?} is no name of a resource")));
+            }
+            let is_count = |count: usize| (1..=COUNT_MAX).contains(&count);
+            if !is_count(resource.season)
+                || !resource.long_season.is_none_or(is_count)
+                || resource.step_s == 0
+            {
+                return Err(refused(format!(
+                    "the step and the seasons of {name} must be from 1 to {COUNT_MAX}: prepare the data set again"
+                )));
             }
             files.push((file_of(folder, name), &resource.sha256));
         }

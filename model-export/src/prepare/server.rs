@@ -127,6 +127,7 @@ impl RangeQuery {
                         place,
                         taking,
                         samples,
+                        asked_step_s: Some(self.step_s),
                     };
                     reader.push(*answer, &mut sum)?;
                     done += count;

@@ -2,7 +2,7 @@
 //!
 //! Files here; a server that is asked is in `server.rs`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
@@ -15,6 +15,8 @@ use crate::error::TrainError;
 
 /// Columns that are looked for when nobody has named one.
 const VALUES: [&str; 2] = ["amount", "requests"];
+/// The column of a prepared file, which is named for its resource.
+const PREPARED_VALUE: &str = "recorded";
 /// Resource of an answer of Prometheus that has no label `resource`.
 pub(super) const RESOURCE: &str = "requests";
 /// JSON is read as a whole. Two bytes may be a sample, and until it is one of a grid that takes 40: less than 1 GiB for a file.
@@ -133,6 +135,13 @@ impl Source {
         taking: &Taking,
         samples: &mut Samples,
     ) -> Result<Self, TrainError> {
+        // Reading from a pipe may never end, and what has been read cannot be read again for its sum.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(TrainError::Data {
+                path: path.to_owned(),
+                reason: "it is no file: write what comes from elsewhere into one first".into(),
+            });
+        }
         let is_json = path
             .extension()
             .is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
@@ -174,13 +183,19 @@ fn read_table(path: &Path, taking: &Taking, samples: &mut Samples) -> Result<Str
     match &taking.value {
         Some(value) => samples.read(path, &options(value)).map_err(unknown_kind)?,
         None => {
-            let [first, second] = VALUES;
-            match samples.read(path, &options(first)) {
-                Err(TraceError::MissingColumn { column, .. }) if column == first => {
-                    samples.read(path, &options(second)).map_err(no_value)?;
+            let is_missing = |read: &Result<(), TraceError>, wanted: &str| matches!(read, Err(TraceError::MissingColumn { column, .. }) if column == wanted);
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let prepared = ReadOptions {
+                resource: Some(taking.resource.clone().unwrap_or_else(|| stem.into_owned())),
+                ..ReadOptions::value(PREPARED_VALUE)
+            };
+            let mut read = samples.read(path, &prepared);
+            for (before, value) in [(PREPARED_VALUE, VALUES[0]), (VALUES[0], VALUES[1])] {
+                if is_missing(&read, before) {
+                    read = samples.read(path, &options(value));
                 }
-                read => read.map_err(unknown_kind)?,
             }
+            read.map_err(no_value)?;
         }
     }
     let failed = |source| TrainError::Io {
@@ -215,7 +230,7 @@ fn no_value(error: TraceError) -> TrainError {
                 "neither a column `amount` nor one `requests`; name the column with --value (the file has {present})"
             ),
         },
-        error => error.into(),
+        error => unknown_kind(error),
     }
 }
 
@@ -273,6 +288,7 @@ impl JsonSource<'_> {
                         place: self.path,
                         taking: self.taking,
                         samples: self.samples,
+                        asked_step_s: None,
                     };
                     reader.push(answer, &mut TakenSum::default())?;
                 }

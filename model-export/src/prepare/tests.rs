@@ -624,3 +624,69 @@ fn a_manifest_that_is_too_large_is_neither_written_nor_passed_over() {
     let error = PreparedFolder::open(&out).unwrap_err().to_string();
     assert!(error.contains("at most"), "{error}");
 }
+
+#[test]
+fn the_step_of_a_data_set_moves_no_answer_of_prometheus_to_another_time() {
+    let minute = |at: u64| format!(r#"[{},"{at}"]"#, START_S + at * 60);
+    let values: Vec<String> = (1..=10).map(minute).collect();
+    let text = format!(
+        r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{"customer":"anna"}},"values":[{}]}}]}}}}"#,
+        values.join(",")
+    );
+    let place = Place::new();
+    let out = place.out("set");
+    let input = place.file("answer.json", &text);
+    let summed = Preparation {
+        step_s: Some(300),
+        join: Join::Sum,
+        ..preparation(&[&input], &out)
+    };
+    summed.prepare().unwrap();
+    let options = forebay_traces::ReadOptions::value("amount");
+    let series = forebay_traces::read(&out.join("requests.parquet"), &options).unwrap();
+    assert_eq!(series[0].start_s, START_S as i64);
+    assert_eq!(series[0].values, [15.0, 40.0]);
+}
+
+#[test]
+fn prepared_sets_are_prepared_again_as_what_they_are() {
+    let place = Place::new();
+    let table = format!(
+        "tenant,timestamp_utc,resource,amount\n{}",
+        [("requests", 5), ("llm_tokens", 900)]
+            .map(|(resource, amount)| format!(
+                "anna,{START_S},{resource},{amount}\nanna,{},{resource},7\n",
+                START_S + 60
+            ))
+            .concat()
+    );
+    let first = place.out("first");
+    preparation(&[&place.file("usage.csv", &table)], &first)
+        .prepare()
+        .unwrap();
+    let files = ["requests.parquet", "llm_tokens.parquet"].map(|name| first.join(name));
+    let again = preparation(&[&files[0], &files[1]], &place.out("again"))
+        .prepare()
+        .unwrap();
+    let names: Vec<&String> = again.resources.keys().collect();
+    assert_eq!(names, ["llm_tokens", "requests"]);
+    assert_eq!(again.resources["requests"].counts.joined, 0);
+}
+
+#[test]
+fn what_a_killed_process_of_the_same_number_has_left_is_in_nobodys_way() {
+    let place = Place::new();
+    let input = place.file("usage.csv", &csv(&rows(48)));
+    let left = place.out(&format!(".set.unfinished-{}-0", std::process::id()));
+    fs::create_dir(&left).unwrap();
+    preparation(&[&input], &place.out("set")).prepare().unwrap();
+    assert!(left.exists(), "it is not ours");
+}
+
+#[test]
+fn what_is_no_file_is_refused_at_once() {
+    let place = Place::new();
+    let error = preparation(&[Path::new("/dev/zero")], &place.out("set")).prepare();
+    let said = error.unwrap_err().to_string();
+    assert!(said.contains("no file"), "{said}");
+}

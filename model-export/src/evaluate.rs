@@ -4,6 +4,7 @@ mod group;
 mod hours;
 mod html;
 mod json;
+mod promise;
 mod scenarios;
 mod svg;
 
@@ -18,6 +19,7 @@ use forebay_families::{
 
 use forebay_traces::Series;
 use group::Group;
+use promise::Promise;
 use scenarios::Odds;
 
 use crate::dataset::{DataSet, Entries, Found, traces};
@@ -52,6 +54,8 @@ struct Table {
     steps: usize,
     rows: Vec<(&'static str, Score)>,
     odds: Option<Odds>,
+    /// Of the farthest step.
+    promise: Option<Promise>,
     /// wQL with events known / unknown.
     events_ratio: Option<f64>,
 }
@@ -270,6 +274,7 @@ fn table<'a>(data_set: &DataSet, scored: &[Scored], race: &'a Race, steps: usize
         steps,
         rows,
         odds: Odds::of(data_set, scored, &race.deployed, steps),
+        promise: Promise::of(scored, &race.deployed, steps),
         events_ratio: None,
     }
 }
@@ -374,6 +379,9 @@ impl Table {
             self.ratio(),
             self.median_ratio()
         );
+        if let Some(promise) = self.promise {
+            println!("{}", promise.said());
+        }
         if let Some(ratio) = self.events_ratio {
             println!("wQL with events known / unknown: {ratio:.3}");
         }

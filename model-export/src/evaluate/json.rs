@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::group::Group;
+use super::promise::Promise;
 use super::scenarios::Odds;
 use super::{DEPLOYED, Evaluated, Table};
 use crate::error::TrainError;
@@ -21,6 +22,9 @@ struct Cell {
     /// Share of tenants whose coverage of the 0.9 quantile could be by chance what it is; absent where too few points tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     tenants_within_interval: Option<f64>,
+    /// The same by every step of the test span, of forecasts so many steps ahead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenants_within_interval_by_step: Option<f64>,
     /// wQL with events known / unknown; absent without events.
     #[serde(skip_serializing_if = "Option::is_none")]
     events_ratio: Option<f64>,
@@ -82,6 +86,7 @@ impl Cell {
             odds: table.odds,
             group,
             tenants_within_interval: table.of(DEPLOYED).and_then(|score| score.honest),
+            tenants_within_interval_by_step: table.promise.map(Promise::share),
             methods: methods.collect(),
         }
     }

@@ -61,8 +61,7 @@ impl Book {
         for (key, entry) in &mut self.0 {
             match firing.remove(key) {
                 Some(notice) => {
-                    is_news |= entry.ended_unix_ms.is_some()
-                        || entry.notice.since_unix_ms != notice.since_unix_ms;
+                    is_news |= entry.notice.since_unix_ms != notice.since_unix_ms;
                     entry.notice = notice;
                     entry.ended_unix_ms = None;
                 }

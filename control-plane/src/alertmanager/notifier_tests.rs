@@ -208,7 +208,9 @@ async fn what_was_not_told_yet_is_told_at_the_end_with_the_token() {
     let endpoint = endpoint.with_token(Some("secret")).unwrap();
     let notifier = Notifier::start(vec![endpoint], ONCE, &Handle::current());
     notifier.set(vec![notice("a")], 1_000);
+    let began = Instant::now();
     notifier.finish().await;
+    assert!(began.elapsed() < Duration::from_secs(2), "it has not ended");
     let told = one.alerts();
     assert_eq!(told.len(), 1);
     assert!(!is_end(&told[0]), "the next run finds it firing");

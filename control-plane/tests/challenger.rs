@@ -330,8 +330,10 @@ async fn the_better_one_is_released_by_itself_after_a_day_and_a_manual_one_waits
         let evidence = &early["evidence"];
         assert!(evidence["better"].as_f64() > evidence["needed"].as_f64());
         assert!(early.get("finding").is_none(), "not within a day");
-        site.server.advance_ms(DAY_MS);
-        steps(&mut fleet, &site, (50.0, 35.0), 5).await;
+        for _ in 0..24 {
+            site.server.advance_ms(DAY_MS / 24);
+            steps(&mut fleet, &site, (50.0, 35.0), 3).await;
+        }
         assert_eq!(fleet[0].status.epoch, epoch, "{promote}");
         match promote {
             "auto" => {
@@ -443,19 +445,29 @@ async fn a_server_without_a_key_takes_a_statement_for_a_challenger_and_for_nothi
 }
 
 #[tokio::test]
-async fn sums_that_are_not_of_the_same_forecasts_do_not_count() {
-    let (site, _, second) = Site::new(true).await;
-    let mut fleet = Modelled::fleet(2);
-    sync_all(&mut fleet, &site.server).await;
-    site.challenge(&second, Value::Null).await;
-    sync_all(&mut fleet, &site.server).await;
-    steps(&mut fleet, &site, (50.0, 40.0), 1).await;
-    for gateway in &mut fleet {
-        let told = gateway.status.challenger.as_mut().unwrap();
-        told.challenger_score.as_mut().unwrap().usage += 1.0;
+async fn sums_that_are_not_of_the_same_forecasts_or_not_of_these_two_models_do_not_count() {
+    type Wrong = fn(&mut ModelStatus);
+    let wrongs: [Wrong; 3] = [
+        |status| {
+            let told = status.challenger.as_mut().unwrap();
+            told.challenger_score.as_mut().unwrap().usage += 1.0;
+        },
+        |status| status.digest = vec![7; 32],
+        |status| status.challenger.as_mut().unwrap().digest = vec![7; 32],
+    ];
+    for (number, wrong) in wrongs.into_iter().enumerate() {
+        let (site, _, second) = Site::new(true).await;
+        let mut fleet = Modelled::fleet(2);
+        sync_all(&mut fleet, &site.server).await;
+        site.challenge(&second, Value::Null).await;
+        sync_all(&mut fleet, &site.server).await;
+        steps(&mut fleet, &site, (50.0, 40.0), 1).await;
+        for gateway in &mut fleet {
+            wrong(&mut gateway.status);
+        }
+        steps(&mut fleet, &site, (50.0, 40.0), 100).await;
+        let view = site.challenger().await.unwrap();
+        assert_eq!(view["evidence"]["pairs"], 0, "{number}: {view}");
+        assert_eq!(view["lacks"], "gateways", "{number}: {view}");
     }
-    steps(&mut fleet, &site, (50.0, 40.0), 100).await;
-    let view = site.challenger().await.unwrap();
-    assert_eq!(view["evidence"]["pairs"], 0, "{view}");
-    assert_eq!(view["lacks"], "gateways", "{view}");
 }

@@ -71,7 +71,7 @@ impl ReleaseRequest {
 
     /// The same, where nobody but the server does it.
     pub(super) fn deed_of_the_server(&self) -> Deed {
-        self.described(|action, object| Deed::of_the_server(action, object))
+        self.described(Deed::of_the_server)
     }
 
     fn described(&self, deed: impl FnOnce(&'static str, String) -> Deed) -> Deed {

@@ -2,21 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "../src/noise.rs"]
+mod noise;
+
 use forebay_families::{
     Arima, Boosting, Frame, History, MixtureSettings, QUANTILES, RidgeRegression, pinball, race,
 };
+use noise::noise;
 
 const CUSTOMERS: usize = 8;
 const SEASON: usize = 48;
 const STEPS: usize = 20 * SEASON;
 const TEST_START: usize = 14 * SEASON;
 const HORIZONS: usize = 4;
-
-/// Evenly from 0 to 1, another number for each place.
-fn noise(place: usize) -> f64 {
-    let hashed = (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (hashed ^ (hashed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) as f64 / u64::MAX as f64
-}
+/// First of the seeds of gaps; those of demand are the customers'.
+const GAPS: u64 = 1_000;
 
 /// Days of another size for each customer, with noise that lasts some steps.
 fn clean() -> Vec<Vec<f64>> {
@@ -26,8 +26,7 @@ fn clean() -> Vec<Vec<f64>> {
             let mut drift = 1.0;
             (0..STEPS)
                 .map(|step| {
-                    drift =
-                        1.0 + 0.8 * (drift - 1.0) + 0.3 * (noise(customer * STEPS + step) - 0.5);
+                    drift = 1.0 + 0.8 * (drift - 1.0) + 0.3 * (noise(customer as u64, step) - 0.5);
                     let day = (step % SEASON) as f64 / SEASON as f64 * std::f64::consts::TAU;
                     100.0 * size * (1.4 + day.sin()) * drift.max(0.1)
                 })
@@ -77,7 +76,7 @@ fn wql(seen: &[Vec<f64>], truth: &[Vec<f64>]) -> f64 {
 #[test]
 fn a_tenth_of_gaps_costs_little() {
     let truth = clean();
-    let is_gap = |customer: usize, step: usize| noise(7_000_000 + customer * STEPS + step) < 0.1;
+    let is_gap = |customer: usize, step: usize| noise(GAPS + customer as u64, step) < 0.1;
     let mut seen = truth.clone();
     for (customer, values) in seen.iter_mut().enumerate() {
         for (step, value) in values.iter_mut().enumerate() {

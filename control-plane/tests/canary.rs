@@ -207,6 +207,21 @@ async fn step(fleet: &mut [Modelled], site: &Site, second: &str, losses: (f64, f
     }
 }
 
+/// Some steps in which the second model is better.
+async fn steps_of_an_hour(fleet: &mut [Modelled], site: &Site, second: &str) {
+    for number in 0..3 {
+        step(fleet, site, second, (50.0, 35.0), number).await;
+    }
+}
+
+/// A day goes by, with some steps in each of its hours.
+async fn a_day(fleet: &mut [Modelled], site: &Site, second: &str) {
+    for _ in 0..24 {
+        site.server.advance_ms(DAY_MS / 24);
+        steps_of_an_hour(fleet, site, second).await;
+    }
+}
+
 /// Steps until the canary has ended. Returns how many.
 async fn until_decided(
     fleet: &mut [Modelled],
@@ -397,10 +412,16 @@ async fn a_better_canary_is_promoted_by_itself_and_a_manual_one_waits_for_somebo
                 > early["canary"]["evidence"]["needed"].as_f64()
         );
         assert!(early["canary"].get("finding").is_none(), "not within a day");
+        // Somebody who is asleep at night is not judged by the next morning.
         site.server.advance_ms(DAY_MS);
-        for number in 0..5 {
-            step(&mut fleet, &site, &second, (50.0, 35.0), number).await;
-        }
+        steps_of_an_hour(&mut fleet, &site, &second).await;
+        let sparse = site.status().await;
+        assert!(sparse["canary"]["evidence"]["span_ms"].as_u64() > Some(DAY_MS));
+        assert!(
+            sparse["canary"].get("finding").is_none(),
+            "two of its hours"
+        );
+        a_day(&mut fleet, &site, &second).await;
         sync_all(&mut fleet, &site.server).await;
         assert_eq!(running(&fleet, &second), expected, "{promote}");
         let canary = &site.status().await["canary"];
@@ -464,10 +485,7 @@ async fn what_the_server_could_not_do_is_shown_and_does_not_keep_it_from_decidin
         step(&mut fleet, &site, &second, (50.0, 35.0), number).await;
     }
     assert!(site.status().await["canary"].get("stuck").is_none());
-    site.server.advance_ms(DAY_MS);
-    for number in 0..5 {
-        step(&mut fleet, &site, &second, (50.0, 35.0), number).await;
-    }
+    a_day(&mut fleet, &site, &second).await;
     assert_eq!(site.last_deed().await["action"], "model.promote");
     assert_eq!(running(&fleet, &second), 3);
 }

@@ -28,6 +28,11 @@ const COVERAGE_MARGIN: f64 = 0.05;
 /// the pairs that there were, and only time shows whether those to come are like them. To take a model back nothing is waited for.
 const PAIRS_FOR_PROMOTION: u64 = 100;
 
+/// Where they are to span a day, there must be some in so many of its hours: first and last pair alone say nothing of the time in between.
+const HOURS_FOR_PROMOTION: u32 = 18;
+const HOUR_MS: u64 = 3_600_000;
+const DAY_HOURS: u64 = 24;
+
 /// Largest loss per unit of usage that is believed.
 const LOSS_MOST: f64 = 1e9;
 
@@ -82,6 +87,9 @@ pub struct Trial {
     /// When the newest one was.
     #[serde(default)]
     newest_unix_ms: u64,
+    /// Hours of the day, in UTC, in which pairs were taken: a bit each.
+    #[serde(default)]
+    hours: u32,
     pairs: u64,
     canary_loss: f64,
     others_loss: f64,
@@ -100,6 +108,8 @@ pub struct Evidence {
     pub pairs: u64,
     /// Time that they span.
     pub span_ms: u64,
+    /// Hours of the day that have one.
+    pub hours: u32,
     /// Mean pinball loss of the canaries' 0.9 quantile over usage.
     pub canary_loss: f64,
     /// The same of the other gateways.
@@ -247,6 +257,7 @@ impl Default for Trial {
         Self {
             first_unix_ms: None,
             newest_unix_ms: 0,
+            hours: 0,
             pairs: 0,
             canary_loss: 0.0,
             others_loss: 0.0,
@@ -265,6 +276,7 @@ impl Trial {
     pub fn observe(&mut self, pair: Pair, at_unix_ms: u64) {
         self.first_unix_ms.get_or_insert(at_unix_ms);
         self.newest_unix_ms = at_unix_ms;
+        self.hours |= 1 << (at_unix_ms / HOUR_MS % DAY_HOURS);
         self.pairs = self.pairs.saturating_add(1);
         self.canary_loss += pair.canary_loss;
         self.others_loss += pair.others_loss;
@@ -281,7 +293,10 @@ impl Trial {
     /// What has been shown; harm first, and what promotes not before the pairs span this time.
     #[must_use]
     pub fn finding(&self, promotion_span_ms: u64) -> Option<Finding> {
-        let may_promote = self.pairs >= PAIRS_FOR_PROMOTION && self.span_ms() >= promotion_span_ms;
+        let is_spread = promotion_span_ms < DAY_HOURS * HOUR_MS
+            || self.hours.count_ones() >= HOURS_FOR_PROMOTION;
+        let may_promote =
+            self.pairs >= PAIRS_FOR_PROMOTION && self.span_ms() >= promotion_span_ms && is_spread;
         if self.worse.is_won() {
             Some(Finding::Worse)
         } else if self.uncovered.is_won() {
@@ -314,6 +329,7 @@ impl Trial {
         Evidence {
             pairs: self.pairs,
             span_ms: self.span_ms(),
+            hours: self.hours.count_ones(),
             canary_loss: mean(self.canary_loss),
             others_loss: mean(self.others_loss),
             canary_coverage: mean(self.canary_coverage),

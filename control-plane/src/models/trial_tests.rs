@@ -1,6 +1,9 @@
 //! The promises of the sequential test, by simulation: how often it errs, and how soon it sees.
 
-use super::{ALPHA, Bet, COVERAGE_MARGIN, Finding, MARGIN, PAIRS_FOR_PROMOTION, Pair, Trial};
+use super::{
+    ALPHA, Bet, COVERAGE_MARGIN, Finding, HOUR_MS, HOURS_FOR_PROMOTION, MARGIN,
+    PAIRS_FOR_PROMOTION, Pair, Trial,
+};
 
 const RUNS: u32 = 400;
 const PAIRS: u32 = 1_000;
@@ -174,7 +177,7 @@ fn coverage_that_is_lost_is_seen_although_the_loss_is_the_same() {
 fn no_model_is_promoted_before_enough_pairs_span_enough_time_and_a_worse_one_is_seen_at_once() {
     const SPAN_MS: u64 = 86_400_000;
     for (gain, wanted) in [(0.0, Finding::NotWorse), (0.5, Finding::Better)] {
-        for step_ms in [60_000, SPAN_MS] {
+        for step_ms in [60_000, HOUR_MS * 5] {
             let mut trial = Trial::default();
             let (mut pairs, mut now) = (0, 1_000);
             while trial.finding(SPAN_MS).is_none() && pairs < 10_000 {
@@ -184,7 +187,22 @@ fn no_model_is_promoted_before_enough_pairs_span_enough_time_and_a_worse_one_is_
             assert_eq!(trial.finding(SPAN_MS), Some(wanted));
             assert!(pairs >= PAIRS_FOR_PROMOTION, "{wanted:?}: {pairs} pairs");
             assert!(trial.evidence().span_ms >= SPAN_MS, "{wanted:?}");
+            assert!(trial.evidence().hours >= HOURS_FOR_PROMOTION, "{wanted:?}");
         }
+        // By day only, for as long as one likes.
+        let mut trial = Trial::default();
+        for number in 0..10_000 {
+            trial.observe(
+                pair(gain, 0.9, 0.9),
+                number / 12 * SPAN_MS + number % 12 * HOUR_MS,
+            );
+        }
+        assert_eq!(trial.finding(SPAN_MS), None, "{wanted:?}");
+        assert_eq!(
+            trial.finding(HOUR_MS),
+            Some(wanted),
+            "a model of a shorter season"
+        );
     }
     let mut trial = Trial::default();
     while trial.finding(SPAN_MS).is_none() {

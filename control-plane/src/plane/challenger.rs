@@ -139,6 +139,8 @@ pub struct DuelEvidence {
     pub pairs: u64,
     /// Time that they span.
     pub span_ms: u64,
+    /// Hours of the day that have one.
+    pub hours: u32,
     /// Mean pinball loss of the challenger's 0.9 quantile over usage.
     pub challenger_loss: f64,
     /// The same of the model in force, for the same customers.
@@ -166,6 +168,7 @@ impl From<Evidence> for DuelEvidence {
         Self {
             pairs: evidence.pairs,
             span_ms: evidence.span_ms,
+            hours: evidence.hours,
             challenger_loss: evidence.canary_loss,
             champion_loss: evidence.others_loss,
             challenger_coverage: evidence.canary_coverage,

@@ -98,6 +98,13 @@ mod tests {
     }
 
     #[test]
+    fn where_a_clock_was_set_back_no_alert_ends_before_it_begins() {
+        let body = encode(&[told(None, None)], 1_000);
+        let sent: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(sent[0]["endsAt"], sent[0]["startsAt"]);
+    }
+
+    #[test]
     fn no_time_is_too_late_to_be_said() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(&rfc3339(u64::MAX)[..10], "9999-12-31");

@@ -49,8 +49,16 @@ fn says_nothing_wrong(output: &Output) {
 }
 
 const TRAIN: [&str; 10] = [
-    "train", "--set", "set", "--resource", "requests", "--out", "trained.onnx", "--json-progress",
-    "--epochs", "1",
+    "train",
+    "--set",
+    "set",
+    "--resource",
+    "requests",
+    "--out",
+    "trained.onnx",
+    "--json-progress",
+    "--epochs",
+    "1",
 ];
 
 #[test]
@@ -73,11 +81,23 @@ fn a_prepared_set_becomes_a_model_with_a_trial_on_time_that_it_has_not_seen() {
     assert_eq!(card["data_sha256"], manifest["digest"]);
     let folds = card["trial"]["folds"].as_array().unwrap();
     assert_eq!(folds.len(), 2, "{card:#}");
-    assert_eq!(folds[0]["start"], card["training_end"], "the trial begins where training ends");
+    assert_eq!(
+        folds[0]["start"], card["training_end"],
+        "the trial begins where training ends"
+    );
     assert_eq!(folds[0]["end"], folds[1]["start"], "disjoint");
-    assert!(folds.iter().all(|fold| fold["wql_without"].as_f64() > Some(0.0)));
-    let better = |fold: &Value| fold["wql"].as_f64() <= fold["wql_without"].as_f64().map(|wql| 0.98 * wql);
-    assert_eq!(card["trial"]["wins"], json!(folds.iter().all(better)), "{card:#}");
+    assert!(
+        folds
+            .iter()
+            .all(|fold| fold["wql_without"].as_f64() > Some(0.0))
+    );
+    let better =
+        |fold: &Value| fold["wql"].as_f64() <= fold["wql_without"].as_f64().map(|wql| 0.98 * wql);
+    assert_eq!(
+        card["trial"]["wins"],
+        json!(folds.iter().all(better)),
+        "{card:#}"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The two sides of a comparison: what gateways report of one round, added up so that no single gateway decides.
+//! The two sides of a comparison: what gateways report of one round, added up so that among several of a side no single one decides.
 //!
 //! The loss of a side is one ratio of sums. A mean of the gateways' ratios was worse: the gateway with the least usage decided, and one
 //! that used nothing fell out, which chooses by the outcome. All gateways forecast the same usage, so what they report is alike, and

@@ -85,6 +85,11 @@ const OFFSET_MAX: f64 = 4.0;
 /// Forecasts this close below an outcome, as a part of it, count as right: they are stored in single precision.
 const SLACK: f64 = 2e-7;
 
+/// How fast calibration may go so many steps ahead: as many forecasts are under way that have not heard of a miss yet, and each miss among them moves the quantile again.
+fn pace(horizon: usize) -> f64 {
+    (LATE_STEPS / horizon as f64).min(1.0)
+}
+
 // === impl MixtureSettings ===
 
 impl Default for MixtureSettings {
@@ -218,7 +223,7 @@ impl Learned {
                 _ => (1.0, 1.0),
             };
             let seen = *outcomes / (*outcomes + patience * settings.calibration_patience);
-            let rate = settings.calibration_rate * faster * seen;
+            let rate = settings.calibration_rate * faster * seen * pace(horizon);
             let is_covered = actual * (1.0 - SLACK) <= f64::from(*forecast);
             let toward = if is_covered { aim - 1.0 } else { aim };
             let rarity = (NINE_TENTHS_DEVIATION / (aim * (1.0 - aim)).sqrt()).min(rarity_max);
@@ -234,7 +239,7 @@ impl Learned {
         let outcomes = self.outcomes[horizon - 1] + PULL_PATIENCE;
         let deviations = self.excess[horizon - 1] / (NINE_TENTHS_DEVIATION * outcomes.sqrt());
         let most = PULL_DEVIATIONS_MAX;
-        PULL * settings.calibration_rate * deviations.clamp(-most, most)
+        PULL * settings.calibration_rate * pace(horizon) * deviations.clamp(-most, most)
     }
 
     /// Weighted quantiles, not calibrated yet.

@@ -83,7 +83,7 @@ impl<'a> Reading<'a> {
             }
             // It was gone with the first change that is known of.
             btree_map::Entry::Occupied(mut known) => {
-                let first_s = known.get().into_iter().copied().chain(changed_s).min();
+                let first_s = known.get().iter().copied().chain(changed_s).min();
                 known.insert(first_s);
             }
         }

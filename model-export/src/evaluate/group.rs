@@ -274,7 +274,7 @@ mod tests {
 
     /// Another hour for each tenant; the edges of the grid are everybody's.
     fn is_gap(tenant: usize, hour: usize, every: usize) -> bool {
-        (hour * 31 + tenant * 17) % every == 0 && hour > 0 && hour + 1 < HOURS
+        (hour * 31 + tenant * 17).is_multiple_of(every) && hour > 0 && hour + 1 < HOURS
     }
 
     #[test]

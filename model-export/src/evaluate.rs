@@ -222,17 +222,29 @@ fn run_race(data_set: &DataSet, scored: &[Scored], histories: &[History]) -> Rac
     )
 }
 
-/// Every so manieth tenant, if the forecasts of all would take too much memory.
+/// Every so manieth tenant, if the forecasts of all would take too much memory; none of those whose own would.
 fn as_many_as_fit(scored: Vec<Scored>, cut: &Cut) -> Vec<Scored> {
     let rows = |one: &Scored| {
         let from = one.test_start - one.test_start / 2;
-        (one.series.len() - from) * cut.horizons
+        (one.series.len() - from).saturating_mul(cut.horizons)
     };
+    let before = scored.len();
+    let scored: Vec<Scored> = scored
+        .into_iter()
+        .filter(|one| rows(one) <= ROWS_MOST)
+        .collect();
+    if scored.len() < before {
+        println!(
+            "not scored: {} of {before} tenants, the forecasts of each of which would take too much memory: ask for fewer steps ahead (`horizons`), or cut the file",
+            before - scored.len()
+        );
+    }
     let all: usize = scored.iter().map(rows).sum();
     let every = all.div_ceil(ROWS_MOST).max(1);
     if every > 1 {
         println!(
-            "scored: every {every}th of {} tenants, because forecasts of all would take too much memory",
+            "scored: {} of {} tenants, because forecasts of all would take too much memory",
+            scored.len().div_ceil(every),
             scored.len()
         );
     }

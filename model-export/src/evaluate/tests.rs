@@ -205,3 +205,26 @@ fn a_calendar_beside_a_trace_lowers_the_loss_and_odds_and_the_group_are_scored()
     let error = run(folder.path(), Some(&settings), None, None).unwrap_err();
     assert!(error.to_string().contains("gone.csv"), "{error}");
 }
+
+#[test]
+fn a_tenant_whose_own_forecasts_are_too_many_is_not_scored_and_the_others_are() {
+    let cut = Cut {
+        season_steps: 24,
+        horizons: 1_000,
+        test_share: 0.25,
+        origins: 5,
+        min_active: 0.0,
+        min_seasons: 1.0,
+    };
+    let series = |tenant: &str, steps: usize| Series {
+        tenant: tenant.into(),
+        start_s: 0,
+        step_s: 3_600,
+        values: vec![1.0; steps],
+    };
+    let scored = scoring::select(&cut, vec![series("long", 40_000), series("short", 8_000)]);
+    assert_eq!(scored.len(), 2);
+    let left = as_many_as_fit(scored, &cut);
+    let left: Vec<&str> = left.iter().map(|one| one.series.tenant.as_str()).collect();
+    assert_eq!(left, ["short"]);
+}

@@ -181,12 +181,7 @@ impl Duel {
     }
 
     /// A step of a series is over. `judged`: the champion's forecast that has matured, and the fleet's usage; `due`: what tracks learn.
-    pub fn turn(
-        &mut self,
-        key: &SeriesKey,
-        judged: Option<&(Forecast, f32)>,
-        due: Option<Due>,
-    ) {
+    pub fn turn(&mut self, key: &SeriesKey, judged: Option<&(Forecast, f32)>, due: Option<Due>) {
         let Some(row) = self.sample.get_mut(key) else {
             return;
         };

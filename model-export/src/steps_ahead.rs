@@ -49,7 +49,7 @@ impl Ahead {
         };
         let ahead_s = seconds(text).unwrap_or(0);
         let step_s = step_s as u64;
-        if ahead_s < step_s || ahead_s % step_s != 0 {
+        if ahead_s < step_s || !ahead_s.is_multiple_of(step_s) {
             return Err(format!("{text} is no whole number of steps of {step_s} s"));
         }
         let steps = usize::try_from(ahead_s / step_s).unwrap_or(usize::MAX);

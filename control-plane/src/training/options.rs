@@ -97,7 +97,7 @@ impl TrainingOptions {
                 let program = program.0;
                 return Err(TrainingOptionsError::NoTrainer { option, program });
             }
-            if step_ms % 1_000 != 0 {
+            if !step_ms.is_multiple_of(1_000) {
                 return Err(TrainingOptionsError::PartsOfSeconds(option, step_ms));
             }
         }

@@ -102,6 +102,9 @@ fn utc() -> String {
 #[derive(Clone, Debug)]
 pub(crate) struct Entries(BTreeMap<String, Entry>);
 
+/// Series of a tenant, one for each covariate.
+type Covariates = BTreeMap<String, Arc<Vec<Vec<f64>>>>;
+
 /// A file, read, and how it is scored.
 #[derive(Debug)]
 pub(crate) struct DataSet {
@@ -117,7 +120,7 @@ pub(crate) struct DataSet {
     /// Occurrences of the calendar.
     pub(crate) events: Vec<forebay_calendar::Entry>,
     /// By tenant, on the grid of its series: one for each column that was named.
-    covariates: BTreeMap<String, Arc<Vec<Vec<f64>>>>,
+    covariates: Covariates,
 }
 
 /// A file of a folder: a data set, or why it is none.
@@ -275,11 +278,7 @@ impl Entry {
     }
 
     /// What else was measured of each tenant, in the steps of its series; NaN where it was not.
-    fn read_covariates(
-        &self,
-        path: &Path,
-        series: &[Series],
-    ) -> Result<BTreeMap<String, Arc<Vec<Vec<f64>>>>, TraceError> {
+    fn read_covariates(&self, path: &Path, series: &[Series]) -> Result<Covariates, TraceError> {
         let mut all: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
         for column in &self.covariates {
             let options = ReadOptions {

@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_is_within_an_event_is_not_the_events() {
-        let text = "BEGIN:VCALENDAR\nX-WR-TIMEZONE:Europe/Paris\nBEGIN:VEVENT\nSUMMARY:sale\nBEGIN:VALARM\nSUMMARY:alarm\nEND:VALARM\nEND:VEVENT\nBEGIN:VTODO\nSUMMARY:todo\nEND:VTODO\nEND:VCALENDAR\n";
+        let text = "BEGIN:VCALENDAR\nX-WR-TIMEZONE:Europe/Paris\nBEGIN:VEVENT\nSUMMARY:sale\nBEGIN:VALARM\nSUMMARY:alarm\nEND:VALARM\nEND:VEVENT\nBEGIN:VJOURNAL\nSUMMARY:note\nEND:VJOURNAL\nEND:VCALENDAR\n";
         let found = Components::of(text).unwrap();
         assert_eq!(found.zone.as_deref(), Some("Europe/Paris"));
         let kinds: Vec<_> = found

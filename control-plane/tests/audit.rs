@@ -165,14 +165,19 @@ fn changes() -> Vec<Change> {
     ]
 }
 
-/// Changes whose records are looked at elsewhere: the policy below, models in tests/models.rs, tests/model_origin.rs and tests/canary.rs.
-const ELSEWHERE: [(&str, &str); 6] = [
+/// Changes whose records are looked at elsewhere: the policy below, models in tests/models.rs, tests/model_origin.rs, tests/canary.rs and
+/// tests/challenger.rs, training in tests/training.rs.
+const ELSEWHERE: [(&str, &str); 10] = [
     ("POST", "/v1/policies"),
     ("POST", "/v1/models"),
     ("POST", "/v1/models/{digest}/activate"),
     ("PUT", "/v1/models/{digest}/about"),
     ("POST", "/v1/models/promote"),
     ("POST", "/v1/models/rollback"),
+    ("POST", "/v1/models/{digest}/challenge"),
+    ("POST", "/v1/models/withdraw"),
+    ("POST", "/v1/training"),
+    ("POST", "/v1/training/stop"),
 ];
 
 /// Routes that change nothing on a person's behalf.

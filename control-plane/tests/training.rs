@@ -129,10 +129,10 @@ impl Trained {
 
     /// Waits for so many trainings to have ended, and gives the newest.
     async fn ended(&self, runs: usize) -> Value {
-        let view = self
-            .until(|view| view["runs"].as_array().unwrap().len() >= runs)
-            .await;
-        view["runs"][0].clone()
+        let is_over = |view: &Value| {
+            view["runs"].as_array().unwrap().len() >= runs && view["running"].is_null()
+        };
+        self.until(is_over).await["runs"][0].clone()
     }
 
     async fn until(&self, is_so: impl Fn(&Value) -> bool) -> Value {
@@ -293,6 +293,9 @@ async fn somebody_ends_a_training_and_its_process_goes_with_it() {
         .await;
     let run = trained.ended(1).await;
     assert_eq!(run["outcome"], "stopped", "{run:#}");
+    let deeds = trained.deeds().await;
+    let stop = ("admin".to_owned(), "training.stop".to_owned());
+    assert!(deeds.contains(&stop), "{deeds:?}");
     is_gone(&process).await;
     // And the next one may begin.
     trained.begin().await;

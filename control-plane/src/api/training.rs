@@ -32,7 +32,13 @@ pub(super) async fn begin(
     let desk = server.training.desk()?;
     // Said now and not an hour later.
     server.plane.resource_name(resource.as_deref())?;
-    desk.ask(by, resource)?;
+    desk.ask(resource.clone())?;
+    let noted = server.plane.training_asked(&by, resource.as_deref());
+    if let Err(error) = noted.await {
+        // Nothing happens that is not on record.
+        desk.stop(by)?;
+        return Err(error);
+    }
     Ok(show(State(server)).await)
 }
 
@@ -40,6 +46,7 @@ pub(super) async fn stop(
     State(server): Shared,
     Extension(by): By,
 ) -> Result<Json<TrainingView>, ApiError> {
-    server.training.desk()?.stop(by)?;
+    server.training.desk()?.stop(by.clone())?;
+    server.plane.training_stopped(&by).await?;
     Ok(show(State(server)).await)
 }

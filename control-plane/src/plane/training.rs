@@ -164,23 +164,40 @@ impl Plane {
         self.lock().training.0.clone()
     }
 
-    /// Writes down that a training begins, and on whose behalf.
+    /// Writes down that somebody has asked for a training.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub(crate) async fn training_begins(
+    pub(crate) async fn training_asked(
         &self,
-        by: Option<&Caller>,
-        run: &TrainingRun,
+        by: &Caller,
+        resource: Option<&str>,
     ) -> Result<(), ApiError> {
-        let action = "training.begin";
-        let object = "a model";
-        let deed = match by {
-            Some(by) => Deed::new(by, action, object),
-            None => Deed::of_the_server(action, object),
-        };
-        let deed = deed.with("cause", Some(run.cause.name()));
-        self.change(deed, |_, _, _| Ok(Done::new((), "begun")))
+        let deed = Deed::new(by, "training.begin", "a model").with("resource", resource);
+        self.note(deed, "begins").await
+    }
+
+    /// Writes down that the server begins a training by itself.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) async fn training_due(&self, cause: Cause) -> Result<(), ApiError> {
+        let deed = Deed::of_the_server("training.begin", "a model");
+        self.note(deed.with("cause", Some(cause.name())), "begins")
+            .await
+    }
+
+    /// Writes down that somebody ends a training.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) async fn training_stopped(&self, by: &Caller) -> Result<(), ApiError> {
+        let deed = Deed::new(by, "training.stop", "the training");
+        self.note(deed, "ends").await
+    }
+
+    async fn note(&self, deed: Deed, outcome: &str) -> Result<(), ApiError> {
+        self.change(deed, |_, _, _| Ok(Done::new((), outcome)))
             .await
     }
 

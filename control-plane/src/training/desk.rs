@@ -56,7 +56,6 @@ pub struct TrainingView {
 /// Somebody's wish.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
-    pub(super) by: Caller,
     pub(super) resource: Option<String>,
 }
 
@@ -83,11 +82,11 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for a training, of a resource if one is named.
+    /// Asks for a training, on a resource if one is named.
     ///
     /// # Errors
     /// When one runs or was asked for already.
-    pub fn ask(&self, by: Caller, resource: Option<String>) -> Result<(), ApiError> {
+    pub fn ask(&self, resource: Option<String>) -> Result<(), ApiError> {
         let mut state = self.lock();
         if state.running.is_some() || state.asked.is_some() {
             let hint = "wait for its end, or stop it: `forebay model train --stop`";
@@ -97,7 +96,7 @@ impl Desk {
                 hint,
             ));
         }
-        state.asked = Some(Asked { by, resource });
+        state.asked = Some(Asked { resource });
         drop(state);
         self.word.notify_one();
         Ok(())

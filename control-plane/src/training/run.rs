@@ -185,17 +185,20 @@ async fn train(
     let Some(here) = server.upgrade() else {
         return;
     };
-    let (by, resource) = asked.map_or((None, None), |asked| (Some(asked.by), asked.resource));
     let started_unix_ms = here.plane.now().unix_ms;
     desk.begins(cause, started_unix_ms);
     let mut run = TrainingRun::begun(cause, started_unix_ms);
-    if let Err(error) = here.plane.training_begins(by.as_ref(), &run).await {
+    // What somebody has asked for is on record already.
+    if asked.is_none()
+        && let Err(error) = here.plane.training_due(cause).await
+    {
         tracing::warn!(%error, "no training: its beginning cannot be written down");
         desk.ends();
         // Not at once again: what is wrong with the store is not over in a moment.
         tokio::time::sleep(LOOK_EVERY * 60).await;
         return;
     }
+    let resource = asked.and_then(|asked| asked.resource);
     drop(here);
     let result = match tempfile::Builder::new()
         .prefix("forebay-training-")

@@ -307,6 +307,7 @@ async fn run_replica(
         nodes,
         address,
         assemble,
+        background: Handle::current(),
     };
     // On a thread of its own: the lead must not be lost because requests keep all others busy.
     let threads = tokio::runtime::Builder::new_current_thread()
@@ -525,7 +526,11 @@ impl Prepared {
             public_key,
             remote_write,
             alertmanagers,
-            training: Training::new(options.training.choose(options.step_ms)?),
+            training: Training::new(
+                options
+                    .training
+                    .choose(options.step_ms, options.history_steps)?,
+            ),
         })
     }
 }

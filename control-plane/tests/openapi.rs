@@ -216,7 +216,7 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
         trainer: Some("/usr/bin/yes".into()),
         ..TrainingOptions::default()
     };
-    let training = Training::new(training.choose(kit::STEP_MS).unwrap());
+    let training = Training::new(training.choose(kit::STEP_MS, 1).unwrap());
     let (store, clock) = (Arc::default(), Arc::default());
     let server = TestServer::training(store, clock, sandbox, Some(key), training);
     let document = strict(openapi_document());

@@ -68,7 +68,7 @@ if [ "$1" = prepare ]; then
     mkdir set
     exit 0
 fi
-[ "$*" = "train --set set --resource requests --out trained.onnx --json-progress" ] || exit 4
+[ "$*" = "train --set set --resource requests --out trained.onnx --json-progress --end-with-stdin" ] || exit 4
 [ -d set ] || exit 5
 echo '{{"done":1,"of":4,"message":"epoch 1"}}'
 {train}
@@ -109,7 +109,7 @@ impl Trained {
             Arc::new(AtomicU64::new(1_000_000)),
             Sandbox::new(&fake_forecaster(folder.path()), LIMITS),
             key,
-            Training::new(options.choose(1_000).unwrap()),
+            Training::new(options.choose(1_000, 604_800).unwrap()),
         );
         server.ok("POST", "/v1/policies", policy()).await;
         let usage = |key: &str| json!({"key": key, "step_ms": 1_000, "usage": [1, 2, 3, null, 5]});
@@ -189,14 +189,17 @@ async fn what_a_training_makes_is_in_the_registry_with_its_card_and_every_step_o
     assert_eq!(models["models"][0]["card"]["trial"]["wins"], true);
     let deeds = trained.deeds().await;
     let of_training = |(role, action): &(String, String)| match action.as_str() {
-        "training.begin" | "model.upload" | "training.end" => Some(format!("{role} {action}")),
+        "training.ask" | "training.begin" | "model.upload" | "training.end" => {
+            Some(format!("{role} {action}"))
+        }
         _ => None,
     };
     let deeds: Vec<String> = deeds.iter().filter_map(of_training).collect();
     assert_eq!(
         deeds,
         [
-            "admin training.begin",
+            "admin training.ask",
+            "server training.begin",
             "server model.upload",
             "server training.end"
         ]
@@ -410,4 +413,26 @@ async fn what_cannot_be_trained_is_said_before_anything_begins() {
         .request("POST", "/v1/training/stop", ADMIN_TOKEN, "")
         .await;
     assert_eq!(nobody.0, 409);
+}
+
+#[tokio::test]
+async fn a_training_with_which_the_server_has_ended_counts_as_one_that_failed() {
+    let script = Script {
+        train: "exec tail -f /dev/null",
+        ..Script::default()
+    };
+    let trained = Trained::new(script).await;
+    trained.begin().await;
+    trained
+        .until(|view| view["running"]["message"] == "epoch 1")
+        .await;
+    let view = trained.view().await;
+    assert_eq!(view["runs"], json!([]), "it has not ended");
+    let Trained { folder, server } = trained;
+    let server = server.killed();
+    let view = server.ok("GET", "/v1/training", Value::Null).await;
+    assert_eq!(view["runs"][0]["outcome"], "failed");
+    let message = view["runs"][0]["message"].as_str().unwrap();
+    assert!(message.contains("the server ended"), "{message}");
+    drop(folder);
 }

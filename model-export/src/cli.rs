@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use std::{io, process, thread};
 
 use clap::{Args, Parser, Subcommand};
 use forebay_traces::Join;
@@ -30,6 +31,9 @@ const REPORT: &str = "target/report/evaluate.json";
 #[derive(Parser)]
 #[command(name = "forebay-train", version)]
 struct Cli {
+    /// End when standard input ends, as it does when the program that holds it is killed
+    #[arg(long, global = true)]
+    end_with_stdin: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -174,7 +178,11 @@ struct Replay {
 
 /// Reads the arguments and does what they say.
 pub(crate) fn run() -> Result<(), TrainError> {
-    match Cli::parse().command {
+    let cli = Cli::parse();
+    if cli.end_with_stdin {
+        thread::spawn(end_with_stdin);
+    }
+    match cli.command {
         Command::Train(train) => train.run(),
         Command::Prepare(prepare) => prepare.run(),
         Command::Export { model, out } => export(&model, &out),
@@ -187,6 +195,12 @@ pub(crate) fn run() -> Result<(), TrainError> {
         }
         Command::Card { model } => print_card(&model),
     }
+}
+
+fn end_with_stdin() {
+    let ended = io::copy(&mut io::stdin(), &mut io::sink());
+    eprintln!("forebay-train: standard input has ended ({ended:?})");
+    process::exit(1);
 }
 
 fn export(model: &Path, out: &Path) -> Result<(), TrainError> {

@@ -15,7 +15,7 @@ use crate::fit::Data;
 use crate::prepare::{PreparedFolder, PreparedResource};
 use crate::recipe::Recipe;
 use crate::replay::{BATCH_ROWS, in_parallel, methods};
-use crate::scoring::{self, Cut};
+use crate::scoring::{self, Cut, Score};
 use crate::stamp::rfc3339;
 
 /// What outliers are clipped to: nothing is to be learned from them.
@@ -176,7 +176,11 @@ impl Retraining {
             source,
         };
         let load = || Model::load(bytes, &Limits::default(), BATCH_ROWS);
-        let settings = TrackSettings::for_model(load().map_err(failed)?.spec());
+        let settings = TrackSettings {
+            // A gateway hears a step late what the others have used.
+            late_steps: 1,
+            ..TrackSettings::for_model(load().map_err(failed)?.spec())
+        };
         let forecasts = in_parallel(&scored, load, |model, one| {
             methods::forecast(&self.recipe, one, model, &settings)
         })
@@ -187,15 +191,21 @@ impl Retraining {
         let without = scoring::score(&cut, &scored, JUDGED_STEPS, |customer, origin, step| {
             Some(forecasts[customer].ensemble_without[origin].horizon(step))
         });
-        Ok(with.zip(without).map(|(with, without)| Fold {
-            start: rfc3339(first.stamp_s(from)),
-            end: rfc3339(first.stamp_s(to)),
-            customers: with.tenants,
-            points: with.points,
-            wql: with.wql,
-            wql_without: without.wql,
-            coverage_90: with.coverage[2],
-        }))
+        // Where nothing was used at any origin there is nothing to divide by.
+        let is_judged =
+            |(with, without): &(Score, Score)| with.wql.is_finite() && without.wql.is_finite();
+        Ok(with
+            .zip(without)
+            .filter(is_judged)
+            .map(|(with, without)| Fold {
+                start: rfc3339(first.stamp_s(from)),
+                end: rfc3339(first.stamp_s(to)),
+                customers: with.tenants,
+                points: with.points,
+                wql: with.wql,
+                wql_without: without.wql,
+                coverage_90: with.coverage[2],
+            }))
     }
 }
 

@@ -131,3 +131,20 @@ fn what_cannot_be_learned_from_is_refused_with_its_reason() {
     let said = refused(&["train", "--set", "set", "--generate", "1"]);
     assert!(said.contains("--generate"), "{said}");
 }
+
+#[test]
+fn whose_server_is_gone_ends() {
+    let folder = prepared();
+    // More than anybody waits for, so that its end is not that of its work.
+    let arguments = [&TRAIN[..TRAIN.len() - 1], &["100000", "--end-with-stdin"]].concat();
+    let mut child = trainer(folder.path(), &arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("standard input has ended"), "{said}");
+}

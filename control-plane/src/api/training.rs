@@ -20,7 +20,7 @@ pub(super) struct Train {
 }
 
 pub(super) async fn show(State(server): Shared) -> Json<TrainingView> {
-    Json(server.training.view(server.plane.training_runs()))
+    Json(server.training.view(server.plane.trainings()))
 }
 
 pub(super) async fn begin(

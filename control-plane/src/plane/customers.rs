@@ -251,7 +251,7 @@ impl Plane {
 }
 
 /// The first `limit` of them in order, without holding or sorting the others: this runs under the lock, and they may be a million.
-fn smallest<T: Ord>(all: impl Iterator<Item = T>, limit: usize) -> BTreeSet<T> {
+pub(super) fn smallest<T: Ord>(all: impl Iterator<Item = T>, limit: usize) -> BTreeSet<T> {
     let mut kept = BTreeSet::new();
     for one in all {
         if kept.len() >= limit {

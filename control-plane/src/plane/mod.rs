@@ -46,7 +46,7 @@ pub use session::{Session, Terms};
 pub use state::{Settings, State};
 pub use status::{GatewayView, RunningModelView, StatusView};
 pub use sync::SyncAnswer;
-pub use training::{FoldView, TrainingOutcome, TrainingRun, TrialView};
+pub use training::{FoldView, TrainingBook, TrainingOutcome, TrainingRun, TrialView};
 pub use view::{CustomerView, ResourceView};
 
 use crate::alertmanager::Notifier;

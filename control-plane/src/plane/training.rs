@@ -2,6 +2,7 @@
 
 use super::Plane;
 use super::audit::{Deed, Done};
+use super::customers::smallest;
 use super::models::unwritable;
 use super::releases::{Release, ReleaseRequest, Signer};
 use super::{ModelView, Origin};
@@ -25,6 +26,11 @@ const RUNS_KEPT: usize = 32;
 
 /// Customers whose history is looked at for it.
 const CUSTOMERS_MOST: usize = 50_000;
+/// The history is searched in so many pieces, by the first bits of the customers' hashes.
+const HISTORY_PIECES: u16 = 1 << (u16::BITS - PIECE_SHIFT);
+const PIECE_SHIFT: u32 = 4;
+/// A key of the history: customer, resource, chunk.
+const HISTORY_KEY_BYTES: usize = 25;
 /// What a training has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -93,9 +99,17 @@ pub struct FoldView {
     pub coverage_90: f64,
 }
 
-/// The runs that have ended, oldest first.
-#[derive(Clone, Debug, Default)]
-pub struct TrainingBook(Vec<TrainingRun>);
+/// What is remembered of trainings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainingBook {
+    /// When the schedule began.
+    #[serde(default)]
+    pub since_unix_ms: Option<u64>,
+    /// Runs, oldest first. The newest may still be running: it is written down when it begins, as one that has failed, so that one which takes the server down
+    /// with it is not begun again and again.
+    #[serde(default)]
+    pub runs: Vec<TrainingRun>,
+}
 
 // === impl TrainingOutcome ===
 
@@ -124,7 +138,7 @@ impl TrainingRun {
             started_unix_ms,
             ended_unix_ms: started_unix_ms,
             outcome: TrainingOutcome::Failed,
-            message: String::new(),
+            message: "the server ended before it did".to_owned(),
             digest: None,
             trial: None,
         }
@@ -138,30 +152,55 @@ impl TrainingBook {
         let Some(row) = store.get(Table::Meta, META_TRAINING)? else {
             return Ok(Self::default());
         };
-        let runs = serde_json::from_slice(&row).map_err(|error| StoreError::Damaged {
+        serde_json::from_slice(&row).map_err(|error| StoreError::Damaged {
             what: "training",
             reason: error.to_string(),
-        })?;
-        Ok(Self(runs))
+        })
     }
 
-    fn add(&mut self, run: TrainingRun, batch: &mut Batch) -> Result<(), ApiError> {
-        let mut runs = self.0.clone();
-        runs.push(run);
-        let surplus = runs.len().saturating_sub(RUNS_KEPT);
-        runs.drain(..surplus);
-        let row = serde_json::to_vec(&runs).map_err(|error| unwritable(&error))?;
+    /// Writes down a run, in the place of what was written when it began.
+    fn put(&mut self, run: TrainingRun, batch: &mut Batch) -> Result<(), ApiError> {
+        let mut book = self.clone();
+        let is_same = |last: &TrainingRun| last.started_unix_ms == run.started_unix_ms;
+        if book.runs.last().is_some_and(is_same) {
+            book.runs.pop();
+        }
+        book.runs.push(run);
+        let surplus = book.runs.len().saturating_sub(RUNS_KEPT);
+        book.runs.drain(..surplus);
+        self.replace(book, batch)
+    }
+
+    fn replace(&mut self, book: Self, batch: &mut Batch) -> Result<(), ApiError> {
+        let row = serde_json::to_vec(&book).map_err(|error| unwritable(&error))?;
         batch.put(Table::Meta, META_TRAINING, row);
-        self.0 = runs;
+        *self = book;
         Ok(())
     }
 }
 
 impl Plane {
-    /// The trainings that have ended, oldest first.
+    /// What is remembered of trainings.
     #[must_use]
-    pub fn training_runs(&self) -> Vec<TrainingRun> {
-        self.lock().training.0.clone()
+    pub fn trainings(&self) -> TrainingBook {
+        self.lock().training.clone()
+    }
+
+    /// Writes down when the schedule began.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) async fn training_scheduled(&self, since_unix_ms: u64) -> Result<(), ApiError> {
+        let deed = Deed::of_the_server("training.schedule", "trainings");
+        self.change(deed, |state, batch, _| {
+            let book = TrainingBook {
+                since_unix_ms: Some(since_unix_ms),
+                ..state.training.clone()
+            };
+            state.training.replace(book, batch)?;
+            Ok(Done::new((), "begins to count"))
+        })
+        .await
     }
 
     /// Writes down that somebody has asked for a training.
@@ -173,18 +212,8 @@ impl Plane {
         by: &Caller,
         resource: Option<&str>,
     ) -> Result<(), ApiError> {
-        let deed = Deed::new(by, "training.begin", "a model").with("resource", resource);
+        let deed = Deed::new(by, "training.ask", "a model").with("resource", resource);
         self.note(deed, "begins").await
-    }
-
-    /// Writes down that the server begins a training by itself.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    pub(crate) async fn training_due(&self, cause: Cause) -> Result<(), ApiError> {
-        let deed = Deed::of_the_server("training.begin", "a model");
-        self.note(deed.with("cause", Some(cause.name())), "begins")
-            .await
     }
 
     /// Writes down that somebody ends a training.
@@ -201,6 +230,20 @@ impl Plane {
             .await
     }
 
+    /// Writes down that a training begins.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) async fn training_begins(&self, run: TrainingRun) -> Result<(), ApiError> {
+        let deed = Deed::of_the_server("training.begin", "a model");
+        let deed = deed.with("cause", Some(run.cause.name()));
+        self.change(deed, |state, batch, _| {
+            state.training.put(run, batch)?;
+            Ok(Done::new((), "begins"))
+        })
+        .await
+    }
+
     /// Writes down how a training has ended.
     ///
     /// # Errors
@@ -214,7 +257,7 @@ impl Plane {
                 "" => run.outcome.name().to_owned(),
                 message => format!("{}: {message}", run.outcome.name()),
             };
-            state.training.add(run, batch)?;
+            state.training.put(run, batch)?;
             Ok(Done::new((), outcome))
         })
         .await
@@ -243,6 +286,11 @@ impl Plane {
         request: ReleaseRequest,
         signer: Signer<'_>,
     ) -> Result<Release, ApiError> {
+        if self.lock().models.challenger.is_some() {
+            let message = "a challenger runs, and the release would end it";
+            let hint = "activate the model when it is over: `forebay model challenger`";
+            return Err(ApiError::conflict("challenger_runs", message, hint));
+        }
         let deed = request.deed_of_the_server();
         self.release_as(deed, request, signer).await
     }
@@ -269,6 +317,7 @@ impl Plane {
         &self,
         folder: &Path,
         resource: &str,
+        is_wanted: &dyn Fn() -> bool,
     ) -> Result<Vec<PathBuf>, ApiError> {
         if !self.settings.step_ms.is_multiple_of(1_000) {
             let message = format!(
@@ -281,12 +330,12 @@ impl Plane {
         let mut files = UsageFiles::new(folder);
         let known = self.customers_to_learn_from();
         for customer in &known {
-            self.add_usage(&mut files, *customer, resource)?;
+            self.add_usage(&mut files, *customer, resource, is_wanted)?;
         }
         if !files.is_full() {
             // What was imported may be of customers that no gateway has reported on yet, and no policy names.
-            for customer in self.customers_of_the_history(known)? {
-                self.add_usage(&mut files, customer, resource)?;
+            for customer in self.customers_of_the_history(resource, &known)? {
+                self.add_usage(&mut files, customer, resource, is_wanted)?;
             }
         }
         let files = files.finish().map_err(unwritten)?;
@@ -303,49 +352,60 @@ impl Plane {
         files: &mut UsageFiles,
         customer: CustomerHash,
         resource: &str,
+        is_wanted: &dyn Fn() -> bool,
     ) -> Result<(), ApiError> {
         if files.is_full() {
             return Ok(());
         }
+        // A server that ends waits for this thread.
+        if self.lock().is_stopped || !is_wanted() {
+            return Err(StoreError::Stopped.into());
+        }
         let series = self.export_history(&format!("hash:{customer}"), Some(resource), None)?;
-        files.add(&series).map_err(unwritten)
+        files.add(series).map_err(unwritten)
     }
 
     /// Those that gateways have reported on, then those of the policy, each by hash: a hash says nothing about its customer, so the first of them are as
     /// good a sample as any, and the same ones each time.
     fn customers_to_learn_from(&self) -> Vec<CustomerHash> {
         let state = self.lock();
-        let mut seen: Vec<CustomerHash> = state.accounts.keys().copied().collect();
-        seen.retain(|hash| *hash != POOL_ACCOUNT);
+        let seen = state.accounts.keys().copied();
+        let seen = smallest(seen.filter(|hash| *hash != POOL_ACCOUNT), CUSTOMERS_MOST);
         let unseen = state.directory.iter().map(|(hash, _)| hash);
-        let unseen: Vec<CustomerHash> = unseen
-            .filter(|hash| !state.accounts.contains_key(hash))
-            .collect();
-        drop(state);
-        seen.sort_unstable();
-        let mut unseen = unseen;
-        unseen.sort_unstable();
-        seen.extend(unseen);
-        seen.truncate(CUSTOMERS_MOST);
-        seen
+        let unseen = unseen.filter(|hash| !state.accounts.contains_key(hash));
+        let unseen = smallest(unseen, CUSTOMERS_MOST - seen.len());
+        seen.into_iter().chain(unseen).collect()
     }
 
-    /// Those that have a history, but for the ones that are known.
+    /// Those that have a history of the resource, but for the ones that are known.
     fn customers_of_the_history(
         &self,
-        known: Vec<CustomerHash>,
+        resource: &str,
+        known: &[CustomerHash],
     ) -> Result<BTreeSet<CustomerHash>, ApiError> {
-        let known: HashSet<CustomerHash> = known.into_iter().collect();
+        let resource = super::customers::resource_index(&self.lock(), Some(resource))?;
+        let known: HashSet<&CustomerHash> = known.iter().collect();
         let mut found = BTreeSet::new();
-        self.store.visit(Table::History, &mut |key, _| {
-            if let Some(hash) = key.first_chunk::<16>().map(|hash| CustomerHash(*hash))
-                && !known.contains(&hash)
-                && found.len() < CUSTOMERS_MOST
-            {
-                found.insert(hash);
+        // Piece by piece: a store may keep changes waiting while rows are read.
+        for piece in 0..HISTORY_PIECES {
+            if found.len() >= CUSTOMERS_MOST {
+                break;
             }
-            Ok(())
-        })?;
+            let from = (piece << PIECE_SHIFT).to_be_bytes();
+            let mut to = vec![u8::MAX; HISTORY_KEY_BYTES];
+            let last = (piece << PIECE_SHIFT) | (u16::MAX >> (u16::BITS - PIECE_SHIFT));
+            to.splice(..2, last.to_be_bytes());
+            for (key, _) in self.store.range(Table::History, &from, &to)? {
+                let hash = key.first_chunk::<16>().map(|hash| CustomerHash(*hash));
+                let is_of_resource = key.get(16).map(|index| usize::from(*index)) == Some(resource);
+                if let Some(hash) = hash
+                    && is_of_resource
+                    && !known.contains(&hash)
+                {
+                    found.insert(hash);
+                }
+            }
+        }
         Ok(found)
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Campaign {
     pub(crate) address: String,
     /// Makes the server, each time that this replica leads.
     pub(crate) assemble: Assemble,
+    /// Where it does what must not keep the lead waiting.
+    pub(crate) background: Handle,
 }
 
 /// Leads whenever nobody else does, until it is told to stop.
@@ -61,7 +63,8 @@ pub(crate) async fn lead_or_follow(
                 };
                 match term.begin(&campaign).await {
                     Ok((server, store)) => {
-                        term.serve(server, &store, &role, &mut stopped).await;
+                        term.serve(server, &store, &role, &mut stopped, &campaign.background)
+                            .await;
                         // It waits for its thread, and that for Redis.
                         drop(spawn_blocking(move || drop(store)).await);
                     }
@@ -125,8 +128,9 @@ impl Term {
         store: &RedisStore,
         role: &Role,
         stopped: &mut watch::Receiver<bool>,
+        background: &Handle,
     ) {
-        let server = server.begin(&Handle::current());
+        let server = server.begin(background);
         role.leads(&server, Arc::clone(&self.lease));
         let mut heard = Heard::default();
         let is_lost = loop {

@@ -109,7 +109,12 @@ impl Desk {
     pub fn stop(&self, by: Caller) -> Result<(), ApiError> {
         let mut state = self.lock();
         let was_asked = state.asked.take().is_some();
-        if state.running.is_some() {
+        if let Some(running) = &state.running {
+            if running.stage == Stage::Registering {
+                let hint = "it ends in a moment; `forebay model rollback` takes a model back";
+                let message = "the model is on its way into the registry";
+                return Err(ApiError::conflict("training_registers", message, hint));
+            }
             state.stopped_by = Some(by);
         } else if !was_asked {
             let hint = "`forebay model training` shows what runs";
@@ -139,15 +144,14 @@ impl Desk {
     }
 
     pub(super) fn begins(&self, cause: Cause, now_unix_ms: u64) {
-        *self.lock() = DeskState {
-            running: Some(RunningView {
-                cause,
-                started_unix_ms: now_unix_ms,
-                stage: Stage::Reading,
-                told: Told::default(),
-            }),
-            ..DeskState::default()
-        };
+        let mut state = self.lock();
+        state.stopped_by = None;
+        state.running = Some(RunningView {
+            cause,
+            started_unix_ms: now_unix_ms,
+            stage: Stage::Reading,
+            told: Told::default(),
+        });
     }
 
     pub(super) fn enters(&self, stage: Stage) {

@@ -11,6 +11,10 @@ use tokio::process::{Child, Command};
 
 /// Most of what the trainer says on standard error that is kept: its last words.
 const LAST_WORDS_BYTES: usize = 2_000;
+/// Lets the trainer end when its standard input does.
+const END_WITH_STDIN: &str = "--end-with-stdin";
+/// Where memory is short the system ends the trainer first, and not the server.
+const OOM_SCORE: &str = "1000";
 /// Whoever serves requests goes before it.
 const NICE: i32 = 19;
 
@@ -100,11 +104,13 @@ impl Program {
     ) -> Result<(), JobError> {
         let mut child = Command::new(&self.0)
             .args(arguments)
+            .arg(END_WITH_STDIN)
             .current_dir(folder)
             // The server's environment holds its tokens.
             .env_clear()
             .env("TMPDIR", folder)
-            .stdin(Stdio::null())
+            // The trainer ends with it: when this process is killed nobody else could end that one.
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -113,8 +119,10 @@ impl Program {
                 program: self.0.clone(),
                 reason,
             })?;
+        let lifeline = child.stdin.take();
         limit(&child, limits).map_err(JobError::Watch)?;
         let ended = tokio::time::timeout(limits.time, watch(&mut child, heard)).await;
+        drop(lifeline);
         let (status, last_words) = match ended {
             Ok(ended) => ended.map_err(JobError::Watch)?,
             Err(_) => {
@@ -134,6 +142,13 @@ fn limit(child: &Child, limits: JobLimits) -> std::io::Result<()> {
     let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else {
         return Ok(());
     };
+    // Not every system lets us; the limits below hold in any case.
+    if let Err(error) = std::fs::write(
+        format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()),
+        OOM_SCORE,
+    ) {
+        tracing::debug!(%error, "the system does not end the trainer first where memory is short");
+    }
     let at_most = |most: u64| Rlimit {
         current: Some(most),
         maximum: Some(most),

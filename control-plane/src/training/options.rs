@@ -7,6 +7,8 @@ use clap::Args;
 use std::path::PathBuf;
 
 const HOUR_MS: u64 = 3_600_000;
+/// With less usage than that the trainer lets no model win.
+const ENOUGH_MS: u64 = 7 * 24 * HOUR_MS;
 
 /// Options of training.
 #[derive(Clone, Debug, Default, Args)]
@@ -36,6 +38,20 @@ pub enum TrainingOptionsError {
         option: &'static str,
         /// Where it was looked for.
         program: PathBuf,
+    },
+    /// No model could win.
+    #[error(
+        "{option} needs a history of seven days, and --history-steps {history_steps} of --step-ms {step_ms} are less: keep {steps_needed} steps"
+    )]
+    ShortHistory {
+        /// Which option asks for it.
+        option: &'static str,
+        /// Steps that are kept.
+        history_steps: u64,
+        /// Their length.
+        step_ms: u32,
+        /// Steps of seven days.
+        steps_needed: u64,
     },
     /// The trainer knows seconds.
     #[error("{0} needs steps of whole seconds, and --step-ms is {1}")]
@@ -73,7 +89,7 @@ impl TrainingOptions {
     ///
     /// # Errors
     /// When something that they need is missing.
-    pub fn choose(&self, step_ms: u32) -> Result<Chosen, TrainingOptionsError> {
+    pub fn choose(&self, step_ms: u32, history_steps: u64) -> Result<Chosen, TrainingOptionsError> {
         let program = self
             .trainer
             .clone()
@@ -92,6 +108,32 @@ impl TrainingOptions {
             } => Some("--train-on-drift"),
             Self { .. } => None,
         };
+        let needs_a_week = match self {
+            Self {
+                train_canary: Some(_),
+                ..
+            } => Some("--train-canary"),
+            Self {
+                train_every: Some(_),
+                ..
+            } => Some("--train-every"),
+            Self {
+                train_on_drift: true,
+                ..
+            } => Some("--train-on-drift"),
+            Self { .. } => None,
+        };
+        let steps_needed = ENOUGH_MS.div_ceil(u64::from(step_ms.max(1)));
+        if let Some(option) = needs_a_week
+            && history_steps < steps_needed
+        {
+            return Err(TrainingOptionsError::ShortHistory {
+                option,
+                history_steps,
+                step_ms,
+                steps_needed,
+            });
+        }
         if let Some(option) = option {
             if !program.is_there() {
                 let program = program.0;
@@ -141,18 +183,26 @@ mod tests {
 
     #[test]
     fn a_schedule_without_its_trainer_is_refused_and_none_needs_none() {
+        const WEEK: u64 = 7 * 24 * 60;
         let nowhere = TrainingOptions {
             trainer: Some("/no/such/trainer".into()),
             ..TrainingOptions::default()
         };
-        let error = nowhere.choose(60_000).unwrap_err().to_string();
+        let error = nowhere.choose(60_000, WEEK).unwrap_err().to_string();
         assert!(error.contains("/no/such/trainer"), "{error}");
         let here = TrainingOptions {
             trainer: std::env::current_exe().ok(),
             ..TrainingOptions::default()
         };
-        assert!(here.choose(60_000).is_ok());
-        assert!(here.choose(250).is_err());
-        assert!(TrainingOptions::default().choose(250).is_ok());
+        assert!(here.choose(60_000, 1).is_ok());
+        assert!(here.choose(250, WEEK).is_err());
+        assert!(TrainingOptions::default().choose(250, 1).is_ok());
+        let daily = TrainingOptions {
+            train_every: Some(HOUR_MS),
+            ..here
+        };
+        let error = daily.choose(60_000, WEEK - 1).unwrap_err().to_string();
+        assert!(error.contains("keep 10080 steps"), "{error}");
+        assert!(daily.choose(60_000, WEEK).is_ok());
     }
 }

@@ -3,22 +3,27 @@
 use super::desk::{Asked, Desk, Stage, TrainingView};
 use super::job::JobError;
 use super::options::Chosen;
-use super::schedule::{Cause, Last};
+use super::schedule::{Cause, Past};
 use crate::api::Server;
 use crate::error::ApiError;
 use crate::models::{SandboxError, hex};
-use crate::plane::{Origin, ReleaseRequest, Signer, TrainingOutcome, TrainingRun, TrialView};
+use crate::plane::{
+    Origin, ReleaseRequest, Signer, TrainingBook, TrainingOutcome, TrainingRun, TrialView,
+};
 use forebay_wire::model::{ModelDigest, ReleaseKind};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// How often the schedule is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Folders of runs, each with the number of its server's process.
+const FOLDER_PREFIX: &str = "forebay-training-";
 /// Names in the folder of a run.
 const SET: &str = "set";
 const MODEL: &str = "trained.onnx";
@@ -31,8 +36,7 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 pub struct Training {
     chosen: Chosen,
     desk: Arc<Desk>,
-    task: std::sync::Mutex<Option<JoinHandle<()>>>,
-    since_unix_ms: std::sync::atomic::AtomicU64,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Why a run ended without a model in the registry.
@@ -61,7 +65,7 @@ struct Run {
     server: Weak<Server>,
     desk: Arc<Desk>,
     chosen: Chosen,
-    folder: tempfile::TempDir,
+    folder: Arc<TempDir>,
 }
 
 // === impl Training ===
@@ -73,26 +77,18 @@ impl Training {
         Self {
             chosen,
             desk: Arc::default(),
-            task: std::sync::Mutex::default(),
-            since_unix_ms: 0.into(),
+            task: Mutex::default(),
         }
     }
 
     /// Waits for reasons from now on, for as long as the server is there.
     pub fn begin(&self, server: &Arc<Server>, background: &Handle) {
-        let now = server.plane.now().unix_ms;
-        self.since_unix_ms
-            .store(now, std::sync::atomic::Ordering::Relaxed);
         let task = background.spawn(wait(
             Arc::downgrade(server),
             Arc::clone(&self.desk),
             self.chosen.clone(),
-            now,
         ));
-        *self
-            .task
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(task);
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
     /// Where word is left.
@@ -113,27 +109,27 @@ impl Training {
         ))
     }
 
-    /// At a glance. `runs` are those that have ended, oldest first.
-    pub(crate) fn view(&self, runs: Vec<TrainingRun>) -> TrainingView {
-        let since = self
-            .since_unix_ms
-            .load(std::sync::atomic::Ordering::Relaxed);
+    /// At a glance.
+    pub(crate) fn view(&self, book: TrainingBook) -> TrainingView {
         let schedule = self.chosen.schedule;
+        let running = self.desk.running();
+        let next_unix_ms = schedule.next_unix_ms(past_of(&book));
+        let is_over = |run: &TrainingRun| {
+            let started = running.as_ref().map(|running| running.started_unix_ms);
+            started != Some(run.started_unix_ms)
+        };
         TrainingView {
-            running: self.desk.running(),
-            next_unix_ms: schedule.next_unix_ms(since, runs.last().map(last_of)),
+            next_unix_ms,
             on_drift: schedule.on_drift,
-            runs: runs.into_iter().rev().collect(),
+            runs: book.runs.into_iter().rev().filter(is_over).collect(),
+            running,
         }
     }
 }
 
 impl Drop for Training {
     fn drop(&mut self) {
-        let task = self
-            .task
-            .get_mut()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task.take() {
             // With it goes the trainer's process.
             task.abort();
@@ -141,27 +137,47 @@ impl Drop for Training {
     }
 }
 
-fn last_of(run: &TrainingRun) -> Last {
-    Last {
-        started_unix_ms: run.started_unix_ms,
-        has_failed: run.outcome == TrainingOutcome::Failed,
+fn past_of(book: &TrainingBook) -> Past {
+    let has_failed = |run: &&TrainingRun| run.outcome == TrainingOutcome::Failed;
+    let done = book.runs.iter().rev().find(|run| !has_failed(run));
+    Past {
+        since_unix_ms: book.since_unix_ms.unwrap_or_default(),
+        done_unix_ms: done.map(|run| run.started_unix_ms),
+        failed_unix_ms: book
+            .runs
+            .last()
+            .filter(has_failed)
+            .map(|run| run.started_unix_ms),
     }
 }
 
-async fn wait(server: Weak<Server>, desk: Arc<Desk>, chosen: Chosen, since_unix_ms: u64) {
-    loop {
-        let Some(here) = server.upgrade() else {
-            return;
-        };
-        let now = here.plane.now().unix_ms;
+/// What is left of runs whose server was killed: usage of customers.
+fn remove_left_folders() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let of_process = name.to_str().and_then(|name| {
+            let number = name.strip_prefix(FOLDER_PREFIX)?.split('-').next()?;
+            number.parse::<u32>().ok()
+        });
+        // One of our number is that of a process before us, since we have not begun.
+        let is_left = of_process.is_some_and(|number| {
+            number == std::process::id() || !Path::new("/proc").join(number.to_string()).exists()
+        });
+        if is_left && let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(folder = %entry.path().display(), %error, "what a training has left cannot be deleted");
+        }
+    }
+}
+
+async fn wait(server: Weak<Server>, desk: Arc<Desk>, chosen: Chosen) {
+    while let Some(here) = server.upgrade() {
         let asked = desk.take_asked();
         let cause = match asked {
             Some(_) => Some(Cause::Asked),
-            None => {
-                let last = here.plane.training_runs().last().map(last_of);
-                let drift = here.plane.drift_since(0).map(|drift| drift.found_unix_ms);
-                chosen.schedule.due(now, since_unix_ms, last, drift)
-            }
+            None => due(&here, &chosen).await,
         };
         drop(here);
         if let Some(cause) = cause {
@@ -173,6 +189,21 @@ async fn wait(server: Weak<Server>, desk: Arc<Desk>, chosen: Chosen, since_unix_
             () = desk.word.notified() => {}
         }
     }
+}
+
+/// Why to begin without being asked, if there is a reason.
+async fn due(here: &Server, chosen: &Chosen) -> Option<Cause> {
+    let now = here.plane.now().unix_ms;
+    let book = here.plane.trainings();
+    if chosen.schedule.every_ms.is_some() && book.since_unix_ms.is_none() {
+        // A server that restarts does not begin to count anew.
+        if let Err(error) = here.plane.training_scheduled(now).await {
+            tracing::warn!(%error, "the beginning of the schedule of trainings cannot be written down");
+        }
+        return None;
+    }
+    let drift = here.plane.drift_since(0).map(|drift| drift.found_unix_ms);
+    chosen.schedule.due(now, past_of(&book), drift)
 }
 
 async fn train(
@@ -188,28 +219,24 @@ async fn train(
     let started_unix_ms = here.plane.now().unix_ms;
     desk.begins(cause, started_unix_ms);
     let mut run = TrainingRun::begun(cause, started_unix_ms);
-    // What somebody has asked for is on record already.
-    if asked.is_none()
-        && let Err(error) = here.plane.training_due(cause).await
-    {
+    if let Err(error) = here.plane.training_begins(run.clone()).await {
         tracing::warn!(%error, "no training: its beginning cannot be written down");
         desk.ends();
+        drop(here);
         // Not at once again: what is wrong with the store is not over in a moment.
         tokio::time::sleep(LOOK_EVERY * 60).await;
         return;
     }
-    let resource = asked.and_then(|asked| asked.resource);
     drop(here);
-    let result = match tempfile::Builder::new()
-        .prefix("forebay-training-")
-        .tempdir()
-    {
+    run.message.clear();
+    let resource = asked.and_then(|asked| asked.resource);
+    let result = match folder().await {
         Ok(folder) => {
             let work = Run {
                 server: server.clone(),
                 desk: Arc::clone(desk),
                 chosen: chosen.clone(),
-                folder,
+                folder: Arc::new(folder),
             };
             tokio::select! {
                 result = work.go(&mut run, resource) => result,
@@ -238,6 +265,19 @@ async fn train(
         tracing::warn!(%error, "the end of a training cannot be written down");
     }
     desk.ends();
+}
+
+static LEFT: Once = Once::new();
+
+/// A new folder for a run, when what others have left is gone.
+async fn folder() -> std::io::Result<TempDir> {
+    let made = spawn_blocking(|| {
+        // Once: what has our number afterwards is ours.
+        LEFT.call_once(remove_left_folders);
+        let prefix = format!("{FOLDER_PREFIX}{}-", std::process::id());
+        tempfile::Builder::new().prefix(&prefix).tempdir()
+    });
+    made.await.map_err(std::io::Error::from)?
 }
 
 /// Who has stopped it.
@@ -285,10 +325,13 @@ impl Run {
         &self,
         resource: Option<String>,
     ) -> Result<(Vec<PathBuf>, String), RunError> {
-        let (server, folder) = (self.server()?, self.folder.path().to_owned());
+        // Whoever has stopped the run has dropped its folder.
+        let (server, folder) = (self.server()?, Arc::downgrade(&self.folder));
+        let place = self.folder.path().to_owned();
         let read = spawn_blocking(move || {
+            let is_wanted = || folder.strong_count() > 0;
             let resource = server.plane.resource_name(resource.as_deref())?;
-            let files = server.plane.write_history(&folder, &resource)?;
+            let files = server.plane.write_history(&place, &resource, &is_wanted)?;
             Ok::<_, ApiError>((files, resource))
         });
         Ok(read.await.map_err(std::io::Error::from)??)

@@ -29,11 +29,15 @@ pub struct Schedule {
     pub on_drift: bool,
 }
 
-/// The training before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Last {
-    pub(super) started_unix_ms: u64,
-    pub(super) has_failed: bool,
+/// The trainings before, as far as the next one depends on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Past {
+    /// When the schedule itself began, before which nothing was trained.
+    pub(super) since_unix_ms: u64,
+    /// When the newest training began that has come to something, or that somebody has ended.
+    pub(super) done_unix_ms: Option<u64>,
+    /// When the newest one began, if it has failed.
+    pub(super) failed_unix_ms: Option<u64>,
 }
 
 // === impl Cause ===
@@ -53,34 +57,41 @@ impl Cause {
 // === impl Schedule ===
 
 impl Schedule {
-    /// Whether to begin now. `since_unix_ms` is when the schedule itself began, before which nothing was trained; `drift_unix_ms` when drift was found
-    /// last.
+    /// Whether to begin now. `drift_unix_ms` is when drift was found last.
     pub(super) fn due(
         &self,
         now_unix_ms: u64,
-        since_unix_ms: u64,
-        last: Option<Last>,
+        past: Past,
         drift_unix_ms: Option<u64>,
     ) -> Option<Cause> {
-        let age_ms = |last: Last| now_unix_ms.saturating_sub(last.started_unix_ms);
-        if last.is_some_and(|last| last.has_failed && age_ms(last) < FAILURE_PAUSE_MS) {
-            return None;
-        }
-        let next = self.next_unix_ms(since_unix_ms, last);
-        if next.is_some_and(|next| now_unix_ms >= next) {
+        if self
+            .next_unix_ms(past)
+            .is_some_and(|next| now_unix_ms >= next)
+        {
             return Some(Cause::Schedule);
         }
-        // What was found before the last training began, that training has answered.
-        let is_new = |drift: u64| last.is_none_or(|last| drift > last.started_unix_ms);
-        let has_rested = last.is_none_or(|last| age_ms(last) >= DRIFT_PAUSE_MS);
-        let drifts = self.on_drift && drift_unix_ms.is_some_and(is_new) && has_rested;
+        // What was found before a training that has come to something, that one has answered.
+        let is_new = |drift: u64| past.done_unix_ms.is_none_or(|done| drift > done);
+        let has_passed = |at: Option<u64>, pause_ms: u64| {
+            at.is_none_or(|at| now_unix_ms >= at.saturating_add(pause_ms))
+        };
+        let drifts = self.on_drift
+            && drift_unix_ms.is_some_and(is_new)
+            && has_passed(past.done_unix_ms, DRIFT_PAUSE_MS)
+            && has_passed(past.failed_unix_ms, FAILURE_PAUSE_MS);
         drifts.then_some(Cause::Drift)
     }
 
-    /// When the clock is the next reason, as far as there is such a time.
-    pub(super) fn next_unix_ms(&self, since_unix_ms: u64, last: Option<Last>) -> Option<u64> {
-        let from = last.map_or(since_unix_ms, |last| last.started_unix_ms);
-        self.every_ms.map(|every| from.saturating_add(every))
+    /// When the clock is the next reason, as far as there is such a time. What has failed is tried again sooner.
+    pub(super) fn next_unix_ms(&self, past: Past) -> Option<u64> {
+        let every_ms = self.every_ms?;
+        Some(match past.failed_unix_ms {
+            Some(failed) => failed.saturating_add(every_ms.min(FAILURE_PAUSE_MS)),
+            None => past
+                .done_unix_ms
+                .unwrap_or(past.since_unix_ms)
+                .saturating_add(every_ms),
+        })
     }
 }
 
@@ -89,7 +100,8 @@ mod tests {
     use super::*;
     use proptest::prelude::{ProptestConfig, prop_assert, proptest};
 
-    const DAY_MS: u64 = 86_400_000;
+    const HOUR_MS: u64 = 3_600_000;
+    const DAY_MS: u64 = 24 * HOUR_MS;
     const DAILY: Schedule = Schedule {
         every_ms: Some(DAY_MS),
         on_drift: false,
@@ -99,35 +111,36 @@ mod tests {
         on_drift: true,
     };
 
-    fn last(started_unix_ms: u64, has_failed: bool) -> Option<Last> {
-        Some(Last {
-            started_unix_ms,
-            has_failed,
-        })
+    fn done(at: u64) -> Past {
+        Past {
+            done_unix_ms: Some(at),
+            ..Past::default()
+        }
     }
 
     #[test]
     fn without_a_schedule_nothing_begins_by_itself() {
-        let never = Schedule::default();
-        assert_eq!(never.due(u64::MAX, 0, None, Some(u64::MAX)), None);
-        assert_eq!(DAILY.due(DAY_MS / 2, 0, None, Some(DAY_MS / 2)), None);
-        assert_eq!(ON_DRIFT.due(u64::MAX, 0, None, None), None);
+        let (never, past) = (Schedule::default(), Past::default());
+        assert_eq!(never.due(u64::MAX, past, Some(u64::MAX)), None);
+        assert_eq!(DAILY.due(DAY_MS / 2, past, Some(DAY_MS / 2)), None);
+        assert_eq!(ON_DRIFT.due(u64::MAX, past, None), None);
     }
 
     #[test]
     fn the_clock_counts_from_the_training_before_or_from_the_start() {
-        assert_eq!(DAILY.due(DAY_MS - 1, 0, None, None), None);
-        assert_eq!(DAILY.due(DAY_MS, 0, None, None), Some(Cause::Schedule));
-        assert_eq!(DAILY.due(DAY_MS, 0, last(5, false), None), None);
-        assert_eq!(
-            DAILY.due(DAY_MS + 5, 0, last(5, false), None),
-            Some(Cause::Schedule)
-        );
+        let from = |since_unix_ms| Past {
+            since_unix_ms,
+            ..Past::default()
+        };
+        assert_eq!(DAILY.due(DAY_MS + 2, from(3), None), None);
+        assert_eq!(DAILY.due(DAY_MS + 3, from(3), None), Some(Cause::Schedule));
+        assert_eq!(DAILY.due(DAY_MS, done(5), None), None);
+        assert_eq!(DAILY.due(DAY_MS + 5, done(5), None), Some(Cause::Schedule));
     }
 
     #[test]
     fn drift_counts_once_and_not_sooner_than_a_day_after_a_training() {
-        let due = |now, drift| ON_DRIFT.due(now, 0, last(DAY_MS, false), Some(drift));
+        let due = |now, drift| ON_DRIFT.due(now, done(DAY_MS), Some(drift));
         assert_eq!(
             due(3 * DAY_MS, DAY_MS),
             None,
@@ -135,7 +148,26 @@ mod tests {
         );
         assert_eq!(due(2 * DAY_MS - 1, DAY_MS + 1), None, "the model is new");
         assert_eq!(due(2 * DAY_MS, DAY_MS + 1), Some(Cause::Drift));
-        assert_eq!(ON_DRIFT.due(7, 0, None, Some(7)), Some(Cause::Drift));
+        assert_eq!(
+            ON_DRIFT.due(7, Past::default(), Some(7)),
+            Some(Cause::Drift)
+        );
+    }
+
+    #[test]
+    fn a_training_that_failed_answers_nothing_and_is_tried_again_in_an_hour() {
+        let failed = Past {
+            failed_unix_ms: Some(DAY_MS),
+            ..Past::default()
+        };
+        let due = |now| ON_DRIFT.due(now, failed, Some(DAY_MS - 1));
+        assert_eq!(due(DAY_MS + HOUR_MS - 1), None);
+        assert_eq!(due(DAY_MS + HOUR_MS), Some(Cause::Drift));
+        assert_eq!(DAILY.due(DAY_MS + HOUR_MS - 1, failed, None), None);
+        assert_eq!(
+            DAILY.due(DAY_MS + HOUR_MS, failed, None),
+            Some(Cause::Schedule)
+        );
     }
 
     proptest! {
@@ -143,14 +175,14 @@ mod tests {
 
         #[test]
         fn what_fails_is_tried_once_an_hour_at_most(
-            now in 0..u64::MAX,
-            started in 0..u64::MAX,
-            every in 1..10 * DAY_MS,
+            now in 0..u64::MAX / 2,
+            failed in 0..u64::MAX / 2,
+            hours in 1..400_u64,
             drift in proptest::option::of(0..u64::MAX),
         ) {
-            let schedule = Schedule { every_ms: Some(every), on_drift: true };
-            let due = schedule.due(now, 0, last(started, true), drift);
-            prop_assert!(due.is_none() || now - started >= FAILURE_PAUSE_MS);
+            let schedule = Schedule { every_ms: Some(hours * HOUR_MS), on_drift: true };
+            let past = Past { failed_unix_ms: Some(failed), ..Past::default() };
+            prop_assert!(schedule.due(now, past, drift).is_none() || now - failed >= HOUR_MS);
         }
     }
 }

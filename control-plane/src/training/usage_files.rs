@@ -39,8 +39,11 @@ impl UsageFiles {
         self.values >= VALUES_MOST
     }
 
-    /// Adds a series; one in which nothing was used teaches nothing.
-    pub(crate) fn add(&mut self, series: &SeriesView) -> Result<()> {
+    /// Adds a series from the first step on of which something is known; one in which nothing was used teaches nothing. Steps before that are no gaps: nobody has
+    /// seen them, and a season is not seen in them.
+    pub(crate) fn add(&mut self, mut series: SeriesView) -> Result<()> {
+        let first = series.usage.iter().position(Option::is_some);
+        series.usage.drain(..first.unwrap_or(series.usage.len()));
         if !series.usage.iter().flatten().any(|usage| *usage > 0.0) {
             return Ok(());
         }
@@ -56,7 +59,7 @@ impl UsageFiles {
                 file
             }
         };
-        serde_json::to_writer(&mut file, series)?;
+        serde_json::to_writer(&mut file, &series)?;
         file.write_all(b"\n")?;
         self.open = Some(file);
         self.values = self.values.saturating_add(series.usage.len());
@@ -97,10 +100,10 @@ mod tests {
     fn files_end_when_they_are_large_and_nobody_is_written_who_used_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let mut files = UsageFiles::new(folder.path());
-        files.add(&series(vec![None, Some(0.0)])).unwrap();
+        files.add(series(vec![None, Some(0.0)])).unwrap();
         let large = series(vec![Some(1.0); FILE_VALUES / 2]);
         for _ in 0..3 {
-            files.add(&large).unwrap();
+            files.add(large.clone()).unwrap();
         }
         let paths = files.finish().unwrap();
         let lines: Vec<usize> = paths
@@ -111,13 +114,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_before_the_first_known_step_is_left_out_and_gaps_behind_it_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = UsageFiles::new(folder.path());
+        files
+            .add(series(vec![None, None, Some(2.0), None, Some(3.0)]))
+            .unwrap();
+        let paths = files.finish().unwrap();
+        let text = std::fs::read_to_string(&paths[0]).unwrap();
+        assert!(text.contains("\"usage\":[2.0,null,3.0]"), "{text}");
+    }
+
+    #[test]
     fn there_is_an_end_to_it() {
         let folder = tempfile::tempdir().unwrap();
         let mut files = UsageFiles::new(folder.path());
         let series = series(vec![Some(1.0); 100_000]);
         let mut added = 0;
         while !files.is_full() {
-            files.add(&series).unwrap();
+            files.add(series.clone()).unwrap();
             added += 1;
         }
         assert_eq!(added, VALUES_MOST / 100_000);

@@ -428,5 +428,5 @@ pub(crate) async fn server_and_gateway() -> (TestServer, Gateway) {
 
 /// There is no trainer beside a test.
 fn no_training() -> Training {
-    Training::new(TrainingOptions::default().choose(60_000).unwrap())
+    Training::new(TrainingOptions::default().choose(60_000, 1).unwrap())
 }

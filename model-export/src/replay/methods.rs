@@ -125,6 +125,7 @@ fn ensemble(
     network: Option<&[Vec<f32>]>,
     settings: TrackSettings,
 ) -> Vec<QuantileGrid> {
+    let late_steps = settings.late_steps;
     let mut blender = Blender::new(settings);
     let mut track = Track::new(blender.settings());
     let mut window = SeriesWindow::new(blender.history_steps());
@@ -136,7 +137,7 @@ fn ensemble(
         if t < first {
             continue;
         }
-        blender.mature(&mut track, window.back(0));
+        blender.mature(&mut track, window.back(late_steps));
         let row = network
             .and_then(|rows| rows.get(t - first))
             .map(Vec::as_slice);

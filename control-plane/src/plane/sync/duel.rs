@@ -59,7 +59,9 @@ impl Plane {
                 saved = challenger.save_trial(batch);
             }
         }
-        let session = state.fleet.session(id);
+        // One that does not run the model in force yet speaks of another pair.
+        let runs_champion = |session: &&Session| session.model_status.digest == champion;
+        let session = state.fleet.session(id).filter(runs_champion);
         let refusal = session.and_then(|session| challenger.refusal(session));
         let end = match refusal {
             Some(reason) => Some(End::Refused(format!("gateway {id} refuses it: {reason}"))),

@@ -680,6 +680,7 @@ async fn what_cannot_be_a_canary_is_refused() {
         (json!({"share": 0}), "bad_share"),
         (json!({"share": 100}), "bad_share"),
         (json!({"share": 300}), "malformed"),
+        (json!({"share": null}), "malformed"),
         (json!({"promote": "auto"}), "malformed"),
         (json!({"share": 10, "promote": "perhaps"}), "malformed"),
         (json!({"share": 10}), "no_champion"),

@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use forebay_wire::model::{ModelDigest, ReleaseKind};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -33,8 +33,13 @@ pub(super) struct Activate {
     epoch: Option<u64>,
     #[serde(default)]
     signature: Option<String>,
-    /// Percent of the gateways that run it first, 1 to 99. Without it all do.
-    #[serde(default)]
+    /// Percent of the gateways that run it first, 1 to 99. Without it all do; null is refused, because whoever writes it has a share in mind.
+    #[serde(
+        default,
+        deserialize_with = "written",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "u8")]
     share: Option<u8>,
     /// Who gives it to all, or takes it back: with a share only.
     #[serde(default)]
@@ -243,6 +248,11 @@ pub(super) async fn describe(
         .describe_model(&by, digest, origin)
         .await
         .map(Json)
+}
+
+/// A value that is there if its name is: a program whose variable is empty writes null, and does not mean all gateways.
+fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
+    u8::deserialize(deserializer).map(Some)
 }
 
 fn share_from(

@@ -229,6 +229,9 @@ impl<H: Host> Forecaster<H> {
     fn swap(&mut self, epoch: u64, started_us: u64) {
         let model = self.models.running().map(|running| &running.model);
         self.books.change_model(&self.config, model);
+        // What was decided of a challenger was decided beside the model before: one that did not fit that one may fit this one. The next
+        // reply offers it again if it is still to be compared.
+        self.challengers.dismiss();
         self.begin_duel();
         self.host.record(Metric::ModelEpoch, epoch);
         let took_us = self.host.monotonic_us().saturating_sub(started_us);

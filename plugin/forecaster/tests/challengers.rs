@@ -26,6 +26,7 @@ use world::plane::{answer, customer, entry, environment, granted, reply_to, use_
 struct Scene {
     world: World,
     forecaster: Forecaster<World>,
+    /// By path; an empty one cannot be fetched yet.
     files: BTreeMap<String, Vec<u8>>,
     model: ModelRelease,
     challenger: Option<ModelRelease>,
@@ -78,6 +79,10 @@ impl Scene {
                         .unwrap()
                         .1;
                     let reply = match self.files.get(path) {
+                        Some(file) if file.is_empty() => HttpAnswer {
+                            status: 503,
+                            body: Vec::new(),
+                        },
                         Some(file) => HttpAnswer {
                             status: 200,
                             body: file.clone(),
@@ -245,6 +250,32 @@ fn a_challenger_that_is_not_offered_any_more_is_gone_and_one_of_a_new_model_begi
     scene.live(2);
     assert_eq!(scene.status.challenger, None);
     assert_eq!(scene.world.metric(Metric::ChallengerEpoch), 0);
+}
+
+#[test]
+fn a_challenger_that_comes_before_the_model_that_it_is_compared_with_waits_for_it() {
+    let mut scene = Scene::new();
+    scene.live(12);
+    // Both are offered at once, and the model's file takes longer: beside the one before, the challenger's steps do not fit.
+    let file = other("step_s", "60");
+    scene.model = at(release(2, ReleaseKind::Release, &file), "/other");
+    scene.files.insert("/other".to_owned(), Vec::new());
+    let mut challenger = fixture::good();
+    fixture::set_metadata(&mut challenger, "step_s", "60");
+    fixture::set_metadata(&mut challenger, "family", "\"another\"");
+    scene.offer(3, &fixture::bytes(&challenger));
+    scene.live(4);
+    assert_eq!(scene.challenger().state(), ModelState::Refused);
+    scene.files.insert("/other".to_owned(), file);
+    scene.live(20);
+    assert_eq!(scene.status.epoch, 2, "{}", scene.status.message);
+    let told = scene.challenger();
+    assert_eq!(
+        (told.state(), told.epoch),
+        (ModelState::Running, 3),
+        "{}",
+        told.message
+    );
 }
 
 #[test]

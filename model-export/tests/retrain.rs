@@ -7,6 +7,7 @@
     reason = "a failed step must stop the test"
 )]
 
+use forebay_traces::ReadOptions;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -15,9 +16,16 @@ use std::process::{Command, Output, Stdio};
 const STEPS_OF_A_DAY: usize = 144;
 const DAYS: usize = 8;
 
+/// A step in which customer 0 launches something and asks for far more than ever.
+const LAUNCH: usize = 5 * STEPS_OF_A_DAY;
+const LAUNCHED: f64 = 50_000.0;
+
 /// Usage as the control plane hands it out: a wave of a day, by ten minutes, and some noise.
 fn usage(customer: usize) -> Value {
     let value = |step: usize| {
+        if (customer, step) == (0, LAUNCH) {
+            return LAUNCHED;
+        }
         let angle = step as f64 / STEPS_OF_A_DAY as f64 * std::f64::consts::TAU;
         let noise = (step * 7_919 + customer * 104_729) % 101;
         (customer + 1) as f64 * (50.0 + 40.0 * angle.sin() + noise as f64 / 10.0)
@@ -98,6 +106,22 @@ fn a_prepared_set_becomes_a_model_with_a_trial_on_time_that_it_has_not_seen() {
         json!(folds.iter().all(better)),
         "{card:#}"
     );
+}
+
+/// The trial scores what was recorded, and what is learned from is clipped: the other way round, a model would be praised for the launches
+/// that it has missed.
+#[test]
+fn the_set_has_what_was_recorded_beside_what_is_learned_from_and_each_under_its_name() {
+    let folder = prepared();
+    let file = folder.path().join("set/requests.parquet");
+    let of_the_launch = |column: &str| {
+        let series = forebay_traces::read(&file, &ReadOptions::value(column)).unwrap();
+        let launches = series.iter().find(|one| one.tenant.ends_with("00000000"));
+        launches.unwrap().values[LAUNCH]
+    };
+    assert_eq!(of_the_launch("recorded"), LAUNCHED);
+    let clipped = of_the_launch("amount");
+    assert!((100.0..2_000.0).contains(&clipped), "{clipped}");
 }
 
 #[test]

@@ -426,6 +426,20 @@ async fn usage_of_finished_steps_comes_back_as_a_window_with_zeros_and_gaps() {
     assert_eq!(reply.windows[0].usage, [0.0, 4.0, 0.0, 6.0, 0.0, 0.0, 0.0]);
 }
 
+#[tokio::test]
+async fn a_step_whose_only_report_is_late_is_a_gap_and_no_zero() {
+    let (server, mut gateway) = server_and_gateway().await;
+    // Syncs come more slowly than steps: what the late ones bring is of several steps.
+    for (tokens, wait_ms) in [(4, 1_500), (6, 1_500), (2, 1_000), (1, 0)] {
+        gateway.spend("acme", tokens);
+        gateway.sync(&server).await;
+        server.advance_ms(wait_ms);
+    }
+    let path = "/v1/history?key=acme&steps=4";
+    let history = server.ok("GET", path, Value::Null).await;
+    assert_eq!(history["usage"], json!([4.0, null, null, null]));
+}
+
 /// What happens to a batch on its way.
 #[derive(Clone, Copy, Debug)]
 enum Fate {

@@ -5,8 +5,9 @@
 //! retention. A value per step was the worse alternative (a thousand times the keys), one value per series as well (all of it
 //! rewritten at each step).
 //!
-//! A step counts as observed for every customer once a gateway has synced within it; what is not stored is then a zero, not a
-//! gap. Only steps in which no gateway reported are gaps.
+//! A step counts as observed for every customer once a gateway has synced within it that had synced a step before at most; what is not stored
+//! is then a zero, not a gap. A report that comes later is of other steps as well and is not stored, so it must not make a zero either. Steps
+//! without a report in time are gaps.
 
 mod chunk;
 mod coverage;

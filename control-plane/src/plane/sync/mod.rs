@@ -180,10 +180,10 @@ impl Plane {
             (session.number, session.last_reply_at, is_new_here, lost)
         };
         take_forecasts(state, request, dialect);
-        let ended = state
-            .advance_history(&*self.store, batch, &self.settings, now)
-            .map_err(unavailable)?;
         let in_history = !is_lump(state, request, admission, &self.settings, now);
+        let ended = state
+            .advance_history(&*self.store, batch, &self.settings, in_history, now)
+            .map_err(unavailable)?;
         let mut changed = BTreeSet::new();
         for customer in lost {
             if let Some(account) = state.accounts.get_mut(&customer) {

@@ -54,11 +54,15 @@ impl State {
     /// The step follows the wall clock back as well once that was set back by more than [`SET_BACK_STEPS`]: a clock that was a year
     /// ahead for a moment would stop the history for a year otherwise. What was counted under the wrong clock since the last step
     /// ended is dropped, and the steps from the new one on count as not observed, since they are still to come.
+    ///
+    /// `is_report`: the sync that moves it on says what was asked for since a step ago at most. One that comes later is of other steps as well,
+    /// is not counted, and must not make a zero of the running one.
     pub(in crate::plane) fn advance_history(
         &mut self,
         store: &dyn Store,
         batch: &mut Batch,
         settings: &Settings,
+        is_report: bool,
         now: Now,
     ) -> Result<Vec<EndedStep>, StoreError> {
         let step = step_at(now.unix_ms, settings.step_ms);
@@ -95,7 +99,7 @@ impl State {
             self.coverage.rewind(step);
             self.ring.close_idle(step);
         }
-        if self.coverage.observe(self.step_now) {
+        if is_report && self.coverage.observe(self.step_now) {
             batch.put(Table::Meta, META_COVERAGE, self.coverage.encode());
         }
         Ok(ended)
@@ -131,6 +135,10 @@ impl State {
             return Ok(None);
         }
         let finished = Arc::new(closing.finished);
+        if finished.usage.is_empty() && !self.coverage.observed(finished.step) {
+            // Nobody has reported in it: that it was a step without demand is not known, and nobody is told so.
+            return Ok(None);
+        }
         let before = std::mem::replace(&mut self.finished, Arc::clone(&finished));
         Ok(closing.is_news.then_some(EndedStep { before, finished }))
     }

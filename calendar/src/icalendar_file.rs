@@ -6,9 +6,11 @@
 //! An occurrence that was moved, excepted or cancelled was to be until somebody said so, and a forecast made before that counted on it. So it is kept, and
 //! known until then. To leave it out was the worse alternative: forecasts of the past would know which plans were going to fall through.
 
+mod below_day;
 mod lines;
 mod moment;
 mod rule;
+mod rule_text;
 
 use crate::{Entry, Kept, ReadOptions, Refused, check_kind};
 use chrono::{NaiveDateTime, TimeDelta, Timelike};

@@ -4,10 +4,11 @@
 //! bounds how many there are between two occurrences, so they are charged by the time that lies between, and what makes single turns long is refused
 //! before the first.
 
-use super::lines::shown;
+use super::below_day::BelowDay;
 use super::moment::Local;
+use super::rule_text::{Endless, bad};
 use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
-use rrule::{Frequency, RRule, RRuleSet, Unvalidated};
+use rrule::{Frequency, RRuleSet};
 
 /// Turns of all rules of a calendar, in the time that is asked for or before it: a rule of each second from 1970 on would never end.
 pub(super) const TURNS_MOST: usize = 1_000_000;
@@ -17,89 +18,18 @@ const TURNS_HOPELESS: usize = 100_000;
 const RULE_TURNS: usize = 16;
 /// Moments that are looked at within one turn, and cost about as much as another.
 const MOMENTS_OF_TURN: usize = 64;
-/// Times of one day, one for each minute.
-const TIMES_MOST: usize = 1_440;
-const RULE_BYTES_MOST: usize = 4_096;
 
-/// A rule without its end.
-struct Endless {
-    rule: RRule<Unvalidated>,
-    count: usize,
-    /// The last moment, by the clock of the event.
+/// A rule that is followed.
+struct Following<'a, F> {
+    starts: &'a Local,
+    from: NaiveDateTime,
     until: NaiveDateTime,
-    /// Times of a day.
-    times: usize,
-}
-
-// === impl Endless ===
-
-impl Endless {
-    fn of(text: &str, starts: &Local) -> Result<Self, String> {
-        if text.len() > RULE_BYTES_MOST {
-            return Err(format!("its RRULE has more than {RULE_BYTES_MOST} bytes"));
-        }
-        let (mut count, mut until, mut times) = (usize::MAX, NaiveDateTime::MAX, 1_usize);
-        let mut kept = Vec::new();
-        for part in text.split(';') {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            match name.trim().to_ascii_uppercase().as_str() {
-                "COUNT" => {
-                    let bad = |_| format!("its RRULE: `{}` is no COUNT", shown(value));
-                    count = value.trim().parse().map_err(bad)?;
-                    continue;
-                }
-                "UNTIL" => {
-                    until = until_of(value, starts)?;
-                    continue;
-                }
-                "BYHOUR" | "BYMINUTE" | "BYSECOND" => {
-                    times = times.saturating_mul(value.split(',').count());
-                }
-                _ => {}
-            }
-            kept.push(part);
-        }
-        if times > TIMES_MOST {
-            return Err(format!(
-                "its RRULE names {times} times of a day; {TIMES_MOST} are the most"
-            ));
-        }
-        let rule: RRule<Unvalidated> = kept.join(";").parse().map_err(bad)?;
-        let is_below_day = matches!(
-            rule.get_freq(),
-            Frequency::Hourly | Frequency::Minutely | Frequency::Secondly
-        );
-        if is_below_day && !rule.get_by_set_pos().is_empty() {
-            return Err(
-                "its RRULE has a BYSETPOS, but recurs more often than daily: name hours or minutes instead"
-                    .to_owned(),
-            );
-        }
-        Ok(Self {
-            rule,
-            count,
-            until,
-            times,
-        })
-    }
-
-    /// Days that pass with each turn, at least, and what a turn costs.
-    fn turn(&self) -> (usize, usize) {
-        let interval = usize::from(self.rule.get_interval()).max(1);
-        let (days, looked_at) = match self.rule.get_freq() {
-            Frequency::Yearly => (365 * interval, 366),
-            Frequency::Monthly => (28 * interval, 31),
-            Frequency::Weekly => (7 * interval, 7),
-            Frequency::Daily => (interval, 1),
-            // Days on which it does not recur are passed in one turn each.
-            Frequency::Hourly | Frequency::Minutely | Frequency::Secondly => (1, 1),
-        };
-        (days, 1 + looked_at * self.times / MOMENTS_OF_TURN)
-    }
-}
-
-fn bad(error: impl std::fmt::Display) -> String {
-    format!("its RRULE: {}", shown(&error.to_string()))
+    /// Occurrences that are left.
+    count: usize,
+    /// Turns that are left.
+    turns: &'a mut usize,
+    /// Takes occurrences.
+    found: F,
 }
 
 /// Hands the beginnings from a moment to another, by the clock of the event, to `found`, and takes turns from those that are left.
@@ -107,40 +37,121 @@ pub(super) fn unroll(
     text: &str,
     starts: &Local,
     (from, until): (NaiveDateTime, NaiveDateTime),
-    left: &mut usize,
-    mut found: impl FnMut(NaiveDateTime),
+    turns: &mut usize,
+    found: impl FnMut(NaiveDateTime),
 ) -> Result<(), String> {
     let rule = Endless::of(text, starts)?;
-    let (days_of_turn, cost) = rule.turn();
-    let mut take = |turns: usize| {
-        *left = left.checked_sub(turns).ok_or_else(|| {
+    let mut following = Following {
+        starts,
+        from,
+        // The last moment of a rule is one of its own.
+        until: until.min(
+            rule.until
+                .checked_add_signed(TimeDelta::seconds(1))
+                .unwrap_or(until),
+        ),
+        count: rule.count,
+        turns,
+        found,
+    };
+    following.take(RULE_TURNS)?;
+    match BelowDay::of(&rule.rule, starts.time) {
+        Some(below_day) => {
+            // What is in no rule's range.
+            rule.rule.validate(as_utc(starts.time)).map_err(bad)?;
+            following.follow_days(&below_day)
+        }
+        None => following.follow_library(rule),
+    }
+}
+
+fn as_utc(time: NaiveDateTime) -> DateTime<rrule::Tz> {
+    rrule::Tz::UTC.from_utc_datetime(&time)
+}
+
+// === impl Endless ===
+
+impl Endless {
+    /// Days that pass with each turn of the library, at least, and what a turn costs.
+    fn turn(&self) -> (usize, usize) {
+        let interval = usize::from(self.rule.get_interval());
+        let (days, looked_at) = match self.rule.get_freq() {
+            Frequency::Yearly => (365 * interval, 366),
+            Frequency::Monthly => (28 * interval, 31),
+            Frequency::Weekly => (7 * interval, 7),
+            _ => (interval, 1),
+        };
+        (days, 1 + looked_at * self.times / MOMENTS_OF_TURN)
+    }
+}
+
+// === impl Following ===
+
+impl<F: FnMut(NaiveDateTime)> Following<'_, F> {
+    fn take(&mut self, turns: usize) -> Result<(), String> {
+        let left = self.turns.checked_sub(turns);
+        *self.turns = left.ok_or_else(|| {
             format!("with its RRULE, rules are followed for more than {TURNS_MOST} turns since their DTSTART: begin it later, let it recur less often, or leave out what never occurs")
         })?;
-        Ok::<(), String>(())
-    };
-    take(RULE_TURNS + cost)?;
-    let as_utc = |time: NaiveDateTime| rrule::Tz::UTC.from_utc_datetime(&time);
-    let validated = rule.rule.validate(as_utc(starts.time)).map_err(bad)?;
-    let set = RRuleSet::new(as_utc(starts.time)).rrule(validated).limit();
-    let mut dates = set.into_iter();
-    let mut last = starts.time;
-    for _ in 0..rule.count {
-        let Some(date) = dates.next() else {
-            // No end was named, so this one has been given up.
-            return take(TURNS_HOPELESS);
-        };
-        let time = date.naive_utc();
-        let days = usize::try_from((time.date() - last.date()).num_days()).unwrap_or(0);
-        take(1 + days.div_ceil(days_of_turn) * cost)?;
-        if time >= until || time > rule.until {
-            break;
-        }
-        if time >= from {
-            found(time);
-        }
-        last = time;
+        Ok(())
     }
-    Ok(())
+
+    /// Takes an occurrence, and says whether another one is asked for.
+    fn meet(&mut self, time: NaiveDateTime) -> bool {
+        if time >= self.until {
+            return false;
+        }
+        if time >= self.from {
+            (self.found)(time);
+        }
+        self.count = self.count.saturating_sub(1);
+        self.count > 0
+    }
+
+    fn follow_days(mut self, rule: &BelowDay) -> Result<(), String> {
+        let mut day = self.starts.time.date();
+        let mut looked_at = 0_usize;
+        while day.and_time(NaiveTime::MIN) < self.until {
+            self.take(1)?;
+            let is_asked_for_more = rule.follow(day, |moment| match moment {
+                None => {
+                    looked_at += 1;
+                    self.take(usize::from(looked_at % MOMENTS_OF_TURN == 0))?;
+                    Ok(true)
+                }
+                Some(moment) if moment < self.starts.time => Ok(true),
+                Some(moment) => {
+                    self.take(1)?;
+                    Ok(self.meet(moment))
+                }
+            })?;
+            match day.succ_opt() {
+                Some(next) if is_asked_for_more => day = next,
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_library(mut self, rule: Endless) -> Result<(), String> {
+        let (days_of_turn, cost) = rule.turn();
+        self.take(cost)?;
+        let starts = as_utc(self.starts.time);
+        let validated = rule.rule.validate(starts).map_err(bad)?;
+        let dates = RRuleSet::new(starts).rrule(validated).limit();
+        let mut last = self.starts.time;
+        for date in &dates {
+            let time = date.naive_utc();
+            let days = usize::try_from((time.date() - last.date()).num_days()).unwrap_or(0);
+            self.take(1 + days.div_ceil(days_of_turn) * cost)?;
+            if !self.meet(time) {
+                return Ok(());
+            }
+            last = time;
+        }
+        // No end was named, so this one has been given up.
+        self.take(TURNS_HOPELESS)
+    }
 }
 
 /// A stretch of Unix time, wide enough for the clocks of any zone.
@@ -152,17 +163,6 @@ pub(super) fn clocks(from_s: i64, until_s: i64) -> (NaiveDateTime, NaiveDateTime
             .unwrap_or(time)
     };
     (bound(from_s, -2), bound(until_s, 2))
-}
-
-/// The last moment of a rule, by the clock of the event: a day is meant with all of its hours.
-fn until_of(text: &str, starts: &Local) -> Result<NaiveDateTime, String> {
-    let bad = || format!("its RRULE: `{}` is no UNTIL", shown(text));
-    let until = Local::parsed(text, starts.zone).ok_or_else(bad)?;
-    let last_of_day = NaiveTime::from_hms_opt(23, 59, 59).unwrap_or(NaiveTime::MIN);
-    Ok(match until.is_day {
-        true => until.time.date().and_time(last_of_day),
-        false => until.in_zone(starts.zone),
-    })
 }
 
 #[cfg(test)]
@@ -189,6 +189,8 @@ mod tests {
             // Turns without an occurrence count as well.
             ("FREQ=DAILY;BYMONTH=12;BYMONTHDAY=31", 4, 3_700),
             ("FREQ=SECONDLY;BYMONTH=12;BYMONTHDAY=31;COUNT=1", 1, 500),
+            ("FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=30", 0, 1_500),
+            ("FREQ=MINUTELY;BYDAY=TH;BYHOUR=9;BYMINUTE=0", 209, 2_500),
         ] {
             let (found, taken) = turns(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(found, count, "{text}");
@@ -202,7 +204,6 @@ mod tests {
         for text in [
             "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30",
             "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30",
-            "FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=30",
             "FREQ=MONTHLY;BYDAY=MO;BYSETPOS=20",
         ] {
             let found = turns(text);

@@ -3,8 +3,11 @@
 //! `type` is the kind, `subject` the customer, `time` when it became known; `data` has `starts` and `ends` or `duration_s`, and may have `lead_s`,
 //! `decay_s`, `confidence` and `factor`. A batch is never held as a whole: as values of JSON it would take many times the memory of its text.
 
-use crate::stamp::unix_s;
+use crate::stamp::Stamp;
+use crate::zones::zone;
 use crate::{Entry, Kept, ReadOptions, Refused};
+use chrono::Timelike;
+use chrono_tz::Tz;
 use forebay_families::Event;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -38,6 +41,7 @@ struct Data {
 /// Takes events one by one, alone or out of an array.
 struct Taker<'a, 'b> {
     kept: &'a mut Kept<'b>,
+    zone: Tz,
     /// Number of the event that is read.
     nth: usize,
     /// Why it was refused, if it was not the parser that did.
@@ -47,28 +51,33 @@ struct Taker<'a, 'b> {
 // === impl CloudEvent ===
 
 impl CloudEvent {
-    fn entry(self) -> Result<Entry, String> {
+    fn entry(self, zone: Tz) -> Result<Entry, String> {
         if self.specversion != VERSION {
             return Err(format!(
                 "its specversion is `{}`; {VERSION} is understood",
                 self.specversion
             ));
         }
-        let starts_s = unix_s(&self.data.starts)?;
-        let ends_s = match (&self.data.ends, self.data.duration_s) {
-            (Some(ends), _) => unix_s(ends)?,
-            (None, Some(duration_s)) => starts_s.saturating_add(duration_s.into()),
-            (None, None) => return Err("its data have neither `ends` nor `duration_s`".to_owned()),
-        };
+        let starts = Stamp::of(&self.data.starts, zone)?;
+        let ends = self.data.ends.as_deref();
+        let span = starts
+            .span(ends, self.data.duration_s, zone)?
+            .ok_or("its data have neither `ends` nor `duration_s`")?;
+        let known = self.time.as_deref().map(Stamp::of_rfc3339).transpose();
         Ok(Entry {
             customer: self.subject,
             event: Event {
                 lead_s: self.data.lead_s,
                 decay_s: self.data.decay_s,
-                known_s: self.time.as_deref().map(unix_s).transpose()?,
+                known_s: known
+                    .map_err(|reason| format!("its time: {reason}"))?
+                    .map(|stamp| stamp.unix_s),
+                local_hour: starts
+                    .clock
+                    .and_then(|clock| u8::try_from(clock.hour()).ok()),
                 confidence: self.data.confidence.unwrap_or(1.0),
                 factor: self.data.factor,
-                ..Event::new(self.kind, starts_s, ends_s)
+                ..Event::new(self.kind, span.start, span.end)
             },
         })
     }
@@ -78,7 +87,9 @@ impl CloudEvent {
 
 impl Taker<'_, '_> {
     fn take<E: Error>(&mut self, event: CloudEvent) -> Result<(), E> {
-        let kept = event.entry().and_then(|entry| self.kept.keep(entry));
+        let kept = event
+            .entry(self.zone)
+            .and_then(|entry| self.kept.keep(entry));
         kept.map_err(|reason| {
             self.refused = Some(reason);
             E::custom("refused")
@@ -118,10 +129,12 @@ impl<'de> Visitor<'de> for &mut Taker<'_, '_> {
     }
 }
 
-pub(crate) fn read(text: &str, _: &ReadOptions, kept: &mut Kept<'_>) -> Result<(), Refused> {
+pub(crate) fn read(text: &str, options: &ReadOptions, kept: &mut Kept<'_>) -> Result<(), Refused> {
+    let zone = zone(&options.zone).map_err(|reason| ("the document".to_owned(), reason))?;
     let mut document = serde_json::Deserializer::from_str(text);
     let mut taker = Taker {
         kept,
+        zone,
         nth: 0,
         refused: None,
     };

@@ -1,7 +1,11 @@
 //! A table of events: a row for each.
 
-use crate::stamp::unix_s;
+use crate::error::shown;
+use crate::stamp::Stamp;
+use crate::zones::zone;
 use crate::{Entry, Kept, ReadOptions, Refused};
+use chrono::Timelike;
+use chrono_tz::Tz;
 use csv::StringRecord;
 use forebay_families::Event;
 use serde::Deserialize;
@@ -55,25 +59,25 @@ impl<'a> Row<'a> {
             return Ok(None);
         };
         let parsed = cell.parse();
-        parsed
-            .map(Some)
-            .map_err(|_| format!("`{name}` is `{cell}`, which is no number that fits"))
+        parsed.map(Some).map_err(|_| {
+            format!(
+                "`{name}` is `{}`, which is no number that fits",
+                shown(cell)
+            )
+        })
     }
 
-    fn entry(&self, names: &CsvNames) -> Result<Entry, String> {
+    fn entry(&self, names: &CsvNames, zone: Tz) -> Result<Entry, String> {
         let missing = |name: &str| format!("it has no `{name}`");
         let starts = self
             .cell(&names.starts)
             .ok_or_else(|| missing(&names.starts))?;
-        let starts_s = unix_s(starts)?;
+        let starts = Stamp::of(starts, zone)?;
         let duration_s = self.number::<u32>("duration_s")?.or(names.duration_s);
-        let ends_s = match (self.cell(&names.ends), duration_s) {
-            (Some(ends), _) => unix_s(ends)?,
-            (None, Some(duration_s)) => starts_s.saturating_add(duration_s.into()),
-            (None, None) => {
-                return Err(format!("it has neither `{}` nor `duration_s`", names.ends));
-            }
-        };
+        let span = starts
+            .span(self.cell(&names.ends), duration_s, zone)?
+            .ok_or_else(|| format!("it has neither `{}` nor `duration_s`", names.ends))?;
+        let known = self.cell("known").map(|cell| Stamp::of(cell, zone));
         let has_kinds = self
             .headers
             .iter()
@@ -87,10 +91,13 @@ impl<'a> Row<'a> {
             event: Event {
                 lead_s: self.number("lead_s")?,
                 decay_s: self.number("decay_s")?,
-                known_s: self.cell("known").map(unix_s).transpose()?,
+                known_s: known.transpose()?.map(|stamp| stamp.unix_s),
+                local_hour: starts
+                    .clock
+                    .and_then(|clock| u8::try_from(clock.hour()).ok()),
                 confidence: self.number("confidence")?.unwrap_or(1.0),
                 factor: self.number("factor")?,
-                ..Event::new(kind, starts_s, ends_s)
+                ..Event::new(kind, span.start, span.end)
             },
         })
     }
@@ -99,6 +106,7 @@ impl<'a> Row<'a> {
 pub(crate) fn read(text: &str, options: &ReadOptions, kept: &mut Kept<'_>) -> Result<(), Refused> {
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
     let refused = |error: csv::Error| ("the table".to_owned(), error.to_string());
+    let zone = zone(&options.zone).map_err(|reason| ("the table".to_owned(), reason))?;
     let headers = reader.headers().map_err(refused)?.clone();
     for cells in reader.records() {
         let cells = cells.map_err(refused)?;
@@ -107,7 +115,7 @@ pub(crate) fn read(text: &str, options: &ReadOptions, kept: &mut Kept<'_>) -> Re
             headers: &headers,
             cells: &cells,
         };
-        let entry = row.entry(&options.names);
+        let entry = row.entry(&options.names, zone);
         let taken = entry.and_then(|entry| kept.keep(entry));
         taken.map_err(|reason| (format!("line {line}"), reason))?;
     }

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// So much of what was written is said again.
+const SHOWN_CHARS: usize = 60;
+
 /// A calendar that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CalendarError {
@@ -45,4 +48,12 @@ pub enum CalendarError {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+}
+
+/// As much of a text as can be shown.
+pub(crate) fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
 }

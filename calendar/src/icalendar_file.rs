@@ -12,13 +12,15 @@ mod moment;
 mod rule;
 mod rule_text;
 
+use crate::error::shown;
+use crate::zones::{seconds_between, unix_s, zone};
 use crate::{Entry, Kept, ReadOptions, Refused, check_kind};
 use chrono::{NaiveDateTime, TimeDelta, Timelike};
 use chrono_tz::Tz;
 use forebay_families::Event;
 use icalendar::parser::{Property, unfold};
-use lines::{Components, VEvent, shown};
-use moment::{Local, unix_s, zone};
+use lines::{Components, VEvent};
+use moment::{Local, zone_of};
 use std::collections::{BTreeMap, btree_map};
 
 /// Confidence of an event that is tentative.
@@ -157,10 +159,12 @@ impl<'a> Reading<'a> {
     ) -> Result<BTreeMap<NaiveDateTime, Occurrence>, String> {
         let (usual, options) = (self.usual, self.options);
         let is_moved_one = event.property("RECURRENCE-ID").is_some();
-        let removed = match is_status(event, "CANCELLED") {
-            true => Some(changed_s(event)?),
+        let is_cancelled = is_status(event, "CANCELLED");
+        let changed_s = match is_cancelled || event.property("EXDATE").is_some() {
+            true => changed_s(event)?,
             false => None,
         };
+        let removed = is_cancelled.then_some(changed_s);
         let usually = Occurrence { length, removed };
         let mut found = BTreeMap::new();
         match event.value("RRULE").filter(|_| !is_moved_one) {
@@ -175,21 +179,27 @@ impl<'a> Reading<'a> {
                 })?;
             }
         }
-        for (property, value) in values(event, "RDATE") {
-            // A period has a length of its own.
-            let (begins, ends) = value.split_once('/').unwrap_or((value, ""));
-            let begins = Local::of_value(begins, property, usual)?;
-            let length = match ends {
-                "" => length,
-                _ if ends.starts_with('P') => duration(ends)?,
-                _ => seconds(&begins, &Local::of_value(ends, property, usual)?),
-            };
-            found.insert(on_clock(&begins, starts), Occurrence { length, ..usually });
+        for dates in event.all("RDATE") {
+            let zone = zone_of(dates, usual)?;
+            for value in values(dates) {
+                // A period has a length of its own.
+                let (begins, ends) = value.split_once('/').unwrap_or((value, ""));
+                let begins = Local::of_value(begins, "RDATE", zone)?;
+                let length = match ends {
+                    "" => length,
+                    _ if ends.starts_with('P') => duration(ends)?,
+                    _ => seconds(&begins, &Local::of_value(ends, "RDATE", zone)?),
+                };
+                found.insert(on_clock(&begins, starts), Occurrence { length, ..usually });
+            }
         }
-        for (property, value) in values(event, "EXDATE") {
-            let time = on_clock(&Local::of_value(value, property, usual)?, starts);
-            if let Some(occurrence) = found.get_mut(&time) {
-                occurrence.removed = Some(changed_s(event)?);
+        for dates in event.all("EXDATE") {
+            let zone = zone_of(dates, usual)?;
+            for value in values(dates) {
+                let time = on_clock(&Local::of_value(value, "EXDATE", zone)?, starts);
+                if let Some(occurrence) = found.get_mut(&time) {
+                    occurrence.removed = Some(changed_s);
+                }
             }
         }
         Ok(found)
@@ -227,7 +237,11 @@ fn length(event: &VEvent<'_>, starts: &Local, usual: Tz) -> Result<TimeDelta, St
 }
 
 fn seconds(from: &Local, until: &Local) -> TimeDelta {
-    TimeDelta::seconds(until.unix_s().saturating_sub(from.unix_s()))
+    let seconds = match from.zone == until.zone {
+        true => seconds_between(from.zone, from.time, until.time),
+        false => until.unix_s().saturating_sub(from.unix_s()),
+    };
+    TimeDelta::seconds(seconds)
 }
 
 fn duration(text: &str) -> Result<TimeDelta, String> {
@@ -239,16 +253,9 @@ fn duration(text: &str) -> Result<TimeDelta, String> {
     delta.ok_or_else(bad)
 }
 
-/// All values of a property that may come several times, each with several of them.
-fn values<'a>(
-    event: &'a VEvent<'_>,
-    name: &'a str,
-) -> impl Iterator<Item = (&'a Property<'a>, &'a str)> {
-    let of_one = |property: &'a Property<'a>| {
-        let values = property.val.as_str().split(',').map(str::trim);
-        values.map(move |value| (property, value))
-    };
-    event.all(name).flat_map(of_one)
+/// All values of a property that may have several.
+fn values<'a>(property: &'a Property<'_>) -> impl Iterator<Item = &'a str> {
+    property.val.as_str().split(',').map(str::trim)
 }
 
 /// The same moment as the clock of an event shows it; a day is the event's time on that day.

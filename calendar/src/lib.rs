@@ -8,6 +8,7 @@ mod csv_file;
 mod error;
 mod icalendar_file;
 mod stamp;
+mod zones;
 
 pub use csv_file::CsvNames;
 pub use error::CalendarError;
@@ -54,7 +55,7 @@ pub struct ReadOptions {
     pub from_s: i64,
     /// Those that begin at or after this are left out.
     pub until_s: i64,
-    /// IANA name of the time zone of local times that name none.
+    /// IANA name of the time zone of local times and days that name none.
     pub zone: String,
     /// How columns of a CSV file are named.
     pub names: CsvNames,

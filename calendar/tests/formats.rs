@@ -98,6 +98,79 @@ fn a_time_that_the_clock_skips_or_shows_twice_has_a_moment() {
 }
 
 #[test]
+fn local_times_and_days_of_tables_and_announcements_are_those_of_the_zone() {
+    let options = ReadOptions {
+        zone: "Europe/Paris".to_owned(),
+        ..year(2026)
+    };
+    let csv = "kind,starts,ends,known\n\
+        sale,2026-07-01 09:00:00,2026-07-01T10:00:00Z,2026-06-01\n\
+        sale,2026-07-02,2026-07-03,\n\
+        sale,2026-07-04T09:00:00Z,2026-07-04T10:00:00+00:00,\n";
+    let json = |starts: &str, ends: &str| {
+        format!(
+            r#"{{"specversion":"1.0","type":"sale","data":{{"starts":"{starts}","ends":"{ends}"}}}}"#
+        )
+    };
+    let json = [
+        json("2026-07-01 09:00:00", "2026-07-01T10:00:00Z"),
+        json("2026-07-02", "2026-07-03"),
+        json("2026-07-04T09:00:00Z", "2026-07-04T10:00:00+00:00"),
+    ]
+    .concat();
+    for (ending, text) in [("csv", csv), ("json", &json)] {
+        let entries = read_text(ending, text, &options).unwrap();
+        let spans: Vec<_> = entries
+            .iter()
+            .map(|one| (text_of(one.event.starts_s), text_of(one.event.ends_s)))
+            .collect();
+        let expected = [
+            ("2026-07-01T07:00Z", "2026-07-01T10:00Z"),
+            ("2026-07-01T22:00Z", "2026-07-02T22:00Z"),
+            ("2026-07-04T09:00Z", "2026-07-04T10:00Z"),
+        ];
+        assert_eq!(
+            spans,
+            expected.map(|(a, b)| (a.to_owned(), b.to_owned())),
+            "{ending}"
+        );
+        let hours: Vec<_> = entries.iter().map(|one| one.event.local_hour).collect();
+        assert_eq!(hours, [Some(9), Some(0), None], "{ending}");
+    }
+    let entries = read_text("csv", csv, &options).unwrap();
+    assert_eq!(entries[0].event.known_s, Some(at("2026-05-31T22:00:00Z")));
+    for (ending, text) in [("csv", csv), ("json", &json)] {
+        let options = ReadOptions {
+            zone: "Mars/Base".to_owned(),
+            ..year(2026)
+        };
+        let error = read_text(ending, text, &options).unwrap_err().to_string();
+        assert!(error.contains("`Mars/Base` is no time zone"), "{error}");
+    }
+}
+
+#[test]
+fn what_begins_within_the_hour_that_the_clock_skips_takes_as_long_as_it_says() {
+    let found = spans(
+        "BEGIN:VEVENT\nUID:1\nSUMMARY:x\nDTSTART;TZID=Europe/Paris:20260329T023000\nDTEND;TZID=Europe/Paris:20260329T031500\nEND:VEVENT",
+        &year(2026),
+    );
+    let expected = (
+        "2026-03-29T01:30Z".to_owned(),
+        "2026-03-29T02:15Z".to_owned(),
+    );
+    assert_eq!(found, [expected.clone()]);
+    let options = ReadOptions {
+        zone: "Europe/Paris".to_owned(),
+        ..year(2026)
+    };
+    let csv = "kind,starts,ends\nx,2026-03-29 02:30:00,2026-03-29 03:15:00\n";
+    let entries = read_text("csv", csv, &options).unwrap();
+    let span = |one: &Entry| (text_of(one.event.starts_s), text_of(one.event.ends_s));
+    assert_eq!(entries.iter().map(span).collect::<Vec<_>>(), [expected]);
+}
+
+#[test]
 fn exceptions_are_left_out_and_moved_occurrences_are_where_they_went() {
     let found = spans(
         "BEGIN:VEVENT\nUID:1\nSUMMARY:sale\nDTSTART:20260105T090000Z\nDTEND:20260105T100000Z\nRRULE:FREQ=DAILY;COUNT=4\nEXDATE:20260106T090000Z\nRDATE:20260110T090000Z\nEND:VEVENT\n\

@@ -5,6 +5,7 @@
 //! line of every component, needed or not.
 
 use crate::Refused;
+use crate::error::shown;
 use icalendar::parser::Property;
 
 /// Components within components: an alarm within an event within a calendar is 3.
@@ -28,8 +29,6 @@ const NEEDED: [&str; 15] = [
     "UID",
 ];
 const ZONE: &str = "X-WR-TIMEZONE";
-/// So much of what was written is said again.
-const SHOWN_CHARS: usize = 60;
 
 /// A calendar's events, and the time zone that it names.
 #[derive(Debug, Default)]
@@ -132,14 +131,6 @@ fn after<'a>(line: &'a str, prefix: &str) -> Option<&'a str> {
     let head = line.get(..prefix.len())?;
     let rest = line.get(prefix.len()..)?;
     head.eq_ignore_ascii_case(prefix).then(|| rest.trim_end())
-}
-
-/// As much of a text as can be shown.
-pub(super) fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

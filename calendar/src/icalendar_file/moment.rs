@@ -1,12 +1,10 @@
-//! Moments, days and time zones as calendars write them.
+//! Moments and days as calendars write them.
 
-use super::lines::shown;
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use crate::error::shown;
+use crate::zones::{unix_s, zone};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use chrono_tz::Tz;
 use icalendar::parser::Property;
-
-/// Windows' names of time zones, and the IANA zone that each stands for, by the Unicode CLDR (`windowsZones`, territory 001): Outlook writes them.
-const WINDOWS_ZONES: &str = include_str!("windows_zones.csv");
 
 /// A moment as the calendar says it: local time in a zone, or a whole day there.
 #[derive(Clone, Copy, Debug)]
@@ -21,30 +19,13 @@ pub(super) struct Local {
 impl Local {
     /// The only value of a property.
     pub(super) fn of(property: &Property<'_>, usual: Tz) -> Result<Self, String> {
-        Self::of_value(property.val.as_str(), property, usual)
+        let zone = zone_of(property, usual)?;
+        Self::of_value(property.val.as_str(), property.name.as_str(), zone)
     }
 
-    /// One of the values of a property.
-    pub(super) fn of_value(
-        value: &str,
-        property: &Property<'_>,
-        usual: Tz,
-    ) -> Result<Self, String> {
-        let named = property
-            .params
-            .iter()
-            .find(|one| one.key.as_str().eq_ignore_ascii_case("TZID"));
-        let zone = match named.and_then(|one| one.val.as_ref()) {
-            Some(name) => zone(name.as_str())?,
-            None => usual,
-        };
-        let bad = || {
-            format!(
-                "its {} `{}` is no date",
-                property.name.as_str(),
-                shown(value)
-            )
-        };
+    /// One of the values of the property of this name.
+    pub(super) fn of_value(value: &str, name: &str, zone: Tz) -> Result<Self, String> {
+        let bad = || format!("its {name} `{}` is no date", shown(value));
         Self::parsed(value, zone).ok_or_else(bad)
     }
 
@@ -77,6 +58,16 @@ impl Local {
     }
 }
 
+/// The zone that a property names, or the usual one.
+pub(super) fn zone_of(property: &Property<'_>, usual: Tz) -> Result<Tz, String> {
+    let mut params = property.params.iter();
+    let named = params.find(|one| one.key.as_str().eq_ignore_ascii_case("TZID"));
+    match named.and_then(|one| one.val.as_ref()) {
+        Some(name) => zone(name.as_str()),
+        None => Ok(usual),
+    }
+}
+
 /// Years have four digits: what is added to them cannot leave what a calendar can say.
 fn date(text: &str) -> Option<NaiveDate> {
     let is_whole = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -92,51 +83,9 @@ fn date_time(text: &str) -> Option<NaiveDateTime> {
     Some(date(day)?.and_time(time)).filter(|_| is_whole)
 }
 
-/// A time zone by its IANA name, or by that which Windows has for it.
-pub(super) fn zone(name: &str) -> Result<Tz, String> {
-    let name = name.trim();
-    let windows = || {
-        let mut rows = WINDOWS_ZONES.lines().filter_map(|row| row.split_once(','));
-        let (_, zone) = rows.find(|(windows, _)| windows.eq_ignore_ascii_case(name))?;
-        zone.parse().ok()
-    };
-    name.parse().ok().or_else(windows).ok_or_else(|| {
-        format!(
-            "`{}` is no time zone: write an IANA name such as Europe/Paris, or a name of Windows",
-            shown(name)
-        )
-    })
-}
-
-/// The earlier of two moments where the clock shows a time twice; where it never does, as long after as it is put forward.
-pub(super) fn unix_s(zone: Tz, time: NaiveDateTime) -> i64 {
-    let found = zone.from_local_datetime(&time).earliest();
-    let later = || {
-        let before = time.checked_sub_signed(TimeDelta::hours(3))?;
-        let before = zone.from_local_datetime(&before).earliest()?;
-        Some(before + TimeDelta::hours(3))
-    };
-    let moment = found.or_else(later);
-    moment.map_or(time.and_utc().timestamp(), |moment| moment.timestamp())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_name_of_windows_stands_for_a_zone_that_is_known() {
-        let mut count = 0;
-        for row in WINDOWS_ZONES.lines() {
-            let (windows, iana) = row.split_once(',').unwrap_or((row, ""));
-            assert!(iana.parse::<Tz>().is_ok(), "{row}");
-            assert_eq!(zone(windows).ok(), iana.parse().ok(), "{row}");
-            count += 1;
-        }
-        assert!(count > 130, "{count}");
-        assert_eq!(zone("W. Europe Standard Time"), Ok(Tz::Europe__Berlin));
-        assert!(zone(&"x".repeat(1_000_000)).is_err_and(|error| error.len() < 300));
-    }
 
     #[test]
     fn only_whole_dates_and_times_are_moments() {

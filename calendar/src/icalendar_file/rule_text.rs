@@ -3,8 +3,8 @@
 //! The library that reads rules takes what is none: letters before a weekday, an interval of 0, the first Monday of a day. It leaves them out of the
 //! rule, and then there are occurrences that nobody has planned, or none where some were. So each part is looked at here, and refused with its name.
 
-use super::lines::shown;
 use super::moment::Local;
+use crate::error::shown;
 use chrono::{NaiveDateTime, NaiveTime};
 use rrule::{Frequency, NWeekday, RRule, Unvalidated};
 

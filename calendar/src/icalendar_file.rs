@@ -32,6 +32,8 @@ type Removed = Option<Option<i64>>;
 /// What one occurrence has to itself.
 #[derive(Clone, Copy, Debug)]
 struct Occurrence {
+    /// Its beginning, by the clock of the event.
+    time: NaiveDateTime,
     length: TimeDelta,
     removed: Removed,
 }
@@ -40,8 +42,8 @@ struct Occurrence {
 struct Reading<'a> {
     usual: Tz,
     options: &'a ReadOptions,
-    /// By the identity of the event and the moment at which it was to be: an occurrence that was moved is an event of its own.
-    moved: BTreeMap<(&'a str, i64), Option<i64>>,
+    /// By the identity of the event, and then by the moment at which it was to be: an occurrence that was moved is an event of its own.
+    moved: BTreeMap<&'a str, BTreeMap<i64, Option<i64>>>,
     /// Turns of rules that are left.
     left: usize,
 }
@@ -81,7 +83,7 @@ impl<'a> Reading<'a> {
         };
         let was_s = Local::of(id, self.usual)?.unix_s();
         let changed_s = changed_s(event)?;
-        match self.moved.entry((event.uid(), was_s)) {
+        match self.moved.entry(event.uid()).or_default().entry(was_s) {
             btree_map::Entry::Vacant(place) => {
                 place.insert(changed_s);
             }
@@ -102,6 +104,12 @@ impl<'a> Reading<'a> {
         }
         let kind = kind(event);
         check_kind(kind)?;
+        if event.property("EXRULE").is_some() {
+            return Err(
+                "it has an EXRULE, which RFC 5545 has abolished: name what is excepted in EXDATE"
+                    .to_owned(),
+            );
+        }
         let starts = event.property("DTSTART").ok_or("it has no DTSTART")?;
         let starts = Local::of(starts, self.usual)?;
         let length = length(event, &starts, self.usual)?;
@@ -111,20 +119,20 @@ impl<'a> Reading<'a> {
         let occurrences = self.occurrences(event, &starts, length)?;
         let (made_s, known_s) = (made_s(event)?, known_s(event, is_moved_one)?);
         let tentative = is_status(event, "TENTATIVE");
-        let lasting = |(_, one): &(NaiveDateTime, Occurrence)| !one.length.is_zero();
-        for (time, occurrence) in occurrences.into_iter().filter(lasting) {
-            let starts_s = Local { time, ..starts }.unix_s();
+        let moved = self.moved.get(event.uid()).filter(|_| !is_moved_one);
+        let lasting = |(_, one): &(i64, Occurrence)| !one.length.is_zero();
+        for (starts_s, occurrence) in occurrences.into_iter().filter(lasting) {
+            let Occurrence { time, length, .. } = occurrence;
             let ends_s = match starts.is_day {
                 true => time
-                    .checked_add_signed(occurrence.length)
+                    .checked_add_signed(length)
                     .map_or(starts_s, |ends| unix_s(starts.zone, ends)),
-                false => starts_s.saturating_add(occurrence.length.num_seconds()),
+                false => starts_s.saturating_add(length.num_seconds()),
             };
             // What its own event says of it was in the calendar before that was changed.
             let (removed, known_s) = match occurrence.removed {
                 Some(_) => (occurrence.removed, made_s),
-                None if is_moved_one => (None, known_s),
-                None => (self.moved.get(&(event.uid(), starts_s)).copied(), known_s),
+                None => (moved.and_then(|all| all.get(&starts_s)).copied(), known_s),
             };
             // What has begun is not taken back any more: its entry was changed later for another reason.
             let known_until_s = match removed {
@@ -150,13 +158,13 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// By their beginnings.
+    /// By their beginnings. Two times of the clock may be one moment, where it is put forward.
     fn occurrences(
         &mut self,
         event: &VEvent<'_>,
         starts: &Local,
         length: TimeDelta,
-    ) -> Result<BTreeMap<NaiveDateTime, Occurrence>, String> {
+    ) -> Result<BTreeMap<i64, Occurrence>, String> {
         let (usual, options) = (self.usual, self.options);
         let is_moved_one = event.property("RECURRENCE-ID").is_some();
         let is_cancelled = is_status(event, "CANCELLED");
@@ -165,19 +173,25 @@ impl<'a> Reading<'a> {
             false => None,
         };
         let removed = is_cancelled.then_some(changed_s);
-        let usually = Occurrence { length, removed };
         let mut found = BTreeMap::new();
-        match event.value("RRULE").filter(|_| !is_moved_one) {
-            None => {
-                found.insert(starts.time, usually);
-            }
-            Some(text) => {
-                let from_s = options.from_s.saturating_sub(length.num_seconds().max(0));
-                let bounds = rule::clocks(from_s, options.until_s);
-                rule::unroll(text, starts, bounds, &mut self.left, |time| {
-                    found.insert(time, usually);
-                })?;
-            }
+        let mut take = |time: NaiveDateTime, length: TimeDelta| {
+            let occurrence = Occurrence {
+                time,
+                length,
+                removed,
+            };
+            found.insert(unix_s(starts.zone, time), occurrence);
+        };
+        let mut rules = event.all("RRULE").filter(|_| !is_moved_one).peekable();
+        if rules.peek().is_none() {
+            take(starts.time, length);
+        }
+        let from_s = options.from_s.saturating_sub(length.num_seconds().max(0));
+        let bounds = rule::clocks(from_s, options.until_s);
+        for rule in rules {
+            rule::unroll(rule.val.as_str(), starts, bounds, &mut self.left, |time| {
+                take(time, length);
+            })?;
         }
         for dates in event.all("RDATE") {
             let zone = zone_of(dates, usual)?;
@@ -190,14 +204,14 @@ impl<'a> Reading<'a> {
                     _ if ends.starts_with('P') => duration(ends)?,
                     _ => seconds(&begins, &Local::of_value(ends, "RDATE", zone)?),
                 };
-                found.insert(on_clock(&begins, starts), Occurrence { length, ..usually });
+                take(on_clock(&begins, starts), length);
             }
         }
         for dates in event.all("EXDATE") {
             let zone = zone_of(dates, usual)?;
             for value in values(dates) {
                 let time = on_clock(&Local::of_value(value, "EXDATE", zone)?, starts);
-                if let Some(occurrence) = found.get_mut(&time) {
+                if let Some(occurrence) = found.get_mut(&unix_s(starts.zone, time)) {
                     occurrence.removed = Some(changed_s);
                 }
             }

@@ -73,3 +73,28 @@ fn a_rule_that_is_none_is_refused_with_its_event_and_its_part() {
         );
     }
 }
+
+#[test]
+fn several_rules_hold_together_and_a_rule_of_exceptions_is_refused() {
+    let found = begins(
+        "DTSTART:20260105T090000Z\nRRULE:FREQ=WEEKLY;COUNT=3\nRRULE:FREQ=MONTHLY;BYDAY=2MO;COUNT=2\nEXDATE:20260105T090000Z",
+    );
+    let expected = ["01-12 09:00", "01-19 09:00", "02-09 09:00"];
+    assert_eq!(found.unwrap(), expected);
+    let error =
+        begins("DTSTART:20260105T090000Z\nRRULE:FREQ=DAILY;COUNT=3\nEXRULE:FREQ=DAILY;INTERVAL=2");
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("event 1 (`x`)") && error.contains("EXDATE"),
+        "{error}"
+    );
+}
+
+#[test]
+fn two_times_of_the_clock_that_are_one_moment_are_one_occurrence() {
+    let found = begins("DTSTART;TZID=Europe/Paris:20260329T013000\nRRULE:FREQ=HOURLY;COUNT=4");
+    assert_eq!(
+        found.unwrap(),
+        ["03-29 00:30", "03-29 01:30", "03-29 02:30"]
+    );
+}

@@ -11,7 +11,7 @@ use icalendar::parser::Property;
 /// Components within components: an alarm within an event within a calendar is 3.
 const DEPTH_MOST: usize = 8;
 /// What is read of an event.
-const NEEDED: [&str; 15] = [
+const NEEDED: [&str; 16] = [
     "CATEGORIES",
     "CREATED",
     "DTEND",
@@ -19,6 +19,7 @@ const NEEDED: [&str; 15] = [
     "DTSTART",
     "DURATION",
     "EXDATE",
+    "EXRULE",
     "LAST-MODIFIED",
     "RDATE",
     "RECURRENCE-ID",

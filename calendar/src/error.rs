@@ -16,6 +16,12 @@ pub enum CalendarError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A folder, a pipe or a device.
+    #[error("{} is no regular file: write what it holds to one", path.display())]
+    NoFile {
+        /// What it is called.
+        path: PathBuf,
+    },
     /// More than is read of any calendar.
     #[error("{} has more than {} bytes: leave out what is over, or divide it", path.display(), crate::MAX_BYTES)]
     TooLarge {

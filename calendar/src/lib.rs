@@ -14,7 +14,7 @@ pub use csv_file::CsvNames;
 pub use error::CalendarError;
 use forebay_families::Event;
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
@@ -26,6 +26,9 @@ pub const MAX_EVENTS: usize = 65_536;
 
 /// For how many times the time that is asked for events may be felt: as if eight were under way all of the time, with the usual time before and after.
 pub const FELT_MOST: i64 = 20;
+
+/// What editors of Windows write before a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Longest name of a kind.
 const MAX_KIND_BYTES: usize = 256;
@@ -119,6 +122,10 @@ fn text_of(path: &Path) -> Result<String, CalendarError> {
         path: path.into(),
         source,
     };
+    // To open a pipe is to wait for whoever writes to it.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(CalendarError::NoFile { path: path.into() });
+    }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
     let mut start = file.take(MAX_BYTES + 1);
@@ -126,7 +133,12 @@ fn text_of(path: &Path) -> Result<String, CalendarError> {
     if start.limit() == 0 {
         return Err(CalendarError::TooLarge { path: path.into() });
     }
-    String::from_utf8(bytes).map_err(|error| failed(io::Error::new(ErrorKind::InvalidData, error)))
+    let text = String::from_utf8(bytes)
+        .map_err(|error| failed(io::Error::new(ErrorKind::InvalidData, error)))?;
+    match text.strip_prefix(BYTE_ORDER_MARK) {
+        Some(rest) => Ok(rest.to_owned()),
+        None => Ok(text),
+    }
 }
 
 /// For whom more is felt than can be followed, and for how long: work and memory grow with it. Whatever is cut from it instead could be what is known,

@@ -4,6 +4,7 @@
 
 use forebay_calendar::{CalendarError, MAX_BYTES, ReadOptions, read};
 use std::fs::{self, File};
+use std::time::{Duration, Instant};
 
 const YEAR_S: i64 = 365 * 86_400;
 
@@ -74,11 +75,110 @@ fn a_file_that_is_too_large_is_not_read_to_its_end() {
 }
 
 #[test]
+fn what_is_no_regular_file_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.ics");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let device = folder.path().join("device.csv");
+    std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+    for path in [pipe, device, folder.path().to_owned()] {
+        // Without an ending it is refused for that.
+        let path = match path.extension() {
+            Some(_) => path,
+            None => {
+                let named = path.join("folder.json");
+                fs::create_dir(&named).unwrap();
+                named
+            }
+        };
+        let (done, refused) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(read(&path, &ReadOptions::default())));
+        let refused = refused.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(
+            matches!(refused, Err(CalendarError::NoFile { .. })),
+            "{refused:?}"
+        );
+    }
+}
+
+/// Files of megabytes whose time would go with the square of what is in them; each would take minutes then.
+#[test]
+fn no_file_takes_the_square_of_its_length() {
+    let lines =
+        |count: usize, line: &dyn Fn(usize) -> String| -> String { (0..count).map(line).collect() };
+    let series = "DTSTART:20260101T000000Z\r\nDURATION:PT1S\r\nRRULE:FREQ=MINUTELY;COUNT=60000\r\n";
+    let event = |lines: &str| format!("BEGIN:VEVENT\r\nSUMMARY:x\r\n{lines}END:VEVENT\r\n");
+    // Each takes back an occurrence, behind which there are as many other lines.
+    let exceptions = lines(60_000, &|nth| {
+        let (day, hour, minute) = (nth / 1_440, nth / 60 % 24, nth % 60);
+        let (month, day) = (1 + day / 28, 1 + day % 28);
+        format!("EXDATE:2026{month:02}{day:02}T{hour:02}{minute:02}00Z\r\n")
+    });
+    // A name of megabytes, at each occurrence.
+    let uid = format!("UID:{}\r\n", "x".repeat(4 << 20));
+    let moved = event(&format!(
+        "{uid}RECURRENCE-ID:20260101T000000Z\r\nDTSTART:20260101T000000Z\r\nDURATION:PT1S\r\n"
+    ));
+    // A zone behind as many parameters as there are dates.
+    let parameters = format!(
+        "EXDATE{};TZID=Europe/Paris:20260101T000000{}\r\n",
+        ";A=1".repeat(200_000),
+        ",20260101T000000".repeat(200_000)
+    );
+    let announced = |nth: usize| {
+        let starts = 1_772_355_600 + nth;
+        format!(
+            "{{\"specversion\":\"1.0\",\"type\":\"x\",\"data\":{{\"starts\":\"{starts}\",\"duration_s\":1}}}}\n"
+        )
+    };
+    for (what, ending, text) in [
+        (
+            "exceptions",
+            "ics",
+            calendar(&[event(&format!("{series}{exceptions}"))]),
+        ),
+        (
+            "a long name",
+            "ics",
+            calendar(&[event(&format!("{uid}{series}")), moved]),
+        ),
+        (
+            "parameters",
+            "ics",
+            calendar(&[event(&format!("{series}{parameters}"))]),
+        ),
+        ("announcements", "json", lines(60_000, &announced)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(format!("calendar.{ending}"));
+        fs::write(&path, &text).unwrap();
+        let begun = Instant::now();
+        let found = read(&path, &ReadOptions::default());
+        let taken = begun.elapsed();
+        eprintln!("{what}: {} MB in {taken:?}", text.len() >> 20);
+        assert!(found.is_ok(), "{what}: {found:?}");
+        assert!(taken < Duration::from_secs(30), "{what}: {taken:?}");
+    }
+}
+
+#[test]
 fn events_of_an_array_are_taken_one_by_one() {
     let one = r#"{"specversion":"1.0","type":"x","data":{"starts":"2026-03-01","duration_s":60}}"#;
     // What is wrong with the second is said before anybody has seen that the array has no end.
     let error = refused("json", &format!("[{one},{{\"specversion\":\"1.0\"}},{one}"));
     assert!(error.contains("event 2: missing field"), "{error}");
+    let error = refused(
+        "json",
+        &format!(
+            "[{}]",
+            one.replace("60", &format!("\"{}\"", "x".repeat(1 << 20)))
+        ),
+    );
+    assert!(
+        error.contains("event 1") && error.contains("line 1 column"),
+        "{error}"
+    );
     let error = refused("json", &format!("[{one},{one}"));
     assert!(error.contains("the document"), "{error}");
 }

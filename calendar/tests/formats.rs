@@ -72,6 +72,18 @@ fn the_same_event_is_the_same_in_every_format() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_what_is_read() {
+    let ics = "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nSUMMARY:x\r\nDTSTART:20260301T090000Z\r\nDURATION:PT1H\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n";
+    let csv = "kind,starts,duration_s\nx,2026-03-01T09:00:00Z,3600\n";
+    let json = r#"{"specversion":"1.0","type":"x","data":{"starts":"2026-03-01T09:00:00Z","duration_s":3600}}"#;
+    for (ending, text) in [("ics", ics), ("csv", csv), ("json", json)] {
+        let entries = read_text(ending, &format!("\u{feff}{text}"), &year(2026)).unwrap();
+        assert_eq!(entries.len(), 1, "{ending}");
+        assert_eq!(entries[0].event.kind, "x");
+    }
+}
+
+#[test]
 fn a_recurring_event_stays_at_its_hour_when_the_clocks_change() {
     let found = spans(
         "BEGIN:VEVENT\nUID:1\nSUMMARY:match\nDTSTART;TZID=Europe/Paris:20260321T210000\nDTEND;TZID=Europe/Paris:20260321T230000\nRRULE:FREQ=WEEKLY;UNTIL=20260404\nEND:VEVENT",
@@ -293,6 +305,26 @@ fn what_is_wrong_is_said_with_its_place() {
             "json",
             r#"[{"specversion":"1.0"}]"#.to_owned(),
             "event 1: missing field",
+        ),
+        (
+            "json",
+            r#"[{"specversion":"1.0","type":"x","data":{"starts":1772355600,"duration_s":60}}]"#.to_owned(),
+            "event 1: its `starts` is the number 1772355600; it must be a text",
+        ),
+        (
+            "json",
+            r#"{"specversion":"1.0","type":"x","data":{"starts":"2026-03-01","ends":1.5}}"#.to_owned(),
+            "event 1: its `ends` is the number 1.5",
+        ),
+        (
+            "json",
+            r#"{"specversion":"1.0","type":"x","time":-7,"data":{"starts":"2026-03-01","duration_s":60}}"#.to_owned(),
+            "event 1: its `time` is the number -7",
+        ),
+        (
+            "json",
+            r#"{"specversion":"1.0","type":"x","time":"1772355600","data":{"starts":"2026-03-01","duration_s":60}}"#.to_owned(),
+            "event 1: its `time`: `1772355600` is no RFC 3339",
         ),
         ("json", "{".to_owned(), "the document"),
         ("ics", "BEGIN:VEVENT".to_owned(), "the calendar"),

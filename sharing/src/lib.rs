@@ -1,33 +1,23 @@
-//! How much of a customer's rate, or of a pool's, goes to which gateway.
+//! Who gets how much.
 //!
-//! A customer has one contract and many gateways. Every so often its rate is divided anew: each gateway has a [`Claim`], a
-//! [`Law`] makes shares of them, and [`to_rates`] turns these into the integers that are granted. Everything is a pure function of
-//! its arguments: no clock, no I/O, no chance, no memory but what the gateways hold. It is the one place with floating point
-//! in it, and it cannot create tokens: what is granted is bounded in integers, behind it.
+//! Two questions, each answered by a pure function of its arguments, without a clock, I/O, chance or memory:
+//! - [`division`]: how much of one rate, a customer's contract or a pool, goes to which gateway. Many times a second;
+//! - [`allocation`]: how much of the pools each customer is allocated, and who lends to whom. Every few minutes.
 //!
-//! Our law is [`Forecast`]. The others are what it is measured against: [`EvenSplit`] is what a fleet does without a
-//! control plane, [`Reactive`] what a quota server does without a forecast, [`ProportionalShare`] and [`FairShare`] are doorman's.
-//!
-//! All amounts are tokens per second.
+//! It is the one place with floating point that decides over tokens, and it cannot create any: what is granted is bounded in
+//! integers, behind it. All amounts are tokens per second.
 #![forbid(unsafe_code)]
 
-mod claim;
-mod even_split;
-mod fair_share;
-mod forecast;
-mod integers;
-mod law;
-mod proportional_share;
-mod reactive;
-mod round;
+pub mod allocation;
+pub mod division;
+mod numbers;
 mod water;
 
-pub use claim::Claim;
-pub use even_split::EvenSplit;
-pub use fair_share::FairShare;
-pub use forecast::Forecast;
-pub use integers::{to_amounts, to_per_s, to_rates};
-pub use law::Law;
-pub use proportional_share::ProportionalShare;
-pub use reactive::Reactive;
-pub use round::Round;
+pub use allocation::{
+    Allocation, Customer, Group, Held, Lend, Outlook, Part, Settings, Terms, allocate,
+    credits_after, credits_of_newcomer,
+};
+pub use division::{
+    Claim, EvenSplit, FairShare, Forecast, Law, ProportionalShare, Reactive, Round, to_amounts,
+    to_per_s, to_rates,
+};

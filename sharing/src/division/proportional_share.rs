@@ -1,7 +1,7 @@
 //! Doorman's PROPORTIONAL_SHARE (youtube/doorman, doc/algorithms.md), as a baseline.
 
-use crate::law::Law;
-use crate::round::Round;
+use crate::division::law::Law;
+use crate::division::round::Round;
 
 /// Everybody gets what it wants while that fits. Otherwise everybody gets at most its even share, and what the modest leave
 /// of theirs tops up the others in proportion to what they lack. Doorman's subclients are the weights; floors and forecasts are unknown.

@@ -1,7 +1,8 @@
 //! What a law of division is, and the promise that holds for all of them.
 
-use crate::claim::Claim;
-use crate::round::{Round, clean};
+use crate::division::claim::Claim;
+use crate::division::round::Round;
+use crate::numbers::clean;
 use std::fmt::Debug;
 
 /// A rule by which a rate is divided among gateways.

@@ -3,18 +3,8 @@
 //! A law sees only a [`Round`], and a round can only be made of clean numbers. Were each law to check for itself, the one
 //! that forgets would turn a single NaN into a NaN for every gateway.
 
-use crate::claim::Claim;
-use forebay_core::limits::MAX_TOKENS;
-
-/// Largest rate of any kind, in tokens per second: the core's own bound. It keeps sums finite.
-const MAX_PER_S: f64 = MAX_TOKENS as f64;
-
-/// Rates below this, a thousandth of a micro-token per second, count as 0: quotients stay finite, too.
-const MIN_PER_S: f64 = 1e-9;
-
-/// Weights beyond these bounds count as the bound.
-const MIN_WEIGHT: f64 = 1e-6;
-const MAX_WEIGHT: f64 = 1e6;
+use crate::division::claim::Claim;
+use crate::numbers::{clean, clean_weight};
 
 /// A capacity and the claims on it, in numbers that can be reckoned with: finite, not negative, floors together within
 /// the capacity, weights positive.
@@ -38,7 +28,7 @@ impl Round {
                 forecast_per_s: claim.forecast_per_s.map(clean),
                 held_per_s: clean(claim.held_per_s),
                 floor_per_s: clean(claim.floor_per_s),
-                weight: clean(claim.weight).clamp(MIN_WEIGHT, MAX_WEIGHT),
+                weight: clean_weight(claim.weight),
             })
             .collect();
         let floors_per_s: f64 = claims.iter().map(|claim| claim.floor_per_s).sum();
@@ -69,13 +59,5 @@ impl Round {
     #[must_use]
     pub fn sum(&self, value: impl Fn(&Claim) -> f64) -> f64 {
         self.claims.iter().map(value).sum()
-    }
-}
-
-pub(crate) fn clean(value: f64) -> f64 {
-    if value.is_finite() && value >= MIN_PER_S {
-        value.min(MAX_PER_S)
-    } else {
-        0.0
     }
 }

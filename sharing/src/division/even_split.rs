@@ -1,7 +1,7 @@
 //! The same for everybody, by weight: what a fleet does when nobody knows where the demand is.
 
-use crate::law::Law;
-use crate::round::Round;
+use crate::division::law::Law;
+use crate::division::round::Round;
 
 /// Capacity times weight over all weights. Knows neither demand nor floors.
 #[derive(Clone, Copy, Debug, Default)]

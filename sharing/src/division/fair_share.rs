@@ -1,7 +1,7 @@
 //! Doorman's FAIR_SHARE (youtube/doorman, doc/algorithms.md), as a baseline.
 
-use crate::law::Law;
-use crate::round::Round;
+use crate::division::law::Law;
+use crate::division::round::Round;
 use crate::water::{Vessel, fill};
 
 /// As many as possible get all that they want, and the others the same, by weight. Doorman's subclients are the weights; floors

@@ -17,9 +17,9 @@
 //! under unchanged claims nothing moves from then on. To go on by half until the end would be a little closer to step 4, and never
 //! at rest. A gateway that needs nothing has its floor, at once.
 
-use crate::law::Law;
-use crate::reactive::serve_demand;
-use crate::round::Round;
+use crate::division::law::Law;
+use crate::division::reactive::serve_demand;
+use crate::division::round::Round;
 
 /// A share that falls short of the right one by less than this part is right enough.
 const SHORT_OF_SHARE: f64 = 0.03;

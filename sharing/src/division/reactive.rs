@@ -1,7 +1,7 @@
 //! What a good quota server does without a forecast: it follows the last window.
 
-use crate::law::Law;
-use crate::round::Round;
+use crate::division::law::Law;
+use crate::division::round::Round;
 use crate::water::{Vessel, fill};
 
 /// Floors, then water-filling up to the demand, then the rest in proportion to the demand. It has the same floors as our own

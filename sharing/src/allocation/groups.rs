@@ -1,0 +1,179 @@
+//! Linked accounts: what they share before anybody else, and the caps of their sums.
+//!
+//! Groups are nested. A cap is held by trimming what members want, class by class, before the pool is divided, from the innermost group
+//! outwards: the pool then never gives what a cap would take back. To fill all caps and the pool as constraints of one problem would be exact
+//! across classes as well, and takes a linear program for what a policy almost never has.
+
+use crate::allocation::terms::Group;
+use crate::numbers::clean;
+use crate::water::{Vessel, fill};
+use forebay_core::resource::ResourceIndex;
+
+/// Who belongs to what, and how much room caps leave on one resource.
+pub(crate) struct Family {
+    /// For each group, its members' positions, those of inner groups included.
+    members: Vec<Vec<usize>>,
+    /// For each group, the room beneath its cap, in tokens per second; none where it has no cap.
+    rooms_per_s: Vec<Option<f64>>,
+    /// For each customer, its groups from the innermost outwards.
+    lines: Vec<Vec<usize>>,
+}
+
+// === impl Family ===
+
+impl Family {
+    pub(crate) fn new(
+        groups: &[Group],
+        resource: ResourceIndex,
+        innermost: impl Iterator<Item = Option<usize>>,
+    ) -> Self {
+        let mut members = vec![Vec::new(); groups.len()];
+        let lines: Vec<Vec<usize>> = innermost
+            .enumerate()
+            .map(|(customer, group)| {
+                let mut line = Vec::new();
+                let mut next = group;
+                while let Some((group, at)) =
+                    next.and_then(|group| groups.get(group).map(|at| (group, at)))
+                {
+                    line.push(group);
+                    if let Some(members) = members.get_mut(group) {
+                        members.push(customer);
+                    }
+                    // Only towards the front, so that no circle goes on for ever.
+                    next = at.parent.filter(|parent| *parent < group);
+                }
+                line
+            })
+            .collect();
+        let rooms_per_s = groups
+            .iter()
+            .map(|group| group.cap_per_s.at(resource).map(clean))
+            .collect();
+        Self {
+            members,
+            rooms_per_s,
+            lines,
+        }
+    }
+
+    /// Makes the amounts of some members smaller until each capped group's fit into its room: by water-filling between 0 and what they are.
+    pub(crate) fn trim(&self, amounts_per_s: &mut [(usize, f64)], weight: impl Fn(usize) -> f64) {
+        self.trim_from(0, amounts_per_s, weight);
+    }
+
+    /// The same for the caps of the groups from a position on.
+    fn trim_from(
+        &self,
+        first: usize,
+        amounts_per_s: &mut [(usize, f64)],
+        weight: impl Fn(usize) -> f64,
+    ) {
+        let capped: Vec<(usize, f64)> = self
+            .rooms_per_s
+            .iter()
+            .enumerate()
+            .skip(first)
+            .filter_map(|(group, room)| room.map(|room| (group, room)))
+            .collect();
+        if capped.is_empty() {
+            return;
+        }
+        let mut of_group: Vec<Vec<usize>> = vec![Vec::new(); self.rooms_per_s.len()];
+        for (position, (member, amount)) in amounts_per_s.iter().enumerate() {
+            for group in self.lines.get(*member).into_iter().flatten() {
+                if let Some(positions) = of_group.get_mut(*group).filter(|_| *amount > 0.0) {
+                    positions.push(position);
+                }
+            }
+        }
+        // Inner groups lie behind those that they are a part of.
+        for (group, room) in capped.into_iter().rev() {
+            let positions = of_group.get(group).map_or(&[][..], Vec::as_slice);
+            let vessels: Vec<Vessel> = positions
+                .iter()
+                .filter_map(|position| amounts_per_s.get(*position))
+                .map(|(member, amount)| Vessel {
+                    lower_per_s: 0.0,
+                    upper_per_s: *amount,
+                    weight: weight(*member),
+                })
+                .collect();
+            if vessels.iter().map(|vessel| vessel.upper_per_s).sum::<f64>() <= room {
+                continue;
+            }
+            for (position, fits) in positions.iter().zip(fill(room, &vessels)) {
+                if let Some((_, amount)) = amounts_per_s.get_mut(*position) {
+                    *amount = amount.min(fits);
+                }
+            }
+        }
+    }
+
+    /// Takes from the rooms of all its groups what a member has been given; what it gives back is negative.
+    pub(crate) fn take(&mut self, member: usize, amount_per_s: f64) {
+        self.take_from(0, member, amount_per_s);
+    }
+
+    fn take_from(&mut self, first: usize, member: usize, amount_per_s: f64) {
+        let line = self.lines.get(member).into_iter().flatten();
+        for group in line.filter(|group| **group >= first) {
+            if let Some(Some(room)) = self.rooms_per_s.get_mut(*group) {
+                *room = (*room - amount_per_s).max(0.0);
+            }
+        }
+    }
+
+    /// Gives what members offer of what has been taken for them to members who want it, in the innermost group that has both. Leaves in
+    /// `offers_per_s` what is left of them, and returns what each was given. Between groups within one, the caps of the inner ones hold.
+    pub(crate) fn share(
+        &mut self,
+        offers_per_s: &mut [f64],
+        mut wants_per_s: Vec<f64>,
+        weight: impl Fn(usize) -> f64,
+    ) -> Vec<f64> {
+        let mut given = vec![0.0; wants_per_s.len()];
+        for group in (0..self.members.len()).rev() {
+            let members = self.members.get(group).cloned().unwrap_or_default();
+            let offered: f64 = members
+                .iter()
+                .filter_map(|member| offers_per_s.get(*member))
+                .sum();
+            let mut wants: Vec<(usize, f64)> = members
+                .iter()
+                .filter_map(|member| Some((*member, *wants_per_s.get(*member)?)))
+                .filter(|(_, want)| *want > 0.0)
+                .collect();
+            self.trim_from(group.saturating_add(1), &mut wants, &weight);
+            let moved = offered.min(wants.iter().map(|(_, want)| want).sum());
+            if moved <= 0.0 {
+                continue;
+            }
+            let vessels: Vec<Vessel> = wants
+                .iter()
+                .map(|(member, want)| Vessel {
+                    lower_per_s: 0.0,
+                    upper_per_s: *want,
+                    weight: weight(*member),
+                })
+                .collect();
+            for ((member, _), got) in wants.iter().zip(fill(moved, &vessels)) {
+                if let (Some(given), Some(want)) =
+                    (given.get_mut(*member), wants_per_s.get_mut(*member))
+                {
+                    *given += got;
+                    *want = (*want - got).max(0.0);
+                }
+                self.take_from(group.saturating_add(1), *member, got);
+            }
+            for member in members {
+                if let Some(offer) = offers_per_s.get_mut(member) {
+                    let gone = *offer * (moved / offered);
+                    *offer -= gone;
+                    self.take_from(group.saturating_add(1), member, -gone);
+                }
+            }
+        }
+        given
+    }
+}

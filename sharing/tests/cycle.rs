@@ -56,7 +56,7 @@ fn parts(allocation: &Allocation) -> Vec<Part> {
 fn allocated(allocation: &Allocation) -> Vec<f64> {
     parts(allocation)
         .iter()
-        .map(Part::allocated_per_s)
+        .map(|part| (part.allocated_per_s() * 1e9).round() / 1e9)
         .collect()
 }
 

@@ -35,9 +35,11 @@ const FINGERPRINT_BYTES: usize = 4;
 /// Shortest token that is accepted at the start: 16 characters are 64 bits even in hexadecimal.
 pub const MIN_TOKEN_BYTES: usize = 16;
 
-/// Who may ask. Each role may do what the ones before it may, but for a sync, which is the gateways' own.
+/// Who may ask. Each role may do what the ones before it may, but for what only programs do: a sync is the gateways' own, and a write the senders'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
+    /// A sender of Prometheus' remote write: covariates, and nothing else.
+    Sender,
     /// A gateway: sync, and model files.
     Gateway,
     /// Looks at everything and changes nothing.
@@ -55,6 +57,8 @@ pub enum Access {
     Open,
     /// Gateways only: a sync in a person's name would be a gateway that nobody runs.
     GatewayOnly,
+    /// Senders of remote write only: their token lies in the configuration of a Prometheus, and each token has one place.
+    SenderOnly,
     /// This role and those above it.
     AtLeast(Role),
 }
@@ -62,6 +66,8 @@ pub enum Access {
 /// The tokens as they are given at the start.
 #[derive(Clone, Copy)]
 pub struct Secrets<'a> {
+    /// Of senders of remote write, if there are any.
+    pub sender: Option<&'a str>,
     /// Of gateways, if they have not only certificates.
     pub gateway: Option<&'a str>,
     /// Of those who only look, if there are any.
@@ -119,12 +125,19 @@ pub enum TokenError {
 
 impl Role {
     /// All of them, from the smallest.
-    pub const ALL: [Self; 4] = [Self::Gateway, Self::Viewer, Self::Operator, Self::Admin];
+    pub const ALL: [Self; 5] = [
+        Self::Sender,
+        Self::Gateway,
+        Self::Viewer,
+        Self::Operator,
+        Self::Admin,
+    ];
 
     /// As it is written in errors and documents.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Sender => "sender",
             Self::Gateway => "gateway",
             Self::Viewer => "viewer",
             Self::Operator => "operator",
@@ -136,6 +149,7 @@ impl Role {
     #[must_use]
     pub const fn variable(self) -> &'static str {
         match self {
+            Self::Sender => "FOREBAY_SENDER_TOKEN",
             Self::Gateway => "FOREBAY_GATEWAY_TOKEN",
             Self::Viewer => "FOREBAY_VIEWER_TOKEN",
             Self::Operator => "FOREBAY_OPERATOR_TOKEN",
@@ -153,6 +167,7 @@ impl Access {
         match self {
             Self::Open => true,
             Self::GatewayOnly => role == Role::Gateway,
+            Self::SenderOnly => role == Role::Sender,
             Self::AtLeast(least) => role >= least,
         }
     }
@@ -163,6 +178,7 @@ impl Access {
         match self {
             Self::Open => None,
             Self::GatewayOnly => Some(Role::Gateway),
+            Self::SenderOnly => Some(Role::Sender),
             Self::AtLeast(least) => Some(least),
         }
     }
@@ -309,6 +325,9 @@ impl Tokens {
     fn hint(&self, access: Access) -> String {
         let fitting = self.known.iter().filter(|(role, _)| access.admits(*role));
         let variables: Vec<&str> = fitting.map(|(role, _)| role.variable()).collect();
+        if variables.is_empty() && access == Access::SenderOnly {
+            return "the server has no token of senders: start it with FOREBAY_SENDER_TOKEN and --covariate".to_owned();
+        }
         if variables.is_empty() {
             return "show a certificate that --tls-gateway-name admits".to_owned();
         }
@@ -371,6 +390,7 @@ impl fmt::Debug for Tokens {
 impl<'a> Secrets<'a> {
     const fn of(&self, role: Role) -> Option<&'a str> {
         match role {
+            Role::Sender => self.sender,
             Role::Gateway => self.gateway,
             Role::Viewer => self.viewer,
             Role::Operator => self.operator,

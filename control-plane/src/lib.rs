@@ -11,6 +11,7 @@ pub mod auth;
 pub mod buckets;
 pub mod cli;
 mod connections;
+pub mod covariates;
 pub mod document;
 pub mod error;
 mod exposure;

@@ -4,6 +4,7 @@ use crate::alertmanager::{Notifier, Pace};
 use crate::api::{Server, Throttle, router};
 use crate::auth::{FilterToken, Secrets, TokenError, Tokens};
 use crate::connections;
+use crate::covariates::{Chosen, CovariateOptions, CovariateOptionsError};
 use crate::exposure;
 use crate::history::MAX_STEPS;
 use crate::keys::{BadSecret, Keys};
@@ -71,6 +72,12 @@ pub struct ServeOptions {
     /// Training.
     #[command(flatten)]
     pub training: TrainingOptions,
+    /// Covariates.
+    #[command(flatten)]
+    pub covariates: CovariateOptions,
+    /// Token of senders of Prometheus' remote write (POST /api/v1/write), for --covariate; it opens nothing else
+    #[arg(long, env = "FOREBAY_SENDER_TOKEN", hide_env_values = true)]
+    pub sender_token: Option<String>,
     /// Token of gateways (POST /v1/sync). Without it they need certificates
     #[arg(
         long,
@@ -196,6 +203,9 @@ pub enum ServeError {
     /// Nothing can be trained.
     #[error(transparent)]
     Training(#[from] TrainingOptionsError),
+    /// Covariates cannot be kept.
+    #[error(transparent)]
+    Covariates(#[from] CovariateOptionsError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -462,6 +472,7 @@ struct Prepared {
     public_key: Option<[u8; 32]>,
     remote_write: Option<Endpoint>,
     alertmanagers: Vec<Endpoint>,
+    covariates: Option<Chosen>,
     training: Training,
 }
 
@@ -470,6 +481,7 @@ struct Prepared {
 impl Prepared {
     fn new(options: &ServeOptions) -> Result<Self, ServeError> {
         let tokens = Tokens::new(Secrets {
+            sender: options.sender_token.as_deref(),
             gateway: options.gateway_token.as_deref(),
             viewer: options.viewer_token.as_deref(),
             operator: options.operator_token.as_deref(),
@@ -526,6 +538,7 @@ impl Prepared {
             public_key,
             remote_write,
             alertmanagers,
+            covariates: options.covariates.choose()?,
             training: Training::new(
                 options
                     .training
@@ -547,6 +560,9 @@ fn assemble(
     if let Some(endpoint) = prepared.remote_write {
         tracing::info!(to = %endpoint, "usage of finished steps leaves by remote write");
         plane = plane.exported_by(RemoteWrite::start(endpoint, background));
+    }
+    if let Some(chosen) = prepared.covariates {
+        plane = plane.measuring(chosen)?;
     }
     if !prepared.alertmanagers.is_empty() {
         plane = plane.notified_by(Notifier::start(

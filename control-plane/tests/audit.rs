@@ -181,7 +181,11 @@ const ELSEWHERE: [(&str, &str); 10] = [
 ];
 
 /// Routes that change nothing on a person's behalf.
-const CHANGE_NOTHING: [(&str, &str); 2] = [("POST", "/v1/sync"), ("POST", "/v1/policies/check")];
+const CHANGE_NOTHING: [(&str, &str); 3] = [
+    ("POST", "/v1/sync"),
+    ("POST", "/api/v1/write"),
+    ("POST", "/v1/policies/check"),
+];
 
 #[tokio::test]
 async fn every_change_leaves_a_record_that_says_who_did_what() {

@@ -15,16 +15,17 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{Method, StatusCode};
 use forebay_control_plane::api::routes;
 use forebay_control_plane::auth::{Access, Role, Secrets, TokenError, Tokens};
-use kit::{ADMIN_TOKEN, GATEWAY_TOKEN, OPERATOR_TOKEN, TestServer, VIEWER_TOKEN};
+use kit::{ADMIN_TOKEN, GATEWAY_TOKEN, OPERATOR_TOKEN, SENDER_TOKEN, TestServer, VIEWER_TOKEN};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Method, path, and which of gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 4]); 41] = [
+/// Method, path, and which of sender, gateway, viewer, operator and admin may take it.
+const TABLE: [(&str, &str, [bool; 5]); 42] = [
     ("GET", "/healthz", ALL),
     ("GET", "/readyz", ALL),
     ("GET", "/metrics", ALL),
     ("POST", "/v1/sync", GATEWAY),
+    ("POST", "/api/v1/write", SENDER),
     ("GET", "/v1/openapi.json", VIEWER),
     ("GET", "/v1/status", VIEWER),
     ("GET", "/v1/alerts", VIEWER),
@@ -47,7 +48,7 @@ const TABLE: [(&str, &str, [bool; 4]); 41] = [
     ("POST", "/v1/customers/{key}/unexempt", OPERATOR),
     ("GET", "/v1/models", VIEWER),
     ("POST", "/v1/models", ADMIN),
-    ("GET", "/v1/models/{digest}", ALL),
+    ("GET", "/v1/models/{digest}", ALL_BUT_SENDERS),
     ("POST", "/v1/models/{digest}/activate", ADMIN),
     ("GET", "/v1/models/{digest}/about", VIEWER),
     ("PUT", "/v1/models/{digest}/about", ADMIN),
@@ -64,13 +65,21 @@ const TABLE: [(&str, &str, [bool; 4]); 41] = [
     ("POST", "/v1/gateways/{id}/retire", OPERATOR),
 ];
 
-const ALL: [bool; 4] = [true; 4];
-const GATEWAY: [bool; 4] = [true, false, false, false];
-const VIEWER: [bool; 4] = [false, true, true, true];
-const OPERATOR: [bool; 4] = [false, false, true, true];
-const ADMIN: [bool; 4] = [false, false, false, true];
+const ALL: [bool; 5] = [true; 5];
+const ALL_BUT_SENDERS: [bool; 5] = [false, true, true, true, true];
+const SENDER: [bool; 5] = [true, false, false, false, false];
+const GATEWAY: [bool; 5] = [false, true, false, false, false];
+const VIEWER: [bool; 5] = [false, false, true, true, true];
+const OPERATOR: [bool; 5] = [false, false, false, true, true];
+const ADMIN: [bool; 5] = [false, false, false, false, true];
 
-const TOKENS: [&str; 4] = [GATEWAY_TOKEN, VIEWER_TOKEN, OPERATOR_TOKEN, ADMIN_TOKEN];
+const TOKENS: [&str; 5] = [
+    SENDER_TOKEN,
+    GATEWAY_TOKEN,
+    VIEWER_TOKEN,
+    OPERATOR_TOKEN,
+    ADMIN_TOKEN,
+];
 
 /// Routes that need no token at all.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -150,6 +159,10 @@ async fn a_role_that_is_too_small_is_told_which_is_needed() {
         ),
         ("/v1/policies", "nobody's", "wrong_token", "admin"),
         ("/v1/sync", ADMIN_TOKEN, "wrong_token", "gateway"),
+        ("/v1/sync", SENDER_TOKEN, "wrong_token", "gateway"),
+        ("/v1/policies", SENDER_TOKEN, "wrong_token", "admin"),
+        ("/api/v1/write", ADMIN_TOKEN, "wrong_token", "sender"),
+        ("/api/v1/write", GATEWAY_TOKEN, "wrong_token", "sender"),
     ] {
         let (status, body) = server.request("POST", path, token, Body::empty()).await;
         let error: Value = serde_json::from_slice(&body).unwrap();
@@ -168,6 +181,7 @@ async fn a_role_that_is_too_small_is_told_which_is_needed() {
 }
 
 const GOOD: Secrets<'static> = Secrets {
+    sender: Some("the-token-of-senders"),
     gateway: Some("the-token-of-gateways"),
     viewer: Some("the-token-of-viewers"),
     operator: Some("the-token-of-operators"),
@@ -176,6 +190,7 @@ const GOOD: Secrets<'static> = Secrets {
 
 fn of(role: Role) -> &'static str {
     match role {
+        Role::Sender => GOOD.sender.unwrap(),
         Role::Gateway => GOOD.gateway.unwrap(),
         Role::Viewer => GOOD.viewer.unwrap(),
         Role::Operator => GOOD.operator.unwrap(),
@@ -186,6 +201,10 @@ fn of(role: Role) -> &'static str {
 /// The good tokens, but for one.
 fn with(role: Role, token: &'static str) -> Secrets<'static> {
     match role {
+        Role::Sender => Secrets {
+            sender: Some(token),
+            ..GOOD
+        },
         Role::Gateway => Secrets {
             gateway: Some(token),
             ..GOOD

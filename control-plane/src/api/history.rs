@@ -33,6 +33,9 @@ pub(super) struct Wanted {
     /// May be left out where there is one.
     #[serde(default)]
     resource: Option<String>,
+    /// What else was measured, instead of usage.
+    #[serde(default)]
+    covariate: Option<String>,
     /// The newest so many; all that are kept without it.
     #[serde(default)]
     steps: Option<u64>,
@@ -53,8 +56,15 @@ pub(super) async fn export(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<SeriesView>, ApiError> {
     let Query(wanted) = wanted?;
-    server
-        .plane
-        .export_history(&wanted.key, wanted.resource.as_deref(), wanted.steps)
-        .map(Json)
+    let plane = &server.plane;
+    let series = match (&wanted.covariate, &wanted.resource) {
+        (None, resource) => plane.export_history(&wanted.key, resource.as_deref(), wanted.steps)?,
+        (Some(covariate), None) => plane.export_covariate(&wanted.key, covariate, wanted.steps)?,
+        (Some(_), Some(_)) => {
+            let message = "a covariate is of no resource";
+            let hint = "ask for `resource` or for `covariate`";
+            return Err(ApiError::malformed(message, hint).at("covariate"));
+        }
+    };
+    Ok(Json(series))
 }

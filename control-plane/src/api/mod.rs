@@ -5,6 +5,7 @@
 mod alerts;
 mod audit;
 mod body;
+mod covariates;
 mod customers;
 mod gateways;
 mod history;

@@ -5,8 +5,8 @@
 
 use super::openapi::{self, Description};
 use super::{
-    Server, Shared, alerts, audit, customers, gateways, history, metrics, models, policies, sync,
-    training,
+    Server, Shared, alerts, audit, covariates, customers, gateways, history, metrics, models,
+    policies, sync, training,
 };
 use crate::auth::{Access, Role};
 use crate::plane::{
@@ -25,6 +25,9 @@ use std::sync::Arc;
 
 /// Media type of model files.
 const BYTES: &str = "application/octet-stream";
+
+/// Where senders of remote write look for it.
+const REMOTE_WRITE: &str = "/api/v1/write";
 
 /// A route.
 #[derive(Clone, Debug)]
@@ -60,6 +63,10 @@ pub fn routes() -> Vec<Route> {
             .says("A gateway's sync: messages SyncRequest and SyncReply of wire/sync.proto")
             .takes_bytes(CONTENT_TYPE)
             .answers_bytes(CONTENT_TYPE),
+        post(REMOTE_WRITE, Access::SenderOnly, covariates::write)
+            .says("Takes covariates of customers: Prometheus' remote write 1.0, as one block of Snappy")
+            .takes_bytes(CONTENT_TYPE)
+            .answers_bytes("text/plain"),
         get("/v1/openapi.json", at_least(Viewer), openapi::openapi)
             .says("This document")
             .answers_any_json(),
@@ -232,7 +239,7 @@ pub fn routes() -> Vec<Route> {
             .takes::<models::RollBack>()
             .answers::<Release>(),
         get("/v1/history", at_least(Viewer), history::export)
-            .says("Usage of a customer per step, oldest first")
+            .says("Usage of a customer per step, or a covariate, oldest first")
             .queries::<history::Wanted>()
             .answers::<SeriesView>(),
         put("/v1/history", at_least(Admin), history::import)

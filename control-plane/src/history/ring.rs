@@ -153,6 +153,26 @@ impl Ring {
         self.open.insert((series, number), open);
     }
 
+    /// What one step has, whether it is in the store yet or not.
+    ///
+    /// # Errors
+    /// When the chunk that it belongs to cannot be read.
+    pub fn value(
+        &self,
+        store: &dyn Store,
+        series: Series,
+        step: u64,
+    ) -> Result<Option<f32>, StoreError> {
+        let number = Chunk::number_of(step);
+        if let Some(open) = self.open.get(&(series, number)) {
+            return Ok(open.chunk.get(step));
+        }
+        let Some(bytes) = store.get(Table::History, &chunk_key(series, number))? else {
+            return Ok(None);
+        };
+        Ok(Chunk::decode(&bytes)?.get(step))
+    }
+
     /// A new chunk pushes the one out that has left the retention.
     fn begin(&self, batch: &mut Batch, series: Series, number: u64) -> Chunk {
         if let Some(outdated) = number.checked_sub(self.kept()) {

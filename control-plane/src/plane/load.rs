@@ -16,6 +16,7 @@ use super::training::TrainingBook;
 use crate::buckets::{
     Account, AccountRecord, Cause, Contract, POOL_ACCOUNT, Part, PartRecord, SessionNumber,
 };
+use crate::covariates::Means;
 use crate::history::{Coverage, Ring, step_at};
 use crate::keys::Keys;
 use crate::store::{Batch, Start, Store, StoreError, Table, open_epoch};
@@ -76,6 +77,7 @@ pub(super) fn load(
         fleet,
         newcomers_since: (!is_clean).then_some(now.mono),
         ring: Ring::new(settings.history_steps),
+        means: Means::default(),
         coverage,
         step_now,
         active,

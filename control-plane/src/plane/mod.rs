@@ -9,6 +9,7 @@ mod audit;
 mod canary;
 mod challenger;
 mod clock;
+mod covariates;
 mod customers;
 mod directory;
 mod export;
@@ -35,6 +36,7 @@ pub use audit::{AuditLog, AuditPage};
 pub use canary::{CanaryView, Lack, Promotion, Share};
 pub use challenger::{ChallengeRequest, ChallengerView, DuelEvidence, Missing, RefusalView};
 pub use clock::{Clock, Now};
+pub(crate) use covariates::Covariates;
 pub use customers::CustomerChange;
 pub use directory::{Directory, Member, Override};
 pub use fleet::{Admission, Fleet};
@@ -76,6 +78,7 @@ pub struct Plane {
     law: &'static dyn Law,
     start: Start,
     remote_write: Option<RemoteWrite>,
+    covariates: Option<Covariates>,
     notifier: Option<Notifier>,
     signing_key: Option<SigningKeyFile>,
 }
@@ -99,6 +102,11 @@ pub enum StartError {
         /// What was given.
         given_ms: u32,
     },
+    /// Each name has its place in the store for ever.
+    #[error(
+        "covariates of this store have had {0} names, and it has no place for another: use one that it knows, or start with an empty --data directory"
+    )]
+    CovariateNames(usize),
 }
 
 impl Plane {
@@ -124,6 +132,7 @@ impl Plane {
             law: &Forecast,
             start,
             remote_write: None,
+            covariates: None,
             notifier: None,
             signing_key: None,
         })

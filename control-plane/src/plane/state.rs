@@ -14,6 +14,7 @@ use super::sync::usage::Finished;
 use super::tally::Tally;
 use super::training::TrainingBook;
 use crate::buckets::{Account, POOL_ACCOUNT, SessionNumber, StoredRow, Unsaved};
+use crate::covariates::Means;
 use crate::history::{Coverage, Ring, Series};
 use crate::store::{Batch, Table};
 use forebay_core::amount::Rate;
@@ -74,6 +75,8 @@ pub struct State {
     pub newcomers_since: Option<TimeUs>,
     /// Usage history being written.
     pub ring: Ring,
+    /// Covariates on their way to the ring.
+    pub(crate) means: Means,
     /// Steps in which a gateway reported.
     pub coverage: Coverage,
     /// Number of the running step; goes back only when the wall clock was set back.

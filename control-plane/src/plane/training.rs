@@ -11,7 +11,7 @@ use crate::buckets::POOL_ACCOUNT;
 use crate::error::ApiError;
 use crate::models::Verdict;
 use crate::store::{Batch, Store, StoreError, Table};
-use crate::training::{Cause, UsageFiles};
+use crate::training::{Cause, CovariateFiles, UsageFiles};
 use forebay_wire::key::CustomerHash;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -308,8 +308,8 @@ impl Plane {
         Ok(name.unwrap_or_default().to_owned())
     }
 
-    /// Writes usage of a resource into files of a folder, as the trainer reads it: all that is kept of customers that have used anything, until
-    /// there is enough of it. Customers are hashes there too. Takes seconds: call it on a thread that may block.
+    /// Writes usage of a resource, and covariates, into files of a folder, as the trainer reads it: all that is kept of customers that have used anything,
+    /// until there is enough of it. Gives the files that the trainer must be told of. Customers are hashes there too. Takes seconds: call it on a thread that may block.
     ///
     /// # Errors
     /// When there is no usage, the store cannot be read, or the folder cannot be written.
@@ -328,14 +328,15 @@ impl Plane {
             return Err(ApiError::invalid("odd_step", message, hint));
         }
         let mut files = UsageFiles::new(folder);
+        let mut measured = CovariateFiles::new(folder);
         let known = self.customers_to_learn_from();
         for customer in &known {
-            self.add_usage(&mut files, *customer, resource, is_wanted)?;
+            self.add_usage(&mut files, &mut measured, *customer, resource, is_wanted)?;
         }
         if !files.is_full() {
             // What was imported may be of customers that no gateway has reported on yet, and no policy names.
             for customer in self.customers_of_the_history(resource, &known)? {
-                self.add_usage(&mut files, customer, resource, is_wanted)?;
+                self.add_usage(&mut files, &mut measured, customer, resource, is_wanted)?;
             }
         }
         let files = files.finish().map_err(unwritten)?;
@@ -344,12 +345,14 @@ impl Plane {
             let hint = "wait for gateways to report some, or bring some along: `forebay history import FILE`";
             return Err(ApiError::conflict("no_usage", message, hint));
         }
-        Ok(files)
+        let described = measured.finish(&files).map_err(unwritten)?;
+        Ok(described.map_or(files, |described| vec![described]))
     }
 
     fn add_usage(
         &self,
         files: &mut UsageFiles,
+        measured: &mut CovariateFiles,
         customer: CustomerHash,
         resource: &str,
         is_wanted: &dyn Fn() -> bool,
@@ -361,8 +364,16 @@ impl Plane {
         if self.lock().is_stopped || !is_wanted() {
             return Err(StoreError::Stopped.into());
         }
-        let series = self.export_history(&format!("hash:{customer}"), Some(resource), None)?;
-        files.add(series).map_err(unwritten)
+        let key = format!("hash:{customer}");
+        let series = self.export_history(&key, Some(resource), None)?;
+        if !files.add(series).map_err(unwritten)? {
+            return Ok(());
+        }
+        for covariate in self.covariate_names() {
+            let series = self.export_covariate(&key, covariate, None)?;
+            measured.add(series).map_err(unwritten)?;
+        }
+        Ok(())
     }
 
     /// Those that gateways have reported on, then those of the policy, each by hash: a hash says nothing about its customer, so the first of them are as

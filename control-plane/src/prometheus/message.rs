@@ -23,30 +23,30 @@ pub(super) struct WriteRequest {
 
 /// `prometheus.TimeSeries`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct TimeSeries {
+pub(crate) struct TimeSeries {
     /// Sorted by name, as the protocol demands.
     #[prost(message, repeated, tag = "1")]
-    pub(super) labels: Vec<Label>,
+    pub(crate) labels: Vec<Label>,
     #[prost(message, repeated, tag = "2")]
-    pub(super) samples: Vec<TimedValue>,
+    pub(crate) samples: Vec<TimedValue>,
 }
 
 /// `prometheus.Label`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Label {
+pub(crate) struct Label {
     #[prost(string, tag = "1")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(string, tag = "2")]
-    pub(super) value: String,
+    pub(crate) value: String,
 }
 
 /// `prometheus.Sample`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct TimedValue {
+pub(crate) struct TimedValue {
     #[prost(double, tag = "1")]
-    pub(super) value: f64,
+    pub(crate) value: f64,
     #[prost(int64, tag = "2")]
-    pub(super) timestamp: i64,
+    pub(crate) timestamp: i64,
 }
 
 /// The body of a request.

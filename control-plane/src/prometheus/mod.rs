@@ -1,4 +1,4 @@
-//! Usage history leaves and enters by Prometheus' protocols: remote write out, `query_range` in.
+//! Usage history leaves and enters by Prometheus' protocols: remote write out, `query_range` in. What else was measured comes by remote write too.
 //!
 //! Many databases of time series speak both, so one protocol each way serves all of them. Only what crosses the network is here: what
 //! a step of history is comes from `plane`, and what an import does with an answer is in `cli`.
@@ -10,12 +10,16 @@ mod endpoint;
 mod message;
 mod outbox;
 mod query;
+mod received;
 mod sender;
 #[cfg(test)]
 mod sender_tests;
 
 pub(crate) use endpoint::{Answer, Bounds, Connection};
+pub(crate) use message::{Label, TimeSeries};
+pub(crate) use received::{COMPRESSED_BYTES_MOST, each_series};
 pub use endpoint::{BadEndpoint, Endpoint, Unreachable};
 pub use outbox::{Counts, DropReason, Outbox, Sample, StepSamples};
 pub use query::{QueriedSeries, Query, QueryError, query_range};
+pub use received::BadWrite;
 pub use sender::RemoteWrite;

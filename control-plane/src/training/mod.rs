@@ -3,6 +3,7 @@
 //! Training wants minutes of all processors, much memory, and a deep learning library. Beside the process that hands out tokens it would be
 //! one more way for that to stand still, so it is another program, with limits, at the lowest priority, that this one may end at any time.
 
+mod covariate_files;
 mod desk;
 mod job;
 mod lines;
@@ -11,6 +12,7 @@ mod run;
 mod schedule;
 mod usage_files;
 
+pub(crate) use covariate_files::CovariateFiles;
 pub use desk::{Desk, RunningView, Stage, TrainingView};
 pub use job::{JobError, JobLimits, Program};
 pub use options::{Chosen, TrainingOptions, TrainingOptionsError};

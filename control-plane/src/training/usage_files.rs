@@ -40,12 +40,12 @@ impl UsageFiles {
     }
 
     /// Adds a series from the first step on of which something is known; one in which nothing was used teaches nothing. Steps before that are no gaps: nobody has
-    /// seen them, and a season is not seen in them.
-    pub(crate) fn add(&mut self, mut series: SeriesView) -> Result<()> {
+    /// seen them, and a season is not seen in them. Says whether it has added anything.
+    pub(crate) fn add(&mut self, mut series: SeriesView) -> Result<bool> {
         let first = series.usage.iter().position(Option::is_some);
         series.usage.drain(..first.unwrap_or(series.usage.len()));
         if !series.usage.iter().flatten().any(|usage| *usage > 0.0) {
-            return Ok(());
+            return Ok(false);
         }
         if self.values_of_file >= FILE_VALUES {
             self.close()?;
@@ -64,7 +64,7 @@ impl UsageFiles {
         self.open = Some(file);
         self.values = self.values.saturating_add(series.usage.len());
         self.values_of_file = self.values_of_file.saturating_add(series.usage.len());
-        Ok(())
+        Ok(true)
     }
 
     /// All files.

@@ -12,6 +12,7 @@ use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use forebay_control_plane::api::{Server, Throttle, router};
 use forebay_control_plane::auth::{Secrets, Tokens};
+use forebay_control_plane::covariates::Chosen;
 use forebay_control_plane::keys::Keys;
 use forebay_control_plane::models::{Sandbox, SandboxLimits, SigningKeyFile};
 use forebay_control_plane::plane::{Clock, Plane, Settings};
@@ -33,6 +34,7 @@ use tokio::runtime::Handle;
 use tower::ServiceExt;
 
 pub(crate) const GATEWAY_TOKEN: &str = "gateway-token-of-the-tests";
+pub(crate) const SENDER_TOKEN: &str = "sender-token-of-the-tests";
 pub(crate) const VIEWER_TOKEN: &str = "viewer-token-of-the-tests";
 pub(crate) const OPERATOR_TOKEN: &str = "operator-token-of-the-tests";
 pub(crate) const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
@@ -180,7 +182,54 @@ impl TestServer {
         if let Some(remote_write) = remote_write {
             plane = plane.exported_by(remote_write);
         }
+        Self::of(
+            plane,
+            store,
+            clock,
+            sandbox,
+            signing_key,
+            throttle,
+            training,
+        )
+    }
+
+    /// A server that keeps covariates, and trains when it is asked to.
+    pub(crate) fn measuring(
+        store: Arc<MemoryStore>,
+        clock: Arc<AtomicU64>,
+        chosen: Chosen,
+        sandbox: Sandbox,
+        training: Training,
+    ) -> Self {
+        let plane = Plane::start(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Keys::new(None, None).unwrap(),
+            settings(),
+            Clock::Manual(Arc::clone(&clock)),
+        )
+        .unwrap()
+        .measuring(chosen)
+        .unwrap();
+        let unlimited = Throttle::new(1_000_000);
+        let server = Self::of(plane, store, clock, sandbox, None, unlimited, training);
+        server
+            .server
+            .training
+            .begin(&server.server, &Handle::current());
+        server
+    }
+
+    fn of(
+        plane: Plane,
+        store: Arc<MemoryStore>,
+        clock: Arc<AtomicU64>,
+        sandbox: Sandbox,
+        signing_key: Option<SigningKeyFile>,
+        throttle: Throttle,
+        training: Training,
+    ) -> Self {
         let tokens = Tokens::new(Secrets {
+            sender: Some(SENDER_TOKEN),
             gateway: Some(GATEWAY_TOKEN),
             viewer: Some(VIEWER_TOKEN),
             operator: Some(OPERATOR_TOKEN),
@@ -284,7 +333,7 @@ impl TestServer {
 }
 
 /// A judge without a forecaster.
-fn nowhere() -> Sandbox {
+pub(crate) fn nowhere() -> Sandbox {
     Sandbox::new(
         Path::new("/nonexistent/forecaster.wasm"),
         SandboxLimits::default(),
@@ -427,6 +476,6 @@ pub(crate) async fn server_and_gateway() -> (TestServer, Gateway) {
 }
 
 /// There is no trainer beside a test.
-fn no_training() -> Training {
+pub(crate) fn no_training() -> Training {
     Training::new(TrainingOptions::default().choose(60_000, 1).unwrap())
 }

@@ -1,5 +1,7 @@
 //! A real Prometheus or VictoriaMetrics, as a process of its own: written to by remote write, asked by its API.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use super::process::http;
 use prost::Message;
 use serde_json::Value;
@@ -28,52 +30,67 @@ pub(crate) enum Kind {
 pub(crate) struct Database {
     process: Child,
     folder: TempDir,
+    /// What `prometheus.yml` says.
+    config: String,
     kind: Kind,
     port: u16,
 }
 
 /// `prometheus.WriteRequest`, once more: what the server writes is not judged by its own code.
 #[derive(Clone, PartialEq, prost::Message)]
-struct WriteRequest {
+pub(crate) struct WriteRequest {
     #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
+    pub(crate) timeseries: Vec<TimeSeries>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct TimeSeries {
+pub(crate) struct TimeSeries {
     #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
+    pub(crate) labels: Vec<Label>,
     #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
+    pub(crate) samples: Vec<Sample>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Label {
+pub(crate) struct Label {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(crate) name: String,
     #[prost(string, tag = "2")]
-    value: String,
+    pub(crate) value: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Sample {
+pub(crate) struct Sample {
     #[prost(double, tag = "1")]
-    value: f64,
+    pub(crate) value: f64,
     #[prost(int64, tag = "2")]
-    timestamp: i64,
+    pub(crate) timestamp: i64,
 }
 
 // === impl Database ===
 
 impl Database {
     pub(crate) async fn start(kind: Kind) -> Self {
+        Self::start_by(kind, "global: {}\n".to_owned()).await
+    }
+
+    /// A Prometheus that sends what it is sent on by remote write.
+    pub(crate) async fn start_sending(url: &str, token: &str) -> Self {
+        let config = format!(
+            "global: {{}}\nremote_write:\n  - url: {url}\n    authorization: {{credentials: {token}}}\n    queue_config: {{batch_send_deadline: 100ms}}\n"
+        );
+        Self::start_by(Kind::Prometheus, config).await
+    }
+
+    async fn start_by(kind: Kind, config: String) -> Self {
         for _ in 0..PORTS_TRIED {
             let port = free_port();
             let folder = tempfile::tempdir().unwrap();
-            let process = spawn(kind, folder.path(), port);
+            let process = spawn(kind, folder.path(), &config, port);
             let mut database = Self {
                 process,
                 folder,
+                config: config.clone(),
                 kind,
                 port,
             };
@@ -92,7 +109,7 @@ impl Database {
 
     /// Starts it again on the same port and folder.
     pub(crate) async fn restart(&mut self) {
-        self.process = spawn(self.kind, self.folder.path(), self.port);
+        self.process = spawn(self.kind, self.folder.path(), &self.config, self.port);
         assert!(
             self.answers().await,
             "{:?} does not come up again",
@@ -223,13 +240,13 @@ impl Database {
     }
 }
 
-fn spawn(kind: Kind, folder: &Path, port: u16) -> Child {
+fn spawn(kind: Kind, folder: &Path, config: &str, port: u16) -> Child {
     let address = format!("127.0.0.1:{port}");
     let data = folder.join("data").display().to_string();
     let (name, options) = match kind {
         Kind::Prometheus => {
             let file = folder.join("prometheus.yml");
-            std::fs::write(&file, "global: {}\n").unwrap();
+            std::fs::write(&file, config).unwrap();
             let options = vec![
                 format!("--config.file={}", file.display()),
                 format!("--storage.tsdb.path={data}"),

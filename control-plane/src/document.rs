@@ -5,7 +5,7 @@
 //! and cannot tell where a value stands.) JSON has no budget and is the format for very long customer lists.
 
 use crate::objects::Objects;
-use forebay_policy::{Compiled, PolicyError, compile};
+use forebay_policy::{Compiled, PolicyError, Sharing, compile, sharing};
 use forebay_wire::policy::PolicyDocument;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
@@ -29,8 +29,10 @@ pub enum Format {
 pub struct CheckedPolicy {
     /// As it was written.
     pub document: PolicyDocument,
-    /// As it is used.
+    /// As it is used at gateways.
     pub compiled: Compiled,
+    /// How the pools are divided among the customers.
+    pub sharing: Option<Sharing>,
 }
 
 /// One thing that is wrong with a document.
@@ -78,8 +80,14 @@ impl Format {
 /// What is wrong with it, and where.
 pub fn check(text: &str, format: Format) -> Result<CheckedPolicy, Faults> {
     let document = read(text, format).map_err(|fault| Faults(vec![fault]))?;
-    match compile(&document) {
-        Ok(compiled) => Ok(CheckedPolicy { document, compiled }),
+    let compiled =
+        compile(&document).and_then(|compiled| Ok((sharing(&document, &compiled)?, compiled)));
+    match compiled {
+        Ok((sharing, compiled)) => Ok(CheckedPolicy {
+            document,
+            compiled,
+            sharing,
+        }),
         Err(error) => Err(faults_of(&error, text)),
     }
 }

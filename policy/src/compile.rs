@@ -330,7 +330,7 @@ fn guarantees(
     }
 }
 
-fn tokens(micro: u64) -> String {
+pub(crate) fn tokens(micro: u64) -> String {
     let amount = Micro::new(i64::try_from(micro).unwrap_or(i64::MAX));
     forebay_wire::policy::Decimal::from_micro(amount.get())
         .unwrap_or_default()

@@ -284,6 +284,7 @@ fn contract_fields(contract: &Contract) -> Fields {
             ("ceiling_per_s", ceiling),
             ("debt_limit", Some(limit.debt_limit)),
             ("borrow_limit", borrow_limit),
+            ("lend_limit_per_s", limit.lend_limit_per_s),
         ] {
             if let Some(value) = value {
                 set(format!("{resource}.{name}"), value.to_string());
@@ -302,6 +303,7 @@ fn customer_fields(customer: &Customer) -> Fields {
     let flag = |is_set: bool| is_set.then(|| "true".to_owned());
     let fields = [
         ("contract", Some(customer.contract.clone())),
+        ("group", customer.group.clone()),
         ("banned", ban),
         ("exempt", flag(customer.exempt)),
         ("frozen", flag(customer.frozen)),
@@ -364,6 +366,24 @@ fn settings(document: &PolicyDocument) -> Fields {
         ),
     ] {
         set(field.to_owned(), value);
+    }
+    if let Some(sharing) = &document.sharing {
+        for (field, value) in [
+            ("interval_ms", sharing.interval_ms.to_string()),
+            ("quantiles", format!("{:?}", sharing.quantiles)),
+            ("reserve_share", sharing.reserve_share.to_string()),
+            ("credits", sharing.credits.to_string()),
+        ] {
+            set(format!("sharing.{field}"), Some(value));
+        }
+    }
+    for (name, group) in document.groups.iter() {
+        let parent = group.parent.as_deref().unwrap_or("none");
+        set(format!("groups.{name}.parent"), Some(parent.to_owned()));
+        for (resource, cap) in group.cap_per_s.iter() {
+            let field = format!("groups.{name}.cap_per_s.{resource}");
+            set(field, Some(cap.to_string()));
+        }
     }
     for (name, resource) in document.resources.iter() {
         let depth_ms = resource.depth_ms.unwrap_or(DEFAULT_POOL_DEPTH_MS);

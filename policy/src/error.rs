@@ -76,6 +76,20 @@ pub enum Problem {
         /// ` (did you mean ...?)`, or nothing.
         suggestion: String,
     },
+    /// A group name that does not exist.
+    #[error("names the group `{name}`, which is not under `groups`{suggestion}")]
+    NoSuchGroup {
+        /// The name given.
+        name: String,
+        /// ` (did you mean ...?)`, or nothing.
+        suggestion: String,
+    },
+    /// Groups within groups without an end, or too many.
+    #[error("makes a circle, or more than {most} groups within one another")]
+    Nesting {
+        /// Upper bound.
+        most: usize,
+    },
     /// A field without effect in its surroundings.
     #[error("has no effect {because}: remove it")]
     NoEffect {

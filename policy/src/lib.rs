@@ -14,10 +14,12 @@ mod contract;
 mod customers;
 mod diff;
 mod error;
+mod sharing;
 
 pub use compile::{Compiled, CompiledCustomer, compile};
 pub use diff::{Change, Difference, DifferenceKind, PolicyDiff, diff};
 pub use error::{Mistake, PolicyError, Problem};
+pub use sharing::{CompiledGroup, Sharing, sharing};
 
 /// Customers that a policy can list.
 pub const MAX_CUSTOMERS: usize = 4_000_000;

@@ -38,6 +38,13 @@ pub struct PolicyDocument {
     /// The soft reservation beside each standard bucket.
     #[serde(default)]
     pub shadow: Shadow,
+    /// How a control plane divides the pools among the customers every few minutes. Absent: it does not, and each gateway goes by its own
+    /// forecasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Sharing>,
+    /// Linked accounts, by name.
+    #[serde(default, skip_serializing_if = "Named::is_empty")]
+    pub groups: Named<Group>,
     /// The contracts, by name.
     pub contracts: Named<Contract>,
     /// The customers that have a contract of their own.
@@ -109,6 +116,34 @@ pub struct Shadow {
     pub contention: Contention,
 }
 
+/// How the pools are divided among the customers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Sharing {
+    /// From one division to the next, in milliseconds, 10 000 to 3 600 000.
+    pub interval_ms: u32,
+    /// For tiers 1, 2 and 3: which quantile of its forecast a customer is allocated, 0.5 to 0.99.
+    pub quantiles: [f64; 3],
+    /// The part of a capacity that is nobody's until it is asked for, 0 to 0.9. Guarantees go before it.
+    pub reserve_share: f64,
+    /// Whether who has lent most goes first among customers of one tier and priority, in place of equal parts by weight.
+    pub credits: bool,
+}
+
+/// Linked accounts: their sum may be capped, and what one does not need of its guarantee is the others' first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Group {
+    /// The group that this one is a part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Upper bound of what all members are allocated together, in tokens per second, by resource.
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    pub cap_per_s: Named<Decimal>,
+}
+
 /// When a customer counts as contended: `needed` of the last `windows` windows showed a deviation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -161,6 +196,10 @@ pub struct Limit {
     /// Depth of the borrow allowance, tokens. Absent with a ceiling: one second of (ceiling - rate).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub borrow_limit: Option<Decimal>,
+    /// How much of the guarantee others may use while even the upper forecast does not need it, in tokens per second. 0: nothing is lent;
+    /// absent: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lend_limit_per_s: Option<Decimal>,
 }
 
 /// A customer with a contract of its own.
@@ -172,6 +211,9 @@ pub struct Customer {
     pub key: String,
     /// Name of the customer's contract.
     pub contract: String,
+    /// Name of the innermost group of linked accounts that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Deny everything with the reason `banned`, without an end.
     #[serde(default, skip_serializing_if = "is_false")]
     pub banned: bool,
@@ -208,6 +250,17 @@ impl Default for Shadow {
             depth_factor: 2,
             protected_share: 0.5,
             contention: Contention::default(),
+        }
+    }
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self {
+            interval_ms: 300_000,
+            quantiles: [0.99, 0.9, 0.5],
+            reserve_share: 0.25,
+            credits: false,
         }
     }
 }

@@ -1,4 +1,6 @@
 //! Readers of the policy document for the plugin (see [`crate::json`]), in the order of its types.
+//!
+//! What only a control plane does (sharing, groups, lending) is unknown here: a gateway that stands alone would take it and do nothing.
 
 use super::{
     Contention, Contract, Customer, Decimal, Limit, Named, PolicyDocument, Resource, Shadow,
@@ -25,6 +27,8 @@ impl Read for PolicyDocument {
             unknown: fields.or("unknown", Unknown::default())?,
             resources: fields.required::<Named<Resource>>("resources")?,
             shadow: fields.or("shadow", Shadow::default())?,
+            sharing: None,
+            groups: Named::default(),
             contracts: fields.required::<Named<Contract>>("contracts")?,
             customers: fields.or("customers", Vec::new())?,
         })
@@ -132,6 +136,7 @@ impl Read for Limit {
             ceiling_per_s: fields.optional("ceiling_per_s")?,
             debt_limit: fields.or("debt_limit", Decimal::ZERO)?,
             borrow_limit: fields.optional("borrow_limit")?,
+            lend_limit_per_s: None,
         })
     }
 }
@@ -150,6 +155,7 @@ impl Read for Customer {
         Ok(Self {
             key: fields.required("key")?,
             contract: fields.required("contract")?,
+            group: None,
             banned: fields.or("banned", false)?,
             ban_until_unix_s: fields.optional("ban_until_unix_s")?,
             exempt: fields.or("exempt", false)?,

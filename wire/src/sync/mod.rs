@@ -22,7 +22,7 @@ pub use reply::{
 };
 pub use request::{
     ChallengerStatus, CustomerForecast, CustomerReport, DeviationSignal, ForecastScore, ModelState,
-    ModelStatus, PoolReport, SyncRequest, WindowWish,
+    ModelStatus, PoolReport, ResourceScore, SyncRequest, WindowWish,
 };
 
 /// Version of the protocol that these messages speak.

@@ -264,7 +264,7 @@ pub struct ChallengerStatus {
 }
 
 /// Sums over the forecasts of the whole fleet's usage that have matured: by all of a gateway's series since its running model took over.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct ForecastScore {
     /// Forecasts.
     #[prost(uint64, tag = "1")]
@@ -272,11 +272,29 @@ pub struct ForecastScore {
     /// Those whose 0.9 quantile was not exceeded.
     #[prost(uint64, tag = "2")]
     pub covered: u64,
-    /// Pinball loss of the 0.9 quantile, in tokens.
+    /// Pinball loss of the 0.9 quantile, in tokens of all resources together. For servers that do not know `resources`: one that counts in bytes
+    /// drowns one that counts in requests.
     #[prost(double, tag = "3")]
     pub loss: f64,
-    /// What was used, in tokens.
+    /// What was used, in tokens of all resources together.
     #[prost(double, tag = "4")]
+    pub usage: f64,
+    /// The same by resource: one for each of which a forecast has matured, four at most. A gateway that does not know this says none.
+    #[prost(message, repeated, tag = "5")]
+    pub resources: Vec<ResourceScore>,
+}
+
+/// Sums over the forecasts of one resource.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct ResourceScore {
+    /// Index of the resource in the applied policy.
+    #[prost(uint32, tag = "1")]
+    pub resource: u32,
+    /// Pinball loss of the 0.9 quantile, in tokens.
+    #[prost(double, tag = "2")]
+    pub loss: f64,
+    /// What was used, in tokens.
+    #[prost(double, tag = "3")]
     pub usage: f64,
 }
 

@@ -16,8 +16,11 @@ pub(super) const TURNS_MOST: usize = 1_000_000;
 const TURNS_HOPELESS: usize = 100_000;
 /// What a rule costs before its first turn.
 const RULE_TURNS: usize = 16;
-/// Moments that are looked at within one turn, and cost about as much as another.
+/// Moments that the library looks at within one turn, and cost about as much as another.
 const MOMENTS_OF_TURN: usize = 64;
+
+/// Hours, minutes or seconds that are looked at within one turn, and are none.
+const LOOKS_OF_TURN: usize = 16;
 
 /// A rule that is followed.
 struct Following<'a, F> {
@@ -116,7 +119,7 @@ impl<F: FnMut(NaiveDateTime)> Following<'_, F> {
             let is_asked_for_more = rule.follow(day, |moment| match moment {
                 None => {
                     looked_at += 1;
-                    self.take(usize::from(looked_at % MOMENTS_OF_TURN == 0))?;
+                    self.take(usize::from(looked_at.is_multiple_of(LOOKS_OF_TURN)))?;
                     Ok(true)
                 }
                 Some(moment) if moment < self.starts.time => Ok(true),

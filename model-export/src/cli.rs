@@ -15,6 +15,7 @@ use crate::evaluate;
 
 use crate::export::{from_onnx, to_onnx};
 use crate::fit::{Data, fit};
+use crate::output::Output;
 use crate::prepare::Preparation;
 use crate::progress::{self, Progress};
 use crate::recipe::Recipe;
@@ -182,18 +183,17 @@ pub(crate) fn run() -> Result<(), TrainError> {
     if cli.end_with_stdin {
         thread::spawn(end_with_stdin);
     }
+    let mut stdout = io::stdout();
+    let out = &mut Output::new(&mut stdout);
     match cli.command {
         Command::Train(train) => train.run(),
-        Command::Prepare(prepare) => prepare.run(),
+        Command::Prepare(prepare) => prepare.run(out),
         Command::Export { model, out } => export(&model, &out),
-        Command::Verify { models, python } => verify_all(models, &python),
-        Command::Evaluate(evaluate) => evaluate.run(),
-        Command::Replay(replay) => replay.run(),
-        Command::Drift { seed } => {
-            drift::print(seed);
-            Ok(())
-        }
-        Command::Card { model } => print_card(&model),
+        Command::Verify { models, python } => verify_all(models, &python, out),
+        Command::Evaluate(evaluate) => evaluate.run(out),
+        Command::Replay(replay) => replay.run(out),
+        Command::Drift { seed } => drift::print(seed, out),
+        Command::Card { model } => print_card(&model, out),
     }
 }
 
@@ -213,30 +213,29 @@ fn export(model: &Path, out: &Path) -> Result<(), TrainError> {
     card.write(out)
 }
 
-fn verify_all(models: Vec<PathBuf>, python: &Path) -> Result<(), TrainError> {
+fn verify_all(models: Vec<PathBuf>, python: &Path, out: &mut Output<'_>) -> Result<(), TrainError> {
     let models = match models.is_empty() {
         true => Recipe::committed()
             .map(|recipe| Path::new("models").join(recipe.model))
             .to_vec(),
         false => models,
     };
-    println!("| model | trainer - tract | tract - onnxruntime |\n|---|---|---|");
+    out.line("| model | trainer - tract | tract - onnxruntime |\n|---|---|---|")?;
     for model in models {
         let found = verify(&model, python)?;
-        println!(
+        out.line(format_args!(
             "| {} | {:.1e} | {:.1e} |",
             model.display(),
             found.trainer_tract,
             found.tract_onnxruntime
-        );
+        ))?;
     }
     Ok(())
 }
 
-fn print_card(model: &Path) -> Result<(), TrainError> {
+fn print_card(model: &Path, out: &mut Output<'_>) -> Result<(), TrainError> {
     let card = Card::of(model, &read(model)?)?;
-    println!("{}", card.to_json(model)?);
-    Ok(())
+    out.line(card.to_json(model)?)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TrainError> {
@@ -325,7 +324,7 @@ impl Train {
 // === impl Prepare ===
 
 impl Prepare {
-    fn run(self) -> Result<(), TrainError> {
+    fn run(self, out: &mut Output<'_>) -> Result<(), TrainError> {
         let preparation = Preparation {
             inputs: self.inputs,
             out: self.out,
@@ -336,20 +335,21 @@ impl Prepare {
             join: if self.sum { Join::Sum } else { Join::Mean },
             zone: self.zone,
         };
-        preparation.run()
+        preparation.run(out)
     }
 }
 
 // === impl Evaluate ===
 
 impl Evaluate {
-    fn run(self) -> Result<(), TrainError> {
+    fn run(self, out: &mut Output<'_>) -> Result<(), TrainError> {
         let folder = self.folder.ok_or(TrainError::NoData)?;
         evaluate::run(
             &folder,
             self.settings.as_deref(),
             self.report.as_deref(),
             self.json.as_deref(),
+            out,
         )
     }
 }
@@ -357,7 +357,7 @@ impl Evaluate {
 // === impl Replay ===
 
 impl Replay {
-    fn run(self) -> Result<(), TrainError> {
+    fn run(self, out: &mut Output<'_>) -> Result<(), TrainError> {
         let folder = self.data.folder.clone().ok_or(TrainError::NoData)?;
         let mut evaluations = Vec::new();
         for recipe in Recipe::committed() {
@@ -382,6 +382,6 @@ impl Replay {
             let name = self.recipe.unwrap_or_default();
             return Recipe::named(&name).map(|_| ());
         }
-        replay::write(&evaluations, &self.out)
+        replay::write(&evaluations, &self.out, out)
     }
 }

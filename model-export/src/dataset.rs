@@ -1,7 +1,7 @@
 //! What a file of traces is: which column, which seasons, which steps ahead, where the test span begins. Either somebody has said so, in TOML, or it is
 //! inferred from the file and printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -370,9 +370,17 @@ impl DataSet {
         self.covariates.get(tenant).cloned().unwrap_or_default()
     }
 
-    /// What was known to come for a tenant.
-    pub(crate) fn agenda(&self, tenant: &str) -> Agenda {
-        self.agenda_of(|customer| customer.is_none_or(|one| one == tenant))
+    /// What was known to come for each of these tenants. Those of whom the calendar says nothing share one: tens of thousands of events for each of
+    /// hundreds of tenants would be gigabytes.
+    pub(crate) fn agendas<'a>(&self, tenants: impl Iterator<Item = &'a str>) -> Vec<Arc<Agenda>> {
+        let customers = self.events.iter().filter_map(|one| one.customer.as_deref());
+        let named: BTreeSet<&str> = customers.collect();
+        let common = Arc::new(self.common_agenda());
+        let agenda = |tenant| match named.contains(tenant) {
+            true => Arc::new(self.agenda_of(|customer| customer.is_none_or(|one| one == tenant))),
+            false => Arc::clone(&common),
+        };
+        tenants.map(agenda).collect()
     }
 
     /// What was known to come for everybody.

@@ -5,6 +5,9 @@
 use forebay_forecast::drift::{Adwin, Cusum, Detector, PageHinkley, run_length};
 use forebay_traces::generator::SeededRandom;
 
+use crate::error::TrainError;
+use crate::output::Output;
+
 /// Steps without any change in which false alarms are counted.
 const STEADY_STEPS: usize = 1_000_000;
 /// False alarms are told per so many steps.
@@ -51,20 +54,22 @@ struct Candidate {
 }
 
 /// Prints the table.
-pub(crate) fn print(seed: u64) {
+pub(crate) fn print(seed: u64, out: &mut Output<'_>) -> Result<(), TrainError> {
     let sources = [
         Source::Normal,
         Source::Dependent,
         Source::HeavyTailed,
         Source::Loss,
     ];
-    println!(
-        "| detector | values | false alarms per 100 000 steps | delay at 1 sigma | at 2 | at 3 |\n|---|---|---|---|---|---|"
-    );
+    out.line(
+        "| detector | values | false alarms per 100 000 steps | delay at 1 sigma | at 2 | at 3 |\n|---|---|---|---|---|---|",
+    )?;
     for candidate in candidates() {
         let [one, two, three] = candidate.delays;
         let (name, promised) = (candidate.name, &candidate.false_alarms);
-        println!("| {name} | theory | {promised} | {one:.1} | {two:.1} | {three:.1} |");
+        out.line(format_args!(
+            "| {name} | theory | {promised} | {one:.1} | {two:.1} | {three:.1} |"
+        ))?;
         for source in sources {
             let random = SeededRandom::new(seed);
             let alarms = false_alarms((candidate.make)(), Values::of(source, random.fork(0)));
@@ -74,12 +79,13 @@ pub(crate) fn print(seed: u64) {
                 None => "-".to_owned(),
             });
             let rate = alarms as f64 * PER_STEPS / STEADY_STEPS as f64;
-            println!(
+            out.line(format_args!(
                 "| {name} | {} | {rate:.1} | {one} | {two} | {three} |",
                 source.name()
-            );
+            ))?;
         }
     }
+    Ok(())
 }
 
 fn candidates() -> [Candidate; 3] {

@@ -20,6 +20,9 @@ pub(crate) enum TrainError {
         path: PathBuf,
         source: std::io::Error,
     },
+    /// What is said cannot be written.
+    #[error("cannot write to standard output: {0}")]
+    Output(std::io::Error),
     /// A JSON file is not what it should be.
     #[error("{path}: {source}")]
     Json {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use forebay_families::{
-    Arima, Boosting, BoostingWithCovariates, Entrant, Family, Forecasts, History, Learner,
+    Agenda, Arima, Boosting, BoostingWithCovariates, Entrant, Family, Forecasts, History, Learner,
     MixtureSettings, Race, RidgeRegression, RidgeWithCovariates, SIMPLE, race,
 };
 
@@ -24,8 +24,9 @@ use scenarios::Odds;
 
 use crate::dataset::{DataSet, Entries, Found, traces};
 use crate::error::TrainError;
+use crate::output::{Output, figure};
 use crate::prepare::PreparedFolder;
-use crate::scoring::{self, Cut, Score, Scored};
+use crate::scoring::{self, Cut, Score, Scored, TABLE_HEAD};
 
 /// Name of the mixture that would be deployed.
 const DEPLOYED: &str = "mixture";
@@ -66,6 +67,7 @@ pub(crate) fn run(
     settings: Option<&Path>,
     report: Option<&Path>,
     json: Option<&Path>,
+    out: &mut Output<'_>,
 ) -> Result<(), TrainError> {
     let mut entries = Entries::load(settings)?;
     let is_file = folder.is_file();
@@ -78,23 +80,27 @@ pub(crate) fn run(
     // Before the manifest's names come in: they are not said by anybody, and one file of several may be asked for.
     if settings.is_some() {
         for name in entries.unused(&paths) {
-            println!("settings: there is no file {name} in the folder");
+            out.line(format_args!(
+                "settings: there is no file {name} in the folder"
+            ))?;
         }
     }
     if let Some(prepared) = &prepared {
         entries.add(prepared);
         for (name, resource) in prepared.resources() {
             if let Some(why) = &resource.degraded_because {
-                println!("{name} is degraded: {why}");
+                out.line(format_args!("{name} is degraded: {why}"))?;
             }
         }
     }
     for path in paths {
         match entries.read(&path)? {
-            Found::Skipped { name, reason } => println!("\n## {name}: not scored, {reason}"),
+            Found::Skipped { name, reason } => {
+                out.line(format_args!("\n## {name}: not scored, {reason}"))?;
+            }
             Found::DataSet(data_set) => {
                 refuse_huge(&path, &data_set)?;
-                evaluated.extend(evaluate(*data_set));
+                evaluated.extend(evaluate(*data_set, out)?);
             }
         }
     }
@@ -104,7 +110,7 @@ pub(crate) fn run(
             reason: "no trace in this folder can be scored: .parquet or .csv files with columns tenant, timestamp_utc and an amount".into(),
         });
     }
-    print_summary(&evaluated);
+    out.line(summary(&evaluated))?;
     if let Some(path) = report {
         html::write(&evaluated, path)?;
     }
@@ -130,14 +136,17 @@ fn refuse_huge(path: &Path, data_set: &DataSet) -> Result<(), TrainError> {
 }
 
 /// `None` if no tenant can be scored.
-fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
+fn evaluate(mut data_set: DataSet, out: &mut Output<'_>) -> Result<Option<Evaluated>, TrainError> {
     let start = Instant::now();
-    println!("\n## {}: {}", data_set.name, data_set.settings);
+    out.line(format_args!(
+        "\n## {}: {}",
+        data_set.name, data_set.settings
+    ))?;
     let scored = scoring::select(&data_set.cut, std::mem::take(&mut data_set.series));
-    let scored = as_many_as_fit(scored, &data_set.cut);
+    let scored = as_many_as_fit(scored, &data_set.cut, out)?;
     if scored.is_empty() {
-        println!("not scored: no tenant of this file is long and active enough");
-        return None;
+        out.line("not scored: no tenant of this file is long and active enough")?;
+        return Ok(None);
     }
     let histories: Vec<History> = scored
         .iter()
@@ -157,30 +166,33 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
     let (race, unknowing) = if data_set.events.is_empty() {
         (without_events, None)
     } else {
-        let with_agenda = |(history, one): (&History, &Scored)| {
-            let agenda = data_set.agenda(&one.series.tenant);
-            history.clone().with_agenda(Arc::new(agenda))
-        };
-        let knowing: Vec<History> = histories.iter().zip(&scored).map(with_agenda).collect();
+        let agendas = data_set.agendas(scored.iter().map(|one| one.series.tenant.as_str()));
+        let with_agenda =
+            |(history, agenda): (&History, Arc<Agenda>)| history.clone().with_agenda(agenda);
+        let knowing: Vec<History> = histories.iter().zip(agendas).map(with_agenda).collect();
         let race = run_race(&data_set, &scored, &knowing);
         (race, Some(tables_of(&without_events)))
     };
     for entrant in &race.entrants {
-        println!("{}", said_of(entrant));
+        out.line(said_of(entrant))?;
     }
     let mut tables = tables_of(&race);
     for (knowing, unknowing) in tables.iter_mut().zip(unknowing.iter().flatten()) {
         knowing.events_ratio = Some(knowing.deployed_wql() / unknowing.deployed_wql());
     }
-    tables.iter().for_each(|table| table.print(&data_set.name));
+    for table in &tables {
+        out.line(table.said(&data_set.name))?;
+    }
     let group = Group::of(&data_set, &scored, &race.deployed);
     let mut remarks = vec![hours::said(&scored, &race.deployed)];
     remarks.extend(group.as_ref().map(|group| match group {
         Ok(group) => group.said(),
         Err(why_not) => why_not.clone(),
     }));
-    remarks.iter().for_each(|remark| println!("{remark}"));
-    println!("{:.0} s", start.elapsed().as_secs_f64());
+    for remark in &remarks {
+        out.line(remark)?;
+    }
+    out.line(format_args!("{:.0} s", start.elapsed().as_secs_f64()))?;
     let fans = drawn(&scored)
         .into_iter()
         .filter_map(|tenant| {
@@ -188,7 +200,7 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
             Some(svg::Fan::of(&scored[tenant], forecasts, &data_set.cut))
         })
         .collect();
-    Some(Evaluated {
+    Ok(Some(Evaluated {
         name: data_set.name,
         settings: data_set.settings,
         entrants: race.entrants,
@@ -196,7 +208,7 @@ fn evaluate(mut data_set: DataSet) -> Option<Evaluated> {
         group: group.and_then(Result::ok),
         remarks,
         fans,
-    })
+    }))
 }
 
 /// Those that learn, in the order in which they may enter.
@@ -223,7 +235,11 @@ fn run_race(data_set: &DataSet, scored: &[Scored], histories: &[History]) -> Rac
 }
 
 /// Every so manieth tenant, if the forecasts of all would take too much memory; none of those whose own would.
-fn as_many_as_fit(scored: Vec<Scored>, cut: &Cut) -> Vec<Scored> {
+fn as_many_as_fit(
+    scored: Vec<Scored>,
+    cut: &Cut,
+    out: &mut Output<'_>,
+) -> Result<Vec<Scored>, TrainError> {
     let rows = |one: &Scored| {
         let from = one.test_start - one.test_start / 2;
         (one.series.len() - from).saturating_mul(cut.horizons)
@@ -234,32 +250,32 @@ fn as_many_as_fit(scored: Vec<Scored>, cut: &Cut) -> Vec<Scored> {
         .filter(|one| rows(one) <= ROWS_MOST)
         .collect();
     if scored.len() < before {
-        println!(
+        out.line(format_args!(
             "not scored: {} of {before} tenants, the forecasts of each of which would take too much memory: ask for fewer steps ahead (`horizons`), or cut the file",
             before - scored.len()
-        );
+        ))?;
     }
     let all: usize = scored.iter().map(rows).sum();
     let every = all.div_ceil(ROWS_MOST).max(1);
     if every > 1 {
-        println!(
+        out.line(format_args!(
             "scored: {} of {} tenants, because forecasts of all would take too much memory",
             scored.len().div_ceil(every),
             scored.len()
-        );
+        ))?;
     }
-    scored.into_iter().step_by(every).collect()
+    Ok(scored.into_iter().step_by(every).collect())
 }
 
 fn said_of(entrant: &Entrant) -> String {
-    let [first, second] = entrant.gains.map(|gain| 100.0 * gain);
+    let [first, second] = entrant.gains.map(|gain| figure(100.0 * gain, 1));
     let verdict = if entrant.is_deployed {
         "deployed"
     } else {
         "not deployed"
     };
     format!(
-        "{}: lowers the mixture's loss by {first:.1} % and {second:.1} % on two folds before the test: {verdict}",
+        "{}: lowers the mixture's loss by {first} % and {second} % on two folds before the test: {verdict}",
         entrant.name
     )
 }
@@ -302,7 +318,7 @@ fn drawn(scored: &[Scored]) -> Vec<usize> {
     drawn
 }
 
-fn print_summary(evaluated: &[Evaluated]) {
+fn summary(evaluated: &[Evaluated]) -> String {
     let tables = || evaluated.iter().flat_map(|one| &one.tables);
     let mean = |ratio: fn(&Table) -> f64| {
         let logs: Vec<f64> = tables()
@@ -311,15 +327,22 @@ fn print_summary(evaluated: &[Evaluated]) {
             .collect();
         (logs.iter().sum::<f64>() / logs.len() as f64).exp()
     };
-    let ratios: Vec<f64> = tables().map(Table::ratio).collect();
+    let ratios: Vec<f64> = tables()
+        .map(Table::ratio)
+        .filter(|ratio| !ratio.is_nan())
+        .collect();
     let at_most_one = ratios.iter().filter(|ratio| **ratio <= 1.0).count();
-    println!(
-        "\ndeployed / best simple method: geometric mean {:.3} (median tenant {:.3}), highest {:.3}, at most 1 in {at_most_one} of {} cells",
-        mean(Table::ratio),
-        mean(Table::median_ratio),
-        ratios.iter().copied().fold(f64::NAN, f64::max),
+    let without = match tables().count() - ratios.len() {
+        0 => String::new(),
+        count => format!(", {count} without a ratio"),
+    };
+    format!(
+        "\ndeployed / best simple method: geometric mean {} (median tenant {}), highest {}, at most 1 in {at_most_one} of {} cells{without}",
+        figure(mean(Table::ratio), 3),
+        figure(mean(Table::median_ratio), 3),
+        figure(ratios.iter().copied().fold(f64::NAN, f64::max), 3),
         ratios.len()
-    );
+    )
 }
 
 // === impl Table ===
@@ -357,28 +380,17 @@ impl Table {
         self.of(DEPLOYED).map_or(f64::NAN, |score| score.wql)
     }
 
-    fn print(&self, name: &str) {
+    fn said(&self, name: &str) -> String {
         let (tenants, points) = self
             .rows
             .first()
             .map_or((0, 0), |(_, score)| (score.tenants, score.points));
-        println!(
-            "\n### {name} - steps 1..{}, {tenants} tenants, {points} scored points\n\
-             | method | MASE | WAPE | WAPE med. tenant | wQL | wQL med. tenant | cov q0.9 % | cov q0.99 % |\n|---|---|---|---|---|---|---|---|",
+        let mut lines = vec![format!(
+            "\n### {name} - steps 1..{}, {tenants} tenants, {points} scored points\n{TABLE_HEAD}",
             self.steps
-        );
-        for (method, s) in &self.rows {
-            println!(
-                "| {method} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {:.1} | {:.1} |",
-                s.mase,
-                s.wape,
-                s.wape_median,
-                s.wql,
-                s.wql_median,
-                100.0 * s.coverage_90(),
-                100.0 * s.coverage_99()
-            );
-        }
+        )];
+        let rows = self.rows.iter();
+        lines.extend(rows.map(|(method, score)| format!("| {method} | {} |", score.cells())));
         let honest = self.of(DEPLOYED).and_then(|score| score.honest);
         let honest = honest.map_or("too few points to judge tenants by".to_owned(), |share| {
             format!(
@@ -386,20 +398,18 @@ impl Table {
                 100.0 * share
             )
         });
-        println!(
-            "deployed / best simple method: {:.3} (median tenant {:.3}); {honest}",
-            self.ratio(),
-            self.median_ratio()
+        lines.push(format!(
+            "deployed / best simple method: {} (median tenant {}); {honest}",
+            figure(self.ratio(), 3),
+            figure(self.median_ratio(), 3)
+        ));
+        lines.extend(self.promise.map(Promise::said));
+        lines.extend(
+            self.events_ratio
+                .map(|ratio| format!("wQL with events known / unknown: {}", figure(ratio, 3))),
         );
-        if let Some(promise) = self.promise {
-            println!("{}", promise.said());
-        }
-        if let Some(ratio) = self.events_ratio {
-            println!("wQL with events known / unknown: {ratio:.3}");
-        }
-        if let Some(odds) = &self.odds {
-            println!("{}", odds.said());
-        }
+        lines.extend(self.odds.as_ref().map(Odds::said));
+        lines.join("\n")
     }
 }
 

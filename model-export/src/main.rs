@@ -19,6 +19,7 @@ mod fit;
 mod gradient_tape;
 mod network;
 mod onnx_tape;
+mod output;
 mod prepare;
 mod progress;
 mod recipe;
@@ -33,13 +34,23 @@ mod train;
 mod verify;
 mod weights;
 
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
+
+use error::TrainError;
+
+/// What shells say of a program that a broken pipe has ended.
+const BROKEN_PIPE: u8 = 141;
 
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
+        Err(TrainError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
+            ExitCode::from(BROKEN_PIPE)
+        }
         Err(error) => {
-            eprintln!("forebay-train: {error}");
+            // Whoever has closed standard error as well wants to hear nothing.
+            let _ = writeln!(io::stderr(), "forebay-train: {error}");
             ExitCode::FAILURE
         }
     }

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use forebay_traces::{Join, Samples, TraceError};
 
 use crate::error::TrainError;
+use crate::output::Output;
 use covariates::PreparedCovariate;
 use described::Extras;
 use grid::{Counts, UsageGrid};
@@ -85,10 +86,9 @@ struct Unwritten {
 
 impl Preparation {
     /// Prepares, writes the folder, and says what was found.
-    pub(crate) fn run(&self) -> Result<(), TrainError> {
+    pub(crate) fn run(&self, out: &mut Output<'_>) -> Result<(), TrainError> {
         let manifest = self.prepare()?;
-        println!("{}", said_of(&manifest, &self.out));
-        Ok(())
+        out.line(said_of(&manifest, &self.out))
     }
 
     fn prepare(&self) -> Result<Manifest, TrainError> {

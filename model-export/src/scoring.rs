@@ -3,5 +3,5 @@
 mod metrics;
 mod protocol;
 
-pub(crate) use metrics::{Score, score};
+pub(crate) use metrics::{Score, TABLE_HEAD, score};
 pub(crate) use protocol::{Cut, Scored, select};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::learners;
 use crate::dataset::DataSet;
+use crate::output::figure;
 use crate::scoring::Scored;
 
 const MEDIAN: usize = 1;
@@ -163,15 +164,15 @@ impl Group {
 
     pub(super) fn said(&self) -> String {
         format!(
-            "group of all: wQL {:.4} alone, {:.4} coherent, {:.4} by summing quantiles; q0.9 covers {:.1}, {:.1}, {:.1} %; members {:.4} alone, {:.4} coherent; medians differ by {:.1e}",
-            self.wql,
-            self.wql_coherent,
-            self.wql_sum,
-            100.0 * self.coverage_90,
-            100.0 * self.coverage_90_coherent,
-            100.0 * self.coverage_90_sum,
-            self.wql_members,
-            self.wql_members_coherent,
+            "group of all: wQL {} alone, {} coherent, {} by summing quantiles; q0.9 covers {}, {}, {} %; members {} alone, {} coherent; medians differ by {:.1e}",
+            figure(self.wql, 4),
+            figure(self.wql_coherent, 4),
+            figure(self.wql_sum, 4),
+            figure(100.0 * self.coverage_90, 1),
+            figure(100.0 * self.coverage_90_coherent, 1),
+            figure(100.0 * self.coverage_90_sum, 1),
+            figure(self.wql_members, 4),
+            figure(self.wql_members_coherent, 4),
             self.incoherence
         )
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::{DEPLOYED, Evaluated, Table, said_of, svg};
 use crate::error::TrainError;
+use crate::output::figure;
 
 const STYLE: &str = "body{font:14px sans-serif;margin:2em auto;max-width:60em;color:#222}\
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}\
@@ -63,10 +64,10 @@ fn section(page: &mut String, one: &Evaluated) {
 fn scores(page: &mut String, table: &Table) {
     let _ = writeln!(
         page,
-        "<h3>Steps 1 to {}: ratio {:.3}, median tenant {:.3}</h3>\n<table><tr><th>method</th><th>MASE</th><th>WAPE</th><th>wQL</th><th>wQL, median tenant</th><th>coverage of q0.9, %</th><th>of q0.99, %</th></tr>",
+        "<h3>Steps 1 to {}: ratio {}, median tenant {}</h3>\n<table><tr><th>method</th><th>MASE</th><th>WAPE</th><th>wQL</th><th>wQL, median tenant</th><th>coverage of q0.9, %</th><th>of q0.99, %</th></tr>",
         table.steps,
-        table.ratio(),
-        table.median_ratio()
+        figure(table.ratio(), 3),
+        figure(table.median_ratio(), 3)
     );
     for (name, s) in &table.rows {
         let class = if *name == DEPLOYED {
@@ -76,19 +77,23 @@ fn scores(page: &mut String, table: &Table) {
         };
         let _ = writeln!(
             page,
-            "<tr{class}><td>{}</td><td>{:.3}</td><td>{:.3}</td><td>{:.4}</td><td>{:.4}</td><td>{:.1}</td><td>{:.1}</td></tr>",
+            "<tr{class}><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             escaped(name),
-            s.mase,
-            s.wape,
-            s.wql,
-            s.wql_median,
-            100.0 * s.coverage_90(),
-            100.0 * s.coverage_99()
+            figure(s.mase, 3),
+            figure(s.wape, 3),
+            figure(s.wql, 4),
+            figure(s.wql_median, 4),
+            figure(100.0 * s.coverage_90(), 1),
+            figure(100.0 * s.coverage_99(), 1)
         );
     }
     page.push_str("</table>\n");
     if let Some(ratio) = table.events_ratio {
-        let _ = writeln!(page, "<p>wQL with events known / unknown: {ratio:.3}</p>");
+        let _ = writeln!(
+            page,
+            "<p>wQL with events known / unknown: {}</p>",
+            figure(ratio, 3)
+        );
     }
     if let Some(odds) = &table.odds {
         let _ = writeln!(page, "<p>{}</p>", odds.said());

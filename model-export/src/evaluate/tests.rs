@@ -2,6 +2,18 @@ use super::*;
 use serde_json::Value;
 use std::fs;
 
+/// What is said of a folder, while the reports that are asked for are written.
+fn run(
+    folder: &Path,
+    settings: Option<&Path>,
+    report: Option<&Path>,
+    json: Option<&Path>,
+) -> Result<String, TrainError> {
+    let mut said = Vec::new();
+    super::run(folder, settings, report, json, &mut Output::new(&mut said))?;
+    Ok(String::from_utf8(said).unwrap())
+}
+
 /// What `score.py` prints with the settings of its own documentation, largest horizon: name of the file, method, wQL, WAPE, MASE.
 const REFERENCE: [(&str, &str, [f64; 3]); 12] = [
     ("ms_purchase_1h", "last", [0.398, 0.919, 1.193]),
@@ -116,6 +128,31 @@ fn a_file_that_nobody_has_described_is_scored_and_tables_that_are_no_traces_are_
 }
 
 #[test]
+fn figures_of_a_constant_series_that_cannot_be_said_are_dashes() {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, amount) in [("same", 5), ("none", 0)] {
+        let mut csv = String::from("tenant,timestamp,requests\n");
+        for tenant in ["a", "b"] {
+            for hour in 0..240_u64 {
+                csv += &format!("{tenant},{},{amount}\n", 1_700_000_000 + 3_600 * hour);
+            }
+        }
+        fs::write(folder.path().join(file).with_extension("csv"), csv).unwrap();
+    }
+    let page = folder.path().join("report.html");
+    let said = run(folder.path(), None, Some(&page), None).unwrap();
+    let page = fs::read_to_string(page).unwrap();
+    assert!(said.contains("| snaive | - | 0.000 |"), "{said}");
+    assert!(
+        said.contains("## none") && page.contains("<td>-</td>"),
+        "{said}"
+    );
+    for text in [said, page] {
+        assert!(!text.contains("NaN"), "{text}");
+    }
+}
+
+#[test]
 fn a_bad_amount_in_a_column_that_nobody_has_named_is_an_error_and_no_reason_to_take_another() {
     let folder = tempfile::tempdir().unwrap();
     let mut csv = String::from("tenant,timestamp,region,calls,latency\n");
@@ -207,6 +244,25 @@ fn a_calendar_beside_a_trace_lowers_the_loss_and_odds_and_the_group_are_scored()
 }
 
 #[test]
+fn tenants_without_events_of_their_own_share_those_of_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.csv");
+    fs::write(&path, trace()).unwrap();
+    let events = "kind,starts,duration_s,customer\nsale,1700003600,60,\nsale,1700007200,60,b\n";
+    fs::write(folder.path().join("sales.csv"), events).unwrap();
+    let settings = folder.path().join("settings.toml");
+    fs::write(&settings, "[mine.events]\nfile = \"sales.csv\"\n").unwrap();
+    let entries = Entries::load(Some(&settings)).unwrap();
+    let Found::DataSet(data_set) = entries.read(&path).unwrap() else {
+        panic!("no data set");
+    };
+    let agendas = data_set.agendas(["a", "b", "<c>"].into_iter());
+    let counts: Vec<usize> = agendas.iter().map(|one| one.events().len()).collect();
+    assert_eq!(counts, [1, 2, 1]);
+    assert!(Arc::ptr_eq(&agendas[0], &agendas[2]));
+}
+
+#[test]
 fn a_tenant_whose_own_forecasts_are_too_many_is_not_scored_and_the_others_are() {
     let cut = Cut {
         season_steps: 24,
@@ -224,7 +280,8 @@ fn a_tenant_whose_own_forecasts_are_too_many_is_not_scored_and_the_others_are() 
     };
     let scored = scoring::select(&cut, vec![series("long", 40_000), series("short", 8_000)]);
     assert_eq!(scored.len(), 2);
-    let left = as_many_as_fit(scored, &cut);
+    let mut said = Vec::new();
+    let left = as_many_as_fit(scored, &cut, &mut Output::new(&mut said)).unwrap();
     let left: Vec<&str> = left.iter().map(|one| one.series.tenant.as_str()).collect();
     assert_eq!(left, ["short"]);
 }

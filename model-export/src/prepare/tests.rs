@@ -509,7 +509,9 @@ fn evaluate_takes_a_prepared_folder_or_its_file_with_what_the_manifest_says() {
         (short.join("requests.parquet"), "b.json"),
     ] {
         let json = place.out(json);
-        evaluate::run(&path, None, None, Some(&json)).unwrap();
+        let mut said = Vec::new();
+        let out = &mut Output::new(&mut said);
+        evaluate::run(&path, None, None, Some(&json), out).unwrap();
         let report: serde_json::Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
         assert!(report["requests"]["24"]["deployed"].is_string(), "{report}");
     }

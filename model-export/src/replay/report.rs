@@ -8,61 +8,54 @@ use forebay_forecast::Method;
 
 use super::{ENSEMBLE, ENSEMBLE_WITHOUT, Evaluation};
 use crate::error::TrainError;
-use crate::scoring::Score;
+use crate::output::{Output, figure};
+use crate::scoring::{Score, TABLE_HEAD};
 
-/// Prints the tables and writes the figures to `out`.
-pub(crate) fn write(evaluations: &[Evaluation], out: &Path) -> Result<(), TrainError> {
+/// Prints the tables and writes the figures to a file.
+pub(crate) fn write(
+    evaluations: &[Evaluation],
+    path: &Path,
+    out: &mut Output<'_>,
+) -> Result<(), TrainError> {
     let mut figures = BTreeMap::new();
     for evaluation in evaluations {
-        print(evaluation);
+        print(evaluation, out)?;
         collect(evaluation, &mut figures);
     }
-    println!("\n| figure | value |\n|---|---|");
+    out.line("\n| figure | value |\n|---|---|")?;
     for (name, value) in &figures {
-        println!("| {name} | {value:.4} |");
+        out.line(format_args!("| {name} | {} |", figure(*value, 4)))?;
     }
-    if let Some(folder) = out.parent() {
+    if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|source| TrainError::Io {
             path: folder.to_owned(),
             source,
         })?;
     }
     let text = serde_json::to_string_pretty(&figures).map_err(|source| TrainError::Json {
-        path: out.to_owned(),
+        path: path.to_owned(),
         source,
     })?;
-    fs::write(out, text + "\n").map_err(|source| TrainError::Io {
-        path: out.to_owned(),
+    fs::write(path, text + "\n").map_err(|source| TrainError::Io {
+        path: path.to_owned(),
         source,
     })
 }
 
-fn print(evaluation: &Evaluation) {
+fn print(evaluation: &Evaluation, out: &mut Output<'_>) -> Result<(), TrainError> {
     for (steps, rows) in &evaluation.tables {
         let (tenants, points) = rows
             .first()
             .map_or((0, 0), |(_, score)| (score.tenants, score.points));
-        println!(
-            "\n### {} - steps 1..{steps}, {tenants} tenants, {points} scored points",
+        out.line(format_args!(
+            "\n### {} - steps 1..{steps}, {tenants} tenants, {points} scored points\n{TABLE_HEAD}",
             evaluation.recipe.name
-        );
-        println!(
-            "| method | MASE | WAPE | WAPE med. tenant | wQL | wQL med. tenant | cov q0.9 % | cov q0.99 % |"
-        );
-        println!("|---|---|---|---|---|---|---|---|");
-        for (name, s) in rows {
-            println!(
-                "| {name} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {:.1} | {:.1} |",
-                s.mase,
-                s.wape,
-                s.wape_median,
-                s.wql,
-                s.wql_median,
-                100.0 * s.coverage_90(),
-                100.0 * s.coverage_99()
-            );
+        ))?;
+        for (name, score) in rows {
+            out.line(format_args!("| {name} | {} |", score.cells()))?;
         }
     }
+    Ok(())
 }
 
 fn collect(evaluation: &Evaluation, figures: &mut BTreeMap<String, f64>) {
@@ -84,18 +77,18 @@ fn collect(evaluation: &Evaluation, figures: &mut BTreeMap<String, f64>) {
     let (Some(with), Some(without)) = (find(ENSEMBLE), find(ENSEMBLE_WITHOUT)) else {
         return;
     };
-    let mut figure = |suffix: &str, value: f64| {
+    let mut add = |suffix: &str, value: f64| {
         figures.insert(format!("{name}{suffix}"), value);
     };
-    figure("", with.wql / best_simple(|s| s.wql));
-    figure(
+    add("", with.wql / best_simple(|s| s.wql));
+    add(
         "_median_tenant",
         with.wql_median / best_simple(|s| s.wql_median),
     );
-    figure("_wql", with.wql);
-    figure("_coverage_90", with.coverage_90());
-    figure("_coverage_99", with.coverage_99());
-    figure("_network_gain", with.wql / without.wql);
+    add("_wql", with.wql);
+    add("_coverage_90", with.coverage_90());
+    add("_coverage_99", with.coverage_99());
+    add("_network_gain", with.wql / without.wql);
     if name == "servegen_10m" {
         figures.insert("network_gain".into(), with.wql / without.wql);
     }

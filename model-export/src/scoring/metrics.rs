@@ -2,6 +2,7 @@
 //! median tenant.
 
 use super::protocol::{Cut, Scored};
+use crate::output::figure;
 use crate::recipe::QUANTILES;
 
 /// Indexes in [`QUANTILES`].
@@ -15,6 +16,9 @@ const TWO_SIDED_95: f64 = 1.96;
 /// An actual this close above a quantile still counts as covered, as in the reference, or this close as a part of it: forecasts have single precision.
 const COVERAGE_SLACK: f64 = 1e-9;
 const COVERAGE_SLACK_PART: f64 = 2e-7;
+
+/// Above the rows of a table for people.
+pub(crate) const TABLE_HEAD: &str = "| method | MASE | WAPE | WAPE med. tenant | wQL | wQL med. tenant | cov q0.9 % | cov q0.99 % |\n|---|---|---|---|---|---|---|---|";
 
 /// Scores of one method for steps `1..=steps`.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,6 +116,22 @@ impl Score {
     /// Share of actuals at or below the 0.99 quantile.
     pub(crate) fn coverage_99(&self) -> f64 {
         self.coverage[NINETY_NINE]
+    }
+
+    /// Of a row below [`TABLE_HEAD`], all but the method.
+    pub(crate) fn cells(&self) -> String {
+        let cells = [
+            (self.mase, 3),
+            (self.wape, 3),
+            (self.wape_median, 3),
+            (self.wql, 3),
+            (self.wql_median, 3),
+            (100.0 * self.coverage_90(), 1),
+            (100.0 * self.coverage_99(), 1),
+        ];
+        cells
+            .map(|(value, digits)| figure(value, digits))
+            .join(" | ")
     }
 }
 

@@ -15,6 +15,7 @@ pub mod covariates;
 pub mod document;
 pub mod error;
 mod exposure;
+pub mod forecasts;
 pub mod history;
 pub mod keys;
 pub mod models;

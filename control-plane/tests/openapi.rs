@@ -396,6 +396,7 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
     )
     .await;
     check("GET", "/v1/history", "/v1/history?key=acme&steps=3", NONE).await;
+    check("GET", "/v1/forecasts", "/v1/forecasts?limit=5", NONE).await;
     check("POST", "/v1/training", "/v1/training", nothing()).await;
     check("GET", "/v1/training", "/v1/training", NONE).await;
     check("POST", "/v1/training/stop", "/v1/training/stop", NONE).await;

@@ -44,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "forebay-alerts",
             "forebay-core",
+            "forebay-families",
             "forebay-wire",
             "forebay-policy",
             "forebay-quota",

@@ -6,6 +6,7 @@
 use super::Shared;
 use crate::alertmanager::Notified;
 use crate::covariates::{Dropped, TakenCounts};
+use crate::forecasts::{Book, Tally};
 use crate::plane::{ChallengerView, GatewayView, RunningModelView, StatusView};
 use crate::prometheus::{Counts, DropReason};
 use axum::extract::State;
@@ -356,6 +357,7 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
     if let Some(counts) = server.plane.exported() {
         write_exported(&mut text, &counts);
     }
+    write_forecasts(&mut text, &server.plane.forecast_book());
     if let Some(counts) = server.plane.measured() {
         write_measured(&mut text, &counts);
     }
@@ -437,6 +439,72 @@ fn write_measured(text: &mut String, counts: &TakenCounts) {
     );
     for (reason, count) in Dropped::ALL.iter().zip(counts.dropped) {
         let _ = writeln!(text, "{name}{{reason=\"{}\"}} {count}", reason.name());
+    }
+}
+
+/// Of forecasts of the control plane. Names of resources have no quotes.
+fn write_forecasts(text: &mut String, book: &Book) {
+    type Count = fn(&Tally) -> f64;
+    let gauges = [
+        (
+            "forebay_forecast_series",
+            "Series that the control plane forecasts by themselves",
+            book.series as f64,
+        ),
+        (
+            "forebay_forecast_rest_series",
+            "Series that are forecast together, at the last survey of the history",
+            book.rest_series as f64,
+        ),
+        (
+            "forebay_forecast_pass_seconds",
+            "How long the last pass of forecasts took",
+            book.pass_ms as f64 / 1e3,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        let _ = write!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
+        );
+    }
+    let counts: [(&str, &str, Count); 5] = [
+        (
+            "forebay_forecast_matured_total",
+            "Forecasts of the control plane whose time is over",
+            |tally| tally.score.matured as f64,
+        ),
+        (
+            "forebay_forecast_covered_total",
+            "Those whose 0.9 quantile of the mean rate was not exceeded",
+            |tally| tally.score.covered as f64,
+        ),
+        (
+            "forebay_forecast_peaks_covered_total",
+            "Those whose 0.9 quantile of the peak step was not exceeded",
+            |tally| tally.score.peaks_covered as f64,
+        ),
+        (
+            "forebay_forecast_loss_total",
+            "Pinball losses of the 0.9 quantile of the mean rate, in tokens per second",
+            |tally| tally.score.loss,
+        ),
+        (
+            "forebay_forecast_usage_total",
+            "Mean rates that came, in tokens per second",
+            |tally| tally.score.usage,
+        ),
+    ];
+    for (name, help, value) in counts {
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n");
+        for tally in &book.tallies {
+            let (resource, horizon, of) = (&tally.resource, tally.horizon, tally.of);
+            let _ = writeln!(
+                text,
+                "{name}{{resource=\"{resource}\",horizon=\"{horizon}\",of=\"{of}\"}} {}",
+                value(tally)
+            );
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod audit;
 mod body;
 mod covariates;
 mod customers;
+mod forecasts;
 mod gateways;
 mod history;
 mod metrics;
@@ -69,6 +70,7 @@ impl Server {
     pub fn begin(self, background: &Handle) -> Arc<Self> {
         let server = Arc::new(self);
         server.training.begin(&server, background);
+        crate::forecasts::begin(&server, background);
         server
     }
 }

@@ -5,10 +5,11 @@
 
 use super::openapi::{self, Description};
 use super::{
-    Server, Shared, alerts, audit, covariates, customers, gateways, history, metrics, models,
-    policies, sync, training,
+    Server, Shared, alerts, audit, covariates, customers, forecasts, gateways, history, metrics,
+    models, policies, sync, training,
 };
 use crate::auth::{Access, Role};
+use crate::forecasts::{ForecastsQuery, ForecastsView};
 use crate::plane::{
     AlertsView, AuditPage, ChallengerView, CustomerView, ModelView, Release, SeriesView,
     StatusView, VersionInfo,
@@ -238,6 +239,10 @@ pub fn routes() -> Vec<Route> {
             .says("Releases an older model again, as a signed roll-back with a higher epoch; while a canary runs, the model before it")
             .takes::<models::RollBack>()
             .answers::<Release>(),
+        get("/v1/forecasts", at_least(Viewer), forecasts::list)
+            .says("What customers and groups of customers will ask for, from five minutes to a week ahead")
+            .queries::<ForecastsQuery>()
+            .answers::<ForecastsView>(),
         get("/v1/history", at_least(Viewer), history::export)
             .says("Usage of a customer per step, or a covariate, oldest first")
             .queries::<history::Wanted>()

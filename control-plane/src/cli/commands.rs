@@ -124,6 +124,8 @@ pub enum Command {
     /// Usage history
     #[command(subcommand)]
     History(HistoryCommand),
+    /// What customers and groups of customers will ask for, from five minutes to a week ahead
+    Forecasts(ForecastsOptions),
     /// The OpenAPI document of the server's API
     Openapi,
     /// Who has changed what, a record a line, oldest first
@@ -471,6 +473,26 @@ pub struct ImportOptions {
     /// Up to this time, seconds since 1970; a minute ago by default, since measurements arrive late
     #[arg(long)]
     pub to_unix_s: Option<u64>,
+}
+
+/// Options of `forebay forecasts`.
+#[derive(Clone, Debug, Args)]
+pub struct ForecastsOptions {
+    /// Of this customer only: its key, or `hash:` and its hash
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["group", "after"])]
+    pub customer: Option<String>,
+    /// Of this group only: all, rest, tier:N or contract:NAME
+    #[arg(long, conflicts_with = "after")]
+    pub group: Option<String>,
+    /// Of this resource only
+    #[arg(long)]
+    pub resource: Option<String>,
+    /// Only those behind this group or customer (`hash:` and its hash)
+    #[arg(long)]
+    pub after: Option<String>,
+    /// At most so many customers and groups, 1000 without it
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
 }
 
 /// Gateways.

@@ -4,6 +4,7 @@ mod audit;
 mod client;
 mod commands;
 mod customer;
+mod forecasts;
 mod history;
 mod model;
 mod output;
@@ -12,8 +13,8 @@ mod simulate;
 
 pub use client::Client;
 pub use commands::{
-    Command, Connection, CustomerCommand, GatewayCommand, HistoryCommand, ImportOptions,
-    ModelCommand, Options, PolicyCommand, SimulateOptions,
+    Command, Connection, CustomerCommand, ForecastsOptions, GatewayCommand, HistoryCommand,
+    ImportOptions, ModelCommand, Options, PolicyCommand, SimulateOptions,
 };
 
 use crate::api::openapi_document;
@@ -36,6 +37,7 @@ pub fn run(command: Command, connection: &Connection) -> Result<ExitCode, String
             None,
         )?),
         Command::History(HistoryCommand::Import(options)) => history::import(*options, connection),
+        Command::Forecasts(options) => forecasts::run(&options, connection),
         Command::Openapi => print(&openapi_document()),
         Command::Audit { after, verify } => audit::run(after, verify, connection),
         Command::Simulate(options) => simulate::run(&options),

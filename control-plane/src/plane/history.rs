@@ -76,18 +76,22 @@ impl Plane {
         let chunks: usize = imported.iter().map(chunks).sum();
         self.make_room(chunks.saturating_mul(CHUNK_BYTES))?;
         let deed = Deed::new(by, "history.import", "history").with("series", Some(imported.len()));
-        self.change(deed, |state, batch, _| {
-            for (series, newest, imported) in resolved {
-                let first = newest.saturating_sub((imported.usage.len() as u64).saturating_sub(1));
-                let steps = (first..=newest).zip(&imported.usage);
-                #[allow(clippy::cast_possible_truncation)]
-                // a forecast needs no more than an f32 has
-                let known = steps.filter_map(|(step, usage)| Some((step, (*usage)? as f32)));
-                state.ring.set_all(&*self.store, batch, series, known)?;
-            }
-            Ok(Done::new(values, format!("{values} values")))
-        })
-        .await
+        let imported = self
+            .change(deed, |state, batch, _| {
+                for (series, newest, imported) in resolved {
+                    let first =
+                        newest.saturating_sub((imported.usage.len() as u64).saturating_sub(1));
+                    let steps = (first..=newest).zip(&imported.usage);
+                    #[allow(clippy::cast_possible_truncation)]
+                    // a forecast needs no more than an f32 has
+                    let known = steps.filter_map(|(step, usage)| Some((step, (*usage)? as f32)));
+                    state.ring.set_all(&*self.store, batch, series, known)?;
+                }
+                Ok(Done::new(values, format!("{values} values")))
+            })
+            .await?;
+        self.forecast_desk().history_changed();
+        Ok(imported)
     }
 
     fn resolve<'a>(

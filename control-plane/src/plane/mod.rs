@@ -14,6 +14,7 @@ mod customers;
 mod directory;
 mod export;
 mod fleet;
+mod forecasts;
 mod history;
 mod later;
 mod limits;
@@ -40,6 +41,7 @@ pub(crate) use covariates::Covariates;
 pub use customers::CustomerChange;
 pub use directory::{Directory, Member, Override};
 pub use fleet::{Admission, Fleet};
+pub(crate) use forecasts::Moment;
 pub use history::{ImportedSeries, SeriesView};
 pub use models::{ModelView, Origin};
 pub use policies::VersionInfo;
@@ -53,6 +55,7 @@ pub use view::{CustomerView, ResourceView};
 
 use crate::alertmanager::Notifier;
 use crate::error::ApiError;
+use crate::forecasts::Desk;
 use crate::keys::Keys;
 use crate::models::SigningKeyFile;
 use crate::prometheus::RemoteWrite;
@@ -81,6 +84,7 @@ pub struct Plane {
     covariates: Option<Covariates>,
     notifier: Option<Notifier>,
     signing_key: Option<SigningKeyFile>,
+    forecasts: Desk,
 }
 
 /// Why a control plane does not come up.
@@ -135,6 +139,7 @@ impl Plane {
             covariates: None,
             notifier: None,
             signing_key: None,
+            forecasts: Desk::default(),
         })
     }
 

@@ -12,7 +12,7 @@ const NICE: i32 = 19;
 ///
 /// # Errors
 /// When the system gives no thread, or the work panics.
-pub(super) fn giving_way<T: Send>(
+pub(crate) fn giving_way<T: Send>(
     name: &str,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, StoreError> {

@@ -19,6 +19,7 @@ mod start;
 pub use batch::{Batch, Change, Changes};
 pub use embedded::EmbeddedStore;
 pub use journal::{Journal, Receipt};
+pub(crate) use leisure::giving_way;
 pub use memory::MemoryStore;
 pub use redis::{Candidate, Lease, RedisStore, RedisUrl, Standing, doubts};
 pub use start::{Start, mark_clean, open_epoch};

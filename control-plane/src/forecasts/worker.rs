@@ -1,0 +1,482 @@
+//! Who makes forecasts, and when: each time that a step is closed, those whose horizon has moved on far enough.
+//!
+//! Looking and publishing are done by whoever calls, who may wait for locks; between the two is arithmetic on what is known, which takes no lock and may
+//! give way to all other threads.
+
+use super::book::{Book, Tally};
+use super::cells::{Cell, Cells, Subject};
+use super::forecast::Made;
+use super::groups::{Group, Together, reconcile};
+use super::horizon::{HORIZONS, Lack, Plan};
+use super::known::{Known, News, OfResource};
+use super::score::Score;
+use super::survey::survey;
+use super::tape::{add, add_sum, filled_by, rates};
+use crate::error::ApiError;
+use crate::plane::{Moment, Plane};
+use forebay_core::time::TimeUs;
+use forebay_wire::key::CustomerHash;
+use std::collections::BTreeMap;
+
+/// Surveys and passes take at most this part of the time.
+const SURVEYS_PART: u64 = 10;
+const PASSES_PART: u64 = 4;
+/// Who is large is found out anew after so long.
+const SURVEY_EVERY_US: u64 = 3_600_000_000;
+
+/// How much is forecast at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Customers that are forecast by themselves, of all resources together: the largest. All others are one more group.
+    pub series: usize,
+    /// Contracts that are groups: those that most customers have.
+    pub contracts: usize,
+}
+
+/// The worker.
+#[derive(Debug)]
+pub struct Worker {
+    limits: Limits,
+    known: Option<Known>,
+    resources: Vec<String>,
+    plans: Vec<Result<Plan, Lack>>,
+    /// When each horizon was forecast last: the newest step that was known then.
+    made_at: [Option<u64>; HORIZONS.len()],
+    lacks: [Option<Lack>; HORIZONS.len()],
+    cells: Cells,
+    /// Forecasts that wait for their outcome, by horizon, subject and resource.
+    pending: BTreeMap<(usize, Subject, u8), Cell>,
+    /// By resource, horizon, and whether they are of groups.
+    scores: BTreeMap<(u8, usize, bool), Score>,
+    survey_from: TimeUs,
+    surveyed_at: TimeUs,
+    pass_from: TimeUs,
+    pass_us: u64,
+}
+
+/// What a pass has made.
+#[derive(Debug)]
+pub(super) struct Pass {
+    at: u64,
+    due: Vec<usize>,
+    made: Vec<MadeOfResource>,
+    /// Steps of each resource that are known.
+    steps_known: usize,
+}
+
+/// Forecasts of a resource by horizon.
+#[derive(Debug, Default)]
+struct MadeOfResource {
+    by_horizon: Vec<(usize, Vec<(Subject, Made)>)>,
+    steps_known: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            series: 1_000,
+            contracts: 64,
+        }
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// One that knows nothing yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            known: None,
+            resources: Vec::new(),
+            plans: Vec::new(),
+            made_at: [None; HORIZONS.len()],
+            lacks: [const { None }; HORIZONS.len()],
+            cells: Cells::new(),
+            pending: BTreeMap::new(),
+            scores: BTreeMap::new(),
+            survey_from: TimeUs(0),
+            surveyed_at: TimeUs(0),
+            pass_from: TimeUs(0),
+            pass_us: 0,
+        }
+    }
+
+    /// Looks, forecasts what is due, and publishes it: all that the thread does, at once.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn look(&mut self, plane: &Plane) -> Result<(), ApiError> {
+        if let Some(due) = self.gather(plane)?
+            && let Some(pass) = self.forecast(&due, &|| true)
+        {
+            self.publish(plane, pass);
+        }
+        Ok(())
+    }
+
+    /// Takes in what is new. Returns the horizons that are due, if any is.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(super) fn gather(&mut self, plane: &Plane) -> Result<Option<Vec<usize>>, ApiError> {
+        if self.plans.is_empty() {
+            self.plan(plane);
+        }
+        if self.plans.iter().all(Result::is_err) {
+            return Ok(None);
+        }
+        let Some(moment) = plane.moment() else {
+            return Ok(None);
+        };
+        let now = plane.now().mono;
+        let is_surveyed = self.wants_survey(&moment, now);
+        if is_surveyed {
+            self.survey(plane, &moment)?;
+        }
+        let Some(known) = &mut self.known else {
+            return Ok(None);
+        };
+        if known.is_far_behind(moment.newest) {
+            // The next survey finds out how things stand.
+            return Ok(None);
+        }
+        if is_surveyed || known.newest < moment.newest {
+            let (coverage, closed) = (plane.coverage(), plane.closed_step());
+            known.go_on(&News {
+                newest: moment.newest,
+                closed: &closed,
+                observed: &|step| coverage.observed(step),
+                read: &|series, from, to| plane.usage_from_store(series, from, to),
+                contracts: &|customers| plane.contracts_of(customers),
+            })?;
+            self.mature();
+        }
+        if now < self.pass_from {
+            return Ok(None);
+        }
+        let due = (0..HORIZONS.len()).filter(|horizon| self.is_due(*horizon, moment.newest));
+        let due: Vec<usize> = due.collect();
+        Ok((!due.is_empty()).then_some(due))
+    }
+
+    /// Finds out which horizons can be forecast at all, and says so.
+    fn plan(&mut self, plane: &Plane) {
+        let settings = plane.settings();
+        let horizons = HORIZONS.iter();
+        let plans = horizons.map(|horizon| horizon.plan(settings.step_ms, settings.history_steps));
+        self.plans = plans.collect();
+        plane.forecast_desk().publish(Book {
+            lacks: self.lacks(),
+            ..Book::default()
+        });
+    }
+
+    fn lacks(&self) -> [Option<String>; HORIZONS.len()] {
+        let mut lacks = self.plans.iter().zip(&self.lacks).map(|lacks| match lacks {
+            (Err(lack), _) | (Ok(_), Some(lack)) => Some(lack.to_string()),
+            (Ok(_), None) => None,
+        });
+        std::array::from_fn(|_| lacks.next().flatten())
+    }
+
+    fn wants_survey(&self, moment: &Moment, now: TimeUs) -> bool {
+        if now < self.survey_from {
+            return false;
+        }
+        self.known.as_ref().is_none_or(|known| {
+            known.policy != moment.policy
+                || known.changes != moment.changes
+                || moment.newest < known.newest
+                || known.is_far_behind(moment.newest)
+                || now.since(self.surveyed_at) > SURVEY_EVERY_US
+        })
+    }
+
+    fn survey(&mut self, plane: &Plane, moment: &Moment) -> Result<(), ApiError> {
+        let began = plane.now().mono;
+        let limits = self.limits;
+        let surveyed = survey(plane, moment, limits.series, limits.contracts);
+        let ended = plane.now().mono;
+        let pause = ended.since(began).saturating_mul(SURVEYS_PART);
+        self.survey_from = ended.plus_us(pause);
+        let surveyed = surveyed?;
+        self.surveyed_at = ended;
+        // Others may be in a group than those whose outcome was forecast.
+        let before = self.known.replace(surveyed);
+        let is_policy_new = before
+            .as_ref()
+            .is_none_or(|before| before.policy != moment.policy);
+        let is_set_back = before.is_some_and(|before| moment.newest < before.newest);
+        self.pending
+            .retain(|(_, subject, _), _| !is_set_back && !(is_policy_new && subject.is_group()));
+        self.resources.clone_from(&moment.resources);
+        self.made_at = [None; HORIZONS.len()];
+        Ok(())
+    }
+
+    fn is_due(&self, horizon: usize, newest: u64) -> bool {
+        let Some(Ok(plan)) = self.plans.get(horizon) else {
+            return false;
+        };
+        let made_at = self.made_at.get(horizon).copied().flatten();
+        made_at.is_none_or(|made_at| newest >= made_at.saturating_add(plan.every_steps))
+    }
+
+    /// Scores the forecasts whose horizon is over.
+    fn mature(&mut self) {
+        let (Some(known), plans) = (&self.known, &self.plans) else {
+            return;
+        };
+        let scores = &mut self.scores;
+        self.pending.retain(|(horizon, subject, resource), cell| {
+            let Some(Ok(plan)) = plans.get(*horizon) else {
+                return false;
+            };
+            let end = cell.made_at.saturating_add(plan.steps as u64);
+            if end > known.newest {
+                return true;
+            }
+            let usage = known.usage_of(subject, *resource, cell.made_at, end);
+            if let Some((mean, peak)) = rates(&usage, plan.step_s()) {
+                let score = scores
+                    .entry((*resource, *horizon, subject.is_group()))
+                    .or_default();
+                score.take(&cell.made, mean, peak);
+            }
+            false
+        });
+    }
+
+    /// Forecasts horizons. `None` if nobody wants them any more.
+    pub(super) fn forecast(&self, due: &[usize], is_wanted: &dyn Fn() -> bool) -> Option<Pass> {
+        let known = self.known.as_ref()?;
+        let plans: Vec<(usize, &Plan)> = due
+            .iter()
+            .filter_map(|horizon| Some((*horizon, self.plans.get(*horizon)?.as_ref().ok()?)))
+            .collect();
+        let made: Option<Vec<MadeOfResource>> = known
+            .resources
+            .iter()
+            .map(|of_resource| MadeOfResource::of(of_resource, &plans, is_wanted))
+            .collect();
+        let made = made?;
+        Some(Pass {
+            at: known.newest,
+            due: due.to_vec(),
+            steps_known: made.iter().map(|made| made.steps_known).max().unwrap_or(0),
+            made,
+        })
+    }
+
+    /// Makes forecasts known.
+    pub(super) fn publish(&mut self, plane: &Plane, pass: Pass) {
+        self.take(&pass);
+        let Some(known) = &self.known else {
+            return;
+        };
+        let tallies = self
+            .scores
+            .iter()
+            .map(|((resource, horizon, is_group), score)| Tally {
+                resource: self
+                    .resources
+                    .get(usize::from(*resource))
+                    .cloned()
+                    .unwrap_or_default(),
+                horizon: HORIZONS.get(*horizon).map_or("", |horizon| horizon.name),
+                of: if *is_group { "groups" } else { "customers" },
+                score: *score,
+            });
+        let resources = known.resources.iter();
+        plane.forecast_desk().publish(Book {
+            newest: Some(pass.at),
+            resources: self.resources.clone(),
+            cells: self.cells.clone(),
+            lacks: self.lacks(),
+            tallies: tallies.collect(),
+            series: resources.clone().map(|of| of.alone.len()).sum(),
+            rest_series: resources.map(|of| of.rest_customers).sum(),
+            pass_ms: self.pass_us / 1_000,
+        });
+    }
+
+    /// Notes how long a pass has taken, from one moment to another.
+    pub(super) fn took(&mut self, from: TimeUs, to: TimeUs) {
+        self.pass_us = to.since(from);
+        let pause = self.pass_us.saturating_mul(PASSES_PART.saturating_sub(1));
+        self.pass_from = to.plus_us(pause);
+    }
+
+    fn take(&mut self, pass: &Pass) {
+        for horizon in &pass.due {
+            for cells in self.cells.values_mut() {
+                if let Some(cell) = cells.get_mut(*horizon) {
+                    *cell = None;
+                }
+            }
+            if let (Some(made_at), Some(lack), Some(Ok(plan))) = (
+                self.made_at.get_mut(*horizon),
+                self.lacks.get_mut(*horizon),
+                self.plans.get(*horizon),
+            ) {
+                *made_at = Some(pass.at);
+                let is_made = pass.made.iter().any(|made| made.has(*horizon));
+                *lack = (!is_made).then(|| Lack::TooFewYet {
+                    needed: plan.steps_least(),
+                    known: pass.steps_known,
+                });
+            }
+        }
+        for (of_resource, resource) in pass.made.iter().zip(0..) {
+            for (horizon, made) in &of_resource.by_horizon {
+                for (subject, made) in made {
+                    let cell = Cell {
+                        made_at: pass.at,
+                        made: *made,
+                    };
+                    let cells = self.cells.entry((subject.clone(), resource)).or_default();
+                    if let Some(place) = cells.get_mut(*horizon) {
+                        *place = Some(cell);
+                    }
+                    // Who is in the rest changes all the time.
+                    if *subject != Subject::Group(Group::Rest) {
+                        let pending = (*horizon, subject.clone(), resource);
+                        self.pending.entry(pending).or_insert(cell);
+                    }
+                }
+            }
+        }
+        self.cells
+            .retain(|_, cells| cells.iter().any(Option::is_some));
+    }
+}
+
+// === impl MadeOfResource ===
+
+impl MadeOfResource {
+    fn has(&self, horizon: usize) -> bool {
+        let made = self.by_horizon.iter();
+        made.filter(|(of, _)| *of == horizon)
+            .any(|(_, made)| !made.is_empty())
+    }
+
+    fn of(
+        of_resource: &OfResource,
+        plans: &[(usize, &Plan)],
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Option<Self> {
+        let mut sums: BTreeMap<&Group, Vec<f64>> = BTreeMap::new();
+        for alone in of_resource.alone.values() {
+            for group in &alone.groups {
+                add(sums.entry(group).or_default(), &alone.tape);
+            }
+        }
+        for (groups, sum) in &of_resource.rest {
+            for group in groups {
+                add_sum(sums.entry(group).or_default(), sum);
+            }
+        }
+        let Some(all) = sums.get(&Group::All).cloned() else {
+            return Some(Self::default());
+        };
+        let mut by_horizon = Vec::new();
+        for (horizon, plan) in plans {
+            let made = of_horizon(of_resource, &sums, &all, plan, is_wanted)?;
+            by_horizon.push((*horizon, made));
+        }
+        Some(Self {
+            by_horizon,
+            steps_known: all.iter().filter(|value| !value.is_nan()).count(),
+        })
+    }
+}
+
+/// Somebody whose forecast is a part of groups' forecasts: a customer, or those of some groups who are not forecast by themselves.
+struct Part<'a> {
+    customer: Option<CustomerHash>,
+    groups: &'a [Group],
+}
+
+/// Forecasts of all customers and groups of a resource for a horizon. `None` if nobody wants them any more.
+fn of_horizon(
+    of_resource: &OfResource,
+    sums: &BTreeMap<&Group, Vec<f64>>,
+    all: &[f64],
+    plan: &Plan,
+    is_wanted: &dyn Fn() -> bool,
+) -> Option<Vec<(Subject, Made)>> {
+    let mut parts = Vec::new();
+    let mut made: Vec<Made> = Vec::new();
+    let rest = of_resource.rest.iter();
+    let mut rest: BTreeMap<&[Group], Vec<f64>> = rest
+        .map(|(groups, sum)| (groups.as_slice(), sum.clone()))
+        .collect();
+    for (customer, alone) in &of_resource.alone {
+        if !is_wanted() {
+            return None;
+        }
+        let tape: Vec<f64> = alone.tape.iter().copied().map(f64::from).collect();
+        match Made::of(&tape, plan) {
+            Some(of_customer) => {
+                parts.push(Part {
+                    customer: Some(*customer),
+                    groups: &alone.groups,
+                });
+                made.push(of_customer);
+            }
+            // Who is new is forecast with the rest until enough is known.
+            None => add(rest.entry(&alone.groups).or_default(), &alone.tape),
+        }
+    }
+    let mut of_rest = Vec::new();
+    for (groups, sum) in rest {
+        add_sum(&mut of_rest, &sum);
+        if let Some(of_part) = Made::of(&filled_by(&sum, all), plan) {
+            parts.push(Part {
+                customer: None,
+                groups,
+            });
+            made.push(of_part);
+        }
+    }
+    let rest_group = Group::Rest;
+    let of_rest = (!of_rest.is_empty()).then_some((&rest_group, &of_rest));
+    let groups = sums.iter().map(|(group, sum)| (*group, sum)).chain(of_rest);
+    let mut names = Vec::new();
+    let mut made_of_groups = Vec::new();
+    let mut together = Vec::new();
+    for (group, sum) in groups {
+        if !is_wanted() {
+            return None;
+        }
+        let Some(of_group) = Made::of(&filled_by(sum, all), plan) else {
+            continue;
+        };
+        let is_in = |part: &Part<'_>| match group {
+            Group::Rest => part.customer.is_none(),
+            group => part.groups.contains(group),
+        };
+        let members = parts.iter().zip(0..).filter(|(part, _)| is_in(part));
+        together.push(Together {
+            row: of_group.mean,
+            members: members.map(|(_, place)| place).collect(),
+        });
+        names.push(group.clone());
+        made_of_groups.push(of_group);
+    }
+    let mut rows: Vec<_> = made.iter().map(|made| made.mean).collect();
+    reconcile(&mut rows, &mut together);
+    let groups = names.into_iter().zip(made_of_groups).zip(together);
+    let groups = groups
+        .map(|((group, made), together)| (Subject::Group(group), made.with_mean(together.row)));
+    let customers = parts
+        .iter()
+        .zip(made)
+        .zip(rows)
+        .filter_map(|((part, made), row)| {
+            Some((Subject::Customer(part.customer?), made.with_mean(row)))
+        });
+    Some(groups.chain(customers).collect())
+}

@@ -1,8 +1,9 @@
 //! Who gets how much.
 //!
-//! Two questions, each answered by a pure function of its arguments, without a clock, I/O, chance or memory:
+//! Three questions, each answered by pure functions of their arguments, without a clock, I/O or memory, and with chance from a given seed only:
 //! - [`division`]: how much of one rate, a customer's contract or a pool, goes to which gateway. Many times a second;
-//! - [`allocation`]: how much of the pools each customer is allocated, and who lends to whom. Every few minutes.
+//! - [`allocation`]: how much of the pools each customer is allocated, and who lends to whom. Every few minutes;
+//! - [`risk`]: whose spike would leave whom short under that allocation. Before it.
 //!
 //! It is the one place with floating point that decides over tokens, and it cannot create any: what is granted is bounded in
 //! integers, behind it. All amounts are tokens per second.
@@ -11,6 +12,7 @@
 pub mod allocation;
 pub mod division;
 mod numbers;
+pub mod risk;
 mod water;
 
 pub use allocation::{

@@ -1,0 +1,435 @@
+//! Scenarios of the next steps, and what the allocation makes of them.
+
+use crate::allocation::{Customer, Group, Outlook, Settings, Terms, allocate};
+use crate::numbers::clean;
+use crate::risk::chance::Chance;
+use crate::risk::dependence::{Dependence, RANKS};
+use crate::risk::pair::{Pair, Party, spikes};
+use crate::risk::serve::{End, Stand, end, stands};
+use forebay_core::resource::{PerResource, ResourceIndex};
+
+/// How many joint scenarios a score is made of.
+pub const SCENARIOS: usize = 2000;
+
+/// Scenarios that are reckoned side by side.
+const LANES: usize = 40;
+
+/// Up to this many customers all pairs have a score; above it, those that are linked.
+const ALL_PAIRS_UP_TO: usize = 300;
+
+/// Who lacks less than this part of its rate is not short.
+const MATTERS: f32 = 0.01;
+
+/// What the score is asked of: the same that [`allocate`] is given, and what is known of how customers hang together.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The pool that is shared.
+    pub resource: ResourceIndex,
+    /// Of all resources, in tokens per second.
+    pub capacity_per_s: &'a PerResource<f64>,
+    /// Their outlooks are the forecasts. Headroom that they have from earlier scores does not count, or it would argue itself away.
+    pub customers: &'a [Customer],
+    /// Linked accounts.
+    pub groups: &'a [Group],
+    /// How the cycle divides.
+    pub settings: &'a Settings,
+    /// From the same customers' history, in the same order.
+    pub dependence: &'a Dependence,
+}
+
+/// The pairs of customers with the largest scores above 0, the largest first, at most `most` of them.
+#[must_use]
+pub fn largest_pairs(question: &Question, most: usize, seed: u64) -> Vec<Pair> {
+    let customers = question.customers.len();
+    let dependence = question.dependence;
+    let with_all = customers <= ALL_PAIRS_UP_TO;
+    let is_linked = |customer: &usize| with_all || dependence.block(*customer).is_some();
+    let parties: Vec<Vec<usize>> = (0..customers)
+        .filter(is_linked)
+        .map(|one| vec![one])
+        .collect();
+    let outcome = simulate(question, &parties, seed);
+    let mut place = vec![None; customers];
+    for (at, members) in parties.iter().enumerate() {
+        place[members[0]] = Some(at);
+    }
+    let pairs: Vec<(usize, usize)> = if with_all {
+        (0..customers)
+            .flat_map(|from| (0..customers).map(move |to| (from, to)))
+            .filter(|(from, to)| from != to && dependence.is_known(*from, *to))
+            .collect()
+    } else {
+        let links = dependence.links().iter().copied();
+        links
+            .filter(|(from, to)| from.max(to) < &customers)
+            .collect()
+    };
+    let mut spikes_of: (usize, Vec<u32>) = (usize::MAX, Vec::new());
+    let mut scored: Vec<Pair> = pairs
+        .into_iter()
+        .filter_map(|(from, to)| {
+            let (spiker, other) = (&outcome.parties[place[from]?], &outcome.parties[place[to]?]);
+            if !other.short.iter().any(|short| *short > 0.0) {
+                return None;
+            }
+            if spikes_of.0 != from {
+                spikes_of = (from, spikes(&spiker.now));
+            }
+            let pair = Pair::of((from, spiker), &spikes_of.1, (to, other), &outcome.excess);
+            let is_chance =
+                pair.likelihood_interval.low <= 0.0 && !dependence.links().contains(&(from, to));
+            (pair.score > 0.0 && !is_chance).then_some(pair)
+        })
+        .collect();
+    sort(&mut scored);
+    scored.truncate(most);
+    scored
+}
+
+/// Scores between labels, such as tiers, regions or business units: whether a spike of all accounts with one of them together leaves accounts
+/// with the other short. `labels` has a number for each customer, counted from 0, or none.
+#[must_use]
+pub fn between_labels(question: &Question, labels: &[Option<usize>], seed: u64) -> Vec<Pair> {
+    let mut parties = Vec::new();
+    for (customer, label) in labels.iter().enumerate().take(question.customers.len()) {
+        if let Some(label) = label.filter(|label| *label < question.customers.len()) {
+            if parties.len() <= label {
+                parties.resize(label + 1, Vec::new());
+            }
+            parties[label].push(customer);
+        }
+    }
+    let outcome = simulate(question, &parties, seed);
+    let mut scored = Vec::new();
+    for (from, spiker) in outcome.parties.iter().enumerate() {
+        let spikes = spikes(&spiker.now);
+        for (to, other) in outcome
+            .parties
+            .iter()
+            .enumerate()
+            .filter(|(to, _)| *to != from)
+        {
+            let pair = Pair::of((from, spiker), &spikes, (to, other), &outcome.excess);
+            if pair.score > 0.0 {
+                scored.push(pair);
+            }
+        }
+    }
+    sort(&mut scored);
+    scored
+}
+
+fn sort(pairs: &mut [Pair]) {
+    pairs.sort_by(|left, right| {
+        let places = (left.from, left.to).cmp(&(right.from, right.to));
+        right.score.total_cmp(&left.score).then(places)
+    });
+}
+
+struct Outcome {
+    parties: Vec<Party>,
+    /// All demand beyond the medians, at most, within the horizon.
+    excess: Vec<f32>,
+}
+
+/// A forecast as a function of rank: exponential between its quantiles and beyond them, and below the median the mirror image of
+/// what is above, as a ratio.
+#[derive(Clone, Copy)]
+struct Curve {
+    median: f32,
+    /// Per unit of `-ln(1 - p)`, from the median to the 0.9 quantile, and beyond.
+    slopes: [f32; 2],
+}
+
+/// What is the same in all scenarios.
+struct Scene<'a> {
+    dependence: &'a Dependence,
+    capacity: f32,
+    stands: Vec<Stand>,
+    curves: Vec<Curve>,
+    levels: usize,
+    /// Where each customer's demand lies in the buffer of a chunk, in lanes; blocks have one row for each offset.
+    places: Vec<usize>,
+    rows: usize,
+    /// By rank, `-ln(1 - p)` above the median, and `ln p` below it.
+    depths: Vec<f32>,
+}
+
+/// Sums over customers, for some scenarios and offsets.
+struct Sums {
+    used: Vec<f32>,
+    demand: Vec<f32>,
+    /// By level.
+    wants: Vec<Vec<f32>>,
+}
+
+fn simulate(question: &Question, parties: &[Vec<usize>], seed: u64) -> Outcome {
+    let scene = Scene::new(question);
+    let medians: f32 = scene.curves.iter().map(|curve| curve.median).sum();
+    let mut outcome = Outcome {
+        parties: parties
+            .iter()
+            .map(|members| Party {
+                now: Vec::with_capacity(SCENARIOS),
+                short: Vec::with_capacity(SCENARIOS),
+                excess: Vec::with_capacity(SCENARIOS),
+                rate: members
+                    .iter()
+                    .map(|one| f64::from(scene.stands[*one].rate))
+                    .sum(),
+                spikes: match members[..] {
+                    [one] => question.dependence.spikes(one),
+                    _ => members
+                        .iter()
+                        .filter_map(|one| question.dependence.spikes(*one))
+                        .max(),
+                },
+            })
+            .collect(),
+        excess: Vec::with_capacity(SCENARIOS),
+    };
+    let offsets = question.dependence.offsets().len();
+    let mut demand = vec![0.0; scene.rows * LANES];
+    for chunk in 0..SCENARIOS / LANES {
+        scene.draw(&mut Chance::of_part(seed, chunk), &mut demand);
+        let (alike, own) = scene.sum(&demand);
+        let ends = scene.ends(&demand, &alike, &own);
+        for lane in 0..LANES {
+            let all = own.demand.iter().skip(lane).step_by(LANES);
+            let highest = all.copied().fold(f32::MIN, f32::max) + alike.demand[lane];
+            outcome.excess.push((highest - medians).max(0.0));
+        }
+        for (party, members) in outcome.parties.iter_mut().zip(parties) {
+            let (mut short, mut highest) = ([0.0_f32; LANES], [f32::MIN; LANES]);
+            for offset in 0..offsets {
+                let (mut lacks, mut asks) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+                for member in members {
+                    let row = scene.row(&demand, *member, offset);
+                    let stand = &scene.stands[*member];
+                    let ends = &ends[offset * LANES..(offset + 1) * LANES];
+                    for lane in 0..LANES {
+                        asks[lane] += row[lane];
+                        if ends[lane].is_some() {
+                            lacks[lane] += stand.short(row[lane], ends[lane]);
+                        }
+                    }
+                }
+                if offset == 0 {
+                    party.now.extend_from_slice(&asks);
+                }
+                for lane in 0..LANES {
+                    short[lane] = short[lane].max(lacks[lane]);
+                    highest[lane] = highest[lane].max(asks[lane]);
+                }
+            }
+            let median: f32 = members.iter().map(|one| scene.curves[*one].median).sum();
+            let least = party.rate as f32 * MATTERS;
+            party
+                .short
+                .extend(short.map(|short| if short > least { short } else { 0.0 }));
+            party.excess.extend(highest.map(|highest| highest - median));
+        }
+    }
+    outcome
+}
+
+// === impl Curve ===
+
+impl Curve {
+    const HALF: f32 = std::f32::consts::LN_2;
+    const NINE: f32 = std::f32::consts::LN_10;
+
+    fn of(outlook: Outlook) -> Self {
+        let [median, nine, most] = outlook.clean().quantiles_per_s.map(|value| value as f32);
+        Self {
+            median,
+            slopes: [
+                (nine - median) / (Self::NINE - Self::HALF),
+                (most - nine) / Self::NINE,
+            ],
+        }
+    }
+
+    fn at(&self, depth: f32) -> f32 {
+        let [near, far] = self.slopes;
+        let away = depth.abs();
+        let high = self.median
+            + near * (away.min(Self::NINE) - Self::HALF).max(0.0)
+            + far * (away - Self::NINE).max(0.0);
+        if depth >= 0.0 || high <= 0.0 {
+            high
+        } else {
+            self.median * self.median / high
+        }
+    }
+}
+
+// === impl Scene ===
+
+impl<'a> Scene<'a> {
+    fn new(question: &Question<'a>) -> Self {
+        let resource = question.resource;
+        let mut customers = question.customers.to_vec();
+        for customer in &mut customers {
+            customer.headroom_per_s = PerResource::default();
+        }
+        let allocation = allocate(
+            question.capacity_per_s,
+            &customers,
+            question.groups,
+            question.settings,
+        );
+        let own: Vec<f64> = allocation
+            .parts
+            .iter()
+            .map(|parts| parts.at(resource).allocated_per_s())
+            .collect();
+        let terms: Vec<Terms> = customers
+            .iter()
+            .map(|customer| customer.terms.at(resource).clean())
+            .collect();
+        let (levels, stands) = stands(&customers, &terms, &own);
+        let offsets = question.dependence.offsets().len();
+        let mut rows = 0;
+        let places = (0..customers.len())
+            .map(|customer| {
+                let place = rows * LANES;
+                rows += match question.dependence.block(customer) {
+                    Some(_) => offsets,
+                    None => 1,
+                };
+                place
+            })
+            .collect();
+        let depths = (0..RANKS)
+            .map(|rank| {
+                let probability = (rank as f32 + 0.5) / RANKS as f32;
+                if probability >= 0.5 {
+                    -(1.0 - probability).ln()
+                } else {
+                    probability.ln()
+                }
+            })
+            .collect();
+        Self {
+            dependence: question.dependence,
+            capacity: clean(*question.capacity_per_s.at(resource)) as f32,
+            curves: customers
+                .iter()
+                .map(|customer| Curve::of(*customer.outlook.at(resource)))
+                .collect(),
+            stands,
+            levels,
+            places,
+            rows,
+            depths,
+        }
+    }
+
+    /// Draws demand: a moment of the history for each block, and a rank of its own for whoever is in none. Who is in none asks for the same
+    /// at all steps of the horizon.
+    fn draw(&self, chance: &mut Chance, demand: &mut [f32]) {
+        let offsets = self.dependence.offsets();
+        let moments: Vec<[usize; LANES]> = (0..self.dependence.block_count())
+            .map(|_| std::array::from_fn(|_| chance.below(self.dependence.beginnings())))
+            .collect();
+        for (customer, curve) in self.curves.iter().enumerate() {
+            let place = self.places[customer];
+            match self.dependence.block(customer) {
+                Some(block) => {
+                    let rows = &mut demand[place..place + offsets.len() * LANES];
+                    for (row, offset) in rows.chunks_mut(LANES).zip(offsets) {
+                        for (value, moment) in row.iter_mut().zip(&moments[block]) {
+                            let rank = match self.dependence.rank(customer, moment + offset) {
+                                0 => chance.below(RANKS),
+                                rank => usize::from(rank),
+                            };
+                            *value = curve.at(self.depths[rank]);
+                        }
+                    }
+                }
+                None => {
+                    for values in demand[place..place + LANES].chunks_mut(4) {
+                        let mut bits = chance.bits();
+                        for value in values {
+                            *value = curve.at(self.depths[bits as usize % RANKS]);
+                            bits >>= 16;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn row<'d>(&self, demand: &'d [f32], customer: usize, offset: usize) -> &'d [f32] {
+        let place = match self.dependence.block(customer) {
+            Some(_) => self.places[customer] + offset * LANES,
+            None => self.places[customer],
+        };
+        &demand[place..place + LANES]
+    }
+
+    /// Sums over those whose demand is the same at all offsets, and over the others, offset by offset.
+    fn sum(&self, demand: &[f32]) -> (Sums, Sums) {
+        let offsets = self.dependence.offsets().len();
+        let mut alike = Sums::new(self.levels, LANES);
+        let mut own = Sums::new(self.levels, LANES * offsets);
+        for (customer, stand) in self.stands.iter().enumerate() {
+            let place = self.places[customer];
+            match self.dependence.block(customer) {
+                Some(_) => own.add(stand, &demand[place..place + offsets * LANES]),
+                None => alike.add(stand, &demand[place..place + LANES]),
+            }
+        }
+        (alike, own)
+    }
+
+    /// Where the capacity ends in each scenario, offset by offset.
+    fn ends(&self, demand: &[f32], alike: &Sums, own: &Sums) -> Vec<Option<End>> {
+        (0..own.used.len())
+            .map(|at| {
+                let (offset, lane) = (at / LANES, at % LANES);
+                let room = self.capacity - alike.used[lane] - own.used[at];
+                let wants = alike.wants.iter().zip(&own.wants);
+                let wants = wants.map(|(alike, own)| alike[lane] + own[at]);
+                end(room, wants, |level| {
+                    self.stands
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, stand)| level == 0 || level == stand.level())
+                        .map(|(customer, stand)| {
+                            stand.want(self.row(demand, customer, offset)[lane], level)
+                        })
+                        .filter(|(want, _)| *want > 0.0)
+                        .collect()
+                })
+            })
+            .collect()
+    }
+}
+
+// === impl Sums ===
+
+impl Sums {
+    fn new(levels: usize, lanes: usize) -> Self {
+        Self {
+            used: vec![0.0; lanes],
+            demand: vec![0.0; lanes],
+            wants: vec![vec![0.0; lanes]; levels],
+        }
+    }
+
+    fn add(&mut self, stand: &Stand, demand: &[f32]) {
+        let (guarantees, classes) = self.wants.split_at_mut(1);
+        let of_class = &mut classes[stand.level() - 1];
+        let sums = self.used.iter_mut().zip(&mut self.demand);
+        let wants = guarantees[0].iter_mut().zip(of_class);
+        for (((used, sum), (guarantee, rate)), demand) in sums.zip(wants).zip(demand) {
+            let asks = stand.asks(*demand);
+            *used += asks.of_own;
+            *sum += demand;
+            *guarantee += asks.for_guarantee;
+            *rate += asks.for_rate;
+        }
+    }
+}

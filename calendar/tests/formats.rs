@@ -171,7 +171,7 @@ fn what_begins_within_the_hour_that_the_clock_skips_takes_as_long_as_it_says() {
         "2026-03-29T01:30Z".to_owned(),
         "2026-03-29T02:15Z".to_owned(),
     );
-    assert_eq!(found, [expected.clone()]);
+    assert_eq!(found, std::slice::from_ref(&expected));
     let options = ReadOptions {
         zone: "Europe/Paris".to_owned(),
         ..year(2026)

@@ -1,9 +1,10 @@
 //! An alert: what it is about, how bad it is, and how much patience it takes.
 
 use crate::stage::{Patience, Stage};
+use serde::{Deserialize, Serialize};
 
 /// What holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// A model loses far more than it used to.
     ForecastLoss,
@@ -31,7 +32,7 @@ pub enum Severity {
 }
 
 /// What an alert is about. Two with the same key are the same.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key {
     /// What holds.
     pub kind: Kind,
@@ -42,7 +43,7 @@ pub struct Key {
 }
 
 /// An alert.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// Where it is.
     pub stage: Stage,

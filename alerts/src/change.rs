@@ -11,6 +11,7 @@
 use crate::moments::Moments;
 use crate::stage::Reading;
 use forebay_forecast::drift::{Cusum, Detector, Direction, Drift, PageHinkley};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Mean blocks between two false alarms of a detector, by theory: two years of ten minutes.
@@ -37,7 +38,7 @@ const UNUSUAL: f64 = 3.0;
 const UNUSUAL_BLOCKS: f64 = 1.5;
 
 /// The watch for drift of one model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Change {
     usual: Moments,
     /// What a value and the one before have in common.
@@ -108,6 +109,11 @@ impl Change {
     /// How far blocks are from what is usual, in the mean; `None` while too few are known.
     pub(crate) fn spread(&self) -> Option<f64> {
         (self.usual.count() >= SHOWN_BLOCKS as u32).then(|| self.usual.deviation())
+    }
+
+    /// Whether it can have come out of blocks.
+    pub(crate) fn can_be(&self) -> bool {
+        self.last.len() <= SHOWN_BLOCKS
     }
 
     fn is_alarm(&mut self, value: f64) -> bool {

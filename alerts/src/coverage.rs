@@ -7,8 +7,8 @@
 //! Low over the whole window says that it is no chance, low in its last part that it goes on, and five points below that it matters: of a
 //! million forecasts, 89.9 % would be significant.
 
-use crate::round::Sums;
 use crate::stage::Reading;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Rounds in a block.
@@ -30,14 +30,14 @@ const GOOD_FROM: f64 = 0.87;
 const SIGNIFICANT: f64 = 3.5;
 
 /// The window.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Coverage {
     /// Oldest first.
     blocks: VecDeque<Block>,
 }
 
 /// Forecasts in a block.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Block {
     matured: f64,
     covered: f64,
@@ -47,14 +47,16 @@ struct Block {
 
 impl Coverage {
     /// Takes a block that is full.
-    pub(crate) fn observe(&mut self, sums: &Sums) {
+    pub(crate) fn observe(&mut self, matured: f64, covered: f64) {
         if self.blocks.len() >= BLOCKS {
             self.blocks.pop_front();
         }
-        self.blocks.push_back(Block {
-            matured: sums.matured,
-            covered: sums.covered,
-        });
+        self.blocks.push_back(Block { matured, covered });
+    }
+
+    /// Whether it can have come out of blocks.
+    pub(crate) fn can_be(&self) -> bool {
+        self.blocks.len() <= BLOCKS
     }
 
     pub(crate) fn reading(&self) -> Reading {
@@ -104,11 +106,7 @@ mod tests {
     fn blocks(matured: f64, shares: &[f64]) -> Coverage {
         let mut coverage = Coverage::default();
         for share in shares {
-            coverage.observe(&Sums {
-                matured,
-                covered: matured * share,
-                ..Sums::default()
-            });
+            coverage.observe(matured, matured * share);
         }
         coverage
     }

@@ -6,7 +6,7 @@
 //!
 //! | alert | says | judged by |
 //! |---|---|---|
-//! | [`Kind::ForecastLoss`] | a model loses far more than it used to | its own slow reference, by the hour of the day |
+//! | [`Kind::ForecastLoss`] | a model loses far more than it used to in a resource | its own slow reference, by the hour of the day |
 //! | [`Kind::ForecastCoverage`] | its 0.9 quantile is exceeded too often | a binomial interval, as wide as blocks of rounds vary |
 //! | [`Kind::ForecastDrift`] | its loss has moved to another level | CUSUM and Page-Hinkley (`forebay_forecast::drift`) |
 //! | [`Kind::GatewayForecasts`] | one gateway loses far more than the others by the same model | the median of the others |
@@ -21,6 +21,8 @@
 mod alert;
 mod change;
 mod coverage;
+mod level;
+mod memory;
 mod moments;
 mod peers;
 mod reference;
@@ -32,6 +34,7 @@ mod watch;
 mod words;
 
 pub use alert::{Alert, Key, Kind, Severity};
-pub use round::{GatewayRound, ModelRound, Refusal, Round, Sums};
+pub use memory::Memory;
+pub use round::{GatewayRound, Losses, ModelRound, RESOURCES_MOST, Refusal, Round, Sums};
 pub use stage::{Patience, Reading, Stage};
 pub use watch::{FoundDrift, Watch};

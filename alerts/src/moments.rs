@@ -2,6 +2,8 @@
 //!
 //! A value far outside counts as one at the edge: an outage of an hour must not be what the next weeks are measured by.
 
+use serde::{Deserialize, Serialize};
+
 /// Values before the edge is known.
 const CLIPPED_FROM: u32 = 30;
 /// The edge, in standard deviations.
@@ -10,7 +12,7 @@ const EDGE: f64 = 3.0;
 const DEVIATION_MIN: f64 = 0.05;
 
 /// Of the values so far, the older ones by less.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Moments {
     mean: f64,
     variance: f64,

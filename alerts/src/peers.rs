@@ -4,7 +4,7 @@
 //! same demand. The median of the others, because no single one moves it where there are three; with the mean of all, one of two gateways could
 //! never lose twice of what is usual.
 
-use crate::round::{GatewayRound, Sums};
+use crate::round::{GatewayRound, RESOURCES_MOST};
 use crate::stage::Reading;
 use crate::sustained::Sustained;
 use std::collections::BTreeMap;
@@ -16,7 +16,8 @@ pub(crate) struct Peers(BTreeMap<String, Peer>);
 #[derive(Clone, Debug)]
 struct Peer {
     model: String,
-    sustained: Sustained,
+    /// By resource.
+    sustained: [Sustained; RESOURCES_MOST],
 }
 
 /// A gateway that can be compared.
@@ -36,19 +37,24 @@ impl Peers {
             .collect();
         self.0
             .retain(|gateway, peer| models.get(gateway.as_str()) == Some(&peer.model.as_str()));
-        let mut by_model: BTreeMap<&str, Vec<Compared<'_>>> = BTreeMap::new();
+        let mut by_resource: BTreeMap<(&str, usize), Vec<Compared<'_>>> = BTreeMap::new();
         for gateway in gateways {
             let sums = gateway.sums.as_ref().filter(|sums| sums.can_be());
-            let value = sums.and_then(Sums::log_loss);
-            if let (Some(model), Some(value)) = (gateway.model.as_deref(), value) {
-                let compared = Compared {
-                    gateway: &gateway.gateway,
-                    value,
-                };
-                by_model.entry(model).or_default().push(compared);
+            let (Some(model), Some(sums)) = (gateway.model.as_deref(), sums) else {
+                continue;
+            };
+            for (resource, losses) in sums.losses.iter().enumerate() {
+                if let Some(value) = losses.log_loss() {
+                    let compared = Compared {
+                        gateway: &gateway.gateway,
+                        value,
+                    };
+                    let all = by_resource.entry((model, resource)).or_default();
+                    all.push(compared);
+                }
             }
         }
-        for (model, mut all) in by_model {
+        for ((model, resource), mut all) in by_resource {
             all.sort_by(|one, other| one.value.total_cmp(&other.value));
             for (place, one) in all.iter().enumerate() {
                 let Some(others) = median_without(&all, place) else {
@@ -57,9 +63,11 @@ impl Peers {
                 let peer = self.0.entry(one.gateway.to_owned());
                 let peer = peer.or_insert_with(|| Peer {
                     model: model.to_owned(),
-                    sustained: Sustained::default(),
+                    sustained: [Sustained::default(); RESOURCES_MOST],
                 });
-                peer.sustained.observe(one.value - others, 0.0);
+                if let Some(sustained) = peer.sustained.get_mut(resource) {
+                    sustained.observe(one.value - others, 0.0);
+                }
             }
         }
     }
@@ -67,7 +75,11 @@ impl Peers {
     /// Gateway, model, and whether it loses far more than the others.
     pub(crate) fn readings(&self) -> impl Iterator<Item = (&str, &str, Reading)> {
         self.0.iter().map(|(gateway, peer)| {
-            let reading = peer.sustained.reading();
+            let known = peer
+                .sustained
+                .iter()
+                .filter(|sustained| sustained.has_any());
+            let reading = Reading::worst(known.map(Sustained::reading));
             (gateway.as_str(), peer.model.as_str(), reading)
         })
     }
@@ -88,17 +100,13 @@ fn median_without(sorted: &[Compared<'_>], place: usize) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::round::{Losses, Sums};
 
     fn gateway(name: usize, loss: f64) -> GatewayRound {
         GatewayRound {
             gateway: format!("g{name}"),
             model: Some("m".to_owned()),
-            sums: Some(Sums {
-                matured: 10.0,
-                covered: 9.0,
-                loss,
-                usage: 100.0,
-            }),
+            sums: Some(Sums::of_one(10.0, 9.0, loss, 100.0)),
             ..GatewayRound::default()
         }
     }
@@ -126,6 +134,29 @@ mod tests {
         ] {
             assert_eq!(bad(losses), expected, "{losses:?}");
         }
+    }
+
+    #[test]
+    fn who_loses_twice_as_much_in_requests_is_told_however_many_bytes_there_are() {
+        let with_bytes = |name: usize, loss: f64| {
+            let mut sums = Sums::of_one(20.0, 18.0, loss, 100.0);
+            sums.losses[1] = Losses {
+                loss: 1e7,
+                usage: 1e9,
+            };
+            GatewayRound {
+                sums: Some(sums),
+                ..gateway(name, loss)
+            }
+        };
+        let mut peers = Peers::default();
+        let gateways = [with_bytes(0, 1.0), with_bytes(1, 3.0), with_bytes(2, 1.0)];
+        (0..30).for_each(|_| peers.observe(&gateways));
+        let bad: Vec<_> = peers
+            .readings()
+            .filter(|(_, _, reading)| *reading == Reading::Bad)
+            .collect();
+        assert_eq!(bad, [("g1", "m", Reading::Bad)]);
     }
 
     #[test]

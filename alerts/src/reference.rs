@@ -4,6 +4,7 @@
 //! looked like a change.
 
 use crate::moments::Moments;
+use serde::{Deserialize, Serialize};
 
 const HOURS: usize = 24;
 const HOUR_MS: u64 = 3_600_000;
@@ -17,7 +18,7 @@ const MEMORY_DAYS: u32 = 7;
 const HOUR_MIN: u32 = 30;
 
 /// What is usual.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Reference {
     hours: [Moments; HOURS],
     day: Moments,

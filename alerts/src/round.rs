@@ -1,12 +1,24 @@
 //! What is known at the end of a round, as it comes in.
 
+use serde::{Deserialize, Serialize};
+
+/// Resources that are told apart: as many as a deployment has.
+pub const RESOURCES_MOST: usize = 4;
+
 /// What has matured, at the typical gateway: all gateways forecast the same usage, so that more of them say nothing more.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sums {
     /// Forecasts.
     pub matured: f64,
     /// Those whose 0.9 quantile was not exceeded.
     pub covered: f64,
+    /// Losses by resource: tokens of two resources are no amounts that can be added up.
+    pub losses: [Losses; RESOURCES_MOST],
+}
+
+/// Losses of the forecasts of one resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Losses {
     /// Pinball loss of the 0.9 quantile, in tokens.
     pub loss: f64,
     /// What was used, in tokens.
@@ -62,21 +74,44 @@ pub struct Refusal {
 // === impl Sums ===
 
 impl Sums {
-    /// Both together.
+    /// Of a deployment with one resource.
     #[must_use]
-    pub fn plus(&self, other: &Self) -> Self {
+    pub const fn of_one(matured: f64, covered: f64, loss: f64, usage: f64) -> Self {
+        const NONE: Losses = Losses {
+            loss: 0.0,
+            usage: 0.0,
+        };
         Self {
-            matured: self.matured + other.matured,
-            covered: self.covered + other.covered,
-            loss: self.loss + other.loss,
-            usage: self.usage + other.usage,
+            matured,
+            covered,
+            losses: [Losses { loss, usage }, NONE, NONE, NONE],
         }
     }
 
     /// Whether these can be sums.
     pub(crate) fn can_be(&self) -> bool {
-        let all = [self.matured, self.covered, self.loss, self.usage];
-        all.iter().all(|sum| (0.0..f64::INFINITY).contains(sum))
+        let losses = self.losses.iter();
+        let losses = losses.flat_map(|losses| [losses.loss, losses.usage]);
+        losses
+            .chain([self.matured, self.covered])
+            .all(|sum| (0.0..f64::INFINITY).contains(&sum))
+    }
+}
+
+// === impl Losses ===
+
+impl Losses {
+    /// Both together.
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        Self {
+            loss: self.loss + other.loss,
+            usage: self.usage + other.usage,
+        }
+    }
+
+    /// Whether anything is said.
+    pub(crate) fn is_some(&self) -> bool {
+        self.loss > 0.0 || self.usage > 0.0
     }
 
     /// The logarithm of loss per unit of usage; `None` while nothing was used. Losses are of many sizes and have long tails, their

@@ -1,40 +1,27 @@
 //! A model over the rounds: its loss, its coverage, its drift.
 
-use crate::change::Change;
 use crate::coverage::{BLOCK_ROUNDS, Coverage};
-use crate::reference::Reference;
-use crate::round::Sums;
+use crate::level::Level;
+use crate::round::{RESOURCES_MOST, Sums};
 use crate::stage::Reading;
-use crate::sustained::Sustained;
-
-/// By so many standard deviations blocks of rounds may be above what is usual by chance, or wander.
-const CHANCE: f64 = 4.0;
-/// As long as few blocks are known: by so many of single rounds.
-const CHANCE_OF_ROUNDS: f64 = 3.0;
-/// Rounds over which the loss that is shown to people is averaged.
-const SHOWN_ROUNDS: f64 = 30.0;
+use serde::{Deserialize, Serialize};
 
 /// What is watched of a model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Series {
-    /// What has matured while nothing was used: that the loss of claims on silent customers is not left out.
-    open: Sums,
-    reference: Reference,
-    sustained: Sustained,
+    /// By resource; `None` for one that nobody uses.
+    levels: [Option<Level>; RESOURCES_MOST],
     block: Block,
     coverage: Coverage,
-    change: Change,
-    /// The mean of what losses are above what is usual, in logarithms.
-    lately: f64,
+    learned_rounds: u32,
 }
 
 /// Rounds that make a block.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Block {
     rounds: u32,
-    sums: Sums,
-    values: u32,
-    above: f64,
+    matured: f64,
+    covered: f64,
 }
 
 /// What is read of a model.
@@ -43,7 +30,7 @@ pub(crate) struct Readings {
     pub loss: Reading,
     pub coverage: Reading,
     pub drift: Reading,
-    /// Loss lately, as a multiple of what is usual.
+    /// Loss lately, as a multiple of what is usual, of the resource in which that is largest.
     pub times_usual: f64,
     /// Share of the window's forecasts that held.
     pub covered: f64,
@@ -54,13 +41,10 @@ pub(crate) struct Readings {
 impl Series {
     pub(crate) fn new(learned_rounds: u32) -> Self {
         Self {
-            open: Sums::default(),
-            reference: Reference::new(learned_rounds),
-            sustained: Sustained::default(),
+            levels: [const { None }; RESOURCES_MOST],
             block: Block::default(),
             coverage: Coverage::default(),
-            change: Change::new(),
-            lately: 0.0,
+            learned_rounds,
         }
     }
 
@@ -69,58 +53,60 @@ impl Series {
         if !sums.can_be() {
             return;
         }
-        self.open = self.open.plus(sums);
-        if let Some(value) = self.open.log_loss() {
-            self.open = Sums::default();
-            if let Some(usual) = self.reference.at(unix_ms) {
-                let above = value - usual.mean;
-                let chance = self
-                    .change
-                    .spread()
-                    .map_or(CHANCE_OF_ROUNDS * usual.deviation, |spread| CHANCE * spread);
-                self.sustained.observe(above, chance);
-                self.lately += (above - self.lately) / SHOWN_ROUNDS;
-                self.block.values = self.block.values.saturating_add(1);
-                self.block.above += above;
+        let is_full = self.block.rounds.saturating_add(1) >= BLOCK_ROUNDS;
+        for (level, losses) in self.levels.iter_mut().zip(&sums.losses) {
+            if level.is_none() && losses.is_some() {
+                *level = Some(Level::new(self.learned_rounds));
             }
-            self.reference.learn(value, unix_ms);
+            if let Some(known) = level {
+                known.observe(losses, unix_ms);
+                if is_full {
+                    known.end_block();
+                }
+                // A resource that is gone must not hold an alert for ever.
+                if known.silent() >= self.learned_rounds {
+                    *level = None;
+                }
+            }
         }
-        self.block.sums = self.block.sums.plus(sums);
         self.block.rounds = self.block.rounds.saturating_add(1);
-        if self.block.rounds < BLOCK_ROUNDS {
-            return;
-        }
-        let block = std::mem::take(&mut self.block);
-        self.coverage.observe(&block.sums);
-        if block.values > 0 {
-            self.change.observe(block.above / f64::from(block.values));
+        self.block.matured += sums.matured;
+        self.block.covered += sums.covered;
+        if is_full {
+            let Block {
+                matured, covered, ..
+            } = std::mem::take(&mut self.block);
+            self.coverage.observe(matured, covered);
         }
     }
 
     pub(crate) fn readings(&self) -> Readings {
+        let levels = || self.levels.iter().flatten();
+        let times_usual = levels().map(Level::times_usual);
         Readings {
-            loss: self.sustained.reading(),
+            loss: Reading::worst(levels().filter_map(Level::loss)),
             coverage: self.coverage.reading(),
-            drift: self.change.reading(),
-            times_usual: self.lately.exp(),
+            drift: Reading::worst(levels().map(Level::drift)),
+            times_usual: times_usual.reduce(f64::max).unwrap_or(1.0),
             covered: self.coverage.share().unwrap_or(0.0),
         }
+    }
+
+    /// Whether it can have come out of rounds: a store may say anything.
+    pub(crate) fn can_be(&self) -> bool {
+        self.coverage.can_be() && self.levels.iter().flatten().all(Level::can_be)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::round::Losses;
 
     #[test]
     fn the_loss_of_claims_on_silent_customers_counts_with_the_next_usage() {
         let mut series = Series::new(100);
-        let sums = |loss: f64, usage: f64| Sums {
-            matured: 10.0,
-            covered: 9.0,
-            loss,
-            usage,
-        };
+        let sums = |loss: f64, usage: f64| Sums::of_one(10.0, 9.0, loss, usage);
         let noise = |minute: u64| 1.0 + 0.1 * (minute as f64 * 1.7).sin();
         for minute in 0..500 {
             series.observe(&sums(5.0 * noise(minute), 100.0), minute * 60_000);
@@ -132,5 +118,44 @@ mod tests {
             series.observe(&sums(loss * noise(minute), usage), minute * 60_000);
         }
         assert_eq!(series.readings().loss, Reading::Bad);
+    }
+
+    /// What a resource loses in each round: requests, bytes and llm_tokens.
+    fn of_three(factors: [f64; 3], minute: u64) -> Sums {
+        let noise = 1.0 + 0.1 * (minute as f64 * 1.7).sin();
+        let mut sums = Sums::of_one(30.0, 27.0, 0.0, 0.0);
+        let usages = [100.0, 1e9, 1e5];
+        for (place, (factor, usage)) in factors.iter().zip(usages).enumerate() {
+            sums.losses[place] = Losses {
+                loss: 0.05 * factor * noise * usage,
+                usage,
+            };
+        }
+        sums
+    }
+
+    #[test]
+    fn a_resource_in_bytes_hides_nothing_of_one_in_requests() {
+        for worse in 0..3 {
+            let mut series = Series::new(100);
+            for minute in 0..500 {
+                series.observe(&of_three([1.0; 3], minute), minute * 60_000);
+            }
+            assert_eq!(series.readings().loss, Reading::Good);
+            let mut factors = [1.0; 3];
+            factors[worse] = 8.0;
+            for minute in 500..540 {
+                series.observe(&of_three(factors, minute), minute * 60_000);
+            }
+            assert_eq!(series.readings().loss, Reading::Bad, "resource {worse}");
+            assert!(series.readings().times_usual > 1.5);
+            // It is not used any more: what it lost is forgotten.
+            for minute in 540..700 {
+                let mut sums = of_three([1.0; 3], minute);
+                sums.losses[worse] = Losses::default();
+                series.observe(&sums, minute * 60_000);
+            }
+            assert_eq!(series.readings().loss, Reading::Good, "resource {worse}");
+        }
     }
 }

@@ -9,6 +9,8 @@
 //! Bad and good do not meet: between them is what is unclear, which leaves everything as it is. Rounds are counted, not told by the
 //! clock: a server that was asleep for an hour has read nothing in it.
 
+use serde::{Deserialize, Serialize};
+
 /// Rounds for which a resolved alert is shown.
 const RESOLVED_ROUNDS: u32 = 15;
 
@@ -33,7 +35,7 @@ pub struct Patience {
 }
 
 /// Where an alert is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// It holds, and nobody is told yet.
     Pending {
@@ -58,6 +60,21 @@ pub enum Stage {
         /// Rounds since.
         rounds: u32,
     },
+}
+
+// === impl Reading ===
+
+impl Reading {
+    /// Of several that are about the same: bad if one is, and good if all are. Of none it is unclear.
+    pub(crate) fn worst(readings: impl Iterator<Item = Self>) -> Self {
+        readings
+            .reduce(|worst, reading| match (worst, reading) {
+                (Self::Bad, _) | (_, Self::Bad) => Self::Bad,
+                (Self::Unclear, _) | (_, Self::Unclear) => Self::Unclear,
+                (Self::Good, Self::Good) => Self::Good,
+            })
+            .unwrap_or(Self::Unclear)
+    }
 }
 
 // === impl Stage ===

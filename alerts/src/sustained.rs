@@ -3,6 +3,7 @@
 //! A single round decides nothing, and a run without a gap was the worse alternative: it ends with one lucky round.
 
 use crate::stage::Reading;
+use serde::{Deserialize, Serialize};
 
 /// The last rounds that count.
 const LAST: u32 = 30;
@@ -17,7 +18,7 @@ const HIGH: f64 = core::f64::consts::LN_2;
 const LOW: f64 = 0.405;
 
 /// The last rounds, a bit for each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sustained {
     high: u32,
     low: u32,
@@ -36,6 +37,11 @@ impl Sustained {
         self.high = push(self.high, excess >= HIGH.max(chance));
         self.low = push(self.low, excess >= LOW);
         self.rounds = self.rounds.saturating_add(1).min(LAST);
+    }
+
+    /// Whether there was a round.
+    pub(crate) fn has_any(&self) -> bool {
+        self.rounds > 0
     }
 
     pub(crate) fn reading(&self) -> Reading {

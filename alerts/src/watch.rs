@@ -7,6 +7,7 @@ use crate::round::{ModelRound, Round};
 use crate::series::Series;
 use crate::stage::{Reading, Stage};
 use crate::words::Words;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Models that are watched: as many as the registry holds.
@@ -21,23 +22,23 @@ const MAX_DRIFTS: usize = 64;
 /// What is watched of the fleet.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    learned_rounds: u32,
-    models: BTreeMap<String, Model>,
+    pub(crate) learned_rounds: u32,
+    pub(crate) models: BTreeMap<String, Model>,
     peers: Peers,
-    alerts: BTreeMap<Key, Alert>,
+    pub(crate) alerts: BTreeMap<Key, Alert>,
     /// Oldest first.
-    drifts: VecDeque<FoundDrift>,
+    pub(crate) drifts: VecDeque<FoundDrift>,
 }
 
 #[derive(Clone, Debug)]
-struct Model {
-    series: Series,
+pub(crate) struct Model {
+    pub(crate) series: Series,
     /// Rounds since it ran somewhere.
-    absent: u32,
+    pub(crate) absent: u32,
 }
 
 /// A drift that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundDrift {
     /// When.
     pub unix_ms: u64,

@@ -10,15 +10,10 @@
 mod fleets;
 
 use fleets::{CALM, DAY_ROUNDS, Fleet, MINUTE_MS};
-use forebay_alerts::{Alert, GatewayRound, Kind, ModelRound, Refusal, Round, Sums, Watch};
+use forebay_alerts::{Alert, GatewayRound, Kind, ModelRound, Refusal, Round, Stage, Sums, Watch};
 use proptest::prelude::*;
 
-const SUMS: Sums = Sums {
-    matured: 20.0,
-    covered: 18.0,
-    loss: 5.0,
-    usage: 100.0,
-};
+const SUMS: Sums = Sums::of_one(20.0, 18.0, 5.0, 100.0);
 
 fn runs(gateway: &str, model: &str) -> GatewayRound {
     GatewayRound {
@@ -242,7 +237,7 @@ proptest! {
                 unix_ms: number * MINUTE_MS,
                 models: vec![ModelRound {
                     model: "model".to_owned(),
-                    sums: Some(Sums { matured, covered, loss, usage }),
+                    sums: Some(Sums::of_one(matured, covered, loss, usage)),
                 }],
                 ..Round::default()
             });
@@ -254,4 +249,62 @@ proptest! {
         let is_firing = |kind: Kind| watch.alerts().any(|(key, alert)| key.kind == kind && alert.stage.is_firing());
         prop_assert!(is_firing(Kind::ForecastLoss));
     }
+}
+
+/// A watch that was written down and read again.
+fn recalled(watch: &Watch) -> Watch {
+    let text = serde_json::to_string(&watch.remember()).unwrap();
+    let mut again = Watch::new(60_000);
+    again.recall(serde_json::from_str(&text).unwrap());
+    again
+}
+
+#[test]
+fn what_is_usual_and_what_has_drifted_survives_being_written_down() {
+    let (mut fleet, mut watch) = (Fleet::new(CALM, 11), Watch::new(60_000));
+    (0..4 * DAY_ROUNDS).for_each(|_| fleet.show(&mut watch));
+    let mut again = recalled(&watch);
+    let mut blank = Watch::new(60_000);
+    let mut other = Fleet::new(CALM, 11);
+    (0..4 * DAY_ROUNDS).for_each(|_| {
+        other.next();
+    });
+    fleet.wilder = 3.0;
+    other.wilder = 3.0;
+    for _ in 0..DAY_ROUNDS {
+        fleet.show(&mut watch);
+        other.show(&mut again);
+    }
+    let told = |watch: &Watch| -> Vec<(Kind, Stage)> {
+        let alerts = watch.alerts();
+        alerts.map(|(key, alert)| (key.kind, alert.stage)).collect()
+    };
+    assert!(told(&watch).len() >= 2, "{:?}", told(&watch));
+    assert_eq!(told(&again), told(&watch));
+    let drift = watch.drift_since(0).cloned();
+    assert!(drift.is_some());
+    assert_eq!(again.drift_since(0).cloned(), drift);
+    // What fires already is not found once more by whoever reads it.
+    let mut third = recalled(&watch);
+    fleet.show(&mut third);
+    assert_eq!(third.drift_since(0).cloned(), drift);
+    (0..DAY_ROUNDS).for_each(|_| other.show(&mut blank));
+    let knows_loss = told(&blank)
+        .iter()
+        .any(|(kind, _)| *kind == Kind::ForecastLoss);
+    assert!(!knows_loss, "it would have had to learn for a day");
+}
+
+#[test]
+fn what_is_written_down_is_bounded_and_of_the_same_steps() {
+    let mut watch = Watch::new(60_000);
+    for number in 0..2_000 {
+        let gateways = (0..60).map(|one| runs(&format!("g{one}"), &format!("m{one}")));
+        watch.observe(&round(number, gateways.collect()));
+    }
+    let text = serde_json::to_string(&watch.remember()).unwrap();
+    assert!(text.len() < 256 << 10, "{} bytes", text.len());
+    let mut of_hours = Watch::new(3_600_000);
+    of_hours.recall(serde_json::from_str(&text).unwrap());
+    assert_eq!(of_hours.remember(), Watch::new(3_600_000).remember());
 }

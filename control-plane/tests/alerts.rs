@@ -9,79 +9,23 @@
 
 mod kit;
 
-use forebay_control_plane::models::{Sandbox, SigningKeyFile, generate_key};
-use forebay_control_plane::store::MemoryStore;
-use forebay_wire::sync::{ForecastScore, ModelRelease, ModelState, ModelStatus};
-use kit::forecaster::{LIMITS, fake_forecaster};
-use kit::{ADMIN_TOKEN, Gateway, STEP_MS, TestServer, VIEWER_TOKEN, policy};
+use forebay_control_plane::store::{Batch, Store, Table};
+use forebay_wire::sync::ModelState;
+use kit::modelled::{Modelled, Site};
+use kit::{Gateway, STEP_MS, VIEWER_TOKEN};
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-/// Steps before the watch finds drift: a gateway warms up, what is usual at an hour is learned, and then what varies.
-const LEARNED_STEPS: u64 = 30 + 1_440 + 2_900;
+/// Steps before the watch says anything of losses: a gateway warms up, and what is usual at an hour is learned.
+const USUAL_STEPS: u64 = 30 + 1_440;
 
-/// Servers on one store, one after the other.
-struct Site {
-    directory: tempfile::TempDir,
-    key: SigningKeyFile,
-    server: TestServer,
-}
-
-/// A gateway that runs what it is offered, and says how that forecasts.
-struct Modelled {
-    gateway: Gateway,
-    status: ModelStatus,
-    /// What becomes of an offer.
-    takes: ModelState,
-    /// By how much it loses more than others.
-    factor: f64,
-}
-
-// === impl Site ===
+/// Steps before it finds drift: then what varies is learned.
+const LEARNED_STEPS: u64 = USUAL_STEPS + 2_900;
 
 impl Site {
-    async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let key = generate_key(&directory.path().join("key")).unwrap();
-        let (store, clock) = (Arc::default(), Arc::new(AtomicU64::new(1_000_000)));
-        let server = serve(&directory, &key, store, clock);
-        server.ok("POST", "/v1/policies", policy()).await;
-        Self {
-            directory,
-            key,
-            server,
-        }
-    }
-
-    /// The server is killed, and another one begins where the store ends.
-    fn killed(self) -> Self {
-        let Self {
-            directory,
-            key,
-            server,
-        } = self;
-        let (store, clock) = (Arc::clone(&server.store), Arc::clone(&server.clock));
-        drop(server);
-        let server = serve(&directory, &key, store, clock);
-        Self {
-            directory,
-            key,
-            server,
-        }
-    }
-
     async fn release(&self, model: &str, share: Option<u8>) -> String {
-        let body = model.as_bytes().to_vec();
-        let uploaded = self
-            .server
-            .request("POST", "/v1/models", ADMIN_TOKEN, body)
-            .await;
-        let view: Value = serde_json::from_slice(&uploaded.1).unwrap();
-        let digest = view["digest"].as_str().unwrap().to_owned();
-        let path = format!("/v1/models/{digest}/activate");
+        let digest = self.upload(model).await;
         let body = share.map_or(json!({}), |share| json!({"share": share}));
-        self.server.ok("POST", &path, body).await;
+        self.activate(&digest, body).await;
         digest
     }
 
@@ -115,10 +59,10 @@ impl Site {
     /// Lets a step pass in which forecasts lose as much, with noise that is the same for all: that of the demand.
     async fn step(&self, fleet: &mut [Modelled], loss: f64, number: u64) {
         let noise = 1.0 + 0.2 * (number as f64 * 1.7).sin();
-        for gateway in fleet {
+        for gateway in fleet.iter_mut() {
             gateway.mature(loss * noise);
-            gateway.sync(&self.server).await;
         }
+        self.sync_all(fleet).await;
         self.server.advance_ms(u64::from(STEP_MS));
     }
 
@@ -129,69 +73,13 @@ impl Site {
     }
 }
 
-fn serve(
-    directory: &tempfile::TempDir,
-    key: &SigningKeyFile,
-    store: Arc<MemoryStore>,
-    clock: Arc<AtomicU64>,
-) -> TestServer {
-    let sandbox = Sandbox::new(&fake_forecaster(directory.path()), LIMITS);
-    TestServer::with(store, clock, sandbox, Some(key.clone()))
-}
-
-// === impl Modelled ===
-
-impl Modelled {
-    fn new(id: &str) -> Self {
-        Self {
-            gateway: Gateway::new(id, 1),
-            status: ModelStatus::default(),
-            takes: ModelState::Running,
-            factor: 1.0,
-        }
-    }
-
-    async fn sync(&mut self, server: &TestServer) {
-        let mut request = self.gateway.request();
-        request.model_status = Some(self.status.clone());
-        let (status, reply) = server.sync(&request).await;
-        assert_eq!(status, 200, "{reply:?}");
-        self.gateway.apply(&reply);
-        if let Some(offer) = &reply.model {
-            self.take(offer);
-        }
-    }
-
-    fn take(&mut self, offer: &ModelRelease) {
-        if self.status.offered_epoch == offer.epoch && self.status.state() == self.takes {
-            return;
-        }
-        self.status.offered_epoch = offer.epoch;
-        self.status.set_state(self.takes);
-        if self.takes == ModelState::Running {
-            self.status.epoch = offer.epoch;
-            self.status.digest = offer.digest.clone();
-            self.status.score = None;
-        }
-    }
-
-    /// Ten forecasts of 100 tokens each have matured.
-    fn mature(&mut self, loss: f64) {
-        let score: &mut ForecastScore = self.status.score.get_or_insert_default();
-        score.matured += 10;
-        score.covered += 9;
-        score.loss += loss * self.factor;
-        score.usage += 1_000.0;
-    }
-}
-
 fn told(name: &str, gateway: &str, state: &str) -> (String, String, String) {
     (name.to_owned(), gateway.to_owned(), state.to_owned())
 }
 
 #[tokio::test]
 async fn a_model_that_loses_more_than_it_used_to_is_told_and_so_is_drift() {
-    let site = Site::new().await;
+    let site = Site::new(true).await;
     let digest = site.release("first", None).await;
     let mut fleet = [Modelled::new("g1")];
     site.steps(&mut fleet, 50.0, LEARNED_STEPS).await;
@@ -221,7 +109,7 @@ async fn a_model_that_loses_more_than_it_used_to_is_told_and_so_is_drift() {
 
 #[tokio::test]
 async fn a_gateway_that_loses_more_than_the_others_is_told_once_it_is_warm() {
-    let site = Site::new().await;
+    let site = Site::new(true).await;
     site.release("first", None).await;
     let mut fleet = ["g1", "g2", "g3"].map(Modelled::new);
     fleet[1].factor = 3.0;
@@ -246,7 +134,7 @@ async fn a_gateway_that_loses_more_than_the_others_is_told_once_it_is_warm() {
 
 #[tokio::test]
 async fn gateways_that_refuse_a_model_or_have_none_are_told_and_others_are_not() {
-    let site = Site::new().await;
+    let site = Site::new(true).await;
     site.release("first", None).await;
     // The last one has never said anything of models.
     let mut fleet = ["g1", "g2", "g3"].map(Modelled::new);
@@ -277,7 +165,7 @@ async fn gateways_that_refuse_a_model_or_have_none_are_told_and_others_are_not()
 
 #[tokio::test]
 async fn alerts_end_where_no_gateway_is_left_and_somebody_looks() {
-    let site = Site::new().await;
+    let site = Site::new(true).await;
     site.release("first", None).await;
     let mut fleet = [Modelled::new("g1")];
     fleet[0].takes = ModelState::Refused;
@@ -298,7 +186,7 @@ async fn alerts_end_where_no_gateway_is_left_and_somebody_looks() {
 
 #[tokio::test]
 async fn a_canary_that_was_taken_back_is_told_for_a_day_also_by_a_server_that_starts_anew() {
-    let mut site = Site::new().await;
+    let mut site = Site::new(true).await;
     site.release("first", None).await;
     let mut fleet = ["g1", "g2"].map(Modelled::new);
     site.steps(&mut fleet, 50.0, 3).await;
@@ -323,4 +211,27 @@ async fn a_canary_that_was_taken_back_is_told_for_a_day_also_by_a_server_that_st
         site.told().await,
         [told("ForebayCanaryTakenBack", "", "resolved")]
     );
+}
+
+#[tokio::test]
+async fn what_is_usual_survives_a_server_that_is_killed() {
+    let mut site = Site::new(true).await;
+    site.release("first", None).await;
+    let mut fleet = [Modelled::new("g1")];
+    site.steps(&mut fleet, 50.0, USUAL_STEPS + 50).await;
+    site = site.killed();
+    // The gateway warms up before this server: sums are differences of what it has said here.
+    site.steps(&mut fleet, 50.0, 35).await;
+    assert_eq!(site.told().await, []);
+    site.steps(&mut fleet, 150.0, 60).await;
+    let firing = [told("ForebayForecastLoss", "", "firing")];
+    assert_eq!(site.told().await, firing);
+    // And a store that says nonsense of it keeps no server from starting.
+    site = site.killed();
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, "alerts", "{\"models\": 7");
+    site.server.store.commit(&batch).unwrap();
+    site = site.killed();
+    site.steps(&mut fleet, 150.0, 60).await;
+    assert_eq!(site.told().await, []);
 }

@@ -9,202 +9,26 @@
 
 mod kit;
 
-use forebay_control_plane::models::{Sandbox, SigningKeyFile, generate_key, hex};
-use forebay_control_plane::store::MemoryStore;
 use forebay_wire::model::ReleaseKind;
-use forebay_wire::sync::{ForecastScore, ModelRelease, ModelState, ModelStatus, SyncReply};
-use kit::forecaster::{LIMITS, fake_forecaster};
-use kit::{ADMIN_TOKEN, Gateway, STEP_MS, TestServer, policy};
+use forebay_wire::sync::{ForecastScore, ModelState};
+use kit::modelled::{DAY_MS, Modelled, Site, activate, auto, noise, running};
+use kit::{ADMIN_TOKEN, STEP_MS};
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// More steps than any decision of these tests needs.
 const STEPS_MOST: u32 = 600;
 
-/// A day, which the compared steps must span before a model is promoted.
-const DAY_MS: u64 = 86_400_000;
-
-/// Syncs of each gateway in a step.
-const SYNCS_PER_STEP: u32 = 4;
-
-/// Servers on one store, one after the other.
-struct Site {
-    directory: tempfile::TempDir,
-    key: Option<SigningKeyFile>,
-    server: TestServer,
-}
-
-/// A gateway that runs what it is offered, and says how that forecasts.
-struct Modelled {
-    gateway: Gateway,
-    status: ModelStatus,
-    refuses: bool,
-}
-
-// === impl Site ===
-
-impl Site {
-    async fn new(has_key: bool) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let key = generate_key(&directory.path().join("key")).unwrap();
-        let key = has_key.then_some(key);
-        let (store, clock) = (Arc::default(), Arc::new(AtomicU64::new(1_000_000)));
-        let server = serve(&directory, &key, store, clock);
-        server.ok("POST", "/v1/policies", policy()).await;
-        Self {
-            directory,
-            key,
-            server,
-        }
-    }
-
-    /// The server is killed, and another one begins where the store ends.
-    fn killed(self) -> Self {
-        let Self {
-            directory,
-            key,
-            server,
-        } = self;
-        let (store, clock) = (Arc::clone(&server.store), Arc::clone(&server.clock));
-        drop(server);
-        let server = serve(&directory, &key, store, clock);
-        Self {
-            directory,
-            key,
-            server,
-        }
-    }
-
-    async fn upload(&self, model: &str) -> String {
-        let body = model.as_bytes().to_vec();
-        let (status, answer) = self
-            .server
-            .request("POST", "/v1/models", ADMIN_TOKEN, body)
-            .await;
-        assert_eq!(status, 200);
-        let view: Value = serde_json::from_slice(&answer).unwrap();
-        view["digest"].as_str().unwrap().to_owned()
-    }
-
-    /// Two models, the first of which runs everywhere.
-    async fn two_models(&self) -> (String, String) {
-        let digests = (self.upload("first").await, self.upload("second").await);
-        self.server
-            .ok("POST", &activate(&digests.0), Value::Null)
-            .await;
-        digests
-    }
-
-    async fn status(&self) -> Value {
-        self.server.ok("GET", "/v1/status", Value::Null).await
-    }
-
-    /// The newest record of the audit log.
-    async fn last_deed(&self) -> Value {
-        let log = self.server.ok("GET", "/v1/audit", Value::Null).await;
-        log["records"].as_array().unwrap().last().unwrap().clone()
-    }
-}
-
-fn serve(
-    directory: &tempfile::TempDir,
-    key: &Option<SigningKeyFile>,
-    store: Arc<MemoryStore>,
-    clock: Arc<AtomicU64>,
-) -> TestServer {
-    let sandbox = Sandbox::new(&fake_forecaster(directory.path()), LIMITS);
-    TestServer::with(store, clock, sandbox, key.clone())
-}
-
-fn activate(digest: &str) -> String {
-    format!("/v1/models/{digest}/activate")
-}
-
-// === impl Modelled ===
-
-impl Modelled {
-    fn fleet(count: u64) -> Vec<Self> {
-        (0..count)
-            .map(|number| Self::new(&format!("gw-{number}")))
-            .collect()
-    }
-
-    fn new(id: &str) -> Self {
-        Self {
-            gateway: Gateway::new(id, 1),
-            status: ModelStatus::default(),
-            refuses: false,
-        }
-    }
-
-    async fn sync(&mut self, server: &TestServer) -> SyncReply {
-        let mut request = self.gateway.request();
-        request.model_status = Some(self.status.clone());
-        let (status, reply) = server.sync(&request).await;
-        assert_eq!(status, 200, "{reply:?}");
-        self.gateway.apply(&reply);
-        if let Some(model) = &reply.model {
-            self.take(model);
-        }
-        reply
-    }
-
-    fn take(&mut self, offer: &ModelRelease) {
-        if self.status.offered_epoch == offer.epoch {
-            return;
-        }
-        assert!(offer.epoch > self.status.epoch, "epochs only grow");
-        self.status.offered_epoch = offer.epoch;
-        if self.refuses {
-            self.status.set_state(ModelState::Refused);
-            self.status.message = "the golden vector differs".to_owned();
-            return;
-        }
-        if self.status.digest != offer.digest {
-            self.status.score = None;
-        }
-        self.status.set_state(ModelState::Running);
-        self.status.epoch = offer.epoch;
-        self.status.digest = offer.digest.clone();
-    }
-
-    /// A step is over: ten forecasts of 100 tokens each have matured.
-    fn mature(&mut self, loss: f64, covered: u64) {
-        let score = self.status.score.get_or_insert_default();
-        score.matured += 10;
-        score.covered += covered;
-        score.loss += loss;
-        score.usage += 1_000.0;
-    }
-
-    fn runs(&self, digest: &str) -> bool {
-        hex(&self.status.digest) == digest
-    }
-}
-
-async fn sync_all(fleet: &mut [Modelled], server: &TestServer) {
-    for gateway in fleet {
-        gateway.sync(server).await;
-    }
-}
-
-/// Lets a step pass in which the models have these losses per step, with noise that is the same for both: that of the demand.
+/// Lets a step pass in which the models have these losses per step.
 async fn step(fleet: &mut [Modelled], site: &Site, second: &str, losses: (f64, f64), number: u32) {
-    let noise = 1.0 + 0.5 * f64::from(number).sin();
     for gateway in fleet.iter_mut() {
         let loss = if gateway.runs(second) {
             losses.1
         } else {
             losses.0
         };
-        gateway.mature(loss * noise, 9);
+        gateway.mature(loss * noise(number));
     }
-    // All gateways have reported when the middle of the step comes.
-    for _ in 0..SYNCS_PER_STEP {
-        sync_all(fleet, &site.server).await;
-        site.server.advance_ms(u64::from(STEP_MS / SYNCS_PER_STEP));
-    }
+    site.pass_step(fleet).await;
 }
 
 /// Some steps in which the second model is better.
@@ -238,26 +62,22 @@ async fn until_decided(
     panic!("undecided: {}", site.status().await["canary"]);
 }
 
-fn running(fleet: &[Modelled], digest: &str) -> usize {
-    fleet.iter().filter(|gateway| gateway.runs(digest)).count()
-}
-
 #[tokio::test]
 async fn a_share_of_the_gateways_runs_it_until_it_is_promoted_also_after_a_restart() {
     let mut site = Site::new(true).await;
     let (_, second) = site.two_models().await;
     let mut fleet = Modelled::fleet(10);
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     let release = site
         .server
         .ok("POST", &activate(&second), json!({"share": 25}))
         .await;
     assert_eq!(release["epoch"], 2);
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     assert_eq!(running(&fleet, &second), 3, "a quarter of ten, rounded up");
     let chosen: Vec<bool> = fleet.iter().map(|gateway| gateway.runs(&second)).collect();
     site = site.killed();
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     let still: Vec<bool> = fleet.iter().map(|gateway| gateway.runs(&second)).collect();
     assert_eq!(chosen, still);
     let status = site.status().await;
@@ -288,7 +108,7 @@ async fn a_share_of_the_gateways_runs_it_until_it_is_promoted_also_after_a_resta
         (&promoted["epoch"], &promoted["digest"]),
         (&json!(2), &json!(second))
     );
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     assert_eq!(running(&fleet, &second), 10);
     let (_, error) = site
         .server
@@ -301,7 +121,7 @@ async fn a_share_of_the_gateways_runs_it_until_it_is_promoted_also_after_a_resta
         (&json!("model.promote"), &json!("admin"))
     );
     site = site.killed();
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     assert_eq!(site.status().await["model_epoch"], 2);
 }
 
@@ -310,11 +130,11 @@ async fn a_canary_that_is_rolled_back_gives_the_model_before_a_new_epoch() {
     let site = Site::new(true).await;
     let (first, second) = site.two_models().await;
     let mut fleet = Modelled::fleet(4);
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     site.server
         .ok("POST", &activate(&second), json!({"share": 1}))
         .await;
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     assert_eq!(running(&fleet, &second), 1, "at least one");
     let (_, error) = site
         .server
@@ -334,7 +154,7 @@ async fn a_canary_that_is_rolled_back_gives_the_model_before_a_new_epoch() {
         (reply.epoch, ReleaseKind::from_code(reply.kind)),
         (3, Some(ReleaseKind::RollBack))
     );
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     assert_eq!(running(&fleet, &first), 4);
     // What was a canary only is nothing to go back to.
     let (_, error) = site
@@ -355,7 +175,7 @@ async fn a_worse_canary_is_taken_back_by_itself_with_its_evidence_in_the_audit_l
     let mut site = Site::new(true).await;
     let (first, second) = site.two_models().await;
     let mut fleet = Modelled::fleet(5);
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     site.server
         .ok(
             "POST",
@@ -363,7 +183,7 @@ async fn a_worse_canary_is_taken_back_by_itself_with_its_evidence_in_the_audit_l
             json!({"share": 20, "promote": "auto"}),
         )
         .await;
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     for number in 0..60 {
         step(&mut fleet, &site, &second, (50.0, 70.0), number).await;
     }
@@ -377,7 +197,7 @@ async fn a_worse_canary_is_taken_back_by_itself_with_its_evidence_in_the_audit_l
         "evidence is in the store"
     );
     until_decided(&mut fleet, &site, &second, (50.0, 70.0)).await;
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     assert_eq!(running(&fleet, &first), 5);
     assert_eq!(site.status().await["model_epoch"], 3);
     let deed = site.last_deed().await;
@@ -399,10 +219,10 @@ async fn a_better_canary_is_promoted_by_itself_and_a_manual_one_waits_for_somebo
         let site = Site::new(true).await;
         let (_, second) = site.two_models().await;
         let mut fleet = Modelled::fleet(5);
-        sync_all(&mut fleet, &site.server).await;
+        site.sync_all(&mut fleet).await;
         let body = json!({"share": 20, "promote": promote});
         site.server.ok("POST", &activate(&second), body).await;
-        sync_all(&mut fleet, &site.server).await;
+        site.sync_all(&mut fleet).await;
         for number in 0..150 {
             step(&mut fleet, &site, &second, (50.0, 35.0), number).await;
         }
@@ -422,7 +242,7 @@ async fn a_better_canary_is_promoted_by_itself_and_a_manual_one_waits_for_somebo
             "two of its hours"
         );
         a_day(&mut fleet, &site, &second).await;
-        sync_all(&mut fleet, &site.server).await;
+        site.sync_all(&mut fleet).await;
         assert_eq!(running(&fleet, &second), expected, "{promote}");
         let canary = &site.status().await["canary"];
         match promote {
@@ -432,22 +252,80 @@ async fn a_better_canary_is_promoted_by_itself_and_a_manual_one_waits_for_somebo
     }
 }
 
+/// Steps of two resources: requests, and bytes of which there are a million times as many.
+async fn steps_of_two(fleet: &mut [Modelled], site: &Site, second: &str, requests: (f64, f64)) {
+    for number in 0..STEPS_MOST {
+        for gateway in fleet.iter_mut() {
+            let loss = if gateway.runs(second) {
+                requests.1
+            } else {
+                requests.0
+            };
+            let noise = noise(number);
+            gateway.mature_each(&[(loss * noise, 1e3), (5e7 * noise, 1e9)]);
+        }
+        site.pass_step(fleet).await;
+        if site.status().await.get("canary").is_none() {
+            return;
+        }
+    }
+    panic!("undecided: {}", site.status().await["canary"]);
+}
+
+#[tokio::test]
+async fn a_canary_that_is_worse_for_requests_is_taken_back_however_many_bytes_there_are() {
+    let site = Site::new(true).await;
+    let (first, second) = site.two_models().await;
+    let mut fleet = Modelled::fleet(3);
+    site.sync_all(&mut fleet).await;
+    site.activate(&second, auto(30)).await;
+    site.sync_all(&mut fleet).await;
+    steps_of_two(&mut fleet, &site, &second, (50.0, 100.0)).await;
+    let deed = site.last_deed().await;
+    assert_eq!(deed["parameters"]["reason"], "worse than the one before");
+    let outcome = deed["outcome"].as_str().unwrap();
+    // The means of both resources: 0.1 and 0.05 for requests, 0.05 for bytes, as the noise of so few steps makes them.
+    assert!(
+        outcome.contains("loss 0.07") && outcome.contains("against 0.0"),
+        "{outcome}"
+    );
+    assert_eq!(site.status().await["model_digest"], json!(first));
+}
+
+#[tokio::test]
+async fn gateways_that_do_not_tell_resources_apart_are_compared_by_what_they_say() {
+    for old in [&[0, 1, 2][..], &[0]] {
+        let site = Site::new(true).await;
+        let (_, second) = site.two_models().await;
+        let mut fleet = Modelled::fleet(3);
+        for gateway in old {
+            fleet[*gateway].is_old = true;
+        }
+        site.sync_all(&mut fleet).await;
+        site.activate(&second, auto(30)).await;
+        site.sync_all(&mut fleet).await;
+        until_decided(&mut fleet, &site, &second, (50.0, 80.0)).await;
+        let deed = site.last_deed().await;
+        assert_eq!(deed["action"], "model.rollback", "{old:?}: {deed}");
+    }
+}
+
 #[tokio::test]
 async fn a_canary_that_a_gateway_refuses_is_taken_back_at_once() {
     let site = Site::new(true).await;
     let (first, second) = site.two_models().await;
     let mut fleet = Modelled::fleet(3);
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     // One has refused something long ago: that says nothing about what comes.
     for gateway in &mut fleet {
         gateway.status.set_state(ModelState::Refused);
-        gateway.refuses = true;
+        gateway.takes = ModelState::Refused;
     }
     let body = json!({"share": 30, "promote": "auto"});
     site.server.ok("POST", &activate(&second), body).await;
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     assert!(site.status().await.get("canary").is_some());
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     assert!(site.status().await.get("canary").is_none());
     let deed = site.last_deed().await;
     let reason = deed["parameters"]["reason"].as_str().unwrap();
@@ -460,25 +338,21 @@ async fn what_the_server_could_not_do_is_shown_and_does_not_keep_it_from_decidin
     let with_key = Site::new(true).await;
     let (_, second) = with_key.two_models().await;
     let mut fleet = Modelled::fleet(3);
-    sync_all(&mut fleet, &with_key.server).await;
+    with_key.sync_all(&mut fleet).await;
     let body = json!({"share": 30, "promote": "auto"});
     with_key.server.ok("POST", &activate(&second), body).await;
     // Without the key it cannot take the canary back.
-    let site = Site {
-        key: None,
-        ..with_key
-    }
-    .killed();
+    let site = with_key.killed_without_key();
     for gateway in &mut fleet {
-        gateway.refuses = true;
+        gateway.takes = ModelState::Refused;
     }
-    sync_all(&mut fleet, &site.server).await;
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
+    site.sync_all(&mut fleet).await;
     let stuck = site.status().await["canary"]["stuck"].clone();
     assert!(stuck.as_str().unwrap().contains("signing key"), "{stuck}");
     // Its operator mends what was in the way, and it can be promoted without the key.
     for gateway in &mut fleet {
-        gateway.refuses = false;
+        gateway.takes = ModelState::Running;
         gateway.status.offered_epoch = gateway.status.epoch;
     }
     for number in 0..150 {
@@ -495,10 +369,10 @@ async fn a_canary_whose_gateway_is_gone_says_so_and_goes_on_at_the_next_that_com
     let site = Site::new(true).await;
     let (_, second) = site.two_models().await;
     let mut fleet = Modelled::fleet(3);
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     let body = json!({"share": 30, "promote": "auto"});
     site.server.ok("POST", &activate(&second), body).await;
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     assert_eq!(running(&fleet, &second), 1);
     fleet.retain(|gateway| !gateway.runs(&second));
     // Until its session has ended, and long enough to be worth saying.
@@ -525,10 +399,10 @@ async fn gateways_that_are_started_anew_warm_up_and_decide_nothing_meanwhile() {
     let site = Site::new(true).await;
     let (_, second) = site.two_models().await;
     let mut fleet = Modelled::fleet(3);
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     let body = json!({"share": 30, "promote": "auto"});
     site.server.ok("POST", &activate(&second), body).await;
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     for number in 0..40 {
         step(&mut fleet, &site, &second, (50.0, 50.0), number).await;
     }
@@ -555,11 +429,11 @@ async fn claims_on_customers_that_stay_silent_count_with_the_next_usage() {
     let site = Site::new(true).await;
     let (_, second) = site.two_models().await;
     let mut fleet = Modelled::fleet(3);
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     site.server
         .ok("POST", &activate(&second), json!({"share": 30}))
         .await;
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     for number in 0..40 {
         step(&mut fleet, &site, &second, (50.0, 50.0), number).await;
     }
@@ -572,13 +446,10 @@ async fn claims_on_customers_that_stay_silent_count_with_the_next_usage() {
     let (pairs, before) = shown(site.status().await);
     for number in 0..6 {
         for gateway in &mut fleet {
-            let is_canary = gateway.runs(&second);
-            let score = gateway.status.score.get_or_insert_default();
-            // `step` adds the usage of a step; here there is none.
-            score.usage -= 1_000.0;
-            score.loss += if is_canary { 500.0 } else { 0.0 };
+            let claimed = if gateway.runs(&second) { 500.0 } else { 0.0 };
+            gateway.mature_each(&[(claimed + 50.0 * noise(number), 0.0)]);
         }
-        step(&mut fleet, &site, &second, (50.0, 50.0), number).await;
+        site.pass_step(&mut fleet).await;
     }
     // The step in which the silence began has been compared at most.
     let (silent, _) = shown(site.status().await);
@@ -597,10 +468,10 @@ async fn scores_that_cannot_be_change_nothing_and_refuse_no_sync() {
     let site = Site::new(true).await;
     let (_, second) = site.two_models().await;
     let mut fleet = Modelled::fleet(2);
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     let body = json!({"share": 50, "promote": "auto"});
     site.server.ok("POST", &activate(&second), body).await;
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     for (number, wrong) in [f64::NAN, f64::INFINITY, -1.0, f64::MAX]
         .into_iter()
         .enumerate()
@@ -611,10 +482,11 @@ async fn scores_that_cannot_be_change_nothing_and_refuse_no_sync() {
                 covered: 0,
                 loss: wrong,
                 usage: wrong,
+                resources: Vec::new(),
             });
         }
         site.server.advance_ms(u64::from(STEP_MS));
-        sync_all(&mut fleet, &site.server).await;
+        site.sync_all(&mut fleet).await;
     }
     let status = site.status().await;
     assert_eq!(status["canary"]["warm_up_left"], 30);
@@ -696,11 +568,7 @@ async fn what_cannot_be_a_canary_is_refused() {
         .await;
     assert_eq!(error["code"], "same_model");
     // The same store, but the key is gone: nobody could take the canary back.
-    let keyless = Site {
-        key: None,
-        ..with_key
-    }
-    .killed();
+    let keyless = with_key.killed_without_key();
     let second = keyless.upload("second").await;
     let body = json!({"share": 10, "promote": "auto"});
     let (_, error) = keyless.server.admin("POST", &activate(&second), body).await;
@@ -712,7 +580,7 @@ async fn what_cannot_be_a_canary_is_refused() {
     let alone = Site::new(true).await;
     let (_, second) = alone.two_models().await;
     let mut fleet = Modelled::fleet(1);
-    sync_all(&mut fleet, &alone.server).await;
+    alone.sync_all(&mut fleet).await;
     let (_, error) = alone.server.admin("POST", &activate(&second), body).await;
     assert_eq!(
         (error["code"].as_str(), error["where"].as_str()),

@@ -9,93 +9,24 @@
 
 mod kit;
 
-use forebay_control_plane::models::{Sandbox, SigningKeyFile, generate_key, hex, verify};
-use forebay_control_plane::store::MemoryStore;
+use forebay_control_plane::models::{hex, verify};
 use forebay_wire::model::{ModelStatement, ReleaseKind};
-use forebay_wire::sync::{
-    ChallengerStatus, ForecastScore, ModelRelease, ModelState, ModelStatus, SyncReply,
-};
-use kit::forecaster::{LIMITS, fake_forecaster};
-use kit::{ADMIN_TOKEN, Gateway, STEP_MS, TestServer, policy};
+use forebay_wire::sync::ModelStatus;
+use kit::ADMIN_TOKEN;
+use kit::modelled::{DAY_MS, Modelled, Site, noise};
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-/// A day, which the compared steps must span before a model is released.
-const DAY_MS: u64 = 86_400_000;
-
-/// Syncs of each gateway in a step.
-const SYNCS_PER_STEP: u32 = 4;
-
-/// Servers on one store, one after the other.
-struct Site {
-    directory: tempfile::TempDir,
-    key: Option<SigningKeyFile>,
-    server: TestServer,
+/// Two models, the first of which runs everywhere, on a server that has the key or has it no more.
+async fn two_models(has_key: bool) -> (Site, String, String) {
+    let mut site = Site::new(true).await;
+    let (first, second) = site.two_models().await;
+    if !has_key {
+        site = site.killed_without_key();
+    }
+    (site, first, second)
 }
-
-/// A gateway that runs what it is offered, and what it is to compare beside it.
-struct Modelled {
-    gateway: Gateway,
-    status: ModelStatus,
-    /// It is of a version that knows no challengers.
-    is_old: bool,
-    refuses: bool,
-}
-
-// === impl Site ===
 
 impl Site {
-    /// Two models, the first of which runs everywhere.
-    async fn new(has_key: bool) -> (Self, String, String) {
-        let directory = tempfile::tempdir().unwrap();
-        let key = generate_key(&directory.path().join("key")).unwrap();
-        let (store, clock) = (Arc::default(), Arc::new(AtomicU64::new(1_000_000)));
-        let server = serve(&directory, Some(key.clone()), store, clock);
-        server.ok("POST", "/v1/policies", policy()).await;
-        let mut site = Self {
-            directory,
-            key: Some(key),
-            server,
-        };
-        let (first, second) = (site.upload("first").await, site.upload("second").await);
-        let path = format!("/v1/models/{first}/activate");
-        site.server.ok("POST", &path, Value::Null).await;
-        if !has_key {
-            site.key = None;
-            site = site.killed();
-        }
-        (site, first, second)
-    }
-
-    /// The server is killed, and another one begins where the store ends.
-    fn killed(self) -> Self {
-        let Self {
-            directory,
-            key,
-            server,
-        } = self;
-        let (store, clock) = (Arc::clone(&server.store), Arc::clone(&server.clock));
-        drop(server);
-        let server = serve(&directory, key.clone(), store, clock);
-        Self {
-            directory,
-            key,
-            server,
-        }
-    }
-
-    async fn upload(&self, model: &str) -> String {
-        let body = model.as_bytes().to_vec();
-        let (status, answer) = self
-            .server
-            .request("POST", "/v1/models", ADMIN_TOKEN, body)
-            .await;
-        assert_eq!(status, 200);
-        let view: Value = serde_json::from_slice(&answer).unwrap();
-        view["digest"].as_str().unwrap().to_owned()
-    }
-
     async fn challenge(&self, digest: &str, body: Value) -> Value {
         let path = format!("/v1/models/{digest}/challenge");
         self.server.ok("POST", &path, body).await
@@ -106,10 +37,6 @@ impl Site {
         let (status, error) = self.server.admin("POST", &path, body).await;
         assert!(status.is_client_error(), "{error}");
         error["code"].as_str().unwrap().to_owned()
-    }
-
-    async fn status(&self) -> Value {
-        self.server.ok("GET", "/v1/status", Value::Null).await
     }
 
     /// What is shown of the challenger, if there is one.
@@ -124,132 +51,25 @@ impl Site {
         );
         (status == 200).then_some(view)
     }
-
-    /// The newest record of the audit log.
-    async fn last_deed(&self) -> Value {
-        let log = self.server.ok("GET", "/v1/audit", Value::Null).await;
-        log["records"].as_array().unwrap().last().unwrap().clone()
-    }
 }
 
-fn serve(
-    directory: &tempfile::TempDir,
-    key: Option<SigningKeyFile>,
-    store: Arc<MemoryStore>,
-    clock: Arc<AtomicU64>,
-) -> TestServer {
-    let sandbox = Sandbox::new(&fake_forecaster(directory.path()), LIMITS);
-    TestServer::with(store, clock, sandbox, key)
-}
-
-// === impl Modelled ===
-
-impl Modelled {
-    fn fleet(count: u64) -> Vec<Self> {
-        let one = |number| Self {
-            gateway: Gateway::new(&format!("gw-{number}"), 1),
-            status: ModelStatus::default(),
-            is_old: false,
-            refuses: false,
-        };
-        (0..count).map(one).collect()
-    }
-
-    async fn sync(&mut self, server: &TestServer) -> SyncReply {
-        let mut request = self.gateway.request();
-        request.model_status = Some(self.status.clone());
-        let (status, reply) = server.sync(&request).await;
-        assert_eq!(status, 200, "{reply:?}");
-        self.gateway.apply(&reply);
-        if let Some(model) = &reply.model
-            && self.status.offered_epoch != model.epoch
-        {
-            assert!(model.epoch > self.status.epoch, "epochs only grow");
-            self.status = ModelStatus {
-                epoch: model.epoch,
-                offered_epoch: model.epoch,
-                digest: model.digest.clone(),
-                state: ModelState::Running.into(),
-                ..ModelStatus::default()
-            };
-        }
-        if !self.is_old {
-            self.compare(reply.challenger.as_ref());
-        }
-        reply
-    }
-
-    fn compare(&mut self, offer: Option<&ModelRelease>) {
-        let Some(offer) = offer else {
-            self.status.challenger = None;
-            return;
-        };
-        let before = self.status.challenger.as_ref();
-        if before.is_some_and(|before| before.offered_epoch == offer.epoch) {
-            return;
-        }
-        assert_eq!(offer.kind, 3);
-        assert!(offer.epoch > self.status.epoch);
-        self.status.challenger = Some(match self.refuses {
-            true => ChallengerStatus {
-                state: ModelState::Refused.into(),
-                message: "it looks back too far".to_owned(),
-                offered_epoch: offer.epoch,
-                ..ChallengerStatus::default()
-            },
-            false => ChallengerStatus {
-                epoch: offer.epoch,
-                offered_epoch: offer.epoch,
-                digest: offer.digest.clone(),
-                state: ModelState::Running.into(),
-                ..ChallengerStatus::default()
-            },
-        });
-    }
-
-    /// A step is over: ten forecasts of 100 tokens each have matured, of both.
-    fn mature(&mut self, losses: (f64, f64)) {
-        let Some(status) = &mut self.status.challenger else {
-            return;
-        };
-        let add = |score: &mut Option<ForecastScore>, loss| {
-            let score = score.get_or_insert_default();
-            score.matured += 10;
-            score.covered += 9;
-            score.loss += loss;
-            score.usage += 1_000.0;
-        };
-        add(&mut status.champion_score, losses.0);
-        add(&mut status.challenger_score, losses.1);
-    }
-}
-
-async fn sync_all(fleet: &mut [Modelled], server: &TestServer) {
-    for gateway in fleet {
-        gateway.sync(server).await;
-    }
-}
-
-/// Lets steps pass in which champion and challenger have these losses, with noise that is the same for both: that of the demand.
+/// Lets steps pass in which champion and challenger have these losses.
 async fn steps(fleet: &mut [Modelled], site: &Site, losses: (f64, f64), count: u32) {
     for number in 0..count {
-        let noise = 1.0 + 0.5 * f64::from(number).sin();
         for gateway in fleet.iter_mut() {
-            gateway.mature((losses.0 * noise, losses.1 * noise));
+            let of = |loss: f64| [(loss * noise(number), 1e3)];
+            gateway.mature_beside(&of(losses.0), &of(losses.1));
         }
-        for _ in 0..SYNCS_PER_STEP {
-            sync_all(fleet, &site.server).await;
-            site.server.advance_ms(u64::from(STEP_MS / SYNCS_PER_STEP));
-        }
+        site.pass_step(fleet).await;
     }
 }
 
 #[tokio::test]
 async fn it_runs_at_every_gateway_that_can_and_changes_what_none_of_them_is_to_run() {
-    let (mut site, first, second) = Site::new(true).await;
+    let (mut site, first, second) = two_models(true).await;
     let mut fleet = Modelled::fleet(3);
     fleet[2].is_old = true;
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     let view = site.challenge(&second, Value::Null).await;
     assert_eq!(
         (&view["digest"], &view["champion_epoch"], &view["promote"]),
@@ -319,12 +139,12 @@ async fn it_runs_at_every_gateway_that_can_and_changes_what_none_of_them_is_to_r
 #[tokio::test]
 async fn the_better_one_is_released_by_itself_after_a_day_and_a_manual_one_waits_for_somebody() {
     for (promote, epoch) in [("auto", 2), ("manual", 1)] {
-        let (site, _, second) = Site::new(true).await;
+        let (site, _, second) = two_models(true).await;
         // One gateway is enough: it compares by itself.
         let mut fleet = Modelled::fleet(1);
-        sync_all(&mut fleet, &site.server).await;
+        site.sync_all(&mut fleet).await;
         site.challenge(&second, json!({"promote": promote})).await;
-        sync_all(&mut fleet, &site.server).await;
+        site.sync_all(&mut fleet).await;
         steps(&mut fleet, &site, (50.0, 35.0), 150).await;
         let early = site.challenger().await.unwrap();
         let evidence = &early["evidence"];
@@ -352,9 +172,9 @@ async fn the_better_one_is_released_by_itself_after_a_day_and_a_manual_one_waits
 
 #[tokio::test]
 async fn a_worse_one_is_withdrawn_with_its_evidence_and_so_is_one_that_a_gateway_refuses() {
-    let (site, first, second) = Site::new(true).await;
+    let (site, first, second) = two_models(true).await;
     let mut fleet = Modelled::fleet(3);
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     let auto = json!({"promote": "auto"});
     site.challenge(&second, auto.clone()).await;
     steps(&mut fleet, &site, (50.0, 80.0), 200).await;
@@ -374,11 +194,11 @@ async fn a_worse_one_is_withdrawn_with_its_evidence_and_so_is_one_that_a_gateway
     );
     let outcome = deed["outcome"].as_str().unwrap();
     assert!(outcome.contains("against 0.05"), "{outcome}");
-    fleet[1].refuses = true;
+    fleet[1].refuses_challengers = true;
     for promote in ["manual", "auto"] {
         site.challenge(&second, json!({"promote": promote})).await;
         for _ in 0..2 {
-            sync_all(&mut fleet, &site.server).await;
+            site.sync_all(&mut fleet).await;
         }
         match (promote, site.challenger().await) {
             ("manual", Some(view)) => {
@@ -387,7 +207,7 @@ async fn a_worse_one_is_withdrawn_with_its_evidence_and_so_is_one_that_a_gateway
                 site.server
                     .ok("POST", "/v1/models/withdraw", Value::Null)
                     .await;
-                sync_all(&mut fleet, &site.server).await;
+                site.sync_all(&mut fleet).await;
             }
             (_, None) => {
                 let deed = site.last_deed().await;
@@ -402,10 +222,10 @@ async fn a_worse_one_is_withdrawn_with_its_evidence_and_so_is_one_that_a_gateway
 
 #[tokio::test]
 async fn whatever_is_released_ends_it_and_it_does_not_begin_beside_a_canary() {
-    let (site, first, second) = Site::new(true).await;
+    let (site, first, second) = two_models(true).await;
     let third = site.upload("another").await;
     let mut fleet = Modelled::fleet(2);
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     assert_eq!(site.refused(&first, Value::Null).await, "same_model");
     assert_eq!(
         site.refused(&"0".repeat(64), Value::Null).await,
@@ -420,11 +240,11 @@ async fn whatever_is_released_ends_it_and_it_does_not_begin_beside_a_canary() {
     let deed = site.last_deed().await;
     let outcome = deed["outcome"].as_str().unwrap();
     assert!(outcome.contains("is not compared any more"), "{outcome}");
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     assert_eq!(site.refused(&second, Value::Null).await, "canary_runs");
     let rollback = "/v1/models/rollback";
     site.server.ok("POST", rollback, Value::Null).await;
-    sync_all(&mut fleet, &site.server).await;
+    site.sync_all(&mut fleet).await;
     site.challenge(&second, Value::Null).await;
     let activate = format!("/v1/models/{third}/activate");
     site.server.ok("POST", &activate, Value::Null).await;
@@ -433,7 +253,7 @@ async fn whatever_is_released_ends_it_and_it_does_not_begin_beside_a_canary() {
 
 #[tokio::test]
 async fn a_server_without_a_key_takes_a_statement_for_a_challenger_and_for_nothing_else() {
-    let (site, _, second) = Site::new(false).await;
+    let (site, _, second) = two_models(false).await;
     assert_eq!(site.refused(&second, Value::Null).await, "not_signed");
     let auto = json!({"promote": "auto"});
     assert_eq!(site.refused(&second, auto).await, "not_signed");
@@ -456,11 +276,11 @@ async fn sums_that_are_not_of_the_same_forecasts_or_not_of_these_two_models_do_n
         |status| status.challenger.as_mut().unwrap().digest = vec![7; 32],
     ];
     for (number, wrong) in wrongs.into_iter().enumerate() {
-        let (site, _, second) = Site::new(true).await;
+        let (site, _, second) = two_models(true).await;
         let mut fleet = Modelled::fleet(2);
-        sync_all(&mut fleet, &site.server).await;
+        site.sync_all(&mut fleet).await;
         site.challenge(&second, Value::Null).await;
-        sync_all(&mut fleet, &site.server).await;
+        site.sync_all(&mut fleet).await;
         steps(&mut fleet, &site, (50.0, 40.0), 1).await;
         for gateway in &mut fleet {
             wrong(&mut gateway.status);
@@ -470,4 +290,22 @@ async fn sums_that_are_not_of_the_same_forecasts_or_not_of_these_two_models_do_n
         assert_eq!(view["evidence"]["pairs"], 0, "{number}: {view}");
         assert_eq!(view["lacks"], "gateways", "{number}: {view}");
     }
+}
+
+#[tokio::test]
+async fn one_that_is_worse_for_requests_is_withdrawn_however_many_bytes_there_are() {
+    let (site, _, second) = two_models(true).await;
+    let mut fleet = Modelled::fleet(1);
+    site.sync_all(&mut fleet).await;
+    site.challenge(&second, json!({"promote": "auto"})).await;
+    site.sync_all(&mut fleet).await;
+    for number in 0..300 {
+        let noise = noise(number);
+        let of = |requests: f64| [(requests * noise, 1e3), (5e7 * noise, 1e9)];
+        fleet[0].mature_beside(&of(50.0), &of(100.0));
+        site.pass_step(&mut fleet).await;
+    }
+    assert!(site.challenger().await.is_none());
+    let deed = site.last_deed().await;
+    assert_eq!(deed["parameters"]["reason"], "worse than the one before");
 }

@@ -140,6 +140,7 @@ impl Fleet {
         let spread = spread * (1.0 - 0.5 * daily * wave) * weekly * restless;
         let shared = self.chance.normal();
         let mut sums = Sums::default();
+        let losses = &mut sums.losses[0];
         for level in &mut self.levels {
             let own = self.chance.normal();
             let mut new = common.sqrt() * shared + (1.0 - common).sqrt() * own;
@@ -154,8 +155,8 @@ impl Fleet {
             let miss = usage - forecast;
             sums.matured += 1.0;
             sums.covered += f64::from(u8::from(miss <= 0.0));
-            sums.loss += if miss > 0.0 { 0.9 * miss } else { -0.1 * miss };
-            sums.usage += usage;
+            losses.loss += if miss > 0.0 { 0.9 * miss } else { -0.1 * miss };
+            losses.usage += usage;
         }
         sums
     }

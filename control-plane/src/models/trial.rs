@@ -1,6 +1,7 @@
 //! Whether a canary's model forecasts better than the one before, decided as soon as the evidence allows and not earlier.
 //!
-//! Each pair is one step of the fleet's usage, forecast by both models. What is tested is the mean of a bounded difference, by betting
+//! Each pair is one step of the fleet's usage, forecast by both models. A resource's difference is that of both losses over their sum, whatever its
+//! tokens are; a pair's is the mean of those of its resources. What is tested is the mean of that bounded difference, by betting
 //! against the claim that it is on the wrong side (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting",
 //! JRSS B 86(1), 2024): the stake of each bet is chosen from the pairs before it, so that, as long as the claim holds, the wealth is a
 //! supermartingale that begins with 1, and the probability that it *ever* reaches 1/a is at most a (Ville). So one may look after each
@@ -45,9 +46,11 @@ const STAKE_MOST: f64 = 0.75;
 /// Stands for the variance of the differences before there are any: bets begin small.
 const VARIANCE_FIRST: f64 = 0.05;
 
-/// One step of usage, forecast by both models. Losses are per unit of usage.
+/// One step of usage, forecast by both models. Losses are per unit of usage, in the mean of the resources.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pair {
+    /// By how much the canary's loss is lower, within -1 and 1 whatever the losses are.
+    gain: f64,
     canary_loss: f64,
     others_loss: f64,
     canary_coverage: f64,
@@ -110,7 +113,7 @@ pub struct Evidence {
     pub span_ms: u64,
     /// Hours of the day that have one.
     pub hours: u32,
-    /// Mean pinball loss of the canaries' 0.9 quantile over usage.
+    /// Mean pinball loss of the canaries' 0.9 quantile over usage, in the mean of the resources.
     pub canary_loss: f64,
     /// The same of the other gateways.
     pub others_loss: f64,
@@ -156,19 +159,31 @@ impl Evidence {
 // === impl Pair ===
 
 impl Pair {
-    /// `None` for numbers that cannot be what they stand for.
+    /// Losses of the canary and of the others for each resource that was used, and the shares of all forecasts that held. `None` for numbers
+    /// that cannot be what they stand for, and where nothing was used.
+    ///
+    /// The gain is the mean of the resources' gains. That of the mean losses was worse: a resource whose usage hardly anybody can foresee has a
+    /// loss of ten times another's, and would hide what becomes of that one.
     #[must_use]
-    pub fn new(canary: (f64, f64), others: (f64, f64)) -> Option<Self> {
+    #[allow(clippy::cast_precision_loss)] // four resources at most
+    pub fn new(losses: &[(f64, f64)], coverages: (f64, f64)) -> Option<Self> {
         let is_loss = |loss: f64| (0.0..=LOSS_MOST).contains(&loss);
         let is_share = |share: f64| (0.0..=1.0).contains(&share);
-        let all_fit = [canary, others]
+        let all_fit = losses
             .iter()
-            .all(|(loss, coverage)| is_loss(*loss) && is_share(*coverage));
-        all_fit.then_some(Self {
-            canary_loss: canary.0,
-            others_loss: others.0,
-            canary_coverage: canary.1,
-            others_coverage: others.1,
+            .all(|(canary, others)| is_loss(*canary) && is_loss(*others));
+        if losses.is_empty() || !all_fit || !is_share(coverages.0) || !is_share(coverages.1) {
+            return None;
+        }
+        let mean = |value: fn(&(f64, f64)) -> f64| {
+            losses.iter().map(value).sum::<f64>() / losses.len() as f64
+        };
+        Some(Self {
+            gain: mean(|(canary, others)| gain(*canary, *others)),
+            canary_loss: mean(|(canary, _)| *canary),
+            others_loss: mean(|(_, others)| *others),
+            canary_coverage: coverages.0,
+            others_coverage: coverages.1,
         })
     }
 
@@ -178,14 +193,18 @@ impl Pair {
         (self.canary_loss, self.others_loss)
     }
 
-    /// By how much the canary's loss is lower, within -1 and 1 whatever the losses are.
-    fn gain(self) -> f64 {
-        let sum = self.canary_loss + self.others_loss;
-        if sum > 0.0 {
-            ((self.others_loss - self.canary_loss) / sum).clamp(-1.0, 1.0)
-        } else {
-            0.0
-        }
+    #[cfg(test)]
+    pub(crate) fn gain(self) -> f64 {
+        self.gain
+    }
+}
+
+fn gain(canary_loss: f64, others_loss: f64) -> f64 {
+    let sum = canary_loss + others_loss;
+    if sum > 0.0 {
+        ((others_loss - canary_loss) / sum).clamp(-1.0, 1.0)
+    } else {
+        0.0
     }
 }
 
@@ -282,7 +301,7 @@ impl Trial {
         self.others_loss += pair.others_loss;
         self.canary_coverage += pair.canary_coverage;
         self.others_coverage += pair.others_coverage;
-        let gain = pair.gain();
+        let gain = pair.gain;
         self.better.observe(gain);
         self.not_worse.observe(gain);
         self.worse.observe(-gain);

@@ -31,7 +31,8 @@ impl Dice {
 
 /// A pair whose difference over sum is `gain`, with coverage as given.
 fn pair(gain: f64, canary_coverage: f64, others_coverage: f64) -> Pair {
-    Pair::new((1.0 - gain, canary_coverage), (1.0 + gain, others_coverage)).unwrap()
+    let losses = [(1.0 - gain, 1.0 + gain)];
+    Pair::new(&losses, (canary_coverage, others_coverage)).unwrap()
 }
 
 /// Kinds of noise with mean zero within -0.9 and 0.9, given what came before.
@@ -294,15 +295,14 @@ fn whatever_the_pairs_are_the_evidence_is_a_number_and_survives_the_store() {
     let mut trial = Trial::default();
     for _ in 0..10_000 {
         let loss = |share: f64| (share * 60.0 - 40.0).exp();
-        let made = Pair::new(
-            (loss(dice.share()), dice.share()),
-            (loss(dice.share()), dice.share()),
-        );
+        let losses = [(); 3].map(|()| (loss(dice.share()), loss(dice.share())));
+        let resources = 1 + (dice.next() % 3) as usize;
+        let made = Pair::new(&losses[..resources], (dice.share(), dice.share()));
         if let Some(pair) = made {
             trial.observe(pair, 0);
         }
     }
-    trial.observe(Pair::new((0.0, 0.0), (0.0, 1.0)).unwrap(), 0);
+    trial.observe(Pair::new(&[(0.0, 0.0)], (0.0, 1.0)).unwrap(), 0);
     let evidence = trial.evidence();
     for value in [
         evidence.better,
@@ -320,10 +320,23 @@ fn whatever_the_pairs_are_the_evidence_is_a_number_and_survives_the_store() {
         (shown.pairs, trial.finding(0))
     );
     assert!((back.canary_loss / shown.canary_loss - 1.0).abs() < 1e-9);
+    let shares = (0.5, 0.5);
     for wrong in [f64::NAN, f64::INFINITY, -1.0] {
-        assert_eq!(Pair::new((wrong, 0.5), (1.0, 0.5)), None);
-        assert_eq!(Pair::new((1.0, 0.5), (wrong, 0.5)), None);
-        assert_eq!(Pair::new((1.0, wrong), (1.0, 0.5)), None);
+        assert_eq!(Pair::new(&[(wrong, 1.0)], shares), None);
+        assert_eq!(Pair::new(&[(1.0, 1.0), (1.0, wrong)], shares), None);
+        assert_eq!(Pair::new(&[(1.0, 1.0)], (wrong, 0.5)), None);
     }
-    assert_eq!(Pair::new((1.0, 0.5), (1.0, 1.5)), None);
+    assert_eq!(Pair::new(&[(1.0, 1.0)], (0.5, 1.5)), None);
+    assert_eq!(Pair::new(&[], shares), None, "nothing was used");
+}
+
+#[test]
+fn a_pair_is_the_mean_of_its_resources_whatever_their_losses_are() {
+    let pair = |losses: &[(f64, f64)]| Pair::new(losses, (0.9, 0.9)).unwrap();
+    // Half as much loss in one, and as much in the other, of which nobody can foresee anything.
+    let mixed = pair(&[(0.05, 0.1), (3.0, 3.0)]);
+    assert!((mixed.gain() - 1.0 / 6.0).abs() < 1e-12);
+    assert!((mixed.losses().0 - 1.525).abs() < 1e-12);
+    assert_eq!(pair(&[(0.0, 1.0), (1.0, 0.0), (0.0, 0.0)]).gain(), 0.0);
+    assert_eq!(pair(&[(0.0, 1.0), (0.0, 5.0)]).gain(), 1.0);
 }

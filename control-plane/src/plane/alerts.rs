@@ -1,22 +1,23 @@
 //! Alerts: once in each step what gateways have reported goes to the watch, and what fires to whoever tells people.
 //!
 //! As with a canary, it is done with whichever sync comes first in the second half of a step; and when somebody looks, so that alerts end
-//! where no gateway syncs any more. What is watched is in memory only: a server that starts anew, or another replica, learns for a day
-//! what is usual. Gateways that refuse a model and canaries that were taken back are seen at once, for that is in the store or
-//! said with each sync.
+//! where no gateway syncs any more. What is usual takes days to learn, so it is written down every ten rounds and when the server stops, and whoever
+//! leads next goes on with it. With each round was the worse alternative: a row of kilobytes to save what ten rounds add to a week. What
+//! gateways say of themselves is not in it; it is said again with each sync.
 
 use super::models::ModelBook;
 use super::releases::Release;
-use super::score::{Score, Scores};
+use super::score::{Open, Score, Scores};
 use super::session::{Session, Terms};
-use super::sides::typical;
+use super::sides::{are_by_resource, sums_of, typical};
 use super::state::State;
 use super::sync::round_at;
 use super::{Now, Plane};
 use crate::alertmanager::{Notice, Notified, Notifier};
 use crate::buckets::Standing;
 use crate::models::hex;
-use forebay_alerts::{FoundDrift, GatewayRound, ModelRound, Refusal, Round, Sums, Watch};
+use crate::store::{Batch, Store, StoreError, Table};
+use forebay_alerts::{FoundDrift, GatewayRound, ModelRound, Refusal, Round, Watch};
 use forebay_core::fleet::Presence;
 use forebay_wire::model::ModelDigest;
 use forebay_wire::sync::ModelState;
@@ -27,12 +28,20 @@ use std::collections::BTreeMap;
 /// How long it is news that a canary was taken back.
 const NEWS_MS: u64 = 86_400_000;
 
+/// The key of what is usual in the store.
+const META_ALERTS: &[u8] = b"alerts";
+
+/// Rounds after which it is written down again.
+const SAVED_ROUNDS: u64 = 10;
+
 /// What is watched.
 #[derive(Clone, Debug)]
 pub struct Alerts {
     watch: Watch,
     /// The round that is running.
     round: u64,
+    /// The one in which it was written down.
+    saved: u64,
 }
 
 /// All alerts.
@@ -40,7 +49,7 @@ pub struct Alerts {
 pub struct AlertsView {
     /// Alerts by name, gateway and model.
     pub alerts: Vec<AlertView>,
-    /// The newest drift of forecasts that was found since the server started; absent if there was none.
+    /// The newest drift of forecasts that was found; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest_drift: Option<DriftView>,
 }
@@ -83,10 +92,40 @@ pub struct DriftView {
 // === impl Alerts ===
 
 impl Alerts {
-    pub(super) fn new(step_ms: u32) -> Self {
-        Self {
-            watch: Watch::new(step_ms),
-            round: 0,
+    /// Goes on with what the store knows. One that cannot be read is only something to be learned again.
+    pub(super) fn load(store: &dyn Store, step_ms: u32, now: Now) -> Result<Self, StoreError> {
+        let mut watch = Watch::new(step_ms);
+        if let Some(row) = store.get(Table::Meta, META_ALERTS)? {
+            match serde_json::from_slice(&row) {
+                Ok(memory) => watch.recall(memory),
+                Err(error) => {
+                    tracing::error!(%error, "what is usual for forecasts cannot be read from the store, and is learned anew");
+                }
+            }
+        }
+        let round = round_at(now, step_ms);
+        Ok(Self {
+            watch,
+            round,
+            saved: round,
+        })
+    }
+
+    /// Adds what is usual to a batch.
+    pub(super) fn save(&mut self, batch: &mut Batch) {
+        match serde_json::to_vec(&self.watch.remember()) {
+            Ok(row) => batch.put(Table::Meta, META_ALERTS, row),
+            Err(error) => {
+                tracing::error!(%error, "what is usual for forecasts cannot be written down");
+            }
+        }
+        self.saved = self.round;
+    }
+
+    /// The same, if it was last done some rounds ago.
+    pub(super) fn save_sometimes(&mut self, batch: &mut Batch) {
+        if self.round.abs_diff(self.saved) >= SAVED_ROUNDS {
+            self.save(batch);
         }
     }
 
@@ -146,7 +185,7 @@ impl Plane {
         }
     }
 
-    /// The newest drift of a model's forecasts that was found at that time or later, since this server leads.
+    /// The newest drift of a model's forecasts that was found at that time or later.
     #[must_use]
     pub fn drift_since(&self, unix_ms: u64) -> Option<DriftView> {
         let state = self.lock();
@@ -208,13 +247,13 @@ impl DriftView {
 
 /// What has matured in the round that is over, by gateway and by model of the registry. Every session begins the next one.
 fn close_round(state: &mut State, terms: Terms, next: u64, now: Now) -> Round {
-    let open = state.alerts.round;
+    let (open, next) = (Open::at(state.alerts.round), Open::at(next));
     let book = &state.models;
     let mut gateways = Vec::new();
     let mut by_model: BTreeMap<ModelDigest, Vec<Score>> = BTreeMap::new();
     for (id, session) in state.fleet.named_sessions_mut() {
-        let matured = matured(&session.watched, open);
-        session.watched.next_round(open, next);
+        let matured = matured(&session.watched, &open);
+        session.watched.next_round(&open, &next);
         if session.standing(terms, now.mono) != Standing::Present(Presence::Live) {
             continue;
         }
@@ -225,13 +264,20 @@ fn close_round(state: &mut State, terms: Terms, next: u64, now: Now) -> Round {
             let scores = by_model.entry(digest).or_default();
             scores.extend(score.map(|(_, score)| score));
         }
-        gateways.push(GatewayRound {
+        let gateway = GatewayRound {
             gateway: id.to_owned(),
             model: runs.map(|digest| hex(&digest)),
-            sums: score.map(|(_, score)| sums_of(&score)),
             ..said(book, id, session)
-        });
+        };
+        gateways.push((gateway, score));
     }
+    let of_model = |digest: &ModelDigest| by_model.get(digest).map_or(&[][..], Vec::as_slice);
+    let gateways = gateways.into_iter().map(|(gateway, score)| GatewayRound {
+        // As the others by the same model say it.
+        sums: score
+            .and_then(|(digest, score)| sums_of(&score, are_by_resource(of_model(&digest).iter()))),
+        ..gateway
+    });
     let models = by_model.iter().map(|(digest, scores)| ModelRound {
         model: hex(digest),
         sums: typical(scores),
@@ -239,24 +285,15 @@ fn close_round(state: &mut State, terms: Terms, next: u64, now: Now) -> Round {
     Round {
         unix_ms: now.unix_ms,
         models: models.collect(),
-        gateways,
+        gateways: gateways.collect(),
         taken_back: taken_back(book, now).map(|release| release.digest.clone()),
     }
 }
 
 /// What has matured at a gateway that is warm.
-fn matured(scores: &Scores, open: u64) -> Option<(ModelDigest, Score)> {
+fn matured(scores: &Scores, open: &Open) -> Option<(ModelDigest, Score)> {
     let matured = scores.in_round(open)?;
     (scores.warm_up_left() == 0).then_some(matured)
-}
-
-fn sums_of(score: &Score) -> Sums {
-    Sums {
-        matured: score.count(),
-        covered: score.count() * score.coverage(),
-        loss: score.loss(),
-        usage: score.usage(),
-    }
 }
 
 /// What a gateway says of the model that it is to run. One that has never said anything of models is no forecaster.

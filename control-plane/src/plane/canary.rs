@@ -5,14 +5,15 @@
 //! gateways on a release that they should not run. Who they are is a matter of a hash of their names, not of chance, so that an operator
 //! meets the same ones each time.
 
+mod begin;
+mod view;
+
+pub use view::CanaryView;
+
 use super::Now;
-use super::models::ModelBook;
-use super::releases::{Release, ReleaseRequest, Signer};
-use super::score::WARM_UP_ROUNDS;
-use crate::error::ApiError;
-use crate::models::{Evidence, Finding, Trial, Verdict, hex};
+use super::score::{Open, WARM_UP_ROUNDS};
+use crate::models::{Finding, Trial};
 use crate::store::{Batch, Store, StoreError, Table};
-use forebay_wire::model::{ModelDigest, ModelStatement, ReleaseKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,9 +28,6 @@ const MAX_ASSIGNED: usize = 2_048;
 /// Time that the compared steps must span before a model is promoted: a day, the longest season that forecasts go by. A model can be better
 /// by day and worse by night. Less for models of a shorter season.
 const PROMOTION_SPAN_MS: u64 = 86_400_000;
-
-/// Rounds without a pair that are nothing to speak of: gateways warm up.
-const LACKING_ROUNDS_SHOWN: u64 = 2 * WARM_UP_ROUNDS;
 
 /// Who ends a canary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -87,9 +85,9 @@ pub(super) struct Canary {
     /// The round of the last look.
     #[serde(skip)]
     pub round: u64,
-    /// The round in which the comparison that is open began. It stays open while nothing is used.
+    /// The rounds in which the comparisons that are open began. One stays open while nothing is used.
     #[serde(skip)]
-    pub open: u64,
+    pub open: Open,
     /// Rounds that have to pass before both sides have a gateway that is warm.
     #[serde(skip)]
     pub warm_up_left: u64,
@@ -98,38 +96,6 @@ pub(super) struct Canary {
     pub lacks: Option<(Lack, u64)>,
     /// Why the server could not end it, or not save it.
     #[serde(skip)]
-    pub stuck: Option<String>,
-}
-
-/// A canary as people see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct CanaryView {
-    /// Its epoch.
-    pub epoch: u64,
-    /// SHA-256 of its file.
-    pub digest: String,
-    /// Epoch of the release that the other gateways run.
-    pub champion_epoch: u64,
-    /// Percent of the gateways that was asked for.
-    pub share_percent: u8,
-    /// Who ends it.
-    pub promote: Promotion,
-    /// When it began.
-    pub since_unix_ms: u64,
-    /// The gateways that run it, or are to run it.
-    pub gateways: Vec<String>,
-    /// What the comparison has shown so far; absent while it has not shown anything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finding: Option<Finding>,
-    /// What it is based on.
-    pub evidence: Evidence,
-    /// Steps that have to pass before both sides have a gateway whose model has warmed up.
-    pub warm_up_left: u64,
-    /// What has kept the sides from being compared for long.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lacks: Option<Lack>,
-    /// Why the server could not end it when it last tried, or not save it. It tries again in each step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stuck: Option<String>,
 }
 
@@ -191,7 +157,7 @@ impl Canary {
                 .collect(),
             trial: Trial::default(),
             round: 0,
-            open: 0,
+            open: Open::default(),
             warm_up_left: WARM_UP_ROUNDS,
             lacks: None,
             stuck: None,
@@ -297,116 +263,10 @@ impl Canary {
         let runs = self.assigned.values().filter(|runs| **runs).count();
         format!("{runs} of {} gateways", self.assigned.len())
     }
-
-    /// As people see it.
-    pub(super) fn view(&self, release: &Release) -> CanaryView {
-        let runs = self.assigned.iter().filter(|(_, runs)| **runs);
-        CanaryView {
-            epoch: self.epoch,
-            digest: release.digest.clone(),
-            champion_epoch: self.champion,
-            share_percent: self.share_percent,
-            promote: self.promotion,
-            since_unix_ms: self.since_unix_ms,
-            gateways: runs.map(|(id, _)| id.clone()).collect(),
-            finding: self.finding(),
-            evidence: self.trial.evidence(),
-            warm_up_left: self.warm_up_left,
-            lacks: self
-                .lacks
-                .filter(|(_, rounds)| *rounds > LACKING_ROUNDS_SHOWN)
-                .map(|(lack, _)| lack),
-            stuck: self.stuck.clone(),
-        }
-    }
-}
-
-// === impl ModelBook ===
-
-impl ModelBook {
-    /// Whether this may be asked for while a canary runs: only the champion's return.
-    pub(super) fn fits_canary(
-        &self,
-        canary: &Canary,
-        request: &ReleaseRequest,
-    ) -> Result<(), ApiError> {
-        let champion = self.active().map(|release| release.digest.as_str());
-        let is_return = request.kind == ReleaseKind::RollBack
-            && request
-                .digest
-                .is_none_or(|digest| champion == Some(hex(&digest).as_str()));
-        if is_return {
-            return Ok(());
-        }
-        let message = format!(
-            "a canary runs under epoch {}, and there is one at a time",
-            canary.epoch
-        );
-        let hint = "end it first: `forebay model promote` gives it to all gateways, `forebay model rollback` puts the model before back";
-        Err(ApiError::conflict("canary_runs", message, hint))
-    }
-
-    /// The canary that such a statement begins. Nothing is changed.
-    pub(super) fn begin_canary(
-        &self,
-        share: Share,
-        statement: &ModelStatement,
-        signer: Signer<'_>,
-        present: Vec<(u64, String)>,
-        now: Now,
-    ) -> Result<Canary, ApiError> {
-        let Some(champion) = self.active() else {
-            let message = "no model runs yet, so there is none that the other gateways could keep";
-            let hint = "leave the share out: the first model runs everywhere";
-            return Err(ApiError::conflict("no_champion", message, hint).at("share"));
-        };
-        if champion.digest == hex(&statement.digest) {
-            let message = "this model runs everywhere already";
-            let hint = "`forebay model list` shows the others";
-            return Err(ApiError::conflict("same_model", message, hint).at("digest"));
-        }
-        if share.promotion == Promotion::Auto && signer.key.is_none() {
-            let message =
-                "this server has no signing key, so it could not take the canary back by itself";
-            let hint = "start it with --model-signing-key FILE, or decide yourself: promote manual";
-            return Err(ApiError::conflict("not_signed", message, hint).at("promote"));
-        }
-        if share.promotion == Promotion::Auto && present.len() < 2 {
-            let message = format!(
-                "{} gateway(s) are present, and a canary is compared with another gateway",
-                present.len()
-            );
-            let hint =
-                "wait until two are present (`forebay status`), or decide yourself: promote manual";
-            return Err(ApiError::conflict("too_few_gateways", message, hint).at("promote"));
-        }
-        let canary = Canary::begin(share, statement.epoch, champion.epoch, present, now);
-        Ok(Canary {
-            span_ms: self.promotion_span_ms(&statement.digest),
-            ..canary
-        })
-    }
-
-    /// Time that compared steps must span before this model is promoted.
-    pub(super) fn promotion_span_ms(&self, digest: &ModelDigest) -> u64 {
-        let model = self.models.get(digest);
-        model.map_or(PROMOTION_SPAN_MS, |model| span_of(&model.verdict))
-    }
 }
 
 fn longest_span() -> u64 {
     PROMOTION_SPAN_MS
-}
-
-/// A season of the model, as far as the sandbox has said one, and a day at most.
-fn span_of(verdict: &Verdict) -> u64 {
-    let fact = |name: &str| verdict.facts.get(name)?.as_u64();
-    let season_ms = fact("season_steps")
-        .zip(fact("step_s"))
-        .map(|(steps, step_s)| steps.saturating_mul(step_s).saturating_mul(1_000));
-    season_ms
-        .unwrap_or(PROMOTION_SPAN_MS)
-        .min(PROMOTION_SPAN_MS)
 }
 
 fn to_row(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
@@ -433,115 +293,4 @@ impl Canary {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use forebay_core::time::TimeUs;
-
-    const NOW: Now = Now {
-        mono: TimeUs(0),
-        unix_ms: 7,
-    };
-
-    fn share(percent: u8) -> Share {
-        Share {
-            percent,
-            promotion: Promotion::Manual,
-        }
-    }
-
-    fn gateways(count: u64) -> Vec<(u64, String)> {
-        (0..count)
-            .map(|number| (number << 56, format!("g{number}")))
-            .collect()
-    }
-
-    fn present(names: &[&str]) -> BTreeSet<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
-    }
-
-    fn runs(canary: &Canary) -> Vec<&str> {
-        let runs = canary.assigned.iter().filter(|(_, runs)| **runs);
-        runs.map(|(id, _)| id.as_str()).collect()
-    }
-
-    #[test]
-    fn a_share_is_at_least_one_gateway_and_leaves_one_to_compare_with() {
-        for (percent, present, expected) in [
-            (1, 1, 1),
-            (1, 9, 1),
-            (10, 10, 1),
-            (11, 10, 2),
-            (50, 3, 2),
-            (99, 2, 1),
-            (99, 200, 198),
-        ] {
-            let canary = Canary::begin(share(percent), 2, 1, gateways(present), NOW);
-            assert_eq!(runs(&canary).len(), expected, "{percent} % of {present}");
-        }
-        let mut nobody = Canary::begin(share(1), 2, 1, Vec::new(), NOW);
-        let both = present(&["late", "later"]);
-        assert!(nobody.enrol("late", u64::MAX, false, &both));
-        assert!(nobody.runs_at("late"));
-        assert!(nobody.enrol("later", 0, false, &both));
-        assert!(!nobody.runs_at("later"), "nobody to compare with");
-    }
-
-    #[test]
-    fn a_gateway_keeps_its_side_and_a_new_one_gets_it_by_its_hash() {
-        let mut canary = Canary::begin(share(25), 2, 1, gateways(4), NOW);
-        assert_eq!(runs(&canary), ["g0"]);
-        for (hash, id) in gateways(4) {
-            let all = present(&["g0", "g1", "g2", "g3"]);
-            assert!(!canary.enrol(&id, hash, false, &all), "{id} has its side");
-        }
-        let all = present(&["g0", "g1", "low", "high"]);
-        assert!(canary.enrol("low", u64::MAX / 5, false, &all));
-        assert!(canary.enrol("high", u64::MAX / 2, false, &all));
-        assert_eq!(runs(&canary), ["g0", "low"]);
-    }
-
-    #[test]
-    fn what_is_promoted_has_seen_a_season_and_a_day_is_enough() {
-        for (facts, span_ms) in [
-            (serde_json::json!({}), 86_400_000),
-            (
-                serde_json::json!({"step_s": 60, "season_steps": 60}),
-                3_600_000,
-            ),
-            (
-                serde_json::json!({"step_s": 3_600, "season_steps": 168}),
-                86_400_000,
-            ),
-        ] {
-            let verdict = Verdict {
-                ok: true,
-                message: String::new(),
-                facts: facts.as_object().unwrap().clone(),
-            };
-            assert_eq!(span_of(&verdict), span_ms, "{facts}");
-        }
-    }
-
-    #[test]
-    fn when_the_last_canary_has_gone_the_next_gateway_to_come_is_one() {
-        let mut canary = Canary::begin(share(25), 2, 1, gateways(4), NOW);
-        let left = present(&["g1", "g2", "g3", "pod-b"]);
-        assert!(!canary.enrol("g1", 0, false, &left), "it keeps its side");
-        assert!(canary.enrol("pod-b", u64::MAX, false, &left));
-        assert_eq!(runs(&canary), ["g0", "pod-b"]);
-        // One whose name is forgotten, but that has taken its epoch, cannot go back.
-        assert!(canary.enrol("pod-c", u64::MAX, true, &left));
-        assert_eq!(runs(&canary), ["g0", "pod-b", "pod-c"]);
-    }
-
-    #[test]
-    fn however_many_gateways_have_come_and_gone_the_next_one_finds_its_side() {
-        let mut canary = Canary::begin(share(25), 2, 1, gateways(2), NOW);
-        for number in 0..2 * MAX_ASSIGNED {
-            let name = format!("pod-{number}");
-            let there = present(&["g0", "g1", &name]);
-            assert!(canary.enrol(&name, 0, false, &there), "{name}");
-            assert!(canary.runs_at(&name), "{name}");
-        }
-    }
-}
+mod tests;

@@ -87,7 +87,7 @@ pub(super) fn load(
         ended: VecDeque::new(),
         models: ModelBook::load(store)?,
         training: TrainingBook::load(store)?,
-        alerts: Alerts::new(settings.step_ms),
+        alerts: Alerts::load(store, settings.step_ms, now)?,
         audit: AuditLog::load(store)?,
         forecasts: HashMap::new(),
         unsaved: Later::default(),

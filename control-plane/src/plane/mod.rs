@@ -175,6 +175,7 @@ impl Plane {
                 }
             }
             state.save_accounts(&mut batch);
+            state.alerts.save(&mut batch);
             mark_clean(&mut batch);
             (self.journal.submit(batch), number)
         };

@@ -3,6 +3,7 @@
 //! The numbers come over the network, floats among them. They are read once, here, and whatever does not fit is as if it had not been
 //! said: a sync must not fail for what only decides about models.
 
+use forebay_core::limits::MAX_RESOURCES;
 use forebay_wire::model::ModelDigest;
 use forebay_wire::sync::{ForecastScore, ModelStatus};
 
@@ -15,24 +16,59 @@ const TOKENS_MOST: f64 = 1e18;
 /// nothing about its customers yet, and the others have.
 pub(super) const WARM_UP_ROUNDS: u64 = 30;
 
+/// Sums of losses that are kept apart: of all resources together, as gateways of older versions say it, and of each.
+pub(super) const PARTS: usize = 1 + MAX_RESOURCES;
+
+/// Pinball loss and usage, in tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Part {
+    pub loss: f64,
+    pub usage: f64,
+}
+
 /// Sums over forecasts that have matured.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
     /// Forecasts.
     pub matured: u64,
     covered: u64,
-    loss: f64,
-    usage: f64,
+    /// All resources together, then each. `None`: not said, or not of the whole time that is asked for.
+    parts: [Option<Part>; PARTS],
+    /// The gateway tells resources apart.
+    is_by_resource: bool,
+}
+
+/// The rounds in which began what is being compared. A resource that nobody uses waits for its next usage, so that the loss of claims on silent
+/// customers is not left out, and the others go on meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Open {
+    counts: u64,
+    parts: [u64; PARTS],
+}
+
+/// What begins anew with the next round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Anew {
+    pub counts: bool,
+    pub parts: [bool; PARTS],
 }
 
 /// What one gateway has said, and had said when the round began.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
     newest: Option<(ModelDigest, Score)>,
-    /// With the number of the round.
-    at_start: Option<(u64, ModelDigest, Score)>,
+    at_start: Option<Start>,
     /// Rounds in which something has matured since the sums began.
     rounds: u64,
+}
+
+/// What a gateway had said at the beginning.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Start {
+    /// Of which rounds it takes part in the comparison.
+    open: Open,
+    digest: ModelDigest,
+    score: Score,
 }
 
 /// What one gateway has said of two models that run beside one another, for the same customers and steps.
@@ -72,19 +108,55 @@ impl Scores {
         self.newest
     }
 
-    /// What has matured since the round `open` began, if one and the same model ran.
-    pub(super) fn in_round(&self, open: u64) -> Option<(ModelDigest, Score)> {
-        let ((digest, after), (round, of, before)) = self.newest.zip(self.at_start)?;
-        let since = after.since(&before)?;
-        (round == open && of == digest).then_some((digest, since))
+    /// What has matured since the rounds `open` began, if one and the same model ran.
+    pub(super) fn in_round(&self, open: &Open) -> Option<(ModelDigest, Score)> {
+        let ((digest, after), start) = self.newest.zip(self.at_start)?;
+        let mut since = after.since(&start.score)?;
+        let took_part = start.open.parts.iter().zip(&open.parts);
+        for (part, (ours, asked)) in since.parts.iter_mut().zip(took_part) {
+            *part = part.filter(|_| ours == asked);
+        }
+        let fits = start.open.counts == open.counts && start.digest == digest;
+        fits.then_some((digest, since))
     }
 
-    /// The round `open` is over, and another one begins.
-    pub(super) fn next_round(&mut self, open: u64, next: u64) {
-        if self.in_round(open).is_some() {
+    /// Some of the rounds `open` are over, and others begin.
+    pub(super) fn next_round(&mut self, open: &Open, next: &Open) {
+        /// A round that no comparison begins with.
+        const NEVER: u64 = u64::MAX;
+        let counts_go_on = next.counts == open.counts;
+        if !counts_go_on && self.in_round(open).is_some() {
             self.rounds = self.rounds.saturating_add(1);
         }
-        self.at_start = self.newest.map(|(digest, score)| (next, digest, score));
+        let takes_part = |start: &Start| start.open.counts == open.counts;
+        let before = self.at_start.filter(takes_part);
+        if counts_go_on && before.is_none() {
+            return;
+        }
+        self.at_start = self.newest.map(|(digest, newest)| {
+            let mut start = Start {
+                open: *next,
+                digest,
+                score: newest,
+            };
+            if let Some(before) = before.filter(|_| counts_go_on) {
+                start.score.matured = before.score.matured;
+                start.score.covered = before.score.covered;
+            }
+            let ours = start.open.parts.iter_mut().zip(&mut start.score.parts);
+            for (place, ((round, part), was)) in ours.zip(&open.parts).enumerate() {
+                if *round != *was {
+                    continue;
+                }
+                // It goes on for those who were there when it began.
+                let begun = before.filter(|before| before.open.parts.get(place) == Some(was));
+                match begun {
+                    Some(before) => *part = before.score.parts.get(place).copied().flatten(),
+                    None => *round = NEVER,
+                }
+            }
+            start
+        });
     }
 
     /// Rounds that are still to come before anything counts.
@@ -103,7 +175,7 @@ impl DuelScores {
             let challenger = Score::read(said.challenger_score.as_ref()?)?;
             let champion = Score::read(said.champion_score.as_ref()?)?;
             let are_same =
-                challenger.matured == champion.matured && challenger.usage == champion.usage;
+                challenger.matured == champion.matured && challenger.has_usage_of(&champion);
             are_same.then_some(((digest, challenger), (digest, champion)))
         });
         let (challenger, champion) = both.unzip();
@@ -116,15 +188,15 @@ impl DuelScores {
         self.challenger.newest().map(|(digest, _)| digest)
     }
 
-    /// What has matured since the round `open` began: the challenger's, and that of the model in force.
-    pub(super) fn in_round(&self, open: u64) -> Option<(ModelDigest, (Score, Score))> {
+    /// What has matured since the rounds `open` began: the challenger's, and that of the model in force.
+    pub(super) fn in_round(&self, open: &Open) -> Option<(ModelDigest, (Score, Score))> {
         let (digest, challenger) = self.challenger.in_round(open)?;
         let (_, champion) = self.champion.in_round(open)?;
         Some((digest, (challenger, champion)))
     }
 
-    /// The round `open` is over, and another one begins.
-    pub(super) fn next_round(&mut self, open: u64, next: u64) {
+    /// Some of the rounds `open` are over, and others begin.
+    pub(super) fn next_round(&mut self, open: &Open, next: &Open) {
         self.challenger.next_round(open, next);
         self.champion.next_round(open, next);
     }
@@ -137,21 +209,85 @@ impl DuelScores {
     }
 }
 
+// === impl Open ===
+
+impl Open {
+    /// All of them began in this round.
+    pub(super) const fn at(round: u64) -> Self {
+        Self {
+            counts: round,
+            parts: [round; PARTS],
+        }
+    }
+
+    /// The same, but for those that begin anew in this round.
+    pub(super) fn next(&self, anew: &Anew, round: u64) -> Self {
+        let mut next = *self;
+        if anew.counts {
+            next.counts = round;
+        }
+        for (part, is_anew) in next.parts.iter_mut().zip(anew.parts) {
+            if is_anew {
+                *part = round;
+            }
+        }
+        next
+    }
+}
+
+// === impl Anew ===
+
+impl Anew {
+    pub(super) const ALL: Self = Self {
+        counts: true,
+        parts: [true; PARTS],
+    };
+}
+
+// === impl Part ===
+
+impl Part {
+    fn read(loss: f64, usage: f64) -> Option<Self> {
+        let is_sum = |tokens: f64| (0.0..=TOKENS_MOST).contains(&tokens);
+        (is_sum(loss) && is_sum(usage)).then_some(Self { loss, usage })
+    }
+
+    fn since(&self, before: &Self) -> Option<Self> {
+        Self::read(self.loss - before.loss, self.usage - before.usage)
+    }
+
+    /// Loss over usage; `None` while nothing was used.
+    fn ratio(&self) -> Option<f64> {
+        (self.usage > 0.0).then(|| self.loss / self.usage)
+    }
+}
+
 // === impl Score ===
 
 impl Score {
     /// Reads what a gateway says. `None` if that cannot be.
     pub(super) fn read(said: &ForecastScore) -> Option<Self> {
-        let is_sum = |tokens: f64| (0.0..=TOKENS_MOST).contains(&tokens);
-        let fits = (1..=MATURED_MOST).contains(&said.matured)
-            && said.covered <= said.matured
-            && is_sum(said.loss)
-            && is_sum(said.usage);
+        let mut of_each = [None; MAX_RESOURCES];
+        for one in &said.resources {
+            let place = of_each.get_mut(usize::try_from(one.resource).ok()?)?;
+            if place.replace(Part::read(one.loss, one.usage)?).is_some() {
+                return None;
+            }
+        }
+        let is_by_resource = !said.resources.is_empty();
+        let mut parts = [None; PARTS];
+        let (all, each) = parts.split_first_mut()?;
+        *all = Some(Part::read(said.loss, said.usage)?);
+        for (part, of_one) in each.iter_mut().zip(of_each) {
+            // Of a resource that is not named nothing has matured.
+            *part = is_by_resource.then(|| of_one.unwrap_or_default());
+        }
+        let fits = (1..=MATURED_MOST).contains(&said.matured) && said.covered <= said.matured;
         fits.then_some(Self {
             matured: said.matured,
             covered: said.covered,
-            loss: said.loss,
-            usage: said.usage,
+            parts,
+            is_by_resource,
         })
     }
 
@@ -159,31 +295,49 @@ impl Score {
     pub(super) fn since(&self, before: &Self) -> Option<Self> {
         let matured = self.matured.checked_sub(before.matured)?;
         let covered = self.covered.checked_sub(before.covered)?;
-        let (loss, usage) = (self.loss - before.loss, self.usage - before.usage);
-        let fits = matured > 0 && covered <= matured && loss >= 0.0 && usage >= 0.0;
+        let mut parts = [None; PARTS];
+        let both = self.parts.iter().zip(&before.parts);
+        for (part, (after, before)) in parts.iter_mut().zip(both) {
+            *part = match (after, before) {
+                (Some(after), Some(before)) => Some(after.since(before)?),
+                _ => None,
+            };
+        }
+        let fits = matured > 0 && covered <= matured;
         fits.then_some(Self {
             matured,
             covered,
-            loss,
-            usage,
+            parts,
+            is_by_resource: self.is_by_resource,
         })
     }
 
     /// Whether it cannot have grown out of `before`: the sums have begun anew.
     fn is_below(&self, before: &Self) -> bool {
+        let shrinks = |(after, before): (&Option<Part>, &Option<Part>)| match (after, before) {
+            (Some(after), Some(before)) => after.loss < before.loss || after.usage < before.usage,
+            _ => false,
+        };
         self.matured < before.matured
             || self.covered < before.covered
-            || self.loss < before.loss
-            || self.usage < before.usage
+            || self.is_by_resource != before.is_by_resource
+            || self.parts.iter().zip(&before.parts).any(shrinks)
     }
 
     /// Both together.
     pub(super) fn plus(&self, other: &Self) -> Self {
+        let mut parts = [None; PARTS];
+        for (sum, (one, other)) in parts.iter_mut().zip(self.parts.iter().zip(&other.parts)) {
+            *sum = one.zip(*other).map(|(one, other)| Part {
+                loss: one.loss + other.loss,
+                usage: one.usage + other.usage,
+            });
+        }
         Self {
             matured: self.matured.saturating_add(other.matured),
             covered: self.covered.saturating_add(other.covered),
-            loss: self.loss + other.loss,
-            usage: self.usage + other.usage,
+            parts,
+            is_by_resource: self.is_by_resource && other.is_by_resource,
         }
     }
 
@@ -193,19 +347,35 @@ impl Score {
         self.matured as f64
     }
 
-    /// Pinball loss.
-    pub(super) fn loss(&self) -> f64 {
-        self.loss
+    /// Whether resources are told apart.
+    pub(super) fn is_by_resource(&self) -> bool {
+        self.is_by_resource
     }
 
-    /// What was used.
-    pub(super) fn usage(&self) -> f64 {
-        self.usage
+    /// Loss and usage, in the order of [`PARTS`].
+    pub(super) fn parts(&self) -> &[Option<Part>; PARTS] {
+        &self.parts
     }
 
-    /// Pinball loss over usage; `None` while nothing was used.
+    fn has_usage_of(&self, other: &Self) -> bool {
+        let usage = |part: &Option<Part>| part.map(|part| part.usage);
+        self.parts
+            .iter()
+            .map(usage)
+            .eq(other.parts.iter().map(usage))
+    }
+
+    /// Pinball loss over usage, in the mean of the resources that were used; `None` while nothing was.
+    #[allow(clippy::cast_precision_loss)] // four at most
     pub(super) fn loss_per_usage(&self) -> Option<f64> {
-        (self.usage > 0.0).then(|| self.loss / self.usage)
+        let (all, each) = self.parts.split_first()?;
+        let parts = match self.is_by_resource {
+            true => each,
+            false => std::slice::from_ref(all),
+        };
+        let ratios = || parts.iter().flatten().filter_map(Part::ratio);
+        let used = ratios().count();
+        (used > 0).then(|| ratios().sum::<f64>() / used as f64)
     }
 
     /// Share of forecasts whose 0.9 quantile was not exceeded.
@@ -219,75 +389,5 @@ impl Score {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use forebay_wire::sync::ModelStatus;
-
-    fn said(matured: u64, covered: u64, loss: f64, usage: f64) -> ForecastScore {
-        ForecastScore {
-            matured,
-            covered,
-            loss,
-            usage,
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_is_not_believed() {
-        assert!(Score::read(&said(10, 9, 1.0, 20.0)).is_some());
-        for wrong in [
-            said(0, 0, 0.0, 0.0),
-            said(10, 11, 1.0, 20.0),
-            said(u64::MAX, 0, 1.0, 20.0),
-            said(10, 9, f64::NAN, 20.0),
-            said(10, 9, -1.0, 20.0),
-            said(10, 9, f64::INFINITY, 20.0),
-            said(10, 9, 1.0, f64::NAN),
-            said(10, 9, 1.0, -0.5),
-            said(10, 9, 1.0, f64::MAX),
-        ] {
-            assert_eq!(Score::read(&wrong), None, "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn a_difference_is_what_happened_in_between_and_never_negative() {
-        let score = |matured, covered, loss, usage| {
-            Score::read(&said(matured, covered, loss, usage)).unwrap()
-        };
-        let (before, after) = (score(10, 9, 1.0, 20.0), score(14, 12, 3.0, 30.0));
-        let between = after.since(&before).unwrap();
-        assert_eq!((between.loss(), between.usage()), (2.0, 10.0));
-        assert_eq!(between.coverage(), 0.75);
-        assert_eq!(before.since(&after), None, "it has begun anew");
-        assert_eq!(before.since(&before), None, "nothing has matured");
-        let jumped = score(11, 12 - 1, 0.5, 30.0);
-        assert_eq!(jumped.since(&before), None, "losses do not shrink");
-    }
-
-    #[test]
-    fn a_gateway_warms_up_anew_when_its_sums_or_its_model_begin_anew() {
-        let mut scores = Scores::default();
-        let mut round = 0;
-        let mut live = |scores: &mut Scores, model: u8, matured: u64| {
-            scores.hear(&ModelStatus {
-                digest: vec![model; 32],
-                score: Some(said(matured, matured, 1.0, matured as f64)),
-                ..ModelStatus::default()
-            });
-            scores.next_round(round, round + 1);
-            round += 1;
-        };
-        for matured in 1..=WARM_UP_ROUNDS + 1 {
-            assert!(scores.warm_up_left() > 0, "{matured}");
-            live(&mut scores, 1, matured);
-        }
-        assert_eq!(scores.warm_up_left(), 0);
-        live(&mut scores, 1, 5);
-        assert_eq!(scores.warm_up_left(), WARM_UP_ROUNDS, "its sums fell");
-        live(&mut scores, 1, 6);
-        assert_eq!(scores.warm_up_left(), WARM_UP_ROUNDS - 1);
-        live(&mut scores, 2, 7);
-        assert_eq!(scores.warm_up_left(), WARM_UP_ROUNDS, "another model");
-    }
-}
+#[path = "score_tests.rs"]
+mod tests;

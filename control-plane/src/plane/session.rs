@@ -105,21 +105,24 @@ impl Session {
             DIGEST_BYTES => said.to_vec(),
             _ => Vec::new(),
         };
+        self.scores.hear(status);
+        self.watched.hear(status);
+        self.duel.hear(status);
         let challenger = status.challenger.as_ref();
-        let status = ModelStatus {
+        self.model_status = ModelStatus {
             message: message(&status.message),
             digest: digest(&status.digest),
             challenger: challenger.map(|challenger| ChallengerStatus {
                 message: message(&challenger.message),
                 digest: digest(&challenger.digest),
+                challenger_score: None,
+                champion_score: None,
                 ..*challenger
             }),
+            // What can be believed of the sums is kept as numbers.
+            score: None,
             ..*status
         };
-        self.scores.hear(&status);
-        self.watched.hear(&status);
-        self.duel.hear(&status);
-        self.model_status = status;
     }
 
     pub(super) fn new(number: SessionNumber, request: &SyncRequest, now: TimeUs) -> Self {

@@ -1,14 +1,19 @@
 //! The two sides of a comparison: what gateways report of one round, added up so that among several of a side no single one decides.
 //!
-//! The loss of a side is one ratio of sums. A mean of the gateways' ratios was worse: the gateway with the least usage decided, and one
+//! Each resource is compared by itself, in its own unit: one that counts in bytes would drown one that counts in requests in a common sum. The
+//! loss of a side in a resource is one ratio of sums. A mean of the gateways' ratios was worse: the gateway with the least usage decided, and one
 //! that used nothing fell out, which chooses by the outcome. All gateways forecast the same usage, so what they report is alike, and
-//! each is held against the typical one of both sides: medians, which nobody can move alone where there are three or more.
+//! each is held against the typical one of both sides: medians, which nobody can move alone where there are three or more. A resource counts
+//! where the typical gateway has used it, so nobody can bring in one of its own.
+//!
+//! Gateways of older versions say one sum over all resources. Where that is what most of a side say, both sides are compared by it.
 
 use super::canary::Lack;
 use super::challenger::Missing;
-use super::score::Score;
+use super::score::{Anew, PARTS, Part, Score};
 use crate::models::Pair;
-use forebay_alerts::Sums as TypicalSums;
+use forebay_alerts::{Losses, Sums as TypicalSums};
+use std::ops::Range;
 
 /// Largest loss per unit of usage that is believed: forecasts ten million times too high.
 const LOSS_PER_USAGE_MOST: f64 = 1e6;
@@ -26,9 +31,17 @@ pub(super) struct Report {
 /// The medians of all reports.
 #[derive(Clone, Copy, Debug)]
 struct Typical {
+    /// Which of the parts are looked at.
+    said: [bool; PARTS],
     matured: f64,
-    loss: f64,
-    usage: f64,
+    parts: [Part; PARTS],
+}
+
+/// How much of a gateway's sums counts: one number for those of a resource, so that their ratio stays as it is.
+#[derive(Clone, Copy, Debug)]
+struct Weights {
+    counts: f64,
+    parts: [f64; PARTS],
 }
 
 /// Weighted sums of a side.
@@ -37,271 +50,252 @@ struct Sums {
     gateways: u32,
     matured: f64,
     covered: f64,
-    loss: f64,
-    usage: f64,
+    /// `None` where no gateway takes part.
+    parts: [Option<Part>; PARTS],
 }
 
-/// What both sides have shown in a round.
-///
-/// # Errors
-/// With what a comparison lacks.
-pub(super) fn compare(reports: &[Report]) -> Result<Pair, Lack> {
-    let typical = Typical::of(reports);
+/// What both sides have shown in a round, or what a comparison lacks; and what begins anew.
+pub(super) fn compare(reports: &[Report]) -> (Result<Pair, Lack>, Anew) {
+    let scores = |is_canary: bool| {
+        let of_side = reports.iter().filter(move |one| one.is_canary == is_canary);
+        of_side.map(|report| &report.score)
+    };
+    let is_by_resource = are_by_resource(scores(true)) && are_by_resource(scores(false));
+    let all = reports.iter().map(|report| &report.score);
+    let typical = Typical::of(all, is_by_resource);
     let side = |is_canary: bool| {
         let mut sums = Sums::default();
-        let of_side = reports
-            .iter()
-            .filter(|report| report.is_canary == is_canary && typical.believes(&report.score));
-        for report in of_side {
-            sums.add(&report.score, typical.weight(&report.score));
+        for score in scores(is_canary).filter(|score| typical.believes(score)) {
+            sums.add(score, &typical.weights(score));
         }
         (sums.gateways > 0).then_some(sums)
     };
-    let canaries = side(true).ok_or(Lack::Canaries)?;
-    let others = side(false).ok_or(Lack::Others)?;
-    let means = canaries.means().zip(others.means());
-    means
-        .and_then(|(canaries, others)| Pair::new(canaries, others))
-        .ok_or(Lack::Usage)
+    let Some(canaries) = side(true) else {
+        return (Err(Lack::Canaries), Anew::ALL);
+    };
+    let Some(others) = side(false) else {
+        return (Err(Lack::Others), Anew::ALL);
+    };
+    let (pair, anew) = typical.pair(&canaries, &others);
+    (pair.ok_or(Lack::Usage), anew)
 }
 
-/// What two models have shown in a round, of which each gateway reports both. One weight for both of them: what a gateway says of one
-/// model must not count more than what it says of the other.
-///
-/// # Errors
-/// With what a comparison lacks.
-pub(super) fn compare_beside(reports: &[(Score, Score)]) -> Result<Pair, Missing> {
-    let each = reports.iter().flat_map(|(challenger, champion)| {
-        [(true, *challenger), (false, *champion)]
-            .map(|(is_canary, score)| Report { is_canary, score })
-    });
-    let typical = Typical::of(&each.collect::<Vec<_>>());
+/// The same for two models of which each gateway reports both. One weight for both of them: what a gateway says of one model must not
+/// count more than what it says of the other.
+pub(super) fn compare_beside(reports: &[(Score, Score)]) -> (Result<Pair, Missing>, Anew) {
+    let both = || {
+        let each = reports.iter();
+        each.flat_map(|(challenger, champion)| [challenger, champion])
+    };
+    let typical = Typical::of(both(), are_by_resource(both()));
     let (mut challengers, mut champions) = (Sums::default(), Sums::default());
     for (challenger, champion) in reports {
         if typical.believes(challenger) && typical.believes(champion) {
-            let weight = typical.weight(challenger).min(typical.weight(champion));
-            challengers.add(challenger, weight);
-            champions.add(champion, weight);
+            let weights = typical
+                .weights(challenger)
+                .lower(&typical.weights(champion));
+            challengers.add(challenger, &weights);
+            champions.add(champion, &weights);
         }
     }
     if challengers.gateways == 0 {
-        return Err(Missing::Gateways);
+        return (Err(Missing::Gateways), Anew::ALL);
     }
-    let means = challengers.means().zip(champions.means());
-    means
-        .and_then(|(challenger, champion)| Pair::new(challenger, champion))
-        .ok_or(Missing::Usage)
+    let (pair, anew) = typical.pair(&challengers, &champions);
+    (pair.ok_or(Missing::Usage), anew)
+}
+
+/// Whether most of them tell resources apart.
+pub(super) fn are_by_resource<'a>(scores: impl Iterator<Item = &'a Score>) -> bool {
+    let (mut all, mut by_resource) = (0_usize, 0_usize);
+    for score in scores {
+        all = all.saturating_add(1);
+        by_resource = by_resource.saturating_add(usize::from(score.is_by_resource()));
+    }
+    by_resource.saturating_mul(2) > all
+}
+
+/// What a gateway says to those who watch it, by resource or in one sum as the others say it.
+pub(super) fn sums_of(score: &Score, is_by_resource: bool) -> Option<TypicalSums> {
+    let mut sums = TypicalSums {
+        matured: score.count(),
+        covered: score.count() * score.coverage(),
+        ..TypicalSums::default()
+    };
+    let said = score.parts().get(said_in(is_by_resource))?;
+    for (losses, part) in sums.losses.iter_mut().zip(said) {
+        let Part { loss, usage } = (*part)?;
+        *losses = Losses { loss, usage };
+    }
+    Some(sums)
 }
 
 /// What has matured at the typical gateway: the mean, in which no gateway weighs more than two typical ones. `None` without one.
 pub(super) fn typical(scores: &[Score]) -> Option<TypicalSums> {
-    let reports = scores.iter().map(|score| Report {
-        is_canary: false,
-        score: *score,
-    });
-    let typical = Typical::of(&reports.collect::<Vec<_>>());
+    let is_by_resource = are_by_resource(scores.iter());
+    let speaks_so = |score: &&Score| !is_by_resource || score.is_by_resource();
+    let typical = Typical::of(scores.iter().filter(speaks_so), is_by_resource);
     let mut sums = Sums::default();
-    for score in scores.iter().filter(|score| typical.believes(score)) {
-        sums.add(score, typical.weight(score));
+    let believed = |score: &&Score| typical.believes(score);
+    for score in scores.iter().filter(speaks_so).filter(believed) {
+        sums.add(score, &typical.weights(score));
     }
     let gateways = f64::from(sums.gateways);
-    (sums.gateways > 0).then(|| TypicalSums {
+    if sums.gateways == 0 {
+        return None;
+    }
+    let mut means = TypicalSums {
         matured: sums.matured / gateways,
         covered: sums.covered / gateways,
-        loss: sums.loss / gateways,
-        usage: sums.usage / gateways,
-    })
+        ..TypicalSums::default()
+    };
+    let said = said_in(is_by_resource);
+    let parts = sums.parts.iter().zip(&typical.parts);
+    let parts = parts.skip(said.start).take(said.len());
+    for (mean, (part, median)) in means.losses.iter_mut().zip(parts) {
+        let Part { loss, usage } = part.unwrap_or_default();
+        *mean = match median.usage > 0.0 {
+            true => Losses {
+                loss: loss / gateways,
+                usage: usage / gateways,
+            },
+            // Where the typical gateway has seen no usage, a mean would be whatever somebody has made up.
+            false => Losses {
+                loss: median.loss,
+                usage: 0.0,
+            },
+        };
+    }
+    Some(means)
+}
+
+/// Where it is said: in one sum for each resource, or in one for all.
+fn said_in(is_by_resource: bool) -> Range<usize> {
+    match is_by_resource {
+        true => 1..PARTS,
+        false => 0..1,
+    }
 }
 
 // === impl Typical ===
 
 impl Typical {
-    fn of(reports: &[Report]) -> Self {
-        let median = |value: fn(&Score) -> f64| {
-            let mut values: Vec<f64> = reports.iter().map(|report| value(&report.score)).collect();
+    fn of<'a>(scores: impl Iterator<Item = &'a Score>, is_by_resource: bool) -> Self {
+        let scores: Vec<&Score> = scores.collect();
+        let median = |mut values: Vec<f64>| {
             values.sort_by(f64::total_cmp);
             values.get(values.len() / 2).copied().unwrap_or(0.0)
         };
+        let mut parts = [Part::default(); PARTS];
+        let mut said = [false; PARTS];
+        for (place, (part, is_said)) in parts.iter_mut().zip(&mut said).enumerate() {
+            *is_said = said_in(is_by_resource).contains(&place);
+            let of_part = || {
+                let parts = scores.iter().map(|score| score.parts().get(place));
+                parts.flatten().flatten()
+            };
+            *part = Part {
+                loss: median(of_part().map(|part| part.loss).collect()),
+                usage: median(of_part().map(|part| part.usage).collect()),
+            };
+        }
         Self {
-            matured: median(Score::count),
-            loss: median(Score::loss),
-            usage: median(Score::usage),
+            said,
+            matured: median(scores.iter().map(|score| score.count()).collect()),
+            parts,
         }
     }
 
     fn believes(&self, score: &Score) -> bool {
-        // Nothing can be told of forecasts for usage that nobody had: such a round goes on.
-        self.usage == 0.0 || score.loss() <= LOSS_PER_USAGE_MOST * score.usage().max(self.usage)
+        let of_each = self.said.iter().zip(&self.parts).zip(score.parts());
+        of_each.into_iter().all(|((is_said, typical), part)| {
+            let part = part.filter(|_| *is_said).unwrap_or_default();
+            // Nothing can be told of forecasts for usage that nobody had: they wait for it.
+            typical.usage == 0.0 || part.loss <= LOSS_PER_USAGE_MOST * part.usage.max(typical.usage)
+        })
     }
 
-    /// One number for all sums of a gateway: its ratios stay as they are.
-    fn weight(&self, score: &Score) -> f64 {
+    fn weights(&self, score: &Score) -> Weights {
         let within = |value: f64, typical: f64| {
             if typical > 0.0 && value > 0.0 {
-                WEIGHT_MOST * typical / value
+                (WEIGHT_MOST * typical / value).min(1.0)
             } else {
                 1.0
             }
         };
-        within(score.count(), self.matured)
-            .min(within(score.loss(), self.loss))
-            .min(within(score.usage(), self.usage))
-            .min(1.0)
+        let mut weights = Weights {
+            counts: within(score.count(), self.matured),
+            parts: [1.0; PARTS],
+        };
+        let of_each = weights.parts.iter_mut().zip(score.parts());
+        for ((weight, part), typical) in of_each.zip(&self.parts) {
+            let part = part.unwrap_or_default();
+            *weight = within(part.loss, typical.loss).min(within(part.usage, typical.usage));
+        }
+        weights
+    }
+
+    /// How both sides compare, and what begins anew: not what was used nowhere. `None` if nothing was used.
+    fn pair(&self, canaries: &Sums, others: &Sums) -> (Option<Pair>, Anew) {
+        let mut losses = Vec::new();
+        let mut anew = Anew::ALL;
+        let sides = canaries.parts.iter().zip(&others.parts);
+        let of_each = anew.parts.iter_mut().zip(&self.said).zip(&self.parts);
+        for (((is_anew, is_said), typical), sides) in of_each.zip(sides) {
+            // Where a side has nobody who was there from the beginning, there is nothing to wait for.
+            let (true, (Some(canaries), Some(others))) = (*is_said, sides) else {
+                continue;
+            };
+            if typical.usage > 0.0 && canaries.usage > 0.0 && others.usage > 0.0 {
+                losses.push((canaries.loss / canaries.usage, others.loss / others.usage));
+            } else {
+                *is_anew = false;
+            }
+        }
+        let coverages = canaries.coverage().zip(others.coverage());
+        let pair = coverages.and_then(|coverages| Pair::new(&losses, coverages));
+        anew.counts = pair.is_some();
+        (pair, anew)
+    }
+}
+
+// === impl Weights ===
+
+impl Weights {
+    /// The lower of both.
+    fn lower(mut self, other: &Self) -> Self {
+        self.counts = self.counts.min(other.counts);
+        for (weight, other) in self.parts.iter_mut().zip(other.parts) {
+            *weight = weight.min(other);
+        }
+        self
     }
 }
 
 // === impl Sums ===
 
 impl Sums {
-    fn add(&mut self, score: &Score, weight: f64) {
+    fn add(&mut self, score: &Score, weights: &Weights) {
         self.gateways = self.gateways.saturating_add(1);
-        self.matured += weight * score.count();
-        self.covered += weight * score.count() * score.coverage();
-        self.loss += weight * score.loss();
-        self.usage += weight * score.usage();
+        self.matured += weights.counts * score.count();
+        self.covered += weights.counts * score.count() * score.coverage();
+        let of_each = self.parts.iter_mut().zip(score.parts());
+        for ((sum, part), weight) in of_each.zip(weights.parts) {
+            let Some(part) = part else {
+                continue;
+            };
+            let sum = sum.get_or_insert_default();
+            sum.loss += weight * part.loss;
+            sum.usage += weight * part.usage;
+        }
     }
 
-    /// Loss over usage, and the share that was covered; `None` while nothing was used.
-    fn means(&self) -> Option<(f64, f64)> {
-        let fits = self.usage > 0.0 && self.matured > 0.0;
-        fits.then(|| {
-            let coverage = (self.covered / self.matured).clamp(0.0, 1.0);
-            (self.loss / self.usage, coverage)
-        })
+    /// The share that was covered.
+    fn coverage(&self) -> Option<f64> {
+        (self.matured > 0.0).then(|| (self.covered / self.matured).clamp(0.0, 1.0))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use forebay_wire::sync::ForecastScore;
-
-    fn report(is_canary: bool, loss: f64, usage: f64) -> Report {
-        let said = ForecastScore {
-            matured: 10,
-            covered: 9,
-            loss,
-            usage,
-        };
-        Report {
-            is_canary,
-            score: Score::read(&said).unwrap(),
-        }
-    }
-
-    /// How the losses of canaries and others compare.
-    fn ratio(reports: &[Report]) -> f64 {
-        let pair = compare(reports).unwrap();
-        let (canaries, others) = pair.losses();
-        others / canaries
-    }
-
-    #[test]
-    fn a_gateway_with_next_to_no_usage_does_not_decide() {
-        let reports = [
-            report(true, 5e4, 1e6),
-            report(false, 5e4, 1e6),
-            report(false, 50.0, 1.0),
-        ];
-        assert!((ratio(&reports) - 1.0).abs() < 0.01, "{}", ratio(&reports));
-    }
-
-    #[test]
-    fn a_gateway_that_lies_moves_its_side_by_two_typical_ones_at_most() {
-        for (loss, usage) in [
-            (1e18, 1e-300),
-            (1e18, 1.0),
-            (1e9, 1e6),
-            (0.0, 1e18),
-            (1e18, 1e18),
-            (0.0, 0.0),
-        ] {
-            let mut reports: Vec<Report> = (0..9).map(|_| report(false, 5e4, 1e6)).collect();
-            reports.push(report(true, 5e4, 1e6));
-            reports.push(report(false, loss, usage));
-            let moved = ratio(&reports);
-            assert!(
-                (0.75..=1.25).contains(&moved),
-                "{loss} over {usage}: {moved}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_typical_gateway_is_not_who_speaks_loudest() {
-        let honest: Vec<Score> = vec![report(false, 5e4, 1e6).score; 9];
-        let alone = typical(&honest).unwrap();
-        assert!((alone.loss / alone.usage - 0.05).abs() < 1e-12);
-        assert!(
-            (alone.matured - 10.0).abs() < 1e-9,
-            "of one gateway, not of all"
-        );
-        for (loss, usage) in [(1e18, 1.0), (1e9, 1e6), (0.0, 1e18)] {
-            let with_liar = [&honest[..], &[report(false, loss, usage).score]].concat();
-            let sums = typical(&with_liar).unwrap();
-            let moved = sums.loss / sums.usage / 0.05;
-            assert!(
-                (0.75..=1.25).contains(&moved),
-                "{loss} over {usage}: {moved}"
-            );
-        }
-        assert_eq!(typical(&[]), None);
-    }
-
-    #[test]
-    fn loss_on_customers_that_stay_silent_counts() {
-        let quiet = [
-            report(true, 5e4, 1e6),
-            report(false, 5e4, 1e6),
-            report(false, 5e4, 0.0),
-        ];
-        assert!(ratio(&quiet) > 1.9, "{}", ratio(&quiet));
-    }
-
-    #[test]
-    fn a_gateway_weighs_as_much_for_a_challenger_as_for_the_model_in_force() {
-        let both = |challenger, champion, usage| {
-            let of = |loss| report(true, loss, usage).score;
-            (of(challenger), of(champion))
-        };
-        let ratio = |reports: &[(Score, Score)]| {
-            let (challenger, champion) = compare_beside(reports).unwrap().losses();
-            champion / challenger
-        };
-        let honest = vec![both(4e4, 5e4, 1e6); 5];
-        assert!((ratio(&honest) - 1.25).abs() < 1e-9);
-        // A challenger that is far worse at one gateway counts there for as much as its champion does.
-        let mut mixed = honest.clone();
-        mixed.push(both(4e7, 5e4, 1e6));
-        assert!((0.6..1.0).contains(&ratio(&mixed)), "{}", ratio(&mixed));
-        for (challenger, champion, usage) in [(0.0, 1e18, 1e6), (1e18, 0.0, 1e6), (0.0, 1e6, 1e18)]
-        {
-            let mut lied = honest.clone();
-            lied.push(both(challenger, champion, usage));
-            assert!((0.8..=1.8).contains(&ratio(&lied)), "{}", ratio(&lied));
-        }
-        assert_eq!(compare_beside(&[]), Err(Missing::Gateways));
-        let silent = [both(1.0, 1.0, 0.0)];
-        assert_eq!(compare_beside(&silent), Err(Missing::Usage));
-    }
-
-    #[test]
-    fn a_canary_that_is_much_worse_looks_so_and_what_is_lacking_is_said() {
-        let worse = [
-            report(true, 5e7, 1e6),
-            report(false, 5e4, 1e6),
-            report(false, 5e4, 1e6),
-        ];
-        assert!(ratio(&worse) < 0.01, "{}", ratio(&worse));
-        for (reports, lack) in [
-            (vec![report(false, 1.0, 1.0)], Lack::Canaries),
-            (vec![report(true, 1.0, 1.0)], Lack::Others),
-            (
-                vec![report(true, 1.0, 0.0), report(false, 1.0, 0.0)],
-                Lack::Usage,
-            ),
-        ] {
-            assert_eq!(compare(&reports), Err(lack));
-        }
-    }
-}
+#[path = "sides_tests.rs"]
+mod tests;

@@ -5,6 +5,7 @@
 
 pub(crate) mod forecaster;
 pub(crate) mod ledger_gateway;
+pub(crate) mod modelled;
 
 use axum::Router;
 use axum::body::Body;

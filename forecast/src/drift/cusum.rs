@@ -4,9 +4,10 @@
 //! shift sooner than any other rule of as rare false alarms does (Moustakides, Annals of Statistics 1986); larger ones are found anyway.
 
 use super::{Detector, Direction, Drift, threshold};
+use serde::{Deserialize, Serialize};
 
 /// A detector of shifts of the mean of residuals, in either direction.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cusum {
     threshold: f64,
     up: Sum,
@@ -14,7 +15,7 @@ pub struct Cusum {
 }
 
 /// Evidence for a shift in one direction.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Sum {
     evidence: f64,
     /// Values since there was none.

@@ -7,6 +7,7 @@
 //! A new mean is learned after each alarm, and a drift that is slower than learning is never found: [`super::Cusum`] does not forget what it expects.
 
 use super::{Detector, Direction, Drift, threshold};
+use serde::{Deserialize, Serialize};
 
 /// Values that mean and spread are learned from before anything counts: the mean of a hundred is known to a tenth of a standard deviation, a fifth of the allowance.
 const LEARNED_MIN: u32 = 100;
@@ -15,7 +16,7 @@ const LEARNED_MIN: u32 = 100;
 const VALUE_MAX: f64 = 1e140;
 
 /// A detector of rises of a loss.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PageHinkley {
     threshold: f64,
     learned: Moments,
@@ -25,7 +26,7 @@ pub struct PageHinkley {
 }
 
 /// Mean and spread of what was seen (Welford, Technometrics 1962): sums of squares lose all digits when losses are nearly the same.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Moments {
     count: u32,
     mean: f64,

@@ -3,8 +3,9 @@
 //! Pinball loss is what the models are trained on; coverage says whether the quantile keeps its promise. [`Accuracy`] fades, so that a bad
 //! day shows and is forgotten. [`Score`] does not: it is for comparing models, and a difference of two sums is what happened between them.
 
+use forebay_core::resource::{PerResource, ResourceIndex};
 use forebay_forecast::pinball;
-use forebay_wire::sync::ForecastScore;
+use forebay_wire::sync::{ForecastScore, ResourceScore};
 
 use crate::series::Forecast;
 
@@ -14,11 +15,19 @@ const KEPT: f64 = 0.999;
 /// The quantile by which models are compared, whatever a policy asks for: gateways with different policies must be comparable too.
 pub const SCORED_QUANTILE: f32 = 0.9;
 
-/// Sums over all that has matured since the running model took over.
+/// Sums over all that has matured since the running model took over. Tokens of different resources are of different sizes, so each has sums of
+/// its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
     matured: u64,
     covered: u64,
+    /// `None` before the first of the resource.
+    resources: PerResource<Option<Sums>>,
+}
+
+/// Sums in tokens of one resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Sums {
     loss: f64,
     usage: f64,
 }
@@ -37,25 +46,35 @@ pub struct Accuracy {
 
 impl Score {
     /// A step is over for which `high` was forecast as the [`SCORED_QUANTILE`], and it is known what the fleet has used in it.
-    pub fn matured(&mut self, high: f32, usage: f32) {
+    pub fn matured(&mut self, resource: ResourceIndex, high: f32, usage: f32) {
         let loss = f64::from(pinball(SCORED_QUANTILE, high, usage));
         if !loss.is_finite() {
             return;
         }
         self.matured = self.matured.saturating_add(1);
         self.covered = self.covered.saturating_add(u64::from(usage <= high));
-        self.loss += loss;
-        self.usage += f64::from(usage);
+        let sums = self.resources.at_mut(resource).get_or_insert_default();
+        sums.loss += loss;
+        sums.usage += f64::from(usage);
     }
 
     /// What the control plane is told; nothing before the first forecast has matured.
     #[must_use]
     pub fn to_wire(&self) -> Option<ForecastScore> {
-        (self.matured > 0).then_some(ForecastScore {
+        let known = || (0..).zip(self.resources.iter());
+        let known = || known().filter_map(|(resource, sums)| Some((resource, (*sums)?)));
+        (self.matured > 0).then(|| ForecastScore {
             matured: self.matured,
             covered: self.covered,
-            loss: self.loss,
-            usage: self.usage,
+            loss: known().map(|(_, sums)| sums.loss).sum(),
+            usage: known().map(|(_, sums)| sums.usage).sum(),
+            resources: known()
+                .map(|(resource, sums)| ResourceScore {
+                    resource,
+                    loss: sums.loss,
+                    usage: sums.usage,
+                })
+                .collect(),
         })
     }
 }
@@ -123,15 +142,27 @@ mod tests {
 
     #[test]
     fn the_score_is_the_sum_of_what_has_matured_and_of_nothing_else() {
+        let (first, third) = (ResourceIndex::FIRST, ResourceIndex::new(2).unwrap());
         let mut score = Score::default();
         assert_eq!(score.to_wire(), None);
-        score.matured(10.0, 20.0);
-        score.matured(10.0, 10.0);
-        score.matured(10.0, f32::INFINITY);
+        score.matured(first, 10.0, 20.0);
+        score.matured(first, 10.0, 10.0);
+        score.matured(first, 10.0, f32::INFINITY);
+        score.matured(third, 0.0, 1e6);
         let said = score.to_wire().unwrap();
-        assert_eq!((said.matured, said.covered), (2, 1));
-        assert!((said.loss - 9.0).abs() < 1e-5, "{}", said.loss);
-        assert_eq!(said.usage, 30.0);
+        assert_eq!((said.matured, said.covered), (3, 1));
+        let [requests, bytes] = said.resources[..] else {
+            panic!("{said:?}");
+        };
+        assert!((requests.loss - 9.0).abs() < 1e-5, "{requests:?}");
+        assert_eq!((requests.resource, requests.usage), (0, 30.0));
+        assert!((bytes.loss / 9e5 - 1.0).abs() < 1e-5, "{bytes:?}");
+        assert_eq!((bytes.resource, bytes.usage), (2, 1e6));
+        assert_eq!(
+            said.usage, 1_000_030.0,
+            "for servers that know no resources"
+        );
+        assert_eq!(said.loss, requests.loss + bytes.loss);
     }
 
     #[test]

@@ -369,7 +369,7 @@ fn roll(place: u32, finds: &mut Finds<'_>, present: &Present<'_>) {
         }
         if let Some((forecast, usage)) = judged {
             finds.accuracy.matured(&forecast, usage);
-            finds.score.matured(forecast.high, usage);
+            finds.score.matured(key.resource, forecast.high, usage);
         }
         finds.inference.push(slot);
     }

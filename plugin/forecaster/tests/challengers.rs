@@ -16,7 +16,7 @@ use forebay_core::resource::ResourceIndex;
 use forebay_forecaster::Forecaster;
 use forebay_forecaster::host::{HttpAnswer, Metric};
 use forebay_wire::model::ReleaseKind;
-use forebay_wire::sync::{ChallengerStatus, ModelRelease, ModelState, ModelStatus};
+use forebay_wire::sync::{ChallengerStatus, ForecastScore, ModelRelease, ModelState, ModelStatus};
 
 use world::World;
 use world::models::{config, release};
@@ -117,6 +117,14 @@ impl Scene {
     }
 }
 
+/// Those of the challenger, and of the model in force.
+fn scores(told: &ChallengerStatus) -> (&ForecastScore, &ForecastScore) {
+    (
+        told.challenger_score.as_ref().unwrap(),
+        told.champion_score.as_ref().unwrap(),
+    )
+}
+
 fn at(offer: ModelRelease, path: &str) -> ModelRelease {
     ModelRelease {
         path: path.to_owned(),
@@ -155,7 +163,7 @@ fn both_models_are_judged_by_the_same_steps_and_claims_stay_as_they_would_be() {
     assert!(alone.shadow_rate(0) > 0);
     let told = beside.challenger();
     assert_eq!((told.state(), told.epoch), (ModelState::Running, 2));
-    let (challenger, champion) = (told.challenger_score.unwrap(), told.champion_score.unwrap());
+    let (challenger, champion) = scores(told);
     // Two customers, and all steps but those that it took to come and to be judged.
     assert!((40..=58).contains(&challenger.matured), "{challenger:?}");
     assert_eq!(challenger.matured, champion.matured);
@@ -181,7 +189,7 @@ fn a_model_is_as_good_as_itself() {
     scene.offer(2, &other("family", "\"another\""));
     scene.live(60);
     let told = scene.challenger();
-    let (challenger, champion) = (told.challenger_score.unwrap(), told.champion_score.unwrap());
+    let (challenger, champion) = scores(told);
     let ratio = challenger.loss / champion.loss;
     assert!(
         (0.8..=1.25).contains(&ratio),
@@ -234,7 +242,7 @@ fn a_challenger_that_is_not_offered_any_more_is_gone_and_one_of_a_new_model_begi
     scene.live(12);
     scene.offer(2, &generous());
     scene.live(20);
-    let before = scene.challenger().challenger_score.unwrap().matured;
+    let before = scores(scene.challenger()).0.matured;
     assert!(before > 20, "{before}");
     // Another model is released: what both have done so far says nothing about it.
     let file = other("family", "\"another\"");
@@ -245,7 +253,7 @@ fn a_challenger_that_is_not_offered_any_more_is_gone_and_one_of_a_new_model_begi
     assert_eq!(scene.status.epoch, 2);
     let told = scene.challenger();
     assert_eq!(told.epoch, 3, "{}", told.message);
-    assert!(told.challenger_score.unwrap().matured < before);
+    assert!(scores(told).0.matured < before);
     scene.challenger = None;
     scene.live(2);
     assert_eq!(scene.status.challenger, None);
@@ -289,6 +297,7 @@ fn a_tick_that_has_nothing_left_is_not_spent_on_a_challenger() {
         scene
             .challenger()
             .challenger_score
+            .as_ref()
             .map(|score| score.matured)
     };
     // The machine is so slow that the tick is over before a row could be pushed.

@@ -5,7 +5,7 @@
 
 use super::super::audit::Deed;
 use super::super::canary::Promotion;
-use super::super::challenger::{Challenger, Missing, withdraw};
+use super::super::challenger::{Challenger, withdraw};
 use super::super::fleet::Fleet;
 use super::super::releases::{ReleaseRequest, Signer, release};
 use super::super::score::{Score, WARM_UP_ROUNDS};
@@ -119,7 +119,7 @@ impl Plane {
 }
 
 /// What has matured in the round that is over, of both models, at gateways that run both and are warm. Every session begins the next round
-/// with what it has said by now; but while nothing is used the round goes on.
+/// with what it has said by now; but where nothing is used the round goes on, resource by resource.
 fn close_round(
     challenger: &mut Challenger,
     fleet: &mut Fleet,
@@ -133,15 +133,16 @@ fn close_round(
         is_live && digest == file && session.model_status.digest == champion
     };
     let reports = fleet.sessions().filter_map(|(_, session)| {
-        let (digest, scores) = session.duel.in_round(open)?;
+        let (digest, scores) = session.duel.in_round(&open)?;
         let is_warm = session.duel.warm_up_left() == 0;
         (is_warm && runs_both(session, digest)).then_some(scores)
     });
-    let compared = compare_beside(&reports.collect::<Vec<(Score, Score)>>());
-    if compared != Err(Missing::Usage) {
+    let (compared, anew) = compare_beside(&reports.collect::<Vec<(Score, Score)>>());
+    let next = open.next(&anew, challenger.round);
+    if next != open {
         let mut left = WARM_UP_ROUNDS;
         for (_, session) in fleet.named_sessions_mut() {
-            session.duel.next_round(open, challenger.round);
+            session.duel.next_round(&open, &next);
             if session
                 .duel
                 .digest()
@@ -150,7 +151,7 @@ fn close_round(
                 left = left.min(session.duel.warm_up_left());
             }
         }
-        challenger.open = challenger.round;
+        challenger.open = next;
         challenger.warm_up_left = left;
     }
     challenger.lacks = compared.err().map(|missing| {

@@ -214,6 +214,7 @@ impl Plane {
         let due = take_reports(state, &caller, &self.settings, in_history, &mut changed);
         self.watch_canary(state, batch, id, now);
         self.watch_alerts(state, now);
+        state.alerts.save_sometimes(batch);
         self.watch_challenger(state, batch, id, now);
         let mut reply = self.reply(state, request, dialect, now);
         self.add_grants(state, &caller, due, &mut reply, &mut changed);

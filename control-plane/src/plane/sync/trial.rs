@@ -6,7 +6,7 @@
 //! would need the lead, the lock and a batch all the same.
 
 use super::super::audit::Deed;
-use super::super::canary::{Canary, Lack, Promotion};
+use super::super::canary::{Canary, Promotion};
 use super::super::fleet::{Fleet, name_hash};
 use super::super::releases::{Release, ReleaseRequest, Signer, promote, release};
 use super::super::score::WARM_UP_ROUNDS;
@@ -149,8 +149,8 @@ fn present(fleet: &Fleet, terms: Terms, now: TimeUs) -> BTreeSet<String> {
 }
 
 /// What has matured in the round that is over, of the canary's file on one side and of the champion's on the other, at gateways that are
-/// warm. Every session begins the next round with what it has said by now; but while nothing is used the round goes on, so that the loss
-/// of claims on silent customers is not left out.
+/// warm. Every session begins the next round with what it has said by now; but where nothing is used the round goes on, resource by
+/// resource, so that the loss of claims on silent customers is not left out.
 fn close_round(
     canary: &mut Canary,
     fleet: &mut Fleet,
@@ -169,16 +169,17 @@ fn close_round(
         }
     };
     let reports = fleet.sessions().filter_map(|(id, session)| {
-        let (digest, score) = session.scores.in_round(open)?;
+        let (digest, score) = session.scores.in_round(&open)?;
         let is_canary = side_of(id, session, digest)?;
         let is_warm = session.scores.warm_up_left() == 0;
         is_warm.then_some(Report { is_canary, score })
     });
-    let compared = compare(&reports.collect::<Vec<_>>());
-    if compared != Err(Lack::Usage) {
+    let (compared, anew) = compare(&reports.collect::<Vec<_>>());
+    let next = open.next(&anew, canary.round);
+    if next != open {
         let (mut canaries, mut others) = (WARM_UP_ROUNDS, WARM_UP_ROUNDS);
         for (id, session) in fleet.named_sessions_mut() {
-            session.scores.next_round(open, canary.round);
+            session.scores.next_round(&open, &next);
             let newest = session.scores.newest();
             let side = newest.and_then(|(digest, _)| side_of(id, session, digest));
             let left = session.scores.warm_up_left();
@@ -188,7 +189,7 @@ fn close_round(
                 None => {}
             }
         }
-        canary.open = canary.round;
+        canary.open = next;
         canary.warm_up_left = canaries.max(others);
     }
     canary.lacks = compared.err().map(|lack| {

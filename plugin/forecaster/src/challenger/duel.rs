@@ -191,8 +191,8 @@ impl Duel {
                 .iter()
                 .all(|value| value.is_finite())
         {
-            self.challenger.matured(said.high, *usage);
-            self.champion.matured(forecast.high, *usage);
+            self.challenger.matured(key.resource, said.high, *usage);
+            self.champion.matured(key.resource, forecast.high, *usage);
         }
         row.waiting = row.said.take();
         row.seen = None;

@@ -124,6 +124,35 @@ fn the_set_has_what_was_recorded_beside_what_is_learned_from_and_each_under_its_
     assert!((100.0..2_000.0).contains(&clipped), "{clipped}");
 }
 
+/// As `control-plane/src/training/covariate_files.rs` writes them.
+#[test]
+fn covariates_of_the_control_plane_are_columns_of_the_set_and_hinder_no_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let text: Vec<String> = (0..4).map(|customer| usage(customer).to_string()).collect();
+    fs::write(folder.path().join("usage-0.json"), text.join("\n")).unwrap();
+    let latency = json!({
+        "key": format!("hash:{:032x}", 2), "resource": "latency_s", "step_ms": 600_000, "newest_step": 2_999_999, "usage": [0.25, null, 0.5],
+    });
+    fs::write(
+        folder.path().join("covariate-latency_s.json"),
+        format!("{latency}\n"),
+    )
+    .unwrap();
+    let sources = "[[usage]]\nkind = \"file\"\npath = \"usage-0.json\"\n[[covariates]]\nname = \"latency_s\"\nkind = \"file\"\npath = \"covariate-latency_s.json\"\n";
+    let description = folder.path().join("sources.toml");
+    fs::write(&description, sources).unwrap();
+    let arguments = ["prepare", description.to_str().unwrap(), "--out", "set"];
+    says_nothing_wrong(&trainer(folder.path(), &arguments).output().unwrap());
+    let manifest = fs::read_to_string(folder.path().join("set/manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let gaps = 4 * DAYS * STEPS_OF_A_DAY - 2;
+    assert_eq!(
+        manifest["resources"]["requests"]["covariates"],
+        json!({"latency_s": {"customers": 1, "gaps": gaps, "negatives": 0}})
+    );
+    says_nothing_wrong(&trainer(folder.path(), &TRAIN).output().unwrap());
+}
+
 #[test]
 fn a_trainer_that_nobody_listens_to_ends() {
     let folder = prepared();

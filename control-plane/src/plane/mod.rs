@@ -19,6 +19,7 @@ mod history;
 mod later;
 mod limits;
 mod load;
+mod measurements;
 mod models;
 mod policies;
 mod releases;

@@ -15,6 +15,7 @@ mod forecast;
 mod groups;
 mod horizon;
 mod known;
+mod pass;
 mod score;
 mod survey;
 mod tape;

@@ -26,11 +26,7 @@ const RUNS_KEPT: usize = 32;
 
 /// Customers whose history is looked at for it.
 const CUSTOMERS_MOST: usize = 50_000;
-/// The history is searched in so many pieces, by the first bits of the customers' hashes.
-const HISTORY_PIECES: u16 = 1 << (u16::BITS - PIECE_SHIFT);
-const PIECE_SHIFT: u32 = 4;
-/// A key of the history: customer, resource, chunk.
-const HISTORY_KEY_BYTES: usize = 25;
+
 /// What a training has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -397,16 +393,11 @@ impl Plane {
         let resource = super::customers::resource_index(&self.lock(), Some(resource))?;
         let known: HashSet<&CustomerHash> = known.iter().collect();
         let mut found = BTreeSet::new();
-        // Piece by piece: a store may keep changes waiting while rows are read.
-        for piece in 0..HISTORY_PIECES {
+        for piece in 0..Self::HISTORY_PIECES {
             if found.len() >= CUSTOMERS_MOST {
                 break;
             }
-            let from = (piece << PIECE_SHIFT).to_be_bytes();
-            let mut to = vec![u8::MAX; HISTORY_KEY_BYTES];
-            let last = (piece << PIECE_SHIFT) | (u16::MAX >> (u16::BITS - PIECE_SHIFT));
-            to.splice(..2, last.to_be_bytes());
-            for (key, _) in self.store.range(Table::History, &from, &to)? {
+            for (key, _) in self.history_piece(piece)? {
                 let hash = key.first_chunk::<16>().map(|hash| CustomerHash(*hash));
                 let is_of_resource = key.get(16).map(|index| usize::from(*index)) == Some(resource);
                 if let Some(hash) = hash

@@ -135,7 +135,9 @@ impl Comparison {
 // === impl Mean ===
 
 impl Mean {
-    fn of(values: &[f64]) -> Self {
+    /// The mean of these, with the interval of Student.
+    #[must_use]
+    pub fn of(values: &[f64]) -> Self {
         let count = values.len() as f64;
         let mean = values.iter().sum::<f64>() / count;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();

@@ -4,6 +4,8 @@
 //! sync protocol of `forebay-wire`. What it leaves out is what Envoy adds: threads, host calls, a forecast. So thousands of
 //! gateways fit into one process, for benches of the control plane and for simulations of fleets.
 //!
+//! A [`pool`] is the other half: what many customers' contracts make of one capacity, whoever divides it.
+//!
 //! A [`Comparison`] sends the requests of a [`Trace`] through a fleet under several policies, on a virtual clock. The same seed gives the
 //! same figures to the last bit. Nothing here reads a file or a clock or starts a thread, so that a browser can do the same.
 #![forbid(unsafe_code)]
@@ -17,6 +19,7 @@ mod figures;
 mod gateway;
 mod network;
 mod policies;
+pub mod pool;
 mod random;
 mod run;
 mod scenario;

@@ -16,10 +16,10 @@ mod sender;
 mod sender_tests;
 
 pub(crate) use endpoint::{Answer, Bounds, Connection};
-pub(crate) use message::{Label, TimeSeries};
-pub(crate) use received::{COMPRESSED_BYTES_MOST, each_series};
 pub use endpoint::{BadEndpoint, Endpoint, Unreachable};
+pub(crate) use message::{Label, TimeSeries};
 pub use outbox::{Counts, DropReason, Outbox, Sample, StepSamples};
 pub use query::{QueriedSeries, Query, QueryError, query_range};
 pub use received::BadWrite;
+pub(crate) use received::{COMPRESSED_BYTES_MOST, each_series};
 pub use sender::RemoteWrite;

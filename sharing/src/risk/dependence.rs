@@ -13,7 +13,8 @@ pub(crate) const SPIKE: f64 = 0.9;
 /// What accounts did together, ready for scenarios of the next steps.
 ///
 /// Linked accounts are in one block, and with them whoever is linked to those. Within a block everything that happened together stays together,
-/// tails, delays and causes in common included; between blocks nothing does.
+/// tails, delays and causes in common included; between blocks nothing does. Who is linked to nobody is a block by itself, so that its spikes last as
+/// long as they used to; but in a large fleet, where its part of the pool is small, it is in none, and asks for one amount all the time.
 #[derive(Clone, Debug)]
 pub struct Dependence {
     steps: usize,
@@ -28,8 +29,11 @@ pub struct Dependence {
     links: BTreeSet<(usize, usize)>,
 }
 
-/// The horizon is looked at in this many places at most.
-const MOST_OFFSETS: usize = 4;
+/// Up to this many customers, everybody's history and every pair is looked at.
+pub(crate) const SMALL_FLEET: usize = 300;
+
+/// The horizon is looked at in this many places at most, in a small fleet and in a large one.
+const MOST_OFFSETS: [usize; 2] = [24, 4];
 
 // === impl Dependence ===
 
@@ -44,11 +48,13 @@ impl Dependence {
             .filter(|(from, to)| from.max(to) < &customers)
             .collect();
         let reach = reach_steps.min(residuals.steps().saturating_sub(1));
-        let count = MOST_OFFSETS.min(reach + 1);
+        let is_small = customers <= SMALL_FLEET;
+        let [of_small, of_large] = MOST_OFFSETS;
+        let count = if is_small { of_small } else { of_large }.min(reach + 1);
         let offsets = (0..count)
             .map(|at| (at * reach).div_ceil((count - 1).max(1)))
             .collect();
-        let (blocks, block_count) = blocks(customers, &links);
+        let (blocks, block_count) = blocks(customers, &links, is_small);
         let mut ranks = vec![Vec::new(); customers];
         let mut spikes = vec![0; customers];
         for (customer, _) in blocks
@@ -123,7 +129,11 @@ impl Dependence {
 }
 
 /// Linked accounts and those that are linked to them, as blocks.
-fn blocks(customers: usize, links: &BTreeSet<(usize, usize)>) -> (Vec<Option<u32>>, usize) {
+fn blocks(
+    customers: usize,
+    links: &BTreeSet<(usize, usize)>,
+    with_everybody: bool,
+) -> (Vec<Option<u32>>, usize) {
     let mut leads: Vec<usize> = (0..customers).collect();
     let find = |leads: &mut Vec<usize>, mut at: usize| {
         while leads[at] != at {
@@ -132,7 +142,7 @@ fn blocks(customers: usize, links: &BTreeSet<(usize, usize)>) -> (Vec<Option<u32
         }
         at
     };
-    let mut is_linked = vec![false; customers];
+    let mut is_linked = vec![with_everybody; customers];
     for (from, to) in links {
         let (left, right) = (find(&mut leads, *from), find(&mut leads, *to));
         leads[left.max(right)] = left.min(right);

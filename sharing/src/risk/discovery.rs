@@ -1,5 +1,8 @@
 //! Which of many findings to believe.
 
+/// Of what is found, the part that may be chance, in expectation.
+pub(crate) const FALSE_SHARE: f64 = 0.05;
+
 /// Which p-values are found at a rate of false discoveries, among `tests` tests (Benjamini and Hochberg 1995). Those that are not in the
 /// list were tested too, and found nothing.
 pub(crate) fn found(p_values: &[f64], tests: f64, false_share: f64) -> Vec<bool> {

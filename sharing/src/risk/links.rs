@@ -3,17 +3,12 @@
 //! Correlation sees what many steps have in common, coincidences see rare spikes, and each misses what the other finds.
 
 use crate::risk::correlation::{Lagged, correlate};
-use crate::risk::discovery::found;
+use crate::risk::dependence::SMALL_FLEET;
+use crate::risk::discovery::{FALSE_SHARE, found};
 use crate::risk::residuals::Residuals;
 use crate::risk::tails::{Coincidence, Tail, Tails};
 
-/// Of what is found, the part that may be chance, in expectation.
-const FALSE_SHARE: f64 = 0.05;
-
-/// Up to this many customers every ordered pair is looked at; above it, those that spike together most.
-const ALL_PAIRS_UP_TO: usize = 300;
-
-/// How many pairs are looked at above that.
+/// How many pairs are looked at in a fleet that is not small: those that spike together most.
 const SCREENED: usize = 20_000;
 
 /// An ordered pair of which the second one rises with the first, or after it.
@@ -38,7 +33,7 @@ pub struct Link {
 pub fn links(residuals: &Residuals, reach_steps: usize, seed: u64) -> Vec<Link> {
     let customers = residuals.customers();
     let tails = Tails::of(residuals, reach_steps);
-    let pairs: Vec<(usize, usize)> = if customers <= ALL_PAIRS_UP_TO {
+    let pairs: Vec<(usize, usize)> = if customers <= SMALL_FLEET {
         (0..customers)
             .flat_map(|from| (0..customers).map(move |to| (from, to)))
             .filter(|(from, to)| from != to)

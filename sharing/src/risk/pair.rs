@@ -1,6 +1,6 @@
 //! The score of a pair, and what it is made of.
 
-use crate::risk::normal::{TWO_SIDED, wilson};
+use crate::risk::normal::{TWO_SIDED, two_sided_p, wilson};
 
 /// From a lower to an upper bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -19,19 +19,23 @@ pub struct Pair {
     /// Who is short.
     pub to: usize,
     /// The probability that it is short within the horizon, given that the first one asks for more than its 0.9 quantile now, less the
-    /// probability without that.
+    /// probability that it is short at all.
     pub likelihood: f64,
     /// Of 95 %, from as many cases as there were spikes that lie apart.
     pub likelihood_interval: Interval,
-    /// The probability without that.
+    /// The probability that shortages differ as much by the chance of spikes and scenarios.
+    pub p_value: f64,
+    /// The probability that it is short, spike or not.
     pub usual: f64,
     /// What it is short of when it is, given the spike, in tokens per second.
     pub magnitude_per_s: f64,
     /// Of 95 %.
     pub magnitude_interval: Interval,
-    /// `max(0, likelihood) x magnitude / rate`: the part of what it has bought that it is expected to lack because of the spike.
+    /// What it is short of more, in expectation, when the first one spikes: the part of its rate that the spike costs it. Where it is hardly ever
+    /// short otherwise, that is `likelihood x magnitude / rate`; that product itself would fall when a pool gets so small that the account is always
+    /// short. 0 where it is not short of more.
     pub score: f64,
-    /// From the intervals of both.
+    /// Of 95 %.
     pub score_interval: Interval,
     /// Where the demand comes from that leaves it short.
     pub shares: Shares,
@@ -98,6 +102,7 @@ impl Pair {
             to,
             likelihood: 0.0,
             likelihood_interval: Interval::default(),
+            p_value: 1.0,
             usual,
             magnitude_per_s: 0.0,
             magnitude_interval: Interval::default(),
@@ -136,15 +141,7 @@ impl Pair {
             low: (magnitude - half).max(0.0),
             high: magnitude + half,
         };
-        if other.rate > 0.0 {
-            let score =
-                |likelihood: f64, magnitude: f64| likelihood.max(0.0) * magnitude / other.rate;
-            pair.score = score(pair.likelihood, magnitude);
-            pair.score_interval = Interval {
-                low: score(pair.likelihood_interval.low, pair.magnitude_interval.low),
-                high: score(pair.likelihood_interval.high, pair.magnitude_interval.high),
-            };
-        }
+        pair.rate(other, spikes, share, cases);
         let spike = mean(&|at| f64::from(spiker.excess[at].max(0.0)));
         let own = mean(&|at| f64::from(other.excess[at].max(0.0)));
         let total = mean(&|at| f64::from(excess[at])).max(spike + own);
@@ -156,5 +153,71 @@ impl Pair {
             };
         }
         pair
+    }
+    /// The score: from the means of shortages with the spike and without it.
+    fn rate(&mut self, other: &Party, spikes: &[u32], share: f64, cases: f64) {
+        if other.rate <= 0.0 {
+            return;
+        }
+        let all = Moments::of(other.short.iter().copied());
+        let with = Moments::of(
+            spikes
+                .iter()
+                .map(|scenario| other.short[*scenario as usize]),
+        );
+        let without = all.less(&with);
+        let of_rate = share / other.rate;
+        let more = with.mean() - without.mean();
+        let half = TWO_SIDED
+            * (with.variance() / cases.max(1.0) + without.variance() / without.count.max(1.0))
+                .sqrt();
+        self.score = more.max(0.0) * of_rate;
+        self.score_interval = Interval {
+            low: (more - half).max(0.0) * of_rate,
+            high: (more + half).max(0.0) * of_rate,
+        };
+        // If the spike made no difference, both would have the variance of all.
+        let chance = all.variance() * (1.0 / cases.max(1.0) + 1.0 / without.count.max(1.0));
+        if chance > 0.0 {
+            self.p_value = two_sided_p(more / chance.sqrt());
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+// === impl Moments ===
+
+impl Moments {
+    fn of(values: impl Iterator<Item = f32>) -> Self {
+        values.fold(Self::default(), |all, value| {
+            let value = f64::from(value);
+            Self {
+                count: all.count + 1.0,
+                sum: all.sum + value,
+                squares: all.squares + value * value,
+            }
+        })
+    }
+
+    fn less(&self, part: &Self) -> Self {
+        Self {
+            count: self.count - part.count,
+            sum: self.sum - part.sum,
+            squares: self.squares - part.squares,
+        }
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.count.max(1.0)
+    }
+
+    fn variance(&self) -> f64 {
+        (self.squares / self.count.max(1.0) - self.mean() * self.mean()).max(0.0)
     }
 }

@@ -13,10 +13,14 @@ const DAY_S: usize = 86_400;
 /// The part of a usual amount that is added before logarithms are taken: half of it gone is no larger surprise than twice of it.
 const FLOOR_SHARE: f32 = 0.1;
 
+/// Days of a week that have a profile of their own: from Saturday on.
+const WEEKEND: usize = 5;
+
 /// A profile of the day looks this far to both sides, in seconds.
 const NEAR_S: usize = 900;
 
-/// Blocks of the week: what a weekday has of its own is learned for six hours at a time.
+/// Blocks of the week: what a day has beyond those profiles is learned for six hours at a time, from all its steps. To trust a short history less
+/// there would leave a part of each Monday in all series, and link everybody with everybody.
 const BLOCKS: usize = 28;
 
 /// A level cannot be learned from fewer steps of an event; those steps are not known then.
@@ -46,18 +50,16 @@ pub fn residuals(history: &History) -> Residuals {
             let second = history.second_of_week(step);
             Place {
                 slot: second % DAY_S * slots / DAY_S,
+                is_weekend: second / DAY_S >= WEEKEND,
                 block: second * BLOCKS / (7 * DAY_S),
             }
         })
         .collect();
     let near = (NEAR_S / history.step_s.max(1) as usize).min(slots.saturating_sub(1) / 2);
-    let weeks = (steps * history.step_s.max(1) as usize) as f32 / (7 * DAY_S) as f32;
     let season = Season {
         places,
         slots,
         near,
-        // What two weeks have in common may still be chance.
-        trust: weeks / (weeks + 1.0),
     };
     let values: Vec<Vec<f32>> = history
         .usage
@@ -83,6 +85,7 @@ pub fn residuals(history: &History) -> Residuals {
 /// Where a step lies in the day and in the week.
 struct Place {
     slot: usize,
+    is_weekend: bool,
     block: usize,
 }
 
@@ -90,7 +93,6 @@ struct Season {
     places: Vec<Place>,
     slots: usize,
     near: usize,
-    trust: f32,
 }
 
 // === impl Residuals ===
@@ -135,17 +137,20 @@ impl Season {
                 events.iter().any(on)
             })
             .collect();
-        self.take_out_day(&mut rest, &in_event);
+        self.take_out_day(&mut rest, &in_event, false);
+        self.take_out_day(&mut rest, &in_event, true);
         self.take_out_week(&mut rest, &in_event);
         level_events(&mut rest, &in_event);
         standardise(&mut rest, &in_event);
         rest
     }
 
-    fn take_out_day(&self, rest: &mut [f32], in_event: &[bool]) {
+    fn take_out_day(&self, rest: &mut [f32], in_event: &[bool], of_weekends: bool) {
         let mut of_slot = vec![Vec::new(); self.slots];
         for (place, value) in usual(&self.places, rest, in_event) {
-            of_slot[place.slot].push(value);
+            if place.is_weekend == of_weekends {
+                of_slot[place.slot].push(value);
+            }
         }
         let mut pool = Vec::new();
         let profile: Vec<f32> = (0..self.slots)
@@ -159,7 +164,9 @@ impl Season {
             })
             .collect();
         for (place, value) in self.places.iter().zip(rest) {
-            *value -= profile[place.slot];
+            if place.is_weekend == of_weekends {
+                *value -= profile[place.slot];
+            }
         }
     }
 
@@ -168,10 +175,7 @@ impl Season {
         for (place, value) in usual(&self.places, rest, in_event) {
             of_block[place.block].push(value);
         }
-        let profile: Vec<f32> = of_block
-            .iter_mut()
-            .map(|values| median(values) * self.trust)
-            .collect();
+        let profile: Vec<f32> = of_block.iter_mut().map(|values| median(values)).collect();
         for (place, value) in self.places.iter().zip(rest) {
             *value -= profile[place.block];
         }

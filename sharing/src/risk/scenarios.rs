@@ -3,7 +3,8 @@
 use crate::allocation::{Customer, Group, Outlook, Settings, Terms, allocate};
 use crate::numbers::clean;
 use crate::risk::chance::Chance;
-use crate::risk::dependence::{Dependence, RANKS};
+use crate::risk::dependence::{Dependence, RANKS, SMALL_FLEET};
+use crate::risk::discovery::{FALSE_SHARE, found};
 use crate::risk::pair::{Pair, Party, spikes};
 use crate::risk::serve::{End, Stand, end, stands};
 use forebay_core::resource::{PerResource, ResourceIndex};
@@ -13,9 +14,6 @@ pub const SCENARIOS: usize = 2000;
 
 /// Scenarios that are reckoned side by side.
 const LANES: usize = 40;
-
-/// Up to this many customers all pairs have a score; above it, those that are linked.
-const ALL_PAIRS_UP_TO: usize = 300;
 
 /// Who lacks less than this part of its rate is not short.
 const MATTERS: f32 = 0.01;
@@ -37,12 +35,13 @@ pub struct Question<'a> {
     pub dependence: &'a Dependence,
 }
 
-/// The pairs of customers with the largest scores above 0, the largest first, at most `most` of them.
+/// The pairs of customers with the largest scores above 0, the largest first, at most `most` of them. In a fleet of more than 300 only linked
+/// pairs are looked at.
 #[must_use]
 pub fn largest_pairs(question: &Question, most: usize, seed: u64) -> Vec<Pair> {
     let customers = question.customers.len();
     let dependence = question.dependence;
-    let with_all = customers <= ALL_PAIRS_UP_TO;
+    let with_all = customers <= SMALL_FLEET;
     let is_linked = |customer: &usize| with_all || dependence.block(*customer).is_some();
     let parties: Vec<Vec<usize>> = (0..customers)
         .filter(is_linked)
@@ -64,6 +63,7 @@ pub fn largest_pairs(question: &Question, most: usize, seed: u64) -> Vec<Pair> {
             .filter(|(from, to)| from.max(to) < &customers)
             .collect()
     };
+    let tests = pairs.len() as f64;
     let mut spikes_of: (usize, Vec<u32>) = (usize::MAX, Vec::new());
     let mut scored: Vec<Pair> = pairs
         .into_iter()
@@ -76,11 +76,14 @@ pub fn largest_pairs(question: &Question, most: usize, seed: u64) -> Vec<Pair> {
                 spikes_of = (from, spikes(&spiker.now));
             }
             let pair = Pair::of((from, spiker), &spikes_of.1, (to, other), &outcome.excess);
-            let is_chance =
-                pair.likelihood_interval.low <= 0.0 && !dependence.links().contains(&(from, to));
-            (pair.score > 0.0 && !is_chance).then_some(pair)
+            (pair.score > 0.0).then_some(pair)
         })
         .collect();
+    // Who is not linked meets the other in the pool only; most of what scenarios show of that is the chance of scenarios.
+    let is_linked = |pair: &Pair| dependence.links().contains(&(pair.from, pair.to));
+    let p_values: Vec<f64> = scored.iter().map(|pair| pair.p_value).collect();
+    let mut is_found = found(&p_values, tests, FALSE_SHARE).into_iter();
+    scored.retain(|pair| is_found.next() == Some(true) || is_linked(pair));
     sort(&mut scored);
     scored.truncate(most);
     scored

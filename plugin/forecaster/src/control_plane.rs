@@ -317,6 +317,7 @@ impl ControlPlane {
             deviations,
             reply_applied: self.reply_applied,
             forecasts: forecasts(books),
+            allocation_cycle_applied: 0,
         }
     }
 

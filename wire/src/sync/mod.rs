@@ -17,7 +17,7 @@ mod reply;
 mod request;
 
 pub use reply::{
-    Grant, ModelRelease, PolicyCustomer, PolicyDelta, PoolGrant, StepUsage, SyncError,
+    Allocation, Grant, ModelRelease, PolicyCustomer, PolicyDelta, PoolGrant, StepUsage, SyncError,
     SyncErrorCode, SyncReply, Window,
 };
 pub use request::{

@@ -72,6 +72,32 @@ pub struct SyncReply {
     /// The model to compare with the one that runs, without effect; absent while there is none.
     #[prost(message, optional, tag = "23")]
     pub challenger: Option<ModelRelease>,
+    /// Allocations of pools that are new to the gateway or changed.
+    #[prost(message, repeated, tag = "24")]
+    pub allocations: Vec<Allocation>,
+    /// How long allocations hold, those that came before included; 0: none hold, and the gateway goes by its own forecasts.
+    #[prost(uint32, tag = "25")]
+    pub allocation_ttl_ms: u32,
+    /// Number of the cycle that the gateway has all allocations of once it has applied these; 0 while some are still to come.
+    #[prost(uint64, tag = "26")]
+    pub allocation_cycle: u64,
+}
+
+/// What one customer is allocated of a pool, at all gateways together.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Allocation {
+    /// High half of the customer hash.
+    #[prost(fixed64, tag = "1")]
+    pub hash_high: u64,
+    /// Low half of the customer hash.
+    #[prost(fixed64, tag = "2")]
+    pub hash_low: u64,
+    /// Index of the resource.
+    #[prost(uint32, tag = "3")]
+    pub resource: u32,
+    /// Tokens that it has a claim on, per second.
+    #[prost(uint64, tag = "4")]
+    pub rate_micro_per_s: u64,
 }
 
 /// Why a request was refused.

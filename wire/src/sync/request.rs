@@ -58,6 +58,9 @@ pub struct SyncRequest {
     /// them.
     #[prost(message, repeated, tag = "18")]
     pub forecasts: Vec<CustomerForecast>,
+    /// `SyncReply.allocation_cycle` of the newest cycle of which all allocations were applied; 0 before the first.
+    #[prost(uint64, tag = "19")]
+    pub allocation_cycle_applied: u64,
 }
 
 /// Cumulative counters of one customer and resource, in micro-tokens since `counted_since_us`.

@@ -192,7 +192,7 @@ impl Worker {
             .is_none_or(|before| before.policy != moment.policy);
         let is_set_back = before.is_some_and(|before| moment.newest < before.newest);
         self.pending
-            .retain(|(_, subject, _), _| !is_set_back && !(is_policy_new && subject.is_group()));
+            .retain(|(_, subject, _), _| !(is_set_back || is_policy_new && subject.is_group()));
         self.resources.clone_from(&moment.resources);
         self.made_at = [None; HORIZONS.len()];
         Ok(())

@@ -6,8 +6,10 @@ use crate::risk::chance::Chance;
 use crate::risk::dependence::{Dependence, RANKS, SMALL_FLEET};
 use crate::risk::discovery::{FALSE_SHARE, found};
 use crate::risk::pair::{Pair, Party, spikes};
-use crate::risk::serve::{End, Stand, end, stands};
+use crate::risk::serve::{End, Stand, ends, stands};
 use forebay_core::resource::{PerResource, ResourceIndex};
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// How many joint scenarios a score is made of.
 pub const SCENARIOS: usize = 2000;
@@ -193,10 +195,12 @@ fn simulate(question: &Question, parties: &[Vec<usize>], seed: u64) -> Outcome {
     };
     let offsets = question.dependence.offsets().len();
     let mut demand = vec![0.0; scene.rows * LANES];
+    let mut wants = demand.clone();
+    let mut guesses = vec![0.0; scene.levels];
     for chunk in 0..SCENARIOS / LANES {
         scene.draw(&mut Chance::of_part(seed, chunk), &mut demand);
-        let (alike, own) = scene.sum(&demand);
-        let ends = scene.ends(&demand, &alike, &own);
+        let (alike, own) = scene.sum(&demand, &mut wants);
+        let ends = scene.ends(&demand, &wants, &alike, &own, &mut guesses);
         for lane in 0..LANES {
             let all = own.demand.iter().skip(lane).step_by(LANES);
             let highest = all.copied().fold(f32::MIN, f32::max) + alike.demand[lane];
@@ -253,6 +257,14 @@ impl Curve {
         }
     }
 
+    /// Depths to demand. In a loop of its own, so that it runs on several at once.
+    fn bend(&self, depths: &mut [f32]) {
+        for depth in depths {
+            *depth = self.at(*depth);
+        }
+    }
+
+    #[inline]
     fn at(&self, depth: f32) -> f32 {
         let [near, far] = self.slopes;
         let away = depth.abs();
@@ -347,18 +359,20 @@ impl<'a> Scene<'a> {
                                 0 => chance.below(RANKS),
                                 rank => usize::from(rank),
                             };
-                            *value = curve.at(self.depths[rank]);
+                            *value = self.depths[rank];
                         }
+                        curve.bend(row);
                     }
                 }
                 None => {
                     for values in demand[place..place + LANES].chunks_mut(4) {
                         let mut bits = chance.bits();
                         for value in values {
-                            *value = curve.at(self.depths[bits as usize % RANKS]);
+                            *value = self.depths[bits as usize % RANKS];
                             bits >>= 16;
                         }
                     }
+                    curve.bend(&mut demand[place..place + LANES]);
                 }
             }
         }
@@ -372,42 +386,68 @@ impl<'a> Scene<'a> {
         &demand[place..place + LANES]
     }
 
-    /// Sums over those whose demand is the same at all offsets, and over the others, offset by offset.
-    fn sum(&self, demand: &[f32]) -> (Sums, Sums) {
-        let offsets = self.dependence.offsets().len();
+    /// Sums over those whose demand is the same at all offsets, and over the others, offset by offset; and what everybody wants up to its rate.
+    fn sum(&self, demand: &[f32], wants: &mut [f32]) -> (Sums, Sums) {
         let mut alike = Sums::new(self.levels, LANES);
-        let mut own = Sums::new(self.levels, LANES * offsets);
+        let mut own = Sums::new(self.levels, LANES * self.dependence.offsets().len());
         for (customer, stand) in self.stands.iter().enumerate() {
-            let place = self.places[customer];
-            match self.dependence.block(customer) {
-                Some(_) => own.add(stand, &demand[place..place + offsets * LANES]),
-                None => alike.add(stand, &demand[place..place + LANES]),
-            }
+            let lanes = self.lanes(customer);
+            let sums = match self.dependence.block(customer) {
+                Some(_) => &mut own,
+                None => &mut alike,
+            };
+            sums.add(stand, &demand[lanes.clone()], &mut wants[lanes]);
         }
         (alike, own)
     }
 
+    /// Where a customer's demand lies, all offsets that it has.
+    fn lanes(&self, customer: usize) -> Range<usize> {
+        let place = self.places[customer];
+        let offsets = match self.dependence.block(customer) {
+            Some(_) => self.dependence.offsets().len(),
+            None => 1,
+        };
+        place..place + offsets * LANES
+    }
+
     /// Where the capacity ends in each scenario, offset by offset.
-    fn ends(&self, demand: &[f32], alike: &Sums, own: &Sums) -> Vec<Option<End>> {
-        (0..own.used.len())
-            .map(|at| {
-                let (offset, lane) = (at / LANES, at % LANES);
-                let room = self.capacity - alike.used[lane] - own.used[at];
-                let wants = alike.wants.iter().zip(&own.wants);
-                let wants = wants.map(|(alike, own)| alike[lane] + own[at]);
-                end(room, wants, |level| {
-                    self.stands
-                        .iter()
-                        .enumerate()
-                        .filter(|(_, stand)| level == 0 || level == stand.level())
-                        .map(|(customer, stand)| {
-                            stand.want(self.row(demand, customer, offset)[lane], level)
-                        })
-                        .filter(|(want, _)| *want > 0.0)
-                        .collect()
+    fn ends(
+        &self,
+        demand: &[f32],
+        wants: &[f32],
+        alike: &Sums,
+        own: &Sums,
+        guesses: &mut [f32],
+    ) -> Vec<Option<End>> {
+        let both = |alike: &[f32], own: &[f32]| -> Vec<f32> {
+            let alike = alike.iter().cycle();
+            own.iter()
+                .zip(alike)
+                .map(|(own, alike)| own + alike)
+                .collect()
+        };
+        let used = both(&alike.used, &own.used);
+        let room = used.into_iter().map(|used| self.capacity - used).collect();
+        let sums = alike.wants.iter().zip(&own.wants);
+        let sums = sums.map(|(alike, own)| both(alike, own));
+        let rows = |level: usize| -> Vec<(Cow<[f32]>, f32)> {
+            let members = self.stands.iter().enumerate();
+            members
+                .filter(|(_, stand)| level == 0 || level == stand.level())
+                .map(|(customer, stand)| {
+                    let lanes = self.lanes(customer);
+                    let row = if level == 0 {
+                        let demand = demand[lanes].iter();
+                        demand.map(|demand| stand.want(*demand, 0).0).collect()
+                    } else {
+                        Cow::from(&wants[lanes])
+                    };
+                    (row, stand.weight)
                 })
-            })
-            .collect()
+                .collect()
+        };
+        ends(room, sums, rows, guesses)
     }
 }
 
@@ -422,17 +462,19 @@ impl Sums {
         }
     }
 
-    fn add(&mut self, stand: &Stand, demand: &[f32]) {
+    fn add(&mut self, stand: &Stand, demand: &[f32], for_rate: &mut [f32]) {
         let (guarantees, classes) = self.wants.split_at_mut(1);
         let of_class = &mut classes[stand.level() - 1];
         let sums = self.used.iter_mut().zip(&mut self.demand);
         let wants = guarantees[0].iter_mut().zip(of_class);
-        for (((used, sum), (guarantee, rate)), demand) in sums.zip(wants).zip(demand) {
+        let rows = demand.iter().zip(for_rate);
+        for (((used, sum), (guarantee, rate)), (demand, for_rate)) in sums.zip(wants).zip(rows) {
             let asks = stand.asks(*demand);
             *used += asks.of_own;
             *sum += demand;
             *guarantee += asks.for_guarantee;
             *rate += asks.for_rate;
+            *for_rate = asks.for_rate;
         }
     }
 }

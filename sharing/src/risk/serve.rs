@@ -10,6 +10,7 @@
 //! what the allocation has made of them.
 
 use crate::allocation::{Customer, Terms};
+use std::borrow::Cow;
 use std::cmp::Reverse;
 
 /// What a customer stands on in a cycle, in tokens per second.
@@ -19,7 +20,7 @@ pub(crate) struct Stand {
     guarantee: f32,
     pub(crate) rate: f32,
     ceiling: f32,
-    weight: f32,
+    pub(crate) weight: f32,
     /// Its class; the first level is that of guarantees.
     level: usize,
 }
@@ -62,44 +63,83 @@ pub(crate) fn stands(customers: &[Customer], terms: &[Terms], own: &[f64]) -> (u
     (classes.len() + 1, stands)
 }
 
-/// Where the capacity ends, if it does: `wants` are the sums by level, `of_level` all wants of one.
-pub(crate) fn end(
-    room: f32,
-    wants: impl Iterator<Item = f32>,
-    of_level: impl FnOnce(usize) -> Vec<(f32, f32)>,
-) -> Option<End> {
-    let mut left = room.max(0.0);
-    for (level, want) in wants.enumerate() {
-        // Less than this is rounding.
-        if want > left + 1e-4 * want {
-            let water = water(left, &of_level(level));
-            return Some(End { level, water });
+/// Where the capacity ends in each lane, if it does. `wants` are the sums of a level by lane, `rows` all wants of a level by customer, each with its
+/// weight; a row that is shorter than the lanes is repeated. `guesses` has one level of water for each level and learns.
+pub(crate) fn ends<'a>(
+    room: Vec<f32>,
+    wants: impl Iterator<Item = Vec<f32>>,
+    rows: impl Fn(usize) -> Vec<(Cow<'a, [f32]>, f32)>,
+    guesses: &mut [f32],
+) -> Vec<Option<End>> {
+    let mut left = room;
+    let mut ends = vec![None; left.len()];
+    for ((level, wants), guess) in wants.enumerate().zip(guesses) {
+        let mut is_here = vec![false; left.len()];
+        for (((left, want), end), is_here) in
+            left.iter_mut().zip(&wants).zip(&ends).zip(&mut is_here)
+        {
+            *left = left.max(0.0);
+            // Less than this is rounding.
+            *is_here = end.is_none() && want - *left > 1e-4 * want;
         }
-        left = (left - want).max(0.0);
-    }
-    None
-}
-
-/// The level of water at which wants, each with its weight, use up what is left: by Newton's steps from below, which never pass it.
-fn water(left: f32, wants: &[(f32, f32)]) -> f32 {
-    let mut water = 0.0;
-    for _ in 0..wants.len() {
-        let (mut used, mut rising) = (0.0_f32, 0.0_f32);
-        for (want, weight) in wants {
-            if *want > water * weight {
-                used += water * weight;
-                rising += weight;
-            } else {
-                used += want;
+        if is_here.contains(&true) {
+            let waters = waters(&left, &is_here, &rows(level), *guess);
+            for ((end, is_here), water) in ends.iter_mut().zip(&is_here).zip(waters) {
+                if *is_here {
+                    *end = Some(End { level, water });
+                    *guess = water;
+                }
             }
         }
-        let step = (left - used) / rising;
-        if rising <= 0.0 || step <= water * 1e-5 {
+        for (left, want) in left.iter_mut().zip(&wants) {
+            *left -= want;
+        }
+    }
+    ends
+}
+
+/// The levels of water at which wants use up what is left, in the lanes where they do. By Newton's steps: what is used is concave in the level, so
+/// that a step from above ends below, and from there they never pass it. Lanes go side by side, because customers are many and a row of lanes is
+/// one cache line or two.
+fn waters(left: &[f32], is_here: &[bool], rows: &[(Cow<'_, [f32]>, f32)], guess: f32) -> Vec<f32> {
+    const MOST_STEPS: usize = 100;
+    let mut waters = vec![guess; left.len()];
+    let (mut used, mut rising) = (vec![0.0_f32; left.len()], vec![0.0_f32; left.len()]);
+    for _ in 0..MOST_STEPS {
+        used.fill(0.0);
+        rising.fill(0.0);
+        for (row, weight) in rows {
+            let sums = used.chunks_mut(row.len()).zip(rising.chunks_mut(row.len()));
+            for ((used, rising), waters) in sums.zip(waters.chunks(row.len())) {
+                let sums = used.iter_mut().zip(rising);
+                for (((used, rising), water), want) in sums.zip(waters).zip(row.iter()) {
+                    let part = water * weight;
+                    *used += want.min(part);
+                    *rising += if *want > part { *weight } else { 0.0 };
+                }
+            }
+        }
+        let mut is_over = true;
+        for (lane, water) in waters
+            .iter_mut()
+            .enumerate()
+            .filter(|(lane, _)| is_here[*lane])
+        {
+            let next = if rising[lane] > 0.0 {
+                (*water + (left[lane] - used[lane]) / rising[lane]).max(0.0)
+            } else if used[lane] > left[lane] * 1.0001 {
+                0.0
+            } else {
+                *water
+            };
+            is_over &= (next - *water).abs() <= 1e-4 * next;
+            *water = next;
+        }
+        if is_over {
             break;
         }
-        water += step;
     }
-    water
+    waters
 }
 
 // === impl Stand ===
@@ -166,20 +206,29 @@ mod tests {
     }
 
     fn shorts(capacity: f32, all: &[(Stand, f32)]) -> Vec<f32> {
-        let used: f32 = all
-            .iter()
-            .map(|(stand, demand)| stand.asks(*demand).of_own)
-            .sum();
-        let of_level = |level: usize| -> Vec<(f32, f32)> {
-            all.iter()
-                .map(|(stand, demand)| stand.want(*demand, level))
+        let asks = all.iter().map(|(stand, demand)| stand.asks(*demand).of_own);
+        let room = capacity - asks.sum::<f32>();
+        let rows = |level: usize| -> Vec<(Cow<[f32]>, f32)> {
+            let wants = all.iter().map(|(stand, demand)| stand.want(*demand, level));
+            wants
+                .map(|(want, weight)| (vec![want].into(), weight))
                 .collect()
         };
-        let sums = (0..4).map(|level| of_level(level).iter().map(|(want, _)| want).sum());
-        let end = end(capacity - used, sums, of_level);
-        all.iter()
-            .map(|(stand, demand)| stand.short(*demand, end))
-            .collect()
+        let sums = (0..4).map(|level| vec![rows(level).iter().map(|(row, _)| row[0]).sum()]);
+        let mut shorts = Vec::new();
+        // From wherever the water is guessed to be.
+        for guess in [0.0, 30.0, 1000.0] {
+            let ends = ends(vec![room], sums.clone(), rows, &mut [guess; 4]);
+            let short = all
+                .iter()
+                .map(|(stand, demand)| stand.short(*demand, ends[0]));
+            shorts.push(short.map(|short| (short * 100.0).round() / 100.0).collect());
+        }
+        assert!(
+            shorts[0] == shorts[1] && shorts[1] == shorts[2],
+            "{shorts:?}"
+        );
+        shorts.remove(0)
     }
 
     #[test]

@@ -3,7 +3,7 @@ SECONDS ?= 60
 REPORT := target/report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint build wasm test demo bench-accounts bench-filter bench-fleet bench-core bench-forecast bench-size bench-scale bench-simulate test-fleet evaluate train clean
+.PHONY: help setup lint build wasm test demo bench-accounts bench-filter bench-fleet bench-core bench-forecast bench-size bench-scale bench-sharing bench-simulate test-fleet evaluate train clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ bench-size: wasm ## bytes of the plugins, Envoy's time to ready and memory with 
 
 bench-scale: ## memory and cost of a decision with a million customers
 	cargo bench -p forebay-core --bench bench_scale
+
+bench-sharing: ## one pool and many customers, our allocation beside others; with FOREBAY_DATA on its traces too
+	cargo run --release -p forebay-bench -- sharing
 
 bench-simulate: ## ways to limit a simulated fleet, side by side; with FOREBAY_DATA on its requests too
 	cargo build --release -p forebay-control-plane

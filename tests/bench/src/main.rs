@@ -21,6 +21,7 @@ mod fleet;
 mod forecast;
 mod load;
 mod report;
+mod sharing;
 mod simulate;
 mod singleton;
 mod size;
@@ -35,11 +36,12 @@ async fn main() -> ExitCode {
         "filter" => filter::run().await,
         "fleet" => fleet::run().await,
         "forecast" => forecast::run().await,
+        "sharing" => sharing::run(),
         "simulate" => simulate::run(),
         "size" => size::run().await,
         _ => {
             eprintln!(
-                "usage: forebay-bench accounts | faults | filter | fleet | forecast | simulate | size"
+                "usage: forebay-bench accounts | faults | filter | fleet | forecast | sharing | simulate | size"
             );
             return ExitCode::from(2);
         }

@@ -6,7 +6,8 @@ use fleet::{Fleet, REACH, RESOURCE, STEP_S, TWO_WEEKS};
 use forebay_core::resource::PerResource;
 use forebay_sharing::Customer;
 use forebay_sharing::risk::{
-    Dependence, Event, History, Pair, Question, between_labels, largest_pairs, links, residuals,
+    Dependence, Event, History, NoisyOr, Pair, Question, between_labels, largest_pairs, links,
+    residuals,
 };
 
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
@@ -308,6 +309,46 @@ fn an_event_that_was_announced_leaves_no_score_between_those_whom_it_moves() {
         assert!(unknown > 0.0);
         assert!(known < 0.1 * unknown);
     }
+}
+
+#[test]
+fn a_network_names_who_made_an_account_short() {
+    let (mut named, mut all) = (0, 0);
+    for seed in SEEDS {
+        let case = Case::new(24, seed);
+        // Two weeks of what came later.
+        let steps = TWO_WEEKS;
+        let spikes: Vec<Vec<bool>> = case
+            .future
+            .iter()
+            .map(|demand| {
+                let line = fleet::quantile(demand, 0.95) as f32;
+                demand[..steps]
+                    .iter()
+                    .map(|demand| *demand > line)
+                    .collect()
+            })
+            .collect();
+        for (from, to, _, _) in &case.fleet.drives {
+            let short: Vec<Option<bool>> =
+                case.short[*to][..steps].iter().copied().map(Some).collect();
+            let others: Vec<usize> = (0..24).filter(|other| other != to).collect();
+            let causes: Vec<&[bool]> = others
+                .iter()
+                .map(|other| spikes[*other].as_slice())
+                .collect();
+            let network = NoisyOr::learn(&short, &causes);
+            let largest = network
+                .links
+                .iter()
+                .enumerate()
+                .max_by(|l, r| l.1.total_cmp(r.1));
+            named += usize::from(largest.is_some_and(|(at, _)| others[at] == *from));
+            all += 1;
+        }
+    }
+    println!("{named} of {all} accounts are named that others follow");
+    assert!(named * 10 >= all * 9);
 }
 
 #[test]

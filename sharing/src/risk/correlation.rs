@@ -43,6 +43,7 @@ pub fn correlate(
     pairs: &[(usize, usize)],
     most_lag_steps: usize,
 ) -> Correlations {
+    let most_lag_steps = most_lag_steps.min(residuals.steps());
     let mut is_asked = vec![false; residuals.customers()];
     for (from, to) in pairs {
         for customer in [from, to] {

@@ -42,6 +42,9 @@ impl Dependence {
     #[must_use]
     pub fn of(residuals: &Residuals, links: &[Link], reach_steps: usize) -> Self {
         let customers = residuals.customers();
+        if residuals.steps() == 0 {
+            return Self::unknown(customers);
+        }
         let links: BTreeSet<(usize, usize)> = links
             .iter()
             .map(|link| (link.from, link.to))

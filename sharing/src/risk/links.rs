@@ -32,6 +32,7 @@ pub struct Link {
 #[must_use]
 pub fn links(residuals: &Residuals, reach_steps: usize, seed: u64) -> Vec<Link> {
     let customers = residuals.customers();
+    let reach_steps = reach_steps.min(residuals.steps());
     let tails = Tails::of(residuals, reach_steps);
     let pairs: Vec<(usize, usize)> = if customers <= SMALL_FLEET {
         (0..customers)

@@ -47,4 +47,4 @@ pub use pair::{Interval, Pair, Shares};
 pub use partial::partial_correlations;
 pub use residuals::{Residuals, residuals};
 pub use scenarios::{Question, SCENARIOS, between_labels, largest_pairs};
-pub use tails::{Coincidence, Tail, Tails};
+pub use tails::{Coincidence, Tail};

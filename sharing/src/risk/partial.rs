@@ -112,7 +112,6 @@ mod tests {
             }
         }
         let residuals = Residuals {
-            step_s: 300,
             values: rows.clone(),
             scores: rows,
         };

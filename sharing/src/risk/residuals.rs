@@ -10,6 +10,9 @@ use crate::risk::normal::quantile;
 
 const DAY_S: usize = 86_400;
 
+/// A day has no more slots than these, of five minutes: shorter ones have too few values of their own, and take time.
+const MOST_SLOTS: usize = 288;
+
 /// The part of a usual amount that is added before logarithms are taken: half of it gone is no larger surprise than twice of it.
 const FLOOR_SHARE: f32 = 0.1;
 
@@ -32,10 +35,8 @@ const SPREAD: f32 = 1.4826;
 /// Standardised residuals of all customers on the history's grid.
 #[derive(Clone, Debug)]
 pub struct Residuals {
-    /// Length of a step in seconds.
-    pub step_s: u32,
     /// For each customer and step, in robust standard deviations; `NaN` where nothing is known.
-    pub values: Vec<Vec<f32>>,
+    pub(crate) values: Vec<Vec<f32>>,
     /// The same as normal scores, by rank: bounded, so that no single spike makes a correlation. 0 where nothing is known.
     pub(crate) scores: Vec<Vec<f32>>,
 }
@@ -44,7 +45,7 @@ pub struct Residuals {
 #[must_use]
 pub fn residuals(history: &History) -> Residuals {
     let steps = history.steps();
-    let slots = (DAY_S / history.step_s.max(1) as usize).max(1);
+    let slots = (DAY_S / history.step_s.max(1) as usize).clamp(1, MOST_SLOTS);
     let places: Vec<Place> = (0..steps)
         .map(|step| {
             let second = history.second_of_week(step);
@@ -55,7 +56,7 @@ pub fn residuals(history: &History) -> Residuals {
             }
         })
         .collect();
-    let near = (NEAR_S / history.step_s.max(1) as usize).min(slots.saturating_sub(1) / 2);
+    let near = (NEAR_S * slots / DAY_S).min(slots.saturating_sub(1) / 2);
     let season = Season {
         places,
         slots,
@@ -75,11 +76,7 @@ pub fn residuals(history: &History) -> Residuals {
         })
         .collect();
     let scores = values.iter().map(|values| normal_scores(values)).collect();
-    Residuals {
-        step_s: history.step_s,
-        values,
-        scores,
-    }
+    Residuals { values, scores }
 }
 
 /// Where a step lies in the day and in the week.
@@ -102,6 +99,12 @@ impl Residuals {
     #[must_use]
     pub fn customers(&self) -> usize {
         self.values.len()
+    }
+
+    /// A customer's residuals, step by step, in robust standard deviations; `NaN` where nothing is known. Empty for a customer that there is not.
+    #[must_use]
+    pub fn of(&self, customer: usize) -> &[f32] {
+        self.values.get(customer).map_or(&[], Vec::as_slice)
     }
 
     /// How many steps the grid has.

@@ -41,6 +41,9 @@ pub struct Question<'a> {
 /// pairs are looked at.
 #[must_use]
 pub fn largest_pairs(question: &Question, most: usize, seed: u64) -> Vec<Pair> {
+    if !question.has_pool() {
+        return Vec::new();
+    }
     let customers = question.customers.len();
     let dependence = question.dependence;
     let with_all = customers <= SMALL_FLEET;
@@ -95,6 +98,9 @@ pub fn largest_pairs(question: &Question, most: usize, seed: u64) -> Vec<Pair> {
 /// with the other short. `labels` has a number for each customer, counted from 0, or none.
 #[must_use]
 pub fn between_labels(question: &Question, labels: &[Option<usize>], seed: u64) -> Vec<Pair> {
+    if !question.has_pool() {
+        return Vec::new();
+    }
     let mut parties = Vec::new();
     for (customer, label) in labels.iter().enumerate().take(question.customers.len()) {
         if let Some(label) = label.filter(|label| *label < question.customers.len()) {
@@ -238,6 +244,15 @@ fn simulate(question: &Question, parties: &[Vec<usize>], seed: u64) -> Outcome {
         }
     }
     outcome
+}
+
+// === impl Question ===
+
+impl Question<'_> {
+    /// A capacity of 0 is none: nothing is shared, and nobody is short because of anybody.
+    fn has_pool(&self) -> bool {
+        clean(*self.capacity_per_s.at(self.resource)) > 0.0
+    }
 }
 
 // === impl Curve ===

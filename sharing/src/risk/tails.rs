@@ -18,7 +18,7 @@ const BLOCK: usize = 144;
 
 /// The spikes of all customers.
 #[derive(Clone, Debug)]
-pub struct Tails {
+pub(crate) struct Tails {
     steps: usize,
     reach: usize,
     /// For each customer: steps in its upper tail, and those of them before which there was none for longer than the horizon.
@@ -56,8 +56,7 @@ pub struct Coincidence {
 
 impl Tails {
     /// Finds the spikes. `reach_steps` is the horizon: how many steps later a spike may still be the consequence of another.
-    #[must_use]
-    pub fn of(residuals: &Residuals, reach_steps: usize) -> Self {
+    pub(crate) fn of(residuals: &Residuals, reach_steps: usize) -> Self {
         let highest: Vec<Vec<u32>> = residuals.values.iter().map(|row| highest(row)).collect();
         let beginnings = highest
             .iter()
@@ -72,8 +71,7 @@ impl Tails {
     }
 
     /// The tail dependence of an ordered pair at the lag where it is largest.
-    #[must_use]
-    pub fn dependence(&self, from: usize, to: usize, seed: u64) -> Tail {
+    pub(crate) fn dependence(&self, from: usize, to: usize, seed: u64) -> Tail {
         let (spikes, others) = (&self.highest[from], &self.highest[to]);
         let count_at = |lag: usize| common(spikes, others, lag).count();
         let lag_steps = (0..=self.reach)
@@ -110,8 +108,7 @@ impl Tails {
     }
 
     /// How often the second account's spikes follow the first one's.
-    #[must_use]
-    pub fn coincidence(&self, from: usize, to: usize) -> Coincidence {
+    pub(crate) fn coincidence(&self, from: usize, to: usize) -> Coincidence {
         let (spikes, others) = (&self.beginnings[from], &self.beginnings[to]);
         let mut next = 0;
         let mut followed = 0;
@@ -259,7 +256,6 @@ mod tests {
         };
         let values = vec![row(0, true), row(3, false)];
         let residuals = Residuals {
-            step_s: 300,
             scores: values.clone(),
             values,
         };

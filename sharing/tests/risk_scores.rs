@@ -120,7 +120,8 @@ fn planted_couplings_are_what_the_largest_scores_find() {
                     .filter(|pair| real.contains(pair))
                     .count()
             };
-            let hits = largest(case.scores().iter().map(place).collect());
+            let scores = case.scores();
+            let hits = largest(scores.iter().map(place).collect());
             let mut by_pearson: Vec<(usize, usize)> = (0..customers)
                 .flat_map(|from| (0..customers).map(move |to| (from, to)))
                 .filter(|(from, to)| from != to)
@@ -131,6 +132,10 @@ fn planted_couplings_are_what_the_largest_scores_find() {
                 of(*right).total_cmp(&of(*left))
             });
             let of_pearson = largest(by_pearson);
+            // How often accounts are short at all is what the independent reckoning finds.
+            let said: f64 = scores.iter().map(|pair| pair.usual).sum();
+            let was: f64 = scores.iter().map(|pair| case.truth(place(pair)).1).sum();
+            assert!((0.7..1.4).contains(&(said / was)), "{}", said / was);
             println!(
                 "seed {seed}, {customers} customers: {hits} of {} found, by Pearson {of_pearson}",
                 real.len()

@@ -236,11 +236,12 @@ mod tests {
         let all = [
             (stand(1, 10.0, 30.0, 1.0), 50.0),
             (stand(2, 20.0, 20.0, 1.0), 60.0),
-            (stand(3, 30.0, 0.0, 1.0), 30.0),
+            (stand(3, 30.0, 0.0, 1.0), 10.0),
         ];
-        // 60 of their own, 20 to the first one's guarantee, 20 to its rate, and 10 are left for the second.
-        assert_eq!(shorts(110.0, &all), [0.0, 30.0, 0.0]);
-        assert_eq!(shorts(90.0, &all), [10.0, 40.0, 0.0]);
+        // 40 of their own, 20 to the first one's guarantee, 20 to its rate, and 30 are left for the second: what the third does not use is no less
+        // theirs.
+        assert_eq!(shorts(110.0, &all), [0.0, 10.0, 0.0]);
+        assert_eq!(shorts(70.0, &all), [10.0, 40.0, 0.0]);
         assert_eq!(shorts(200.0, &all), [0.0; 3]);
     }
 

@@ -16,6 +16,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("forebay-families", &[]),
     ("forebay-calendar", &["forebay-families"]),
     ("forebay-alerts", &["forebay-forecast"]),
+    // Traces only for the example over them, by a feature.
+    ("forebay-anomaly", &["forebay-traces"]),
     ("forebay-policy", &["forebay-core", "forebay-wire"]),
     ("forebay-sharing", &["forebay-core"]),
     (
@@ -43,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "forebay-control-plane",
         &[
             "forebay-alerts",
+            "forebay-anomaly",
             "forebay-core",
             "forebay-families",
             "forebay-wire",
@@ -112,6 +115,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "forebay-alerts",
         &["proxy-wasm", "tokio", "wasmtime", "log"],
         "what is wrong follows from what was observed: no clock, no I/O",
+    ),
+    (
+        "forebay-anomaly",
+        &["proxy-wasm", "tokio", "wasmtime", "log"],
+        "what is unusual follows from what was observed: no clock, no I/O",
     ),
     (
         "forebay-wire",

@@ -1,0 +1,219 @@
+//! One customer: what is usual, how long it is flagged, and what may be said of it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed step must stop the test"
+)]
+
+mod fleets;
+
+use fleets::{Chance, DAY, MINUTE_MS};
+use forebay_anomaly::{Around, Customer, Kind, Step, Verdict, Watch};
+use proptest::prelude::*;
+
+fn step(minute: u64, asked: f64) -> Step {
+    Step {
+        unix_ms: minute * MINUTE_MS,
+        asked,
+        ..Step::default()
+    }
+}
+
+fn next(watch: &Watch, customer: &mut Customer, step: &Step) -> Option<Verdict> {
+    let signs = watch.observe(customer, step)?;
+    Some(watch.judge(customer, &signs, Around::default()))
+}
+
+/// Watched for ten days, with nights.
+fn watched(watch: &Watch, chance: &mut Chance) -> Customer {
+    let mut customer = Customer::default();
+    for minute in 0..10 * DAY {
+        next(watch, &mut customer, &step(minute, usual(minute, chance)));
+    }
+    customer
+}
+
+fn usual(minute: u64, chance: &mut Chance) -> f64 {
+    let wave = (std::f64::consts::TAU * minute as f64 / DAY as f64).sin();
+    (100.0 * wave.exp() * chance.gamma(20.0) / 20.0).round()
+}
+
+#[test]
+fn a_customer_is_flagged_until_it_was_quiet_for_an_hour() {
+    let (watch, mut chance) = (Watch::new(60_000), Chance(5));
+    let mut customer = watched(&watch, &mut chance);
+    let (mut flagged_at, mut ended_at) = (None, None);
+    for minute in 10 * DAY..11 * DAY {
+        let since = minute - 10 * DAY;
+        // With pauses in between that are no end.
+        let is_attack = since < 120 && since % 30 < 20;
+        let times = if is_attack { 8.0 } else { 1.0 };
+        let verdict = next(
+            &watch,
+            &mut customer,
+            &step(minute, times * usual(minute, &mut chance)),
+        )
+        .unwrap();
+        match (verdict.kind, flagged_at) {
+            (Kind::Unusual, None) => flagged_at = Some(since),
+            (Kind::Unusual, Some(_)) => {
+                assert_eq!(ended_at, None, "flagged once more");
+                assert_eq!(
+                    verdict.since_unix_ms,
+                    Some((10 * DAY + flagged_at.unwrap()) * MINUTE_MS)
+                );
+            }
+            (_, Some(_)) if ended_at.is_none() => ended_at = Some(since),
+            _ => {}
+        }
+    }
+    println!("flagged from {flagged_at:?} to {ended_at:?}");
+    assert!(flagged_at.is_some_and(|at| at <= 5), "{flagged_at:?}");
+    assert!(
+        ended_at.is_some_and(|at| (170..600).contains(&at)),
+        "{ended_at:?}"
+    );
+}
+
+#[test]
+fn what_is_denied_by_the_pool_says_nothing_of_the_customer() {
+    let (watch, mut chance) = (Watch::new(60_000), Chance(6));
+    let mut customer = watched(&watch, &mut chance);
+    for minute in 10 * DAY..10 * DAY + 120 {
+        let asked = usual(minute, &mut chance);
+        let step = Step {
+            asked: 20.0 * asked,
+            denied_pool: 19.0 * asked,
+            ..step(minute, 0.0)
+        };
+        assert_eq!(
+            next(&watch, &mut customer, &step).unwrap().kind,
+            Kind::Normal
+        );
+    }
+}
+
+#[test]
+fn a_new_level_is_usual_after_some_weeks() {
+    let (watch, mut chance) = (Watch::new(60_000), Chance(7));
+    let mut customer = watched(&watch, &mut chance);
+    let mut last_flagged = 0;
+    for minute in 10 * DAY..70 * DAY {
+        let verdict = next(
+            &watch,
+            &mut customer,
+            &step(minute, 3.0 * usual(minute, &mut chance)),
+        )
+        .unwrap();
+        if verdict.kind == Kind::Unusual {
+            last_flagged = minute / DAY - 10;
+        }
+    }
+    println!("flagged until day {last_flagged}");
+    assert!((2..45).contains(&last_flagged), "{last_flagged}");
+}
+
+#[test]
+fn whoever_is_confirmed_is_flagged_as_easily_the_next_time() {
+    let (watch, mut chance) = (Watch::new(60_000), Chance(8));
+    let mut customer = watched(&watch, &mut chance);
+    let attack = |customer: &mut Customer, chance: &mut Chance| {
+        let mut score: f64 = 0.0;
+        for minute in 0..10 {
+            let at = 10 * DAY + minute;
+            score = score.max(
+                next(&watch, customer, &step(at, 5.0 * usual(at, chance)))
+                    .unwrap()
+                    .score,
+            );
+        }
+        score
+    };
+    attack(&mut customer, &mut chance);
+    let mut confirmed = customer.clone();
+    confirmed.confirm();
+    let at = step(10 * DAY + 10, 400.0);
+    let score = |customer: &mut Customer| next(&watch, customer, &at).unwrap().score;
+    let (with, without) = (score(&mut confirmed), score(&mut customer));
+    assert!(with > 1.2 * without, "{with} {without}");
+    // Nobody is made more suspicious by saying so of a customer that is not flagged.
+    let mut normal = watched(&watch, &mut chance);
+    let before = normal.clone();
+    normal.confirm();
+    assert_eq!(normal, before);
+}
+
+#[test]
+fn nobody_is_judged_in_the_first_week() {
+    let (watch, mut customer) = (Watch::new(60_000), Customer::default());
+    for minute in 0..7 * DAY {
+        assert!(customer.is_learning(&watch));
+        let asked = if minute % 997 < 30 { 1e6 } else { 10.0 };
+        assert_eq!(
+            next(&watch, &mut customer, &step(minute, asked))
+                .unwrap()
+                .kind,
+            Kind::Normal
+        );
+    }
+}
+
+#[test]
+fn what_was_written_down_goes_on_as_it_was() {
+    let (watch, mut chance) = (Watch::new(60_000), Chance(9));
+    let mut customer = watched(&watch, &mut chance);
+    let json = serde_json::to_string(&customer).unwrap();
+    let mut read: Customer = serde_json::from_str(&json).unwrap();
+    assert_eq!(customer, read);
+    for minute in 10 * DAY..11 * DAY {
+        let step = step(minute, usual(minute, &mut chance));
+        assert_eq!(
+            next(&watch, &mut customer, &step),
+            next(&watch, &mut read, &step)
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever gateways say, of whatever time.
+    #[test]
+    fn nothing_that_is_said_leaves_a_customer_that_cannot_be_judged(
+        said in prop::collection::vec((
+            prop::sample::select(vec![0_u64, 1, 60_000, 86_400_000, 604_800_000, u64::MAX / 4]),
+            prop::sample::select(vec![0.0, -1.0, 1.0, 1e9, f64::MAX, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]),
+            prop::option::of(prop::sample::select(vec![0.0, -1.0, 5.0, f64::MAX, f64::NAN, f64::INFINITY])),
+        ), 1..60),
+        step_ms in prop::sample::select(vec![0_u32, 1, 60_000, 3_600_000, u32::MAX]),
+    ) {
+        let (watch, mut customer, mut unix_ms) = (Watch::new(step_ms), Customer::default(), 0_u64);
+        for (later, value, maybe) in said {
+            unix_ms = unix_ms.saturating_add(later);
+            let said = Step {
+                unix_ms,
+                asked: value,
+                denied_contract: value,
+                denied_pool: maybe.unwrap_or(0.0),
+                keys: maybe,
+                forecast_high: maybe,
+                event_factor: maybe,
+            };
+            let before = customer.clone();
+            match next(&watch, &mut customer, &said) {
+                None => prop_assert_eq!(&before, &customer),
+                Some(verdict) => prop_assert!(verdict.score.is_finite()),
+            }
+            let json = serde_json::to_string(&customer).unwrap();
+            prop_assert!(!json.contains("null"), "{}", json);
+        }
+    }
+}
+
+#[test]
+fn a_customer_weighs_at_most_512_bytes() {
+    println!("{} bytes", size_of::<Customer>());
+    assert!(size_of::<Customer>() <= 512);
+}

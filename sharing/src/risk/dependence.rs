@@ -26,6 +26,7 @@ pub struct Dependence {
     ranks: Vec<Vec<u16>>,
     /// How many spikes there were, as far as they lie apart.
     spikes: Vec<usize>,
+    /// In both directions: where one follows the other, the moments know what the other does, too.
     links: BTreeSet<(usize, usize)>,
 }
 
@@ -47,7 +48,7 @@ impl Dependence {
         }
         let links: BTreeSet<(usize, usize)> = links
             .iter()
-            .map(|link| (link.from, link.to))
+            .flat_map(|link| [(link.from, link.to), (link.to, link.from)])
             .filter(|(from, to)| from.max(to) < &customers)
             .collect();
         let reach = reach_steps.min(residuals.steps().saturating_sub(1));

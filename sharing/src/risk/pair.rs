@@ -1,6 +1,7 @@
 //! The score of a pair, and what it is made of.
 
 use crate::risk::normal::{TWO_SIDED, two_sided_p, wilson};
+use crate::risk::tails::at_least;
 
 /// From a lower to an upper bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -180,6 +181,12 @@ impl Pair {
         let chance = all.variance() * (1.0 / cases.max(1.0) + 1.0 / without.count.max(1.0));
         if chance > 0.0 {
             self.p_value = two_sided_p(more / chance.sqrt());
+        }
+        if self.usual < 0.5 {
+            // What is seldom is too skew for that: a few large shortages are no proof if they are not more than usual, too.
+            let short = ((self.likelihood + self.usual) * cases).round();
+            let more_often = at_least(short as usize, cases.round() as usize, self.usual);
+            self.p_value = self.p_value.max(more_often);
         }
     }
 }

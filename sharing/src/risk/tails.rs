@@ -218,7 +218,7 @@ fn common<'a>(steps: &'a [u32], others: &'a [u32], lag: usize) -> impl Iterator<
 }
 
 /// The probability of at least `successes` in `trials`, each with `probability`.
-fn at_least(successes: usize, trials: usize, probability: f64) -> f64 {
+pub(crate) fn at_least(successes: usize, trials: usize, probability: f64) -> f64 {
     if successes == 0 || probability >= 1.0 {
         return 1.0;
     }

@@ -50,7 +50,7 @@ impl Arrivals {
         for minute in minutes {
             let mean = minute / of_minute as f64;
             for _ in 0..of_minute {
-                if self == Self::Bursty && counts.len() % of_spell == 0 {
+                if self == Self::Bursty && counts.len().is_multiple_of(of_spell) {
                     factor = gamma(random, SHAPE) / SHAPE;
                 }
                 counts.push(poisson(random, mean * factor) as f32);

@@ -188,9 +188,12 @@ impl Score {
         }
         self.pool.spend(served.admitted, self.sub_step_s);
         self.sub_steps += 1;
-        if self.sub_steps % self.of_minute == 0 {
+        if self.sub_steps.is_multiple_of(self.of_minute) {
             self.end_minute();
-            if self.sub_steps % (self.of_minute * CYCLE_MINUTES) == 0 {
+            if self
+                .sub_steps
+                .is_multiple_of(self.of_minute * CYCLE_MINUTES)
+            {
                 self.end_cycle();
             }
         }

@@ -5,6 +5,7 @@
 use forebay_anomaly::{Customer, Kind, Peers, Step, Watch};
 use forebay_traces::{ReadOptions, Series, TraceError, read};
 use std::path::Path;
+use std::time::Instant;
 
 /// Eight hours are too few to learn from: of a short trace, so many copies follow one another.
 const SHORT_COPIES: usize = 42;
@@ -49,6 +50,9 @@ fn show(name: &str, all: &[Series], copies: usize) {
     let mut customers = vec![Customer::default(); all.len()];
     let (mut alarms, mut crowds, mut flagged, mut judged) = (0_u64, 0_u64, 0_u64, 0_u64);
     let mut flagged_once = vec![false; all.len()];
+    let mut observed_steps = 0_u64;
+    #[expect(clippy::disallowed_methods, reason = "how long it takes is measured")]
+    let began = Instant::now();
     for number in 0..steps * copies {
         let since_s = start_s + i64::from(step_s) * i64::try_from(number % steps).unwrap_or(0);
         let unix_s = start_s + i64::from(step_s) * i64::try_from(number).unwrap_or(0);
@@ -69,6 +73,7 @@ fn show(name: &str, all: &[Series], copies: usize) {
                 watch.observe(customer, &step)
             })
             .collect();
+        observed_steps += observed.iter().flatten().count() as u64;
         observed.iter().flatten().for_each(|signs| peers.add(signs));
         for ((customer, signs), once) in customers.iter_mut().zip(&observed).zip(&mut flagged_once)
         {
@@ -89,9 +94,10 @@ fn show(name: &str, all: &[Series], copies: usize) {
             }
         }
     }
+    let each_ns = began.elapsed().as_nanos() as f64 / (observed_steps as f64).max(1.0);
     let weeks = judged as f64 * f64::from(step_s) / (7.0 * 86_400.0);
     println!(
-        "{name}: {alarms} flags of {} of {} customers in {weeks:.1} customer-weeks ({:.3} each), {:.2} % of the time; {crowds} times in a crowd",
+        "{name}: {alarms} flags of {} of {} customers in {weeks:.1} customer-weeks ({:.3} each), {:.2} % of the time; {crowds} times in a crowd; {each_ns:.0} ns a step",
         flagged_once.iter().filter(|once| **once).count(),
         all.len(),
         alarms as f64 / weeks.max(1e-9),

@@ -16,7 +16,7 @@ use crate::step::Step;
 use crate::verdict::{Evidence, Kind, Verdict};
 use serde::{Deserialize, Serialize};
 
-/// What is believed of steps that are not usual: a new level is usual after some weeks, an attack of a day is not.
+/// What is believed of steps that are not usual: a new level is usual after some days, an attack of hours is not.
 const SHARE_UNUSUAL: f64 = 0.3;
 /// Added to multiples before their logarithm: less than that is nothing.
 const TIMES_OFFSET: f64 = 0.2;

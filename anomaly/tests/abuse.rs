@@ -85,14 +85,6 @@ fn calm(seed: u64) -> (Fleet, Watched, usize, [usize; 6], u64) {
         for number in watched.new_flags(fleet.minute * MINUTE_MS) {
             alarms += 1;
             by_kind[number % 6] += 1;
-            if std::env::var_os("SHOW").is_some() {
-                println!(
-                    "day {} kind {}: {}",
-                    fleet.minute / DAY,
-                    number % 6,
-                    watched.verdicts[number]
-                );
-            }
         }
         let unusual =
             |verdict: &&forebay_anomaly::Verdict| verdict.kind == forebay_anomaly::Kind::Unusual;

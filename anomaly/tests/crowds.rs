@@ -34,9 +34,6 @@ fn watch(
         watched.observe(&fleet.next(|number| done(minute, number)));
         for number in watched.new_flags(fleet.minute * MINUTE_MS) {
             seen[number].1 = true;
-            if std::env::var_os("SHOW").is_some() {
-                println!("minute {minute} {number}: {}", watched.verdicts[number]);
-            }
         }
         for (verdict, seen) in watched.verdicts.iter().zip(&mut seen) {
             seen.0 |= verdict.kind == Kind::Crowd;

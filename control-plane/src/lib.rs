@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alertmanager;
+pub mod allocation;
 pub mod api;
 pub mod audit;
 pub mod auth;

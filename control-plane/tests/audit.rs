@@ -166,8 +166,8 @@ fn changes() -> Vec<Change> {
 }
 
 /// Changes whose records are looked at elsewhere: the policy below, models in tests/models.rs, tests/model_origin.rs, tests/canary.rs and
-/// tests/challenger.rs, training in tests/training.rs.
-const ELSEWHERE: [(&str, &str); 10] = [
+/// tests/challenger.rs, training in tests/training.rs, allocations in tests/allocation.rs.
+const ELSEWHERE: [(&str, &str); 11] = [
     ("POST", "/v1/policies"),
     ("POST", "/v1/models"),
     ("POST", "/v1/models/{digest}/activate"),
@@ -178,6 +178,7 @@ const ELSEWHERE: [(&str, &str); 10] = [
     ("POST", "/v1/models/withdraw"),
     ("POST", "/v1/training"),
     ("POST", "/v1/training/stop"),
+    ("POST", "/v1/allocations/run"),
 ];
 
 /// Routes that change nothing on a person's behalf.

@@ -254,6 +254,11 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
         answer
     };
     let nothing = || json!({});
+    let policy = || {
+        let mut divided = policy();
+        divided["sharing"] = json!({});
+        divided
+    };
     check("GET", "/v1/openapi.json", "/v1/openapi.json", NONE).await;
     check("POST", "/v1/policies/check", "/v1/policies/check", policy()).await;
     check("POST", "/v1/policies", "/v1/policies", policy()).await;
@@ -397,6 +402,13 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
     .await;
     check("GET", "/v1/history", "/v1/history?key=acme&steps=3", NONE).await;
     check("GET", "/v1/forecasts", "/v1/forecasts?limit=5", NONE).await;
+    let run = "/v1/allocations/run";
+    check("POST", run, run, NONE).await;
+    let few = "/v1/allocations?limit=5";
+    check("GET", "/v1/allocations", few, NONE).await;
+    check("GET", "/v1/loans", "/v1/loans?limit=5", NONE).await;
+    let statement = "/v1/statements/acme";
+    check("GET", "/v1/statements/{key}", statement, NONE).await;
     check("POST", "/v1/training", "/v1/training", nothing()).await;
     check("GET", "/v1/training", "/v1/training", NONE).await;
     check("POST", "/v1/training/stop", "/v1/training/stop", NONE).await;

@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Method, path, and which of sender, gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 5]); 43] = [
+const TABLE: [(&str, &str, [bool; 5]); 47] = [
     ("GET", "/healthz", ALL),
     ("GET", "/readyz", ALL),
     ("GET", "/metrics", ALL),
@@ -61,6 +61,10 @@ const TABLE: [(&str, &str, [bool; 5]); 43] = [
     ("POST", "/v1/training/stop", ADMIN),
     ("POST", "/v1/models/rollback", ADMIN),
     ("GET", "/v1/forecasts", VIEWER),
+    ("GET", "/v1/allocations", VIEWER),
+    ("POST", "/v1/allocations/run", OPERATOR),
+    ("GET", "/v1/loans", VIEWER),
+    ("GET", "/v1/statements/{key}", VIEWER),
     ("GET", "/v1/history", VIEWER),
     ("PUT", "/v1/history", ADMIN),
     ("POST", "/v1/gateways/{id}/retire", OPERATOR),

@@ -23,13 +23,27 @@ fn the_schema_in_the_docs_is_fresh() {
 #[test]
 fn the_policy_in_the_docs_passes_the_door() {
     let page = include_str!("../../docs/reference/policy.md");
-    let example = page
-        .split("```yaml\n")
-        .nth(1)
-        .unwrap()
-        .split("```")
-        .next()
-        .unwrap();
+    pass_the_door(page, 1);
+}
+
+#[test]
+fn the_policies_in_the_guide_on_sharing_pass_the_door() {
+    pass_the_door(include_str!("../../docs/guide/sharing.md"), 3);
+}
+
+/// The first policies of a page.
+fn pass_the_door(page: &str, policies: usize) {
+    let examples = page.split("```yaml\n").skip(1).take(policies);
+    let examples: Vec<&str> = examples
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert_eq!(examples.len(), policies);
+    for example in examples {
+        passes_the_door(example);
+    }
+}
+
+fn passes_the_door(example: &str) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("policy.yaml");
     std::fs::write(&file, example).unwrap();

@@ -3,7 +3,7 @@
 //! Counters of a metrics library would be a second set of books beside the state. Aggregates only, no customers: the route is
 //! open, so that scrapers need no token.
 
-use super::Shared;
+use super::{Shared, allocations};
 use crate::alertmanager::Notified;
 use crate::covariates::{Dropped, TakenCounts};
 use crate::forecasts::{Book, Tally};
@@ -357,10 +357,11 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
     if let Some(counts) = server.plane.exported() {
         write_exported(&mut text, &counts);
     }
-    write_forecasts(&mut text, &server.plane.forecast_book());
     if let Some(counts) = server.plane.measured() {
         write_measured(&mut text, &counts);
     }
+    write_forecasts(&mut text, &server.plane.forecast_book());
+    allocations::write_metrics(&mut text, &server.plane.cycle_counts());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
@@ -399,45 +400,6 @@ fn write_exported(text: &mut String, counts: &Counts) {
         "# HELP {name} Values that will never be sent\n# TYPE {name} counter\n"
     );
     for (reason, count) in DropReason::ALL.iter().zip(counts.dropped) {
-        let _ = writeln!(text, "{name}{{reason=\"{}\"}} {count}", reason.name());
-    }
-}
-
-/// Of covariates, where there are any.
-fn write_measured(text: &mut String, counts: &TakenCounts) {
-    let metrics = [
-        (
-            "forebay_covariate_samples_total",
-            Kind::Counter,
-            "Samples of covariates that are in the mean of their step",
-            counts.kept,
-        ),
-        (
-            "forebay_covariate_requests_refused_total",
-            Kind::Counter,
-            "Requests of senders that were refused",
-            counts.refused,
-        ),
-        (
-            "forebay_covariate_series",
-            Kind::Gauge,
-            "Series of senders that are remembered",
-            counts.series as u64,
-        ),
-    ];
-    for (name, kind, help, value) in metrics {
-        let _ = write!(
-            text,
-            "# HELP {name} {help}\n# TYPE {name} {}\n{name} {value}\n",
-            kind.name()
-        );
-    }
-    let name = "forebay_covariate_samples_dropped_total";
-    let _ = write!(
-        text,
-        "# HELP {name} Samples of senders that are in no step\n# TYPE {name} counter\n"
-    );
-    for (reason, count) in Dropped::ALL.iter().zip(counts.dropped) {
         let _ = writeln!(text, "{name}{{reason=\"{}\"}} {count}", reason.name());
     }
 }
@@ -505,6 +467,45 @@ fn write_forecasts(text: &mut String, book: &Book) {
                 value(tally)
             );
         }
+    }
+}
+
+/// Of covariates, where there are any.
+fn write_measured(text: &mut String, counts: &TakenCounts) {
+    let metrics = [
+        (
+            "forebay_covariate_samples_total",
+            Kind::Counter,
+            "Samples of covariates that are in the mean of their step",
+            counts.kept,
+        ),
+        (
+            "forebay_covariate_requests_refused_total",
+            Kind::Counter,
+            "Requests of senders that were refused",
+            counts.refused,
+        ),
+        (
+            "forebay_covariate_series",
+            Kind::Gauge,
+            "Series of senders that are remembered",
+            counts.series as u64,
+        ),
+    ];
+    for (name, kind, help, value) in metrics {
+        let _ = write!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {}\n{name} {value}\n",
+            kind.name()
+        );
+    }
+    let name = "forebay_covariate_samples_dropped_total";
+    let _ = write!(
+        text,
+        "# HELP {name} Samples of senders that are in no step\n# TYPE {name} counter\n"
+    );
+    for (reason, count) in Dropped::ALL.iter().zip(counts.dropped) {
+        let _ = writeln!(text, "{name}{{reason=\"{}\"}} {count}", reason.name());
     }
 }
 

@@ -3,6 +3,7 @@
 //! Handlers only translate. Each route checks the token before a byte of the body is read, and each body has a bound.
 
 mod alerts;
+mod allocations;
 mod audit;
 mod body;
 mod covariates;
@@ -71,6 +72,7 @@ impl Server {
         let server = Arc::new(self);
         server.training.begin(&server, background);
         crate::forecasts::begin(&server, background);
+        crate::allocation::begin(&server, background);
         server
     }
 }

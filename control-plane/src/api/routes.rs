@@ -5,8 +5,11 @@
 
 use super::openapi::{self, Description};
 use super::{
-    Server, Shared, alerts, audit, covariates, customers, forecasts, gateways, history, metrics,
+    Server, Shared, alerts, allocations, audit, covariates, customers, forecasts, gateways, history, metrics,
     models, policies, sync, training,
+};
+use crate::allocation::{
+    AllocationsQuery, AllocationsView, CycleView, LoansQuery, LoansView, StatementView,
 };
 use crate::auth::{Access, Role};
 use crate::forecasts::{ForecastsQuery, ForecastsView};
@@ -243,6 +246,21 @@ pub fn routes() -> Vec<Route> {
             .says("What customers and groups of customers will ask for, from five minutes to a week ahead")
             .queries::<ForecastsQuery>()
             .answers::<ForecastsView>(),
+        get("/v1/allocations", at_least(Viewer), allocations::list)
+            .says("Who has a claim on how much of the pools, and the cycle that has divided them")
+            .queries::<AllocationsQuery>()
+            .answers::<AllocationsView>(),
+        post("/v1/allocations/run", at_least(Operator), allocations::run)
+            .says("Divides the pools anew, at once")
+            .answers::<CycleView>(),
+        get("/v1/loans", at_least(Viewer), allocations::loans)
+            .says("What of guarantees is lent, who has it, and why")
+            .queries::<LoansQuery>()
+            .answers::<LoansView>(),
+        get("/v1/statements/{key}", at_least(Viewer), allocations::statement)
+            .says("What a customer has lent and borrowed in a calendar month")
+            .queries::<allocations::Period>()
+            .answers::<StatementView>(),
         get("/v1/history", at_least(Viewer), history::export)
             .says("Usage of a customer per step, or a covariate, oldest first")
             .queries::<history::Wanted>()

@@ -126,6 +126,18 @@ pub enum Command {
     History(HistoryCommand),
     /// What customers and groups of customers will ask for, from five minutes to a week ahead
     Forecasts(ForecastsOptions),
+    /// Who has a claim on how much of the pools
+    Allocations(AllocationsOptions),
+    /// What of guarantees is lent, who has it, and why
+    Loans(LoansOptions),
+    /// What a customer has lent and borrowed in a calendar month
+    Statement {
+        /// The customer's key, or `hash:` and its hash
+        key: String,
+        /// Month in UTC, as 2026-11; the running one without it
+        #[arg(long)]
+        month: Option<String>,
+    },
     /// The OpenAPI document of the server's API
     Openapi,
     /// Who has changed what, a record a line, oldest first
@@ -491,6 +503,40 @@ pub struct ForecastsOptions {
     #[arg(long)]
     pub after: Option<String>,
     /// At most so many customers and groups, 1000 without it
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+/// Options of `forebay allocations`.
+#[derive(Clone, Debug, Args)]
+pub struct AllocationsOptions {
+    /// Of this customer only: its key, or `hash:` and its hash
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["group", "after"])]
+    pub customer: Option<String>,
+    /// Of this group of linked accounts only, groups within it among them
+    #[arg(long)]
+    pub group: Option<String>,
+    /// Only those behind this customer (`hash:` and its hash)
+    #[arg(long)]
+    pub after: Option<String>,
+    /// At most so many customers, 1000 without it
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Divide the pools anew instead, at once
+    #[arg(long, conflicts_with_all = ["customer", "group", "after", "limit"])]
+    pub run: bool,
+}
+
+/// Options of `forebay loans`.
+#[derive(Clone, Debug, Args)]
+pub struct LoansOptions {
+    /// Of this customer only: its key, or `hash:` and its hash
+    #[arg(long, value_name = "KEY", conflicts_with = "after")]
+    pub customer: Option<String>,
+    /// Only those behind this customer (`hash:` and its hash)
+    #[arg(long)]
+    pub after: Option<String>,
+    /// At most so many customers, 1000 without it
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }

@@ -1,5 +1,6 @@
 //! The command line: everything but `serve` is a client of the API, or works on files alone.
 
+mod allocations;
 mod audit;
 mod client;
 mod commands;
@@ -13,8 +14,8 @@ mod simulate;
 
 pub use client::Client;
 pub use commands::{
-    Command, Connection, CustomerCommand, ForecastsOptions, GatewayCommand, HistoryCommand,
-    ImportOptions, ModelCommand, Options, PolicyCommand, SimulateOptions,
+    AllocationsOptions, Command, Connection, CustomerCommand, ForecastsOptions, GatewayCommand,
+    HistoryCommand, ImportOptions, LoansOptions, ModelCommand, Options, PolicyCommand, SimulateOptions,
 };
 
 use crate::api::openapi_document;
@@ -38,6 +39,11 @@ pub fn run(command: Command, connection: &Connection) -> Result<ExitCode, String
         )?),
         Command::History(HistoryCommand::Import(options)) => history::import(*options, connection),
         Command::Forecasts(options) => forecasts::run(&options, connection),
+        Command::Allocations(options) => allocations::run(&options, connection),
+        Command::Loans(options) => allocations::loans(&options, connection),
+        Command::Statement { key, month } => {
+            allocations::statement(&key, month.as_deref(), connection)
+        }
         Command::Openapi => print(&openapi_document()),
         Command::Audit { after, verify } => audit::run(after, verify, connection),
         Command::Simulate(options) => simulate::run(&options),

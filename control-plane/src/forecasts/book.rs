@@ -1,8 +1,9 @@
 //! What is published of forecasts, and where the worker leaves it for those who ask.
 
-use super::cells::Cells;
+use super::cells::{Cells, Subject};
 use super::horizon::HORIZONS;
 use super::score::Score;
+use forebay_wire::key::CustomerHash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,6 +40,32 @@ pub(crate) struct Desk {
     book: Mutex<Arc<Book>>,
     /// Counts imports of history.
     changes: AtomicU64,
+}
+
+// === impl Book ===
+
+impl Book {
+    /// Quantiles (0.5, 0.9, 0.99) of the mean rate of a customer, in tokens per second: of the first horizon of `least_ms` or more that is forecast and not over
+    /// at a time, with steps of some length.
+    pub(crate) fn mean_of(
+        &self,
+        customer: CustomerHash,
+        resource: u8,
+        least_ms: u64,
+        (step_ms, now_unix_ms): (u32, u64),
+    ) -> Option<[f64; 3]> {
+        let cells = self.cells.get(&(Subject::Customer(customer), resource))?;
+        let long = HORIZONS.iter().zip(cells);
+        let mut long = long.filter(|(horizon, _)| horizon.length_ms >= least_ms);
+        long.find_map(|(horizon, cell)| {
+            let cell = cell.as_ref()?;
+            let from_ms = cell.made_at.saturating_add(1);
+            let from_ms = from_ms.saturating_mul(u64::from(step_ms));
+            let [_, median, upper, most] = cell.made.mean.map(f64::from);
+            (now_unix_ms < from_ms.saturating_add(horizon.length_ms))
+                .then_some([median, upper, most])
+        })
+    }
 }
 
 // === impl Desk ===

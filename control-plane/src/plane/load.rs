@@ -2,6 +2,7 @@
 
 use super::StartError;
 use super::alerts::Alerts;
+use super::allocation::Allocations;
 use super::audit::AuditLog;
 use super::clock::Now;
 use super::directory::{Directory, Override};
@@ -16,13 +17,14 @@ use super::training::TrainingBook;
 use crate::buckets::{
     Account, AccountRecord, Cause, Contract, POOL_ACCOUNT, Part, PartRecord, SessionNumber,
 };
+use crate::allocation::Rule;
 use crate::covariates::Means;
 use crate::history::{Coverage, Ring, step_at};
 use crate::keys::Keys;
 use crate::store::{Batch, Start, Store, StoreError, Table, open_epoch};
 use forebay_core::amount::Micro;
 use forebay_core::policy::{ContractIndex, Policy};
-use forebay_policy::compile;
+use forebay_policy::{compile, sharing};
 use forebay_wire::key::CustomerHash;
 use forebay_wire::policy::PolicyDocument;
 use hashbrown::{HashMap, HashSet};
@@ -88,6 +90,7 @@ pub(super) fn load(
         models: ModelBook::load(store)?,
         training: TrainingBook::load(store)?,
         alerts: Alerts::load(store, settings.step_ms, now)?,
+        allocations: Allocations::load(store, now)?,
         audit: AuditLog::load(store)?,
         forecasts: HashMap::new(),
         unsaved: Later::default(),
@@ -97,6 +100,7 @@ pub(super) fn load(
         syncs_refused: 0,
     };
     refresh_accounts(&mut state, settings, now);
+    Allocations::take_up(&mut state, settings, now.mono);
     tracing::info!(
         ?start,
         accounts = state.accounts.len(),
@@ -218,7 +222,9 @@ fn load_policies(
     });
     let moved: Vec<ContractIndex> = rows.collect::<Result<_, _>>()?;
     directory.replace(&compiled.customers, &moved, policy.unknown_contract(), keys);
-    policies.put_in_force(policy);
+    let sharing = sharing(&document, &compiled).map_err(|error| damaged("policy", &error))?;
+    let rule = sharing.map(|sharing| Rule::of(&sharing, &compiled.customers, &moved, keys));
+    policies.put_in_force(policy, rule);
     Ok(policies)
 }
 

@@ -5,6 +5,7 @@
 //! alternative: a sync touches session, accounts, history and policy together, and their order would be a rule to remember.
 
 mod alerts;
+mod allocation;
 mod audit;
 mod canary;
 mod challenger;
@@ -33,6 +34,8 @@ mod tally;
 mod training;
 mod view;
 
+pub use allocation::Allocations;
+pub(crate) use allocation::CycleCounts;
 pub use alerts::{AlertView, Alerts, AlertsView, DriftView};
 pub use audit::{AuditLog, AuditPage};
 pub use canary::{CanaryView, Lack, Promotion, Share};
@@ -61,6 +64,7 @@ use crate::keys::Keys;
 use crate::models::SigningKeyFile;
 use crate::prometheus::RemoteWrite;
 use crate::store::{Batch, Journal, Receipt, Start, Store, StoreError, mark_clean};
+use allocation::Cycles;
 use audit::{Deed, Done};
 use forebay_sharing::{Forecast, Law};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,6 +90,7 @@ pub struct Plane {
     notifier: Option<Notifier>,
     signing_key: Option<SigningKeyFile>,
     forecasts: Desk,
+    cycles: Cycles,
 }
 
 /// Why a control plane does not come up.
@@ -141,6 +146,7 @@ impl Plane {
             notifier: None,
             signing_key: None,
             forecasts: Desk::default(),
+            cycles: Cycles::default(),
         })
     }
 

@@ -7,6 +7,7 @@ use super::audit::{Deed, Done};
 use super::limits::LimitsTable;
 use super::state::State;
 use super::{Now, Plane};
+use crate::allocation::Rule;
 use crate::auth::Caller;
 use crate::document::{CheckedPolicy, Format, check};
 use crate::error::ApiError;
@@ -19,6 +20,7 @@ use prost::Message;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Largest binary form of a policy's tables. A gateway reads no reply above 4 MiB, and the first part of a policy shares its reply
 /// with 4096 customers and 2 MB of usage windows.
@@ -73,6 +75,7 @@ struct Active {
     policy: Policy,
     encoded: Vec<u8>,
     limits: LimitsTable,
+    sharing: Option<Arc<Rule>>,
 }
 
 // === impl Policies ===
@@ -101,6 +104,11 @@ impl Policies {
         self.active.as_ref().map(|active| &active.limits)
     }
 
+    /// How the pools are divided; `None` where they are not.
+    pub(super) fn sharing(&self) -> Option<&Arc<Rule>> {
+        self.active.as_ref()?.sharing.as_ref()
+    }
+
     /// All versions, oldest first.
     pub fn versions(&self) -> impl DoubleEndedIterator<Item = &VersionInfo> {
         self.versions.values()
@@ -110,10 +118,11 @@ impl Policies {
         self.versions.insert(info.version, info);
     }
 
-    pub(super) fn put_in_force(&mut self, policy: Policy) {
+    pub(super) fn put_in_force(&mut self, policy: Policy, sharing: Option<Rule>) {
         self.active = Some(Active {
             encoded: policy.encode(),
             limits: LimitsTable::of(&policy),
+            sharing: sharing.map(Arc::new),
             policy,
         });
     }
@@ -334,7 +343,10 @@ fn install(
     );
     state.begin_lives(batch, &listed, now.mono);
     state.count_others();
-    state.policies.put_in_force(policy);
+    let sharing = checked.sharing.as_ref();
+    let rule = sharing
+        .map(|sharing| Rule::of(sharing, &checked.compiled.customers, &moved, keys));
+    state.policies.put_in_force(policy, rule);
     state.policies.remember(info.clone());
     while state.policies.versions.len() > MAX_VERSIONS
         && let Some((oldest, _)) = state.policies.versions.pop_first()

@@ -15,6 +15,7 @@
 //! others. It is told lower ones first, and has no lease until all of them fit into one reply.
 
 use super::score::{DuelScores, Scores};
+use super::sync::Told;
 use crate::buckets::{Seat, SessionNumber, Standing};
 use forebay_core::fleet::Presence;
 use forebay_core::limits::CHUNK_LIFE_US;
@@ -66,6 +67,8 @@ pub struct Session {
     pub due: BTreeSet<CustomerHash>,
     /// Grants of the newest reply, until its arrival is known.
     pub inflight: Vec<CustomerHash>,
+    /// What it was told of allocations.
+    pub told: Told,
     /// Policy epoch for which all customers were put into `pending`.
     pub granted_epoch: u64,
     /// Requests it has sent since this process started.
@@ -183,6 +186,7 @@ impl Session {
         self.pending.clear();
         self.due.clear();
         self.inflight.clear();
+        self.told = Told::default();
     }
 
     /// The gateway is back, with the sums that it has.
@@ -206,6 +210,7 @@ impl Session {
     /// Notes which reply the gateway has applied. Returns whose grants were in a reply that it has not: they are in the queue again.
     pub(super) fn hear(&mut self, reply_applied: u64) -> Vec<CustomerHash> {
         let inflight = std::mem::take(&mut self.inflight);
+        self.told.hear(reply_applied >= self.sequence);
         if self
             .report_all_until
             .is_some_and(|asked| asked < reply_applied)

@@ -1,6 +1,7 @@
 //! Everything that the control plane knows, and how it finds the limits of an account.
 
 use super::alerts::Alerts;
+use super::allocation::Allocations;
 use super::audit::AuditLog;
 use super::directory::Directory;
 use super::export::EndedStep;
@@ -97,6 +98,8 @@ pub struct State {
     pub training: TrainingBook,
     /// What is wrong with forecasts and models.
     pub alerts: Alerts,
+    /// Who has a claim on how much of the pools.
+    pub allocations: Allocations,
     /// Who has changed what.
     pub audit: AuditLog,
     /// The newest forecast of each series, whichever gateway made it.

@@ -28,8 +28,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// Version of the files, the tables' layout and the encodings, which a start stamps the store with. Version 4 has a log in front of a file,
-/// version 5 one in Redis: an older build would take no notice of it.
-pub const LAYOUT_VERSION: u32 = 5;
+/// version 5 one in Redis: an older build would take no notice of it. Version 6 has the table of allocations, which an older build does not know in a log.
+pub const LAYOUT_VERSION: u32 = 6;
 /// The versions that this build reads.
 const READABLE_LAYOUTS: RangeInclusive<u32> = 3..=LAYOUT_VERSION;
 
@@ -58,6 +58,8 @@ pub enum Table {
     Gateways,
     /// Number of an audit record -> its line.
     Audit,
+    /// Allocations: the newest cycle, lines of those before it, statements of months.
+    Sharing,
 }
 
 /// What is done with each row.
@@ -194,7 +196,7 @@ pub enum StoreError {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Policies,
         Self::Overrides,
@@ -206,12 +208,13 @@ impl Table {
         Self::Gateways,
         Self::Parts,
         Self::Audit,
+        Self::Sharing,
     ];
 
     /// Whether ranges of its keys are asked for. Of the others all rows are visited, or one is read.
     #[must_use]
     pub const fn has_ranges(self) -> bool {
-        matches!(self, Self::History | Self::Audit)
+        matches!(self, Self::History | Self::Audit | Self::Sharing)
     }
 
     /// The number in a log, which means the same table for ever.
@@ -229,6 +232,7 @@ impl Table {
             Self::Releases => 9,
             Self::Gateways => 10,
             Self::Audit => 11,
+            Self::Sharing => 12,
         }
     }
 
@@ -247,6 +251,7 @@ impl Table {
             Self::Gateways => "gateways",
             Self::Parts => "parts",
             Self::Audit => "audit",
+            Self::Sharing => "sharing",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Order matters. The session decides first whether anything of the request counts. Then reports are taken in, then grants are
 //! computed, then everything that changed goes to the journal in one batch; the reply leaves when that is durable.
 
+mod allocations;
 mod duel;
 mod grants;
 pub(super) mod reports;
@@ -25,6 +26,7 @@ use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{PROTOCOL, SyncError, SyncErrorCode, SyncReply, SyncRequest};
 use reports::{is_lump, take_forecasts, take_reports};
 
+pub(super) use allocations::Told;
 pub(super) use steps::{Closing, is_set_back};
 pub(super) use trial::round_at;
 
@@ -219,6 +221,7 @@ impl Plane {
         let mut reply = self.reply(state, request, dialect, now);
         self.add_grants(state, &caller, due, &mut reply, &mut changed);
         usage::add_step_usage(state, &caller, &mut reply);
+        allocations::add_allocations(state, &caller, &mut reply);
         for customer in changed {
             state.save_grants(batch, customer, now.mono);
         }

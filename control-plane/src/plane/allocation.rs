@@ -1,0 +1,443 @@
+//! Cycles of the allocation as the state has them: when one is due, what it reads under the lock, and how it comes into force.
+//!
+//! The lock is held for a thousand customers at a time while a cycle reads, and for the exchange of a pointer when it is put in force. What lies between
+//! is computed on another thread, and may take as long as it takes: whatever has changed meanwhile calls for another cycle.
+
+mod reading;
+
+use super::audit::{Deed, Done};
+use super::clock::Now;
+use super::state::State;
+use super::{Plane, Settings};
+use crate::allocation::{
+    AllocationsQuery, AllocationsView, Book, Cause, CycleView, Gathered, LoansQuery, LoansView,
+    MONTHS_KEPT, Made, Month, NEVER, RECENT_KEPT, Rule, Seen, StatementView, Trails, Wanted,
+    drop_old_statements, load, make, month_of, statement_of, write, write_closed,
+};
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::history::Series;
+use crate::store::{Batch, Receipt, Store, StoreError};
+use forebay_core::time::TimeUs;
+use forebay_wire::key::CustomerHash;
+use hashbrown::HashMap;
+use reading::{capacities, live};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// From one cycle to the next at least, whatever happens.
+const LEAST_US: u64 = 1_000_000;
+/// After a start gateways have this time to say what is asked for.
+const STARTED_US: u64 = 5_000_000;
+/// Demand that has left its forecast for so long calls for a cycle.
+const CONTENDED_US: u64 = 3_000_000;
+/// And so long after the last report of it, it is over.
+const CONTENDED_GAP_US: u64 = 2_000_000;
+/// Customers who are watched for that.
+const CONTENDED_MOST: usize = 4_096;
+/// Cycles for that reason leave this part of the interval between them.
+const CONTENTION_PARTS: u64 = 10;
+/// Cycles that an answer lists.
+const RECENT_LISTED: usize = 20;
+
+/// The allocation in force, and what may call for another.
+#[derive(Debug, Default)]
+pub struct Allocations {
+    pub(super) book: Arc<Book>,
+    /// Lines of the last cycles, oldest first.
+    recent: VecDeque<CycleView>,
+    /// None is made before.
+    not_before: TimeUs,
+    /// The next one is due then.
+    next_at: TimeUs,
+    /// Gateways that had a live lease when the last one was made.
+    live: Vec<u64>,
+    /// Customers whose demand has left its forecast: since when, and when that was heard last.
+    contended: HashMap<CustomerHash, (TimeUs, TimeUs)>,
+    contention_from: TimeUs,
+    /// Since the start, by position in `Cause::ALL`.
+    counts: [u64; Cause::ALL.len()],
+    took_us: u64,
+}
+
+/// What takes part in making cycles, one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Cycles {
+    turn: tokio::sync::Mutex<()>,
+    trails: Arc<Mutex<Trails>>,
+}
+
+/// Cycles since the start, for metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct CycleCounts {
+    pub(crate) by_cause: Vec<(&'static str, u64)>,
+    pub(crate) took_s: f64,
+    pub(crate) book: Arc<Book>,
+}
+
+// === impl Allocations ===
+
+impl Allocations {
+    /// What the store has, and when it goes on.
+    pub(super) fn load(store: &dyn Store, now: Now) -> Result<Self, StoreError> {
+        let (book, recent) = load(store)?;
+        if book.number == NEVER {
+            return Ok(Self::default());
+        }
+        if book.replay() != book.allocation() {
+            tracing::warn!(
+                cycle = book.number,
+                "what the newest cycle was made from gives another allocation by this version"
+            );
+        }
+        let interval_us = u64::from(book.interval_ms).saturating_mul(1_000);
+        let passed_us = now
+            .unix_ms
+            .saturating_sub(book.at_unix_ms)
+            .saturating_mul(1_000);
+        let left_us = interval_us.saturating_sub(passed_us).max(STARTED_US);
+        Ok(Self {
+            book: Arc::new(book),
+            recent: recent.into(),
+            not_before: now.mono.plus_us(STARTED_US),
+            next_at: now.mono.plus_us(left_us),
+            ..Self::default()
+        })
+    }
+
+    /// The gateways that are there at the start are no reason for a cycle.
+    pub(super) fn take_up(state: &mut State, settings: &Settings, now: TimeUs) {
+        state.allocations.live = live(state, settings, now);
+    }
+
+    /// A gateway says that a customer's demand is not what its forecast says.
+    pub(super) fn note_contended(&mut self, customer: CustomerHash, now: TimeUs) {
+        if self.contended.len() >= CONTENDED_MOST && !self.contended.contains_key(&customer) {
+            return;
+        }
+        let (since, heard) = self.contended.entry(customer).or_insert((now, now));
+        if now.since(*heard) > CONTENDED_GAP_US {
+            *since = now;
+        }
+        *heard = now;
+    }
+
+    /// Whether somebody's demand has been beside its forecast for long enough.
+    fn is_contended(&mut self, now: TimeUs) -> bool {
+        self.contended
+            .retain(|_, (_, heard)| now.since(*heard) <= CONTENDED_GAP_US);
+        let mut all = self.contended.values();
+        now >= self.contention_from && all.any(|(since, heard)| heard.since(*since) >= CONTENDED_US)
+    }
+
+    /// Why a cycle is due, if one is.
+    fn due(state: &mut State, settings: &Settings, now: Now) -> Option<Cause> {
+        state.policies.sharing()?;
+        if now.mono < state.allocations.not_before {
+            return None;
+        }
+        let book = Arc::clone(&state.allocations.book);
+        if book.number == NEVER || book.policy != state.policies.active_epoch() {
+            return Some(Cause::Policy);
+        }
+        if live(state, settings, now.mono) != state.allocations.live {
+            return Some(Cause::Gateways);
+        }
+        let (_, capacity_per_s) = capacities(state, settings, now.mono);
+        if capacity_per_s != book.capacity_per_s {
+            return Some(Cause::Capacity);
+        }
+        if state.allocations.is_contended(now.mono) {
+            return Some(Cause::Contention);
+        }
+        (now.mono >= state.allocations.next_at).then_some(Cause::Interval)
+    }
+
+    fn put_in_force(&mut self, made: &Made, took_us: u64, now: TimeUs) {
+        let book = &made.book;
+        let interval_us = u64::from(book.interval_ms).saturating_mul(1_000);
+        self.recent.extend(book.line());
+        while self.recent.len() as u64 > RECENT_KEPT {
+            self.recent.pop_front();
+        }
+        self.not_before = now.plus_us(LEAST_US);
+        self.next_at = now.plus_us(interval_us);
+        self.live.clone_from(&made.live);
+        self.contended.clear();
+        if book.cause == Cause::Contention {
+            self.contention_from = now.plus_us(interval_us / CONTENTION_PARTS);
+        }
+        let place = Cause::ALL.iter().position(|cause| *cause == book.cause);
+        if let Some(count) = place.and_then(|place| self.counts.get_mut(place)) {
+            *count = count.saturating_add(1);
+        }
+        self.took_us = took_us;
+        self.book = Arc::new(book.clone());
+    }
+
+    /// How long allocations hold, in milliseconds: 0 where none do.
+    pub(super) fn ttl_ms(&self, rule: Option<&Arc<Rule>>, unix_ms: u64) -> u32 {
+        let ttl_ms = rule.map_or(0, |rule| rule.ttl_ms());
+        let age_ms = unix_ms.saturating_sub(self.book.at_unix_ms);
+        match self.book.number != NEVER && age_ms <= u64::from(ttl_ms) {
+            true => ttl_ms,
+            false => 0,
+        }
+    }
+}
+
+impl Plane {
+    /// Makes a cycle if one is due. Returns it when it is in the store.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; what is computed is in force all the same.
+    pub async fn allocate_when_due(&self) -> Result<Option<CycleView>, ApiError> {
+        let _turn = self.cycles.turn.lock().await;
+        self.hear_step();
+        let due = {
+            let mut state = self.lock();
+            if state.is_stopped {
+                return Err(StoreError::Stopped.into());
+            }
+            Allocations::due(&mut state, &self.settings, self.clock.now())
+        };
+        let Some(cause) = due else {
+            return Ok(None);
+        };
+        let began = Instant::now();
+        let Some((made, batch)) = self.compute(cause).await? else {
+            return Ok(None);
+        };
+        let line = made.book.line();
+        let receipt: Receipt = {
+            let mut state = self.lock();
+            if state.is_stopped {
+                return Err(StoreError::Stopped.into());
+            }
+            let now = self.clock.now().mono;
+            state.allocations.put_in_force(&made, micros(began), now);
+            self.journal.submit(batch)
+        };
+        receipt.durable().await?;
+        tracing::debug!(
+            cycle = made.book.number,
+            cause = cause.name(),
+            "an allocation is in force"
+        );
+        Ok(line)
+    }
+
+    /// Makes a cycle because somebody asks for it.
+    ///
+    /// # Errors
+    /// When the policy divides nothing, or the store cannot be read or written.
+    pub async fn allocate_now(&self, by: &Caller) -> Result<CycleView, ApiError> {
+        let _turn = self.cycles.turn.lock().await;
+        self.hear_step();
+        let began = Instant::now();
+        let (made, batch) = self.compute(Cause::Asked).await?.ok_or_else(no_sharing)?;
+        let line = made.book.line().ok_or_else(no_sharing)?;
+        let deed = Deed::new(by, "allocation.run", "the allocation");
+        self.change(deed, |state, all, now| {
+            state
+                .allocations
+                .put_in_force(&made, micros(began), now.mono);
+            all.append(batch);
+            Ok(Done::new((), format!("cycle {}", made.book.number)))
+        })
+        .await?;
+        Ok(line)
+    }
+
+    /// Takes note of the step that was closed last.
+    fn hear_step(&self) {
+        let mut trails = self
+            .cycles
+            .trails
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let finished = Arc::clone(&self.lock().finished);
+        if finished.step == trails.newest() {
+            return;
+        }
+        let step_s = f64::from(self.settings.step_ms.max(1)) / 1e3;
+        let usage = finished.usage.iter().filter_map(|usage| {
+            let resource = u8::try_from(usage.resource).ok()?;
+            let per_s = usage.demand as f64 / 1e6 / step_s;
+            Some((Series::new(usage.customer, resource), per_s))
+        });
+        trails.hear(finished.step, usage);
+    }
+
+    /// The next cycle, and the rows that keep it; none where the policy divides nothing.
+    async fn compute(&self, cause: Cause) -> Result<Option<(Made, Batch)>, ApiError> {
+        let Some(gathered) = self.gather() else {
+            return Ok(None);
+        };
+        let work = Work {
+            gathered,
+            cause,
+            forecasts: self.forecast_book(),
+            trails: Arc::clone(&self.cycles.trails),
+            store: Arc::clone(&self.store),
+            step_ms: self.settings.step_ms,
+            now_unix_ms: self.clock.now().unix_ms,
+        };
+        let done = tokio::task::spawn_blocking(move || work.done()).await;
+        let (made, batch) = done.map_err(|_| StoreError::Stopped)??;
+        self.make_room(batch.size_bytes())?;
+        Ok(Some((made, batch)))
+    }
+
+    /// The allocation in force.
+    ///
+    /// # Errors
+    /// When the query cannot be understood, or names who is not there.
+    pub fn allocations(&self, query: &AllocationsQuery) -> Result<AllocationsView, ApiError> {
+        let wanted = Wanted {
+            group: query.group.clone(),
+            ..self.wanted(
+                query.customer.as_deref(),
+                query.after.as_deref(),
+                query.limit,
+            )?
+        };
+        let (book, interval_ms, recent) = {
+            let state = self.lock();
+            let rule = state.policies.sharing();
+            let recent = state.allocations.recent.iter().rev().take(RECENT_LISTED);
+            (
+                Arc::clone(&state.allocations.book),
+                rule.map(|rule| rule.interval_ms),
+                recent.cloned().collect(),
+            )
+        };
+        Ok(AllocationsView {
+            cycle: book.line(),
+            interval_ms,
+            resources: book.pools(),
+            customers: book.customers(&wanted)?,
+            recent,
+        })
+    }
+
+    /// The loans of the allocation in force.
+    ///
+    /// # Errors
+    /// When the query cannot be understood.
+    pub fn loans(&self, query: &LoansQuery) -> Result<LoansView, ApiError> {
+        let wanted = self.wanted(
+            query.customer.as_deref(),
+            query.after.as_deref(),
+            query.limit,
+        )?;
+        let book = Arc::clone(&self.lock().allocations.book);
+        Ok(LoansView {
+            cycle: book.number,
+            at_unix_ms: book.at_unix_ms,
+            resources: book.loan_sums(),
+            loans: book.loans(&wanted),
+        })
+    }
+
+    /// What a customer has lent and borrowed in a month, the running one if none is named.
+    ///
+    /// # Errors
+    /// When the month is none that is kept, or the store cannot be read.
+    pub fn statement(&self, key: &str, month: Option<&str>) -> Result<StatementView, ApiError> {
+        let customer = self.hash_of(key)?;
+        let now_unix_ms = self.clock.now().unix_ms;
+        let month = month_of(month, now_unix_ms)?;
+        let running = Month::at(now_unix_ms);
+        if month > running || month < running.before(MONTHS_KEPT) {
+            let message = format!("there is no statement of {month}");
+            let hint =
+                format!("statements of the running month and of {MONTHS_KEPT} before it are kept");
+            return Err(ApiError::not_found("no_statement", message, hint).at("month"));
+        }
+        let book = Arc::clone(&self.lock().allocations.book);
+        let sums = statement_of(&*self.store, &book, customer, month)?;
+        Ok(book.statement(customer, &sums))
+    }
+
+    fn wanted(
+        &self,
+        customer: Option<&str>,
+        after: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<Wanted, ApiError> {
+        let hash_of = |text: Option<&str>, place| {
+            let hash = text.map(|text| self.hash_of(text)).transpose();
+            hash.map_err(|error| error.at(place))
+        };
+        Ok(Wanted {
+            only: hash_of(customer, "customer")?,
+            group: None,
+            after: hash_of(after, "after")?,
+            limit,
+        })
+    }
+
+    /// For metrics.
+    pub(crate) fn cycle_counts(&self) -> CycleCounts {
+        let state = self.lock();
+        let allocations = &state.allocations;
+        let causes = Cause::ALL.iter().map(|cause| cause.name());
+        CycleCounts {
+            by_cause: causes.zip(allocations.counts).collect(),
+            took_s: allocations.took_us as f64 / 1e6,
+            book: Arc::clone(&allocations.book),
+        }
+    }
+}
+
+/// What is computed beside the lock.
+struct Work {
+    gathered: Gathered,
+    cause: Cause,
+    forecasts: Arc<crate::forecasts::Book>,
+    trails: Arc<Mutex<Trails>>,
+    store: Arc<dyn Store>,
+    step_ms: u32,
+    now_unix_ms: u64,
+}
+
+// === impl Work ===
+
+impl Work {
+    fn done(self) -> Result<(Made, Batch), StoreError> {
+        let before = Arc::clone(&self.gathered.before);
+        let made = {
+            let trails = self.trails.lock().unwrap_or_else(PoisonError::into_inner);
+            let seen = Seen {
+                forecasts: &self.forecasts,
+                trails: &trails,
+                step_ms: self.step_ms,
+                now_unix_ms: self.now_unix_ms,
+                cause: self.cause,
+            };
+            make(self.gathered, &seen)
+        };
+        let mut batch = Batch::default();
+        write(&mut batch, &made.book, &before);
+        write_closed(&mut batch, &*self.store, &made.closed)?;
+        let running = Month::at(self.now_unix_ms);
+        if Month::at(before.at_unix_ms) != running {
+            drop_old_statements(&mut batch, &*self.store, running)?;
+        }
+        Ok((made, batch))
+    }
+}
+
+fn micros(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn no_sharing() -> ApiError {
+    ApiError::conflict(
+        "no_sharing",
+        "the policy in force divides nothing",
+        "give it a `sharing` section, and a resource with a capacity_per_s",
+    )
+}

@@ -1,0 +1,578 @@
+//! The allocation in the control plane: what calls for a cycle, what gateways are told, what outlives the server, and what is lent.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed step must stop the test"
+)]
+
+mod kit;
+
+use axum::body::Body;
+use forebay_control_plane::allocation::{CycleView, replays};
+use forebay_control_plane::store::{Store, Table};
+use forebay_wire::key::CustomerHash;
+use forebay_wire::sync::{Allocation, FLAG_CONTENDED, SyncReply, SyncRequest};
+use kit::{Gateway, OPERATOR_TOKEN, TestServer, VIEWER_TOKEN, hash};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const NONE: Value = Value::Null;
+const INTERVAL_MS: u64 = 60_000;
+
+/// A capacity of 100/s. Acme is guaranteed 60/s of it; bolt has bought 100/s and is guaranteed nothing; dune and echo are linked accounts.
+fn policy() -> Value {
+    json!({
+        "version": 1,
+        "unknown": {"action": "default_contract", "contract": "free"},
+        "resources": {"requests": {"capacity_per_s": 100}},
+        "sharing": {"interval_ms": INTERVAL_MS, "reserve_share": 0},
+        "groups": {"team": {"cap_per_s": {"requests": 20}}},
+        "contracts": {
+            "gold": {"limits": {"requests": {"rate_per_s": 60, "burst": 1000, "guarantee_per_s": 60}}},
+            "bulk": {"tier": 2, "limits": {"requests": {"rate_per_s": 100, "burst": 1000}}},
+            "free": {"tier": 3, "limits": {"requests": {"rate_per_s": 5, "burst": 5}}}
+        },
+        "customers": [
+            {"key": "acme", "contract": "gold"},
+            {"key": "bolt", "contract": "bulk"},
+            {"key": "dune", "contract": "bulk", "group": "team"},
+            {"key": "echo", "contract": "bulk", "group": "team"}
+        ]
+    })
+}
+
+/// A gateway, and what it was told of allocations.
+struct Told {
+    gateway: Gateway,
+    /// The newest cycle of which it has everything.
+    applied: u64,
+    /// In tokens per second.
+    rates: BTreeMap<CustomerHash, f64>,
+}
+
+// === impl Told ===
+
+impl Told {
+    fn new(id: &str) -> Self {
+        Self {
+            gateway: Gateway::new(id, 7),
+            applied: 0,
+            rates: BTreeMap::new(),
+        }
+    }
+
+    fn request(&mut self) -> SyncRequest {
+        SyncRequest {
+            allocation_cycle_applied: self.applied,
+            ..self.gateway.request()
+        }
+    }
+
+    fn apply(&mut self, reply: &SyncReply) {
+        self.gateway.apply(reply);
+        for told in &reply.allocations {
+            let customer = CustomerHash::from_parts(told.hash_high, told.hash_low);
+            self.rates
+                .insert(customer, told.rate_micro_per_s as f64 / 1e6);
+        }
+        if reply.allocation_cycle != 0 {
+            self.applied = reply.allocation_cycle;
+        }
+    }
+
+    async fn sync(&mut self, server: &TestServer) -> SyncReply {
+        let request = self.request();
+        let (status, reply) = server.sync(&request).await;
+        assert_eq!(status, 200, "{reply:?}");
+        self.apply(&reply);
+        reply
+    }
+
+    fn rate(&self, key: &str) -> f64 {
+        self.rates.get(&hash(key)).copied().unwrap_or(-1.0)
+    }
+
+    /// For some seconds customers ask for so many tokens a second, and cycles are made when they are due.
+    async fn asks(
+        &mut self,
+        server: &TestServer,
+        seconds: u64,
+        per_s: &[(&str, u64)],
+    ) -> Vec<CycleView> {
+        let mut cycles = Vec::new();
+        for _ in 0..seconds * 4 {
+            for (key, tokens) in per_s {
+                // A quarter of a second at a time.
+                *self.gateway.demand.entry(hash(key)).or_default() += tokens * 250_000;
+            }
+            server.advance_ms(250);
+            self.sync(server).await;
+            cycles.extend(look(server).await);
+        }
+        cycles
+    }
+}
+
+async fn look(server: &TestServer) -> Option<CycleView> {
+    server.server.plane.allocate_when_due().await.unwrap()
+}
+
+/// A server with the policy in force, and a gateway that has it.
+async fn begun(policy: Value) -> (TestServer, Told) {
+    let server = TestServer::new();
+    server.ok("POST", "/v1/policies", policy).await;
+    let mut gateway = Told::new("g1");
+    gateway.sync(&server).await;
+    gateway.sync(&server).await;
+    (server, gateway)
+}
+
+async fn run(server: &TestServer) -> CycleView {
+    let made = server.ok("POST", "/v1/allocations/run", NONE).await;
+    serde_json::from_value(made).unwrap()
+}
+
+async fn allocations(server: &TestServer, query: &str) -> Value {
+    let path = format!("/v1/allocations{query}");
+    server.ok("GET", &path, NONE).await
+}
+
+fn part(view: &Value, key: &str, field: &str) -> f64 {
+    let name = format!("hash:{}", hash(key));
+    let customers = view["customers"].as_array().unwrap();
+    let customer = customers
+        .iter()
+        .find(|customer| customer["customer"] == *name)
+        .unwrap_or_else(|| panic!("{key} is not in {view}"));
+    customer["resources"][0][field].as_f64().unwrap()
+}
+
+fn close(one: f64, other: f64) -> bool {
+    (one - other).abs() <= 0.05 * other.abs().max(1.0)
+}
+
+#[tokio::test]
+async fn demand_is_allocated_within_a_cycle_and_told_to_the_gateway_where_it_is() {
+    let (server, mut gateway) = begun(policy()).await;
+    let cycles = gateway
+        .asks(&server, 10, &[("acme", 10), ("bolt", 200)])
+        .await;
+    assert_eq!(cycles[0].cause, "policy", "at once");
+    let cycle = run(&server).await;
+    assert_eq!((cycle.cause.as_str(), cycle.customers), ("asked", 4));
+    let reply = gateway.sync(&server).await;
+    assert_eq!(reply.allocation_ttl_ms, 150_000);
+    assert_eq!(gateway.applied, cycle.number);
+    // Acme keeps what it may need of its 60/s, bolt gets all else.
+    let view = allocations(&server, "").await;
+    assert!(close(gateway.rate("acme"), 10.0), "{view}");
+    assert!(close(gateway.rate("bolt"), 90.0), "{view}");
+    assert!(close(part(&view, "acme", "lent_per_s"), 50.0), "{view}");
+    assert!(close(
+        view["resources"][0]["lent_per_s"].as_f64().unwrap(),
+        50.0
+    ));
+    // What is told of all together is no more than there is.
+    assert!(gateway.rates.values().sum::<f64>() <= 100.0);
+    // Nothing has changed, so nothing is told again.
+    let reply = gateway.sync(&server).await;
+    assert_eq!(
+        (reply.allocations.len(), reply.allocation_cycle),
+        (0, cycle.number)
+    );
+}
+
+#[tokio::test]
+async fn a_lender_has_its_guarantee_back_within_one_cycle_and_that_can_be_seen() {
+    let (server, mut gateway) = begun(policy()).await;
+    gateway
+        .asks(&server, 5, &[("acme", 5), ("bolt", 200)])
+        .await;
+    run(&server).await;
+    let loans = server.ok("GET", "/v1/loans", NONE).await;
+    let sums = &loans["resources"][0];
+    assert!(close(sums["lent_per_s"].as_f64().unwrap(), 55.0), "{loans}");
+    let same = sums["lent_per_s"].as_f64().unwrap() - sums["borrowed_per_s"].as_f64().unwrap();
+    assert!(same.abs() < 1e-6, "{loans}");
+    gateway
+        .asks(&server, 3, &[("acme", 60), ("bolt", 200)])
+        .await;
+    run(&server).await;
+    gateway.sync(&server).await;
+    let view = allocations(&server, "").await;
+    assert!(close(gateway.rate("acme"), 60.0), "{view}");
+    assert!(gateway.rate("bolt") <= 40.0, "{view}");
+    assert!(close(part(&view, "acme", "recalled_per_s"), 55.0), "{view}");
+    let path = format!("/v1/loans?customer=hash:{}", hash("acme"));
+    let loans = server.ok("GET", &path, NONE).await;
+    assert_eq!(loans["loans"][0]["side"], "recalled", "{loans}");
+    assert_eq!(loans["loans"][0]["reason"], "recall", "{loans}");
+}
+
+#[tokio::test]
+async fn linked_accounts_have_no_more_than_their_cap_together() {
+    let (server, mut gateway) = begun(policy()).await;
+    gateway
+        .asks(&server, 5, &[("dune", 50), ("echo", 50)])
+        .await;
+    run(&server).await;
+    gateway.sync(&server).await;
+    let view = allocations(&server, "?group=team").await;
+    assert_eq!(view["customers"].as_array().unwrap().len(), 2);
+    assert_eq!(view["customers"][0]["group"], "team");
+    let both = gateway.rate("dune") + gateway.rate("echo");
+    assert!(close(both, 20.0) && both <= 20.0, "{view}");
+    let (status, refusal) = server.admin("GET", "/v1/allocations?group=tea", NONE).await;
+    assert_eq!(
+        (status.as_u16(), &refusal["code"]),
+        (404, &json!("no_such_group"))
+    );
+}
+
+#[tokio::test]
+async fn another_policy_a_smaller_capacity_and_time_call_for_a_cycle_but_nothing_more_often_than_once_a_second()
+ {
+    let (server, mut gateway) = begun(policy()).await;
+    gateway
+        .asks(&server, 5, &[("acme", 60), ("bolt", 90)])
+        .await;
+    let before = run(&server).await;
+    let mut smaller = policy();
+    smaller["resources"]["requests"]["capacity_per_s"] = json!(70);
+    server.ok("POST", "/v1/policies", smaller).await;
+    assert_eq!(look(&server).await, None, "too soon");
+    server.advance_ms(1_000);
+    let cycle = look(&server).await.unwrap();
+    assert_eq!(
+        (cycle.number, cycle.cause.as_str()),
+        (before.number + 1, "policy")
+    );
+    gateway.sync(&server).await;
+    gateway.sync(&server).await;
+    assert!(close(gateway.rate("bolt"), 10.0), "{:?}", gateway.rates);
+    assert_eq!(look(&server).await, None);
+    let cycles = gateway
+        .asks(&server, INTERVAL_MS / 1_000, &[("acme", 60), ("bolt", 90)])
+        .await;
+    let causes: Vec<&str> = cycles.iter().map(|cycle| cycle.cause.as_str()).collect();
+    assert_eq!(causes, ["interval"]);
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_lost_and_comes_back_calls_for_cycles_and_what_it_may_spend_meanwhile_is_nobody_elses()
+ {
+    let (server, mut gateway) = begun(policy()).await;
+    let mut lost = Told::new("g2");
+    for _ in 0..8 {
+        lost.gateway.spend("bolt", 20);
+        lost.sync(&server).await;
+        gateway.asks(&server, 1, &[("acme", 20)]).await;
+    }
+    let cycle = run(&server).await;
+    let whole = allocations(&server, "").await["resources"][0]["capacity_per_s"].clone();
+    assert_eq!(whole, json!(100.0));
+    let cycles = gateway.asks(&server, 15, &[("acme", 20)]).await;
+    assert_eq!(cycles[0].number, cycle.number + 1);
+    assert_eq!(cycles[0].cause, "gateways");
+    let view = allocations(&server, "").await;
+    let left = view["resources"][0]["capacity_per_s"].as_f64().unwrap();
+    assert!(left < 100.0, "{view}");
+    lost.sync(&server).await;
+    let cycles = gateway.asks(&server, 3, &[("acme", 20)]).await;
+    assert_eq!(cycles[0].cause, "gateways");
+    lost.sync(&server).await;
+    gateway.asks(&server, 2, &[("acme", 20)]).await;
+    let view = allocations(&server, "").await;
+    assert_eq!(
+        view["resources"][0]["capacity_per_s"],
+        json!(100.0),
+        "it heals itself"
+    );
+}
+
+#[tokio::test]
+async fn demand_that_leaves_its_forecast_calls_for_a_cycle_only_when_it_lasts() {
+    let (server, mut gateway) = begun(policy()).await;
+    gateway.asks(&server, 2, &[("acme", 5)]).await;
+    run(&server).await;
+    let mut contended = async |seconds: u64| {
+        let mut causes = Vec::new();
+        for _ in 0..seconds * 2 {
+            server.advance_ms(500);
+            let mut request = gateway.request();
+            for report in &mut request.customers {
+                report.flags |= FLAG_CONTENDED;
+            }
+            let (_, reply) = server.sync(&request).await;
+            gateway.apply(&reply);
+            causes.extend(look(&server).await.map(|cycle| cycle.cause));
+        }
+        causes
+    };
+    assert_eq!(contended(2).await, [""; 0]);
+    server.advance_ms(5_000);
+    assert_eq!(contended(3).await, [""; 0], "what is over does not count");
+    // It lasts, and then not more than one in a tenth of the interval.
+    assert_eq!(contended(7).await, ["contention", "contention"]);
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_goes_on_where_it_was_and_its_inputs_give_the_same_again() {
+    let (server, mut gateway) = begun(policy()).await;
+    gateway
+        .asks(&server, 20, &[("acme", 10), ("bolt", 200), ("dune", 9)])
+        .await;
+    let cycle = run(&server).await;
+    let before = allocations(&server, "").await;
+    gateway.sync(&server).await;
+    assert_eq!(replays(&*server.store), Ok(Some(true)));
+    let server = server.killed();
+    let after = allocations(&server, "").await;
+    assert_eq!(before, after);
+    gateway.sync(&server).await;
+    assert_eq!(look(&server).await, None, "nothing has happened");
+    let next = run(&server).await;
+    assert_eq!(next.number, cycle.number + 1);
+    // Nobody has asked for anything since the start, and yet nobody has lost what the cycle before expected.
+    gateway.sync(&server).await;
+    gateway.sync(&server).await;
+    assert!(close(
+        gateway.rate("bolt"),
+        part(&before, "bolt", "allocated_per_s")
+    ));
+    assert_eq!(replays(&*server.store), Ok(Some(true)));
+}
+
+#[tokio::test]
+async fn a_reply_that_is_lost_is_told_again_and_a_gateway_that_has_forgotten_is_told_everything() {
+    let (server, mut gateway) = begun(policy()).await;
+    gateway
+        .asks(&server, 5, &[("acme", 10), ("bolt", 50)])
+        .await;
+    let cycle = run(&server).await;
+    let told = |reply: &SyncReply| reply.allocations.clone();
+    let request = gateway.request();
+    let (_, lost) = server.sync(&request).await;
+    assert!(!told(&lost).is_empty());
+    assert_eq!(lost.allocation_cycle, cycle.number);
+    let again = gateway.sync(&server).await;
+    assert_eq!(told(&again), told(&lost));
+    assert_eq!(again.allocation_cycle, cycle.number);
+    assert_eq!(told(&gateway.sync(&server).await), []);
+    // Its forecaster was started anew.
+    gateway.applied = 0;
+    let everything = told(&gateway.sync(&server).await);
+    let of = |all: &[Allocation]| all.iter().map(|told| told.hash_high).collect::<Vec<_>>();
+    for key in ["acme", "bolt"] {
+        assert!(of(&everything).contains(&hash(key).parts().0), "{key}");
+    }
+    // So was the whole gateway, and the server.
+    let mut another = Told::new("g1");
+    another.gateway.incarnation = 8;
+    another.gateway.spend("bolt", 1);
+    another.sync(&server).await;
+    another.sync(&server).await;
+    assert!(another.rate("bolt") > 0.0, "{:?}", another.rates);
+    let server = server.killed();
+    let everything = told(&another.sync(&server).await);
+    assert!(of(&everything).contains(&hash("bolt").parts().0));
+}
+
+#[tokio::test]
+async fn a_large_allocation_comes_in_pages_and_is_complete_with_the_last() {
+    let customers = 9_000_u64;
+    let mut many = policy();
+    many["groups"] = json!({});
+    let listed =
+        (0..customers).map(|number| json!({"key": format!("c{number}"), "contract": "free"}));
+    many["customers"] = listed.collect();
+    let server = TestServer::new();
+    server.ok("POST", "/v1/policies", many).await;
+    let mut gateway = Told::new("g1");
+    // The policy comes in parts, which this gateway takes one after the other.
+    for _ in 0..3 {
+        let request = gateway.request();
+        let (_, reply) = server.sync(&request).await;
+        let policy = reply.policy.unwrap();
+        gateway.gateway.reply_applied = reply.sequence;
+        (gateway.gateway.cursor, gateway.gateway.epoch) = (policy.cursor, policy.epoch);
+    }
+    for number in 0..customers {
+        gateway.gateway.spend(&format!("c{number}"), 1);
+    }
+    server.advance_ms(250);
+    let cycle = look(&server).await.unwrap();
+    let mut pages = Vec::new();
+    for _ in 0..4 {
+        let reply = gateway.sync(&server).await;
+        pages.push((reply.allocations.len(), reply.allocation_cycle));
+    }
+    let complete = pages
+        .iter()
+        .position(|(_, complete)| *complete != 0)
+        .unwrap();
+    assert!(
+        pages[..complete].iter().any(|(told, _)| *told == 8_192),
+        "{pages:?}"
+    );
+    assert_eq!(pages[complete].1, cycle.number);
+    let all: usize = pages[..=complete].iter().map(|(told, _)| told).sum();
+    assert_eq!(all as u64, customers, "each once: {pages:?}");
+}
+
+#[tokio::test]
+async fn a_customer_that_is_frozen_or_banned_has_a_claim_on_nothing() {
+    let (server, mut gateway) = begun(policy()).await;
+    gateway
+        .asks(&server, 5, &[("acme", 50), ("bolt", 90)])
+        .await;
+    server.ok("POST", "/v1/customers/acme/freeze", NONE).await;
+    run(&server).await;
+    gateway.sync(&server).await;
+    assert_eq!(gateway.rate("acme"), 0.0);
+    assert!(gateway.rate("bolt") > 80.0, "{:?}", gateway.rates);
+}
+
+#[tokio::test]
+async fn strangers_that_ask_for_something_take_part_and_leave_again() {
+    let (server, mut gateway) = begun(policy()).await;
+    gateway.asks(&server, 5, &[("who", 3)]).await;
+    assert_eq!(run(&server).await.customers, 5);
+    gateway.sync(&server).await;
+    assert!(gateway.rate("who") > 0.0, "{:?}", gateway.rates);
+    gateway.asks(&server, 30, &[]).await;
+    assert_eq!(run(&server).await.customers, 4);
+    gateway.sync(&server).await;
+    assert_eq!(gateway.rate("who"), 0.0, "the gateway is told");
+}
+
+#[tokio::test]
+async fn a_month_of_lending_is_a_statement_that_outlives_the_server_and_the_month() {
+    let (server, mut gateway) = begun(policy()).await;
+    gateway
+        .asks(&server, 10, &[("acme", 10), ("bolt", 200)])
+        .await;
+    run(&server).await;
+    gateway
+        .asks(&server, 20, &[("acme", 10), ("bolt", 200)])
+        .await;
+    run(&server).await;
+    let statement = async |server: &TestServer, key: &str, month: &str| {
+        let path = format!("/v1/statements/{key}?month={month}");
+        server.ok("GET", &path, NONE).await
+    };
+    // The clock of the tests stands in September 2026.
+    let lent = statement(&server, "acme", "2026-09").await;
+    let tokens = lent["resources"][0]["lent_tokens"].as_f64().unwrap();
+    assert!(
+        (1_000.0..1_700.0).contains(&tokens),
+        "50/s for 20 s and more: {lent}"
+    );
+    let borrowed = statement(&server, "bolt", "2026-09").await;
+    let same = borrowed["resources"][0]["borrowed_tokens"]
+        .as_f64()
+        .unwrap();
+    assert!((tokens - same).abs() < 1e-3, "{borrowed}");
+    assert!(lent["credits"].as_f64().unwrap() > 0.0 && borrowed["credits"].as_f64().unwrap() < 0.0);
+    let server = server.killed();
+    assert_eq!(statement(&server, "acme", "2026-09").await, lent);
+    // A fortnight later it is October. What was in force ended by itself after two and a half intervals.
+    server.advance_ms(14 * 86_400_000);
+    run(&server).await;
+    let whole = statement(&server, "acme", "2026-09").await;
+    let most = tokens + 51.0 * 2.5 * INTERVAL_MS as f64 / 1e3;
+    let all = whole["resources"][0]["lent_tokens"].as_f64().unwrap();
+    assert!(all > tokens && all < most, "{whole}");
+    let fresh = statement(&server, "acme", "2026-10").await;
+    assert_eq!(fresh["resources"][0]["lent_tokens"], json!(0.0), "{fresh}");
+    for (month, code) in [
+        ("2026-11", "no_statement"),
+        ("2025-08", "no_statement"),
+        ("sep", "malformed"),
+    ] {
+        let path = format!("/v1/statements/acme?month={month}");
+        let (_, refusal) = server.admin("GET", &path, NONE).await;
+        assert_eq!(refusal["code"], code, "{month}");
+    }
+    // More than a year later nobody keeps it.
+    let rows = || {
+        server
+            .store
+            .range(Table::Sharing, &[4], &[5])
+            .unwrap()
+            .len()
+    };
+    assert!(rows() > 0);
+    server.advance_ms(430 * 86_400_000);
+    run(&server).await;
+    assert_eq!(rows(), 0);
+}
+
+#[tokio::test]
+async fn lines_of_cycles_are_bounded() {
+    let (server, _) = begun(policy()).await;
+    for _ in 0..300 {
+        run(&server).await;
+    }
+    let lines = server.store.range(Table::Sharing, &[3], &[4]).unwrap();
+    assert_eq!(lines.len(), 288);
+    let view = allocations(&server, "?limit=1").await;
+    assert_eq!(view["recent"].as_array().unwrap().len(), 20);
+    assert_eq!(view["customers"].as_array().unwrap().len(), 1);
+    let after = view["customers"][0]["customer"].as_str().unwrap();
+    let rest = allocations(&server, &format!("?after={after}")).await;
+    assert_eq!(rest["customers"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_policy_that_divides_nothing_allocates_nothing() {
+    let (server, mut gateway) = begun(kit::policy()).await;
+    gateway.asks(&server, 2, &[("acme", 5)]).await;
+    let reply = gateway.sync(&server).await;
+    assert_eq!((reply.allocation_ttl_ms, reply.allocation_cycle), (0, 0));
+    let (status, refusal) = server.admin("POST", "/v1/allocations/run", NONE).await;
+    assert_eq!(
+        (status.as_u16(), &refusal["code"]),
+        (409, &json!("no_sharing"))
+    );
+    let view = allocations(&server, "").await;
+    assert_eq!((view.get("cycle"), view.get("interval_ms")), (None, None));
+    // It begins with a policy that does, and ends with one that does not.
+    server
+        .ok("POST", "/v1/policies", {
+            let mut divided = kit::policy();
+            divided["sharing"] = json!({});
+            divided
+        })
+        .await;
+    assert!(look(&server).await.is_some());
+    gateway.sync(&server).await;
+    assert_eq!(gateway.sync(&server).await.allocation_ttl_ms, 750_000);
+    server.ok("POST", "/v1/policies", kit::policy()).await;
+    gateway.sync(&server).await;
+    assert_eq!(gateway.sync(&server).await.allocation_ttl_ms, 0);
+}
+
+#[tokio::test]
+async fn whoever_asks_for_a_cycle_is_in_the_audit_log() {
+    let (server, _) = begun(policy()).await;
+    let path = "/v1/allocations/run";
+    let (status, _) = server
+        .request("POST", path, VIEWER_TOKEN, Body::empty())
+        .await;
+    assert_eq!(status, 403);
+    let (status, made) = server
+        .request("POST", path, OPERATOR_TOKEN, Body::empty())
+        .await;
+    assert_eq!(status, 200);
+    let made: CycleView = serde_json::from_slice(&made).unwrap();
+    let log = server.ok("GET", "/v1/audit", NONE).await;
+    let last = log["records"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (&last["action"], &last["role"]),
+        (&json!("allocation.run"), &json!("operator"))
+    );
+    assert_eq!(last["outcome"], json!(format!("cycle {}", made.number)));
+}

@@ -23,7 +23,7 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     /// An RFC 3339 date and time (`T` or a space between them), one without an offset, which is that of the zone's clock, a date, which is its first
-    /// moment there, or Unix seconds.
+    /// moment there, or Unix seconds. Not eight digits: they are rather meant as a date than as seconds of some day in the year 1970 or a little later.
     pub(crate) fn of(text: &str, zone: Tz) -> Result<Self, String> {
         let text = text.trim();
         let bad = || {
@@ -45,6 +45,9 @@ impl Stamp {
                 }),
                 false => Err(bad()),
             };
+        }
+        if text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(format!("`{text}` is no moment: write a date as 2026-03-01"));
         }
         match text.parse::<f64>() {
             Ok(seconds) if (UNIX_S_MIN..=UNIX_S_MAX).contains(&seconds) => Ok(Self {
@@ -132,6 +135,21 @@ mod tests {
             );
         }
         assert!(unix_s(&"x".repeat(1_000_000), Tz::UTC).is_err_and(|error| error.len() < 300));
+    }
+
+    #[test]
+    fn a_date_without_hyphens_is_no_second() {
+        let unix_s = |text: &str| Stamp::of(text, Tz::UTC).map(|stamp| stamp.unix_s);
+        for text in ["20260301", " 20261231 "] {
+            let error = unix_s(text);
+            assert!(
+                error.is_err_and(|error| error.contains("2026-03-01")),
+                "{text}"
+            );
+        }
+        assert_eq!(unix_s("1202603010"), Ok(1_202_603_010));
+        assert_eq!(unix_s("-20260301"), Ok(-20_260_301));
+        assert_eq!(unix_s("0"), Ok(0));
     }
 
     #[test]

@@ -23,15 +23,19 @@ pub(crate) fn zone(name: &str) -> Result<Tz, String> {
     })
 }
 
+/// Before a time that the clock skips, it shows one of these hours before: where a zone has moved to the other side of the date line, it has skipped a day.
+/// The nearest comes first: between the two the clock may have been changed for another reason.
+const BEFORE_A_GAP_H: [i64; 2] = [3, 27];
+
 /// The earlier of two moments where the clock shows a time twice; where it never does, that of the clock that has not been put forward.
 pub(crate) fn unix_s(zone: Tz, time: NaiveDateTime) -> i64 {
     let found = zone.from_local_datetime(&time).earliest();
-    let later = || {
-        let before = time.checked_sub_signed(TimeDelta::hours(3))?;
+    let later = |hours: i64| {
+        let before = time.checked_sub_signed(TimeDelta::hours(hours))?;
         let before = zone.from_local_datetime(&before).earliest()?;
-        Some(before + TimeDelta::hours(3))
+        before.checked_add_signed(TimeDelta::hours(hours))
     };
-    let moment = found.or_else(later);
+    let moment = found.or_else(|| BEFORE_A_GAP_H.into_iter().find_map(later));
     moment.map_or(time.and_utc().timestamp(), |moment| moment.timestamp())
 }
 
@@ -81,5 +85,18 @@ mod tests {
         assert_eq!(between("01:30", "03:30"), 60 * 60);
         assert_eq!(between("02:30", "02:30"), 0);
         assert_eq!(between("03:30", "03:15"), -15 * 60);
+    }
+
+    #[test]
+    fn in_a_day_that_is_skipped_the_clock_before_it_goes_on() {
+        // Samoa has moved to the other side of the date line.
+        for hour in 0..24 {
+            let at = |day: u32| {
+                let time = format!("2011-12-{day}T{hour:02}:30:00").parse().unwrap();
+                unix_s(Tz::Pacific__Apia, time)
+            };
+            assert_eq!(at(30), at(29) + 86_400, "{hour}:30");
+            assert_eq!(at(30), at(31), "{hour}:30");
+        }
     }
 }

@@ -1,5 +1,7 @@
-//! How long scores take: 10 000 customers, of which 600 follow another one and 90 spike with two others, over two weeks of five minutes.
+//! How long scores take: 10 000 customers, of which 600 follow another one and 600 burst together in threes, over two weeks of five minutes.
 //! `cargo bench -p forebay-sharing --bench risk`
+
+#![allow(clippy::indexing_slicing)]
 
 #[path = "../tests/fleet/mod.rs"]
 mod fleet;

@@ -1,5 +1,8 @@
 //! Scores against what couplings really do, in fleets where they were planted.
 
+// Helpers of tests are not seen as tests.
+#![allow(clippy::indexing_slicing)]
+
 mod fleet;
 
 use fleet::{Fleet, REACH, RESOURCE, STEP_S, TWO_WEEKS};
@@ -9,6 +12,9 @@ use forebay_sharing::risk::{
     Dependence, Event, History, NoisyOr, Pair, Question, between_labels, largest_pairs, links,
     residuals,
 };
+
+/// Whose spike, and who may be short.
+type Ordered = (usize, usize);
 
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
 
@@ -87,12 +93,12 @@ impl Case {
     }
 
     /// The probability that the second is short within the horizon when the first spikes, and at any time.
-    fn truth(&self, (from, to): (usize, usize)) -> (f64, f64) {
+    fn truth(&self, (from, to): Ordered) -> (f64, f64) {
         fleet::truth(&self.future[from], &self.short[to])
     }
 
     /// Planted pairs in which a spike makes it at least three times as likely that the other one is short, and those in which it is less.
-    fn planted(&self) -> (Vec<(usize, usize)>, Vec<(usize, usize)>) {
+    fn planted(&self) -> (Vec<Ordered>, Vec<Ordered>) {
         let planted = self.fleet.planted_pairs().into_iter();
         planted.partition(|pair| {
             let (given, usual) = self.truth(*pair);
@@ -101,7 +107,7 @@ impl Case {
     }
 }
 
-fn place(pair: &Pair) -> (usize, usize) {
+fn place(pair: &Pair) -> Ordered {
     (pair.from, pair.to)
 }
 
@@ -113,7 +119,7 @@ fn planted_couplings_are_what_the_largest_scores_find() {
             let case = Case::new(customers, seed);
             let (real, weak) = case.planted();
             // A coupling that does less is neither to be found nor wrong to find. As many are taken as there are, so precision is recall.
-            let largest = |pairs: Vec<(usize, usize)>| -> usize {
+            let largest = |pairs: Vec<Ordered>| -> usize {
                 let pairs = pairs.into_iter().filter(|pair| !weak.contains(pair));
                 pairs
                     .take(real.len())
@@ -122,13 +128,12 @@ fn planted_couplings_are_what_the_largest_scores_find() {
             };
             let scores = case.scores();
             let hits = largest(scores.iter().map(place).collect());
-            let mut by_pearson: Vec<(usize, usize)> = (0..customers)
+            let mut by_pearson: Vec<Ordered> = (0..customers)
                 .flat_map(|from| (0..customers).map(move |to| (from, to)))
                 .filter(|(from, to)| from != to)
                 .collect();
             by_pearson.sort_by(|left, right| {
-                let of =
-                    |(from, to): (usize, usize)| fleet::pearson(&case.usage[from], &case.usage[to]);
+                let of = |(from, to): Ordered| fleet::pearson(&case.usage[from], &case.usage[to]);
                 of(*right).total_cmp(&of(*left))
             });
             let of_pearson = largest(by_pearson);
@@ -167,9 +172,8 @@ fn likelihoods_are_better_forecasts_than_base_rates_and_than_correlations() {
         let (mut pairs, weak) = case.planted();
         pairs.extend(weak);
         // And as many of those whom a correlation would have named.
-        let pearson =
-            |(from, to): (usize, usize)| fleet::pearson(&case.usage[from], &case.usage[to]);
-        let all: Vec<(usize, usize)> = (0..24)
+        let pearson = |(from, to): Ordered| fleet::pearson(&case.usage[from], &case.usage[to]);
+        let all: Vec<Ordered> = (0..24)
             .flat_map(|from| (0..24).map(move |to| (from, to)))
             .filter(|(from, to)| from != to)
             .collect();
@@ -179,7 +183,7 @@ fn likelihoods_are_better_forecasts_than_base_rates_and_than_correlations() {
         others.truncate(pairs.len());
         pairs.extend(others);
         // The best line from correlation to likelihood that there is, found from the truth itself, over all pairs.
-        let lift = |pair: (usize, usize)| {
+        let lift = |pair: Ordered| {
             let (given, usual) = case.truth(pair);
             given - usual
         };

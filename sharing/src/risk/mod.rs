@@ -33,6 +33,7 @@ mod pair;
 mod partial;
 mod residuals;
 mod scenarios;
+mod score;
 mod serve;
 mod tails;
 
@@ -46,5 +47,6 @@ pub use noisy_or::{Cause, NoisyOr, Share};
 pub use pair::{Interval, Pair, Shares};
 pub use partial::partial_correlations;
 pub use residuals::{Residuals, residuals};
-pub use scenarios::{Question, SCENARIOS, between_labels, largest_pairs};
+pub use scenarios::SCENARIOS;
+pub use score::{Question, between_labels, largest_pairs};
 pub use tails::{Coincidence, Tail};

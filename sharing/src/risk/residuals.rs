@@ -314,9 +314,7 @@ mod tests {
     fn what_is_not_known_stays_unknown_and_moves_nothing_else() {
         let whole: Vec<f32> = (0..28 * 24).map(usage).collect();
         let mut gaps = whole.clone();
-        for step in 100..110 {
-            gaps[step] = f32::NAN;
-        }
+        gaps[100..110].fill(f32::NAN);
         gaps[300] = -1.0;
         gaps[301] = f32::INFINITY;
         let (whole, gaps) = (of(whole, &[]), of(gaps, &[]));

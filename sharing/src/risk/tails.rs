@@ -248,7 +248,8 @@ mod tests {
             (0..2000)
                 .map(|step: usize| {
                     let step = step.wrapping_sub(lag);
-                    let spikes = step < 2000 && step % 50 < 2 && (all || step / 50 % 5 != 0);
+                    let spikes =
+                        step < 2000 && step % 50 < 2 && (all || !(step / 50).is_multiple_of(5));
                     let height = if spikes { 10.0 } else { 0.0 };
                     height + chance.below(1000) as f32 / 1000.0
                 })

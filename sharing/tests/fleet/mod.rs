@@ -1,5 +1,8 @@
 //! A made-up fleet whose couplings are known, because they were planted, and what they really do, because there is enough of it to count.
-#![allow(dead_code)] // Each test takes what it needs.
+// Each test takes what it needs.
+#![allow(dead_code)]
+// As in tests, but a benchmark includes it, too.
+#![allow(clippy::indexing_slicing)]
 
 use forebay_core::policy::Tier;
 use forebay_core::resource::{PerResource, ResourceIndex};
@@ -150,8 +153,9 @@ impl Fleet {
                 }
             }
             let height = 1.8 + 0.7 * chance.uniform();
-            for at in step..(step + 3 + chance.below(4)).min(steps) {
-                burst[customer][at] = burst[customer][at].max(height);
+            let length = 3 + chance.below(4);
+            for burst in burst[customer].iter_mut().skip(step).take(length) {
+                *burst = burst.max(height);
             }
         }
         (0..customers)

@@ -168,7 +168,7 @@ impl Ways {
                 mean * times * noise
             }
             // All at once at each half hour.
-            4 => mean * noise * if minute % 30 == 0 { 25.0 } else { 0.2 },
+            4 => mean * noise * if minute.is_multiple_of(30) { 25.0 } else { 0.2 },
             // Mostly nothing.
             5 => {
                 let is_awake = chance.uniform() < 0.15;

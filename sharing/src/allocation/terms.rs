@@ -24,7 +24,7 @@ pub struct Customer {
     pub headroom_per_s: PerResource<f64>,
     /// What it had until now, and whether that was about to be taken back.
     pub held: PerResource<Held>,
-    /// What it has earned by lending, see [`crate::Credits`]. Only read where [`crate::Settings::with_credits`] says so.
+    /// What it has earned by lending, see [`crate::credits_after`]. Only read where [`crate::Settings::with_credits`] says so.
     pub credits: f64,
 }
 

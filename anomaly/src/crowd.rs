@@ -10,8 +10,8 @@
 use crate::customer::Watch;
 use crate::signs::Signs;
 
-/// Standard deviations from which a customer counts as risen: fewer than for being flagged, because crowds come gently to most.
-pub(crate) const RISEN_Z: f64 = 2.5;
+/// Standard deviations from which a customer counts as risen. With half as many, some step of each week finds one in six risen by chance.
+pub(crate) const RISEN_Z: f64 = 5.0;
 /// The share of the others that must have risen.
 const SHARE_LEAST: f64 = 0.5;
 /// Of fewer others nothing is concluded.

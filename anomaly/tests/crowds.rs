@@ -131,16 +131,10 @@ fn a_crowd_that_nobody_has_announced_is_told_from_abuse_by_the_peers() {
 /// The first 24 of 60 are liars.
 const LIARS: usize = CUSTOMERS * 2 / 5;
 
-fn shouts(minute: u64, number: usize) -> Done {
-    match number < LIARS && (minute / 7 + number as u64).is_multiple_of(3) {
-        true => Done {
-            more: 1e9,
-            denied: 1e6,
-            keys_times: 1e9,
-            event: Some(1e9),
-        },
-        false => NOTHING,
-    }
+/// All at once, three times a day, when the others have been watched for ten days; not in the minutes in which one in six of the honest
+/// rises as well, because its timers fire.
+fn shouts(minute: u64, number: usize) -> bool {
+    number < LIARS && minute > 10 * DAY && (10..28).contains(&(minute % 480))
 }
 
 #[test]
@@ -152,9 +146,9 @@ fn two_fifths_of_liars_change_nothing_of_anybody_else() {
             let steps = fleet.next(|_| NOTHING);
             let mut lies = steps.clone();
             for (number, step) in lies.iter_mut().enumerate() {
-                if shouts(minute, number) != NOTHING {
-                    (step.asked, step.denied_contract, step.keys) =
-                        (1e14, f64::NAN, Some(f64::INFINITY));
+                if shouts(minute, number) {
+                    (step.asked, step.denied_contract) = (1e14, f64::NAN);
+                    step.keys = Some(f64::INFINITY);
                 }
             }
             honest.observe(&steps);

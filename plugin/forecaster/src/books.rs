@@ -82,6 +82,15 @@ impl Books {
         self.scan.visit_soon(places);
     }
 
+    /// No claim is what it should be any more: all are made anew.
+    pub(crate) fn mark_claims(&mut self) {
+        for slot in self.table.slots() {
+            if let Some(place) = self.table.page_of(slot) {
+                self.writer.mark(place);
+            }
+        }
+    }
+
     /// Another model, or none: usage stays if the step does, what was learned does not.
     pub(crate) fn change_model(&mut self, config: &ForecasterConfig, model: Option<&Model>) {
         self.generation = self.generation.wrapping_add(1);

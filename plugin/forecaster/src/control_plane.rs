@@ -22,6 +22,7 @@ use crate::limits::FORECASTS_MOST;
 use crate::model::ModelRefresh;
 use crate::series::SeriesKey;
 use crate::settings::Settings;
+use crate::shadow::Allocations;
 use crate::sync::{Applied, InFlight, Inbox, Session, parse};
 
 /// A failure that repeats for the same reason is logged once in so many times.
@@ -38,6 +39,7 @@ pub(crate) struct ControlPlane {
     identity: Identity,
     session: Session,
     inbox: Inbox,
+    allocations: Allocations,
     answering: Option<InFlight>,
     reply_applied: u64,
     step_mismatch_logged: bool,
@@ -68,6 +70,7 @@ impl ControlPlane {
             identity,
             session,
             inbox: Inbox::new(settings.ledger_size()),
+            allocations: Allocations::new(settings.config.series.max_series),
             answering: None,
             reply_applied: 0,
             step_mismatch_logged: false,
@@ -204,6 +207,7 @@ impl ControlPlane {
             return;
         };
         let refused = self.inbox.accept(reply, &in_flight, ledger, host);
+        self.allocations.heard(reply, in_flight.sent_at_us);
         if refused > 0 {
             host.increment(Metric::ReplyItemsRefused, refused);
         }
@@ -216,7 +220,8 @@ impl ControlPlane {
         let is_partial = books.outbox.is_full()
             || !books.windows.is_empty()
             || self.inbox.is_collecting()
-            || reply.grants_left;
+            || reply.grants_left
+            || reply.allocation_cycle == 0 && !reply.allocations.is_empty();
         let us = |ms: u32| u64::from(ms).saturating_mul(1_000);
         self.session.succeeded(Asked {
             interval_us: us(reply.sync_interval_ms),
@@ -241,9 +246,11 @@ impl ControlPlane {
             Applied::Reseeded => {
                 self.identity.renew(host);
                 self.reply_applied = 0;
+                self.allocations.forget();
                 books.outbox.forget();
             }
             Applied::Granted(holdings) => host.increment(Metric::GrantsApplied, holdings),
+            Applied::Allocated(all) => self.keep_allocations(&all, books),
             Applied::Policy(epoch) => {
                 host.log(Level::Info, &format!("policy epoch {epoch} is in force"))
             }
@@ -252,8 +259,10 @@ impl ControlPlane {
             Applied::Reply {
                 sequence,
                 granted_pages,
+                allocation_cycle,
             } => {
                 self.reply_applied = sequence;
+                self.allocations.complete(allocation_cycle);
                 books.report_soon(granted_pages);
             }
             Applied::Failed(error) => {
@@ -267,6 +276,32 @@ impl ControlPlane {
             }
         }
         true
+    }
+
+    /// What is allocated of the pools.
+    pub(crate) fn allocations(&self) -> &Allocations {
+        &self.allocations
+    }
+
+    /// Lets allocations come into force, and lapse.
+    pub(crate) fn turn_allocations(&mut self, now_us: u64, books: &mut Books) {
+        if self.allocations.turn(now_us) {
+            books.mark_claims();
+        }
+    }
+
+    fn keep_allocations(&mut self, allocated: &[(SeriesKey, u64)], books: &mut Books) {
+        for (key, rate_micro_per_s) in allocated {
+            let has_series = |key: &SeriesKey| books.table.find(key).is_some();
+            let is_news = self.allocations.put(*key, *rate_micro_per_s, has_series);
+            let place = books
+                .table
+                .find(key)
+                .and_then(|slot| books.table.page_of(slot));
+            if let Some(place) = place.filter(|_| is_news) {
+                books.writer.mark(place);
+            }
+        }
     }
 
     fn failed(&mut self, host: &impl Host, now_us: u64, books: &mut Books, reason: &str) {
@@ -317,7 +352,7 @@ impl ControlPlane {
             deviations,
             reply_applied: self.reply_applied,
             forecasts: forecasts(books),
-            allocation_cycle_applied: 0,
+            allocation_cycle_applied: self.allocations.cycle(),
         }
     }
 

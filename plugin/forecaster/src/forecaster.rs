@@ -121,7 +121,7 @@ impl<H: Host> Forecaster<H> {
                 "the wall clock jumped: the running step counts as a gap",
             );
         }
-        self.apply_replies(budget);
+        self.apply_replies(started_us, budget);
         self.synchronise(started_us);
         // A run of the network is the one unit that needs most of a tick: it goes first, or it would come on top of the rest.
         let runs_first = self.books.inference.is_run_due();
@@ -270,7 +270,7 @@ impl<H: Host> Forecaster<H> {
         self.begin_duel();
     }
 
-    fn apply_replies(&mut self, budget: Budget) {
+    fn apply_replies(&mut self, started_us: u64, budget: Budget) {
         let Some(control_plane) = self.control_plane.as_mut() else {
             return;
         };
@@ -278,6 +278,7 @@ impl<H: Host> Forecaster<H> {
         while part.allows(&self.host, UNIT_US)
             && control_plane.apply_next(&self.host, &mut self.ledger, &mut self.books)
         {}
+        control_plane.turn_allocations(started_us, &mut self.books);
         if let Some(policy) = self.ledger.policy() {
             self.books.accuracy.set_quantile(quantile_of(policy));
         }
@@ -364,6 +365,7 @@ impl<H: Host> Forecaster<H> {
             config: &self.config.shadow,
             step_us,
             now_us,
+            allocations: self.control_plane.as_ref().map(ControlPlane::allocations),
         };
         while !self.books.writer.is_idle() && budget.allows(&self.host, UNIT_US) {
             let Books { table, writer, .. } = &mut self.books;
@@ -373,6 +375,8 @@ impl<H: Host> Forecaster<H> {
                         .increment(Metric::ShadowRefillsNetwork, report.by_network);
                     self.host
                         .increment(Metric::ShadowRefillsFallback, report.by_fallback);
+                    self.host
+                        .increment(Metric::ShadowRefillsAllocation, report.by_allocation);
                 }
                 Some(Err(_)) => {
                     self.host.increment(Metric::LedgerConflicts, 1);
@@ -458,6 +462,11 @@ impl<H: Host> Forecaster<H> {
             .record(Metric::PinballPpm, self.books.accuracy.pinball_ppm());
         self.host
             .record(Metric::CoveragePpm, self.books.accuracy.coverage_ppm());
+        if let Some(control_plane) = &self.control_plane {
+            let in_force = control_plane.allocations().in_force();
+            self.host
+                .record(Metric::Allocations, u64::try_from(in_force).unwrap_or(0));
+        }
         if let Some(state) = self.ledger.state() {
             self.host.record(Metric::PolicyEpoch, state.policy_epoch);
         }

@@ -15,6 +15,12 @@ pub const SYNC_BYTES_MOST: usize = 4 * 1024 * 1024;
 /// Grants in a reply.
 pub const GRANTS_MOST: usize = 16_384;
 
+/// Allocations in a reply.
+pub const ALLOCATIONS_MOST: usize = 65_536;
+
+/// Longest time, in milliseconds, that allocations hold: as for a lease.
+pub const ALLOCATION_MS_MOST: u32 = LEASE_MS_MOST;
+
 /// Policy customers in a reply.
 pub const POLICY_CUSTOMERS_MOST: usize = 65_536;
 

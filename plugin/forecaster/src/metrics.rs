@@ -56,6 +56,10 @@ pub enum Metric {
     ChallengerRefused,
     /// Time of one batch in the challenger's network.
     ChallengerBatchUs,
+    /// Shadow refills written that came from an allocation of the control plane.
+    ShadowRefillsAllocation,
+    /// Allocations in force; 0 while claims are made from forecasts alone.
+    Allocations,
 }
 
 /// What a host needs to know to define a metric.
@@ -70,7 +74,7 @@ pub enum MetricKind {
 }
 
 /// All metrics in the order of [`Metric`]: kind and name.
-pub const METRICS: [(Metric, MetricKind, &str); 24] = [
+pub const METRICS: [(Metric, MetricKind, &str); 26] = [
     (
         Metric::SyncOk,
         MetricKind::Counter,
@@ -182,6 +186,16 @@ pub const METRICS: [(Metric, MetricKind, &str); 24] = [
         Metric::ChallengerBatchUs,
         MetricKind::Histogram,
         "forebay.challenger_batch_us",
+    ),
+    (
+        Metric::ShadowRefillsAllocation,
+        MetricKind::Counter,
+        "forebay.shadow_refills_source=allocation",
+    ),
+    (
+        Metric::Allocations,
+        MetricKind::Gauge,
+        "forebay.allocations",
     ),
 ];
 

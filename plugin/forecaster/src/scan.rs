@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 
+use forebay_core::amount::Rate;
 use forebay_core::ledger::{Entry, Region};
 use forebay_core::policy::Policy;
 use forebay_core::resource::ResourceIndex;
@@ -273,9 +274,9 @@ fn observe(
             finds.writer.mark(place);
         }
         let grown_micro = observed.deviation_grown;
-        // Only a forecast can be deviated from; without one every request is unforeseen.
+        // Only a forecast or a claim can be deviated from; without one every request is unforeseen.
         if grown_micro >= DEVIATION_MICRO_LEAST
-            && series.forecast().is_some()
+            && (series.forecast().is_some() || series.claim.rate > Rate::ZERO)
             && series.claim.raise.deviated(present.now_us, present.shadow)
         {
             let rate_micro_per_s = grown_micro

@@ -11,17 +11,19 @@
 mod world;
 
 use forebay_core::ledger::{CustomerHash, STATE_KEY};
+use forebay_core::resource::ResourceIndex;
 use forebay_forecaster::host::{Host, Metric};
 use forebay_wire::key;
 use forebay_wire::sync::{
-    Grant, ModelRelease, PolicyCustomer, PolicyDelta, PoolGrant, StepUsage, SyncReply, Window,
+    Allocation, Grant, ModelRelease, PolicyCustomer, PolicyDelta, PoolGrant, StepUsage, SyncReply,
+    Window,
 };
 use proptest::prelude::*;
 
 use world::World;
 use world::plane::{
-    BURST, EPOCH, answer, grant, granted, level, next_sync, policy_delta, reply_to, start, ticks,
-    use_tokens,
+    BURST, EPOCH, RATE_PER_S, answer, grant, granted, level, next_sync, policy_delta, reply_to,
+    start, ticks, use_tokens,
 };
 
 const TOKEN: i64 = 1_000_000;
@@ -121,12 +123,20 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn any_allocation()(who in who(), resource in small(), rate_micro_per_s in number()) -> Allocation {
+        let (hash_high, hash_low) = parts(who);
+        Allocation { hash_high, hash_low, resource: if resource > 4 { 0 } else { resource }, rate_micro_per_s }
+    }
+}
+
 /// What a hostile reply says; the request's own numbers are echoed, as it would not be read otherwise.
 type Lies = (
     Vec<Grant>,
     Vec<PoolGrant>,
     Vec<Window>,
     Vec<StepUsage>,
+    (Vec<Allocation>, u32, u64),
     [u64; 5],
     [u32; 6],
     Option<(bool, bool, u32, bool)>,
@@ -138,6 +148,11 @@ fn lies() -> impl Strategy<Value = Lies> {
         prop::collection::vec(any_pool(), 0..3),
         prop::collection::vec(any_window(), 0..4),
         prop::collection::vec(any_step(), 0..4),
+        (
+            prop::collection::vec(any_allocation(), 0..6),
+            small(),
+            number(),
+        ),
         [number(), number(), number(), number(), number()],
         [small(), small(), small(), small(), small(), small()],
         prop::option::of(any::<(bool, bool, u32, bool)>()),
@@ -145,7 +160,12 @@ fn lies() -> impl Strategy<Value = Lies> {
 }
 
 fn tell(reply: &mut SyncReply, lies: Lies) {
-    let (grants, pools, windows, step_usage, numbers, small, policy) = lies;
+    let (grants, pools, windows, step_usage, allocations, numbers, small, policy) = lies;
+    (
+        reply.allocations,
+        reply.allocation_ttl_ms,
+        reply.allocation_cycle,
+    ) = allocations;
     reply.grants = grants;
     reply.pools = pools;
     reply.windows = windows;
@@ -226,6 +246,9 @@ proptest! {
             ticks(&world, &mut forecaster, 60);
             for number in 0..CUSTOMERS {
                 prop_assert!(level(&world, number) <= most, "customer {number}: {}", level(&world, number));
+                let claim = world::plane::entry(&world, &world::plane::customer(number))
+                    .map_or(0, |entry| entry.holdings.at(ResourceIndex::FIRST).shadow_rate.get());
+                prop_assert!(claim <= RATE_PER_S * TOKEN.unsigned_abs(), "customer {number} claims {claim}");
             }
         }
         // An honest control plane: it sends the policy again, and 20 tokens on top of what each entry says it has.

@@ -22,6 +22,8 @@ pub(super) struct Fleet {
     newest: Option<Ended>,
     /// What was told of a step that has not ended here yet.
     early: Option<(i64, f32)>,
+    /// What the others have used was told at least once.
+    is_told: bool,
 }
 
 /// The newest step that has ended here.
@@ -86,6 +88,7 @@ impl Fleet {
             .as_mut()
             .filter(|newest| newest.step == step && newest.others.is_none())?;
         newest.others = Some(others);
+        self.is_told = true;
         self.others_last = others;
         self.others_average += (1.0 - KEPT) * others;
         Some(newest.own + others)
@@ -110,13 +113,29 @@ impl Fleet {
         self.others_last = 0.0;
     }
 
+    /// [`Self::own_share`], where that is more than what nobody has denied: the others' part was told, and there was any traffic.
+    pub(super) fn known_share(&self) -> Option<f32> {
+        let is_known = self.is_told && self.own_average + self.others_so_far() > 0.0;
+        is_known.then(|| self.own_share())
+    }
+
     /// The part of the customer's traffic that comes through this gateway, 0 to 1.
     pub(super) fn own_share(&self) -> f32 {
-        let all = self.own_average + self.others_average;
-        if self.others_average > 0.0 && all > 0.0 {
+        let others = self.others_so_far();
+        let all = self.own_average + others;
+        if others > 0.0 && all > 0.0 {
             (self.own_average / all).clamp(0.0, 1.0)
         } else {
             1.0
+        }
+    }
+
+    /// The others' average, to be held against our own. Ours has the newest step in it; theirs has room for it only, until it is told. A
+    /// step begins like that, and that is when claims are made.
+    fn others_so_far(&self) -> f32 {
+        match self.newest {
+            Some(Ended { others: None, .. }) => self.others_average / KEPT,
+            _ => self.others_average,
         }
     }
 }
@@ -179,6 +198,31 @@ mod tests {
             .expect("in 60 steps");
         assert!((70..95).contains(&alone), "{alone}");
         assert_eq!(fleet.ended(120, 8.0), 8.0);
+    }
+
+    #[test]
+    fn a_share_is_the_same_before_and_after_the_newest_step_is_told() {
+        let mut fleet = quarter();
+        let before = fleet.own_share();
+        fleet.ended(60, 10.0);
+        assert!((fleet.own_share() - before).abs() < 0.01);
+        fleet.told(60, 30.0);
+        assert!((fleet.own_share() - before).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_share_is_known_once_the_others_part_was_told_and_somebody_used_anything() {
+        let mut fleet = Fleet::default();
+        assert_eq!(fleet.known_share(), None);
+        fleet.ended(0, 10.0);
+        assert_eq!(fleet.known_share(), None, "others may have as much");
+        fleet.told(0, 0.0);
+        assert_eq!(fleet.known_share(), Some(1.0));
+        let mut idle = Fleet::default();
+        idle.ended(0, 0.0);
+        idle.told(0, 0.0);
+        assert_eq!(idle.known_share(), None);
+        assert!((quarter().known_share().unwrap() - 0.25).abs() < 0.01);
     }
 
     #[test]

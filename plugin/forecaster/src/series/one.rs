@@ -237,6 +237,12 @@ impl Series {
         self.fleet.own_share()
     }
 
+    /// The same, if that is known: the others' part of it was told, and there was any traffic.
+    #[must_use]
+    pub fn known_share(&self) -> Option<f32> {
+        self.fleet.known_share()
+    }
+
     /// Records steps from the control plane's history, oldest first, ending at step `newest`. What this gateway has seen itself stays.
     pub fn load(&mut self, newest: i64, usage: impl DoubleEndedIterator<Item = Option<f32>>) {
         let own_from = self.fleet.newest_step();

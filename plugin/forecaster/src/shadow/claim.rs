@@ -1,4 +1,4 @@
-//! One customer's claim: what the forecast says, raised while demand runs ahead of it.
+//! One customer's claim: what the forecast says, or what the control plane has allocated, raised while demand runs ahead of it.
 //!
 //! A forecast is made once a step; demand that leaves it should not wait for the next one. So a deviation multiplies the refill at once,
 //! and the raise decays by half-life instead of ending, because an end would be a cliff at an arbitrary time.
@@ -7,6 +7,8 @@ use forebay_core::amount::Rate;
 use forebay_core::policy::Limits;
 use forebay_wire::forecaster_config::ShadowConfig;
 
+use super::allocations::Allocated;
+use super::writer::Terms;
 use crate::series::Series;
 
 /// Deviations raise one claim at most this often.
@@ -95,25 +97,50 @@ impl Raise {
 // === impl Claim ===
 
 impl Claim {
-    /// The refill that the claim should have now: forecast x own share of the traffic x raise, never above the contract.
+    /// The refill that the claim should have now: forecast or allocation x own share of the traffic x raise, never above the contract.
     #[must_use]
     pub fn wanted_rate(
         &self,
         series: &Series,
         limits: &Limits,
-        step_us: u64,
-        now_us: u64,
-        config: &ShadowConfig,
+        allocated: Option<Allocated>,
+        terms: &Terms<'_>,
     ) -> Rate {
-        let Some(forecast) = series.forecast().filter(|_| config.enabled) else {
+        let config = terms.config;
+        if !config.enabled {
             return Rate::ZERO;
+        }
+        let raise = self
+            .raise
+            .factor(terms.now_us, config.deviation_half_life_ms);
+        let foreseen_per_s = series.forecast().map_or(0.0, |forecast| {
+            let per_s = f64::from(forecast.claim) * 1e6 / terms.step_us.max(1) as f64;
+            per_s * f64::from(series.own_share())
+        });
+        let per_s = match allocated {
+            None => foreseen_per_s * f64::from(raise),
+            Some(allocated) => allocated_per_s(&allocated, series, limits, foreseen_per_s, raise),
         };
-        let per_s = f64::from(forecast.claim) * 1e6 / step_us.max(1) as f64;
-        let raise = f64::from(self.raise.factor(now_us, config.deviation_half_life_ms));
-        let micro_per_s = per_s * f64::from(series.own_share()) * raise * 1e6;
         // A cast from float saturates and takes NaN to 0.
-        Rate::new(micro_per_s as u64).min(limits.ceiling)
+        Rate::new((per_s * 1e6) as u64).min(limits.ceiling)
     }
+}
+
+/// What of an allocation is claimed here. A guarantee is not for the control plane to take: what a forecast claims within it is claimed
+/// whatever was allocated. A raise is not known to those who divide the pool, so it ends with what of the pool lies here.
+fn allocated_per_s(
+    allocated: &Allocated,
+    series: &Series,
+    limits: &Limits,
+    foreseen_per_s: f64,
+    raise: f32,
+) -> f64 {
+    let share = series
+        .known_share()
+        .map_or(allocated.part_of_pool, f64::from);
+    let guaranteed_per_s = limits.guarantee.get() as f64 / 1e6 * share;
+    let per_s = (allocated.per_s * share).max(foreseen_per_s.min(guaranteed_per_s));
+    (per_s * f64::from(raise)).min(per_s.max(allocated.pool_here_per_s))
 }
 
 #[cfg(test)]

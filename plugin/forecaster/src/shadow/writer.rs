@@ -1,6 +1,6 @@
 //! Writing claims to the ledger, a page at a time.
 //!
-//! Claims change for four reasons: a new forecast, a deviation, a raise that decays, depths that must be scaled anew. All of them mark
+//! Claims change for five reasons: a new forecast, an allocation, a deviation, a raise that decays, depths that must be scaled anew. All mark
 //! the page, and a marked page is written once with whatever holds by then. Writing at each reason was worse: a page has eight
 //! customers, and each write can collide with a draw. The pools' sums of protected stock are not ours to correct: the leading worker
 //! walks the pages for that.
@@ -15,6 +15,7 @@ use forebay_forecast::Source;
 use forebay_wire::forecaster_config::ShadowConfig;
 use hashbrown::HashMap;
 
+use super::allocations::Allocations;
 use super::allot::{Class, allot};
 use super::claim::Claim;
 use crate::host::Host;
@@ -50,6 +51,8 @@ pub struct WriteReport {
     pub by_network: u64,
     /// Refills above zero that came from the simple methods alone.
     pub by_fallback: u64,
+    /// Refills above zero that came from an allocation.
+    pub by_allocation: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +77,8 @@ pub struct Terms<'a> {
     pub step_us: u64,
     /// Monotonic time.
     pub now_us: u64,
+    /// What is allocated to whom; `None` without a control plane.
+    pub allocations: Option<&'a Allocations>,
 }
 
 // === impl ShadowWriter ===
@@ -231,10 +236,11 @@ impl ShadowWriter {
             };
             let contract = series.contract;
             let limits = limits_of(policy, contract, key.resource);
+            let allocated = terms
+                .allocations
+                .and_then(|allocations| allocations.of(&key, policy));
             let rate = if policy.shadow.enabled {
-                series
-                    .claim
-                    .wanted_rate(series, &limits, terms.step_us, terms.now_us, terms.config)
+                series.claim.wanted_rate(series, &limits, allocated, terms)
             } else {
                 Rate::ZERO
             };
@@ -257,6 +263,7 @@ impl ShadowWriter {
                 series
                     .forecast()
                     .map(|forecast| (forecast.step, forecast.source)),
+                allocated.is_some(),
                 rate,
                 &mut series.claim,
             );
@@ -339,7 +346,13 @@ impl Protection {
 
 impl WriteReport {
     /// Counts a refill once per forecast.
-    fn count(&mut self, forecast: Option<(i64, Source)>, rate: Rate, claim: &mut Claim) {
+    fn count(
+        &mut self,
+        forecast: Option<(i64, Source)>,
+        is_allocated: bool,
+        rate: Rate,
+        claim: &mut Claim,
+    ) {
         let Some((step, source)) = forecast.filter(|_| rate > Rate::ZERO) else {
             return;
         };
@@ -348,6 +361,7 @@ impl WriteReport {
         }
         claim.counted_step = Some(step);
         match source {
+            _ if is_allocated => self.by_allocation = self.by_allocation.saturating_add(1),
             Source::Network => self.by_network = self.by_network.saturating_add(1),
             Source::Fallback => self.by_fallback = self.by_fallback.saturating_add(1),
             Source::Nothing => {}

@@ -32,9 +32,14 @@ use super::session::InFlight;
 use crate::host::Host;
 use crate::ledger::{Ledger, Shared};
 use crate::limits::{FALLBACK_MS_MOST, LEASE_MS_MOST, POLICY_CUSTOMERS_TOTAL_MOST};
+use crate::series::SeriesKey;
+use crate::shadow::allocations;
 
 /// Pages that one piece of an installation touches.
 const PAGES_PER_PIECE: u32 = 4;
+
+/// Allocations in one piece.
+const ALLOCATIONS_PER_PIECE: usize = 64;
 
 /// Pieces of replies that are not applied yet, and the policy that is being collected.
 #[derive(Debug)]
@@ -81,8 +86,10 @@ enum Piece {
         /// Only where there is none that is not over.
         first: bool,
     },
+    Allocations(Vec<(SeriesKey, u64)>),
     Done {
         sequence: u64,
+        allocation_cycle: u64,
     },
 }
 
@@ -97,6 +104,8 @@ pub enum Applied {
     Reseeded,
     /// Grants reached so many holdings.
     Granted(u64),
+    /// These have been allocated so much, in micro-tokens per second at all gateways together.
+    Allocated(Vec<(SeriesKey, u64)>),
     /// The policy of this epoch is in force.
     Policy(u64),
     /// A reply is applied in full.
@@ -105,6 +114,8 @@ pub enum Applied {
         sequence: u64,
         /// Pages of policy customers that its grants have reached.
         granted_pages: Vec<u32>,
+        /// The cycle of which all allocations are applied with it; 0 if some are still to come.
+        allocation_cycle: u64,
     },
     /// A piece could not be applied; the rest of the reply was dropped and will be sent again.
     Failed(CoreError),
@@ -179,8 +190,25 @@ impl Inbox {
             self.pieces.push_back(Piece::Pools(pools));
         }
         self.pieces.extend(lease(false));
+        let holds_allocations = reply.allocation_ttl_ms > 0;
+        if holds_allocations {
+            let allocated: Vec<_> = reply
+                .allocations
+                .iter()
+                .filter_map(allocations::read)
+                .collect();
+            refused = refused.saturating_add(missing(reply.allocations.len(), allocated.len()));
+            let pieces = allocated.chunks(ALLOCATIONS_PER_PIECE);
+            self.pieces
+                .extend(pieces.map(|piece| Piece::Allocations(piece.to_vec())));
+        }
         self.pieces.push_back(Piece::Done {
             sequence: reply.sequence,
+            allocation_cycle: if holds_allocations {
+                reply.allocation_cycle
+            } else {
+                0
+            },
         });
         refused
     }
@@ -308,11 +336,13 @@ impl Inbox {
         match piece {
             Piece::PutPolicy { policy } => {
                 let lost_grants = put_policy(host, ledger, &policy, self.size, now_us)?;
-                Ok(if lost_grants {
-                    Applied::Reseeded
-                } else {
-                    Applied::Piece
-                })
+                if !lost_grants {
+                    return Ok(Applied::Piece);
+                }
+                // They are of an incarnation that is over, and all are said again to the new one.
+                self.pieces
+                    .retain(|piece| !matches!(piece, Piece::Allocations(_)));
+                Ok(Applied::Reseeded)
             }
             Piece::Install { customers, whole } => {
                 let (core, _) = ready(ledger, now_us)?;
@@ -388,9 +418,14 @@ impl Inbox {
                 })?;
                 Ok(Applied::Piece)
             }
-            Piece::Done { sequence } => Ok(Applied::Reply {
+            Piece::Allocations(allocated) => Ok(Applied::Allocated(allocated)),
+            Piece::Done {
+                sequence,
+                allocation_cycle,
+            } => Ok(Applied::Reply {
                 sequence,
                 granted_pages: std::mem::take(&mut self.granted_pages),
+                allocation_cycle,
             }),
         }
     }

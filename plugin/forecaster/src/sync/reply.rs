@@ -9,8 +9,8 @@ use prost::Message;
 use super::session::InFlight;
 use crate::host::HttpAnswer;
 use crate::limits::{
-    GRANTS_MOST, POLICY_BYTES_MOST, POLICY_CUSTOMERS_MOST, STEP_USAGE_MOST, SYNC_BYTES_MOST,
-    WINDOW_STEPS_MOST, WINDOWS_IN_REPLY_MOST,
+    ALLOCATIONS_MOST, GRANTS_MOST, POLICY_BYTES_MOST, POLICY_CUSTOMERS_MOST, STEP_USAGE_MOST,
+    SYNC_BYTES_MOST, WINDOW_STEPS_MOST, WINDOWS_IN_REPLY_MOST,
 };
 
 /// Why a sync failed.
@@ -129,6 +129,7 @@ fn check_lengths(reply: &SyncReply) -> Result<(), ReplyError> {
     for (what, found, most) in [
         ("grants", reply.grants.len(), GRANTS_MOST),
         ("pool grants", reply.pools.len(), resources),
+        ("allocations", reply.allocations.len(), ALLOCATIONS_MOST),
         ("windows", reply.windows.len(), WINDOWS_IN_REPLY_MOST),
         ("steps in a window", longest_window, WINDOW_STEPS_MOST),
         ("step usages", reply.step_usage.len(), STEP_USAGE_MOST),

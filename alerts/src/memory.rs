@@ -76,7 +76,12 @@ impl Watch {
             series,
         } in models.filter(|known| known.series.can_be())
         {
-            self.models.insert(model, Model { series, absent });
+            let known = Model {
+                series,
+                absent,
+                is_awaited: true,
+            };
+            self.models.insert(model, known);
         }
         let alerts = memory.alerts.into_iter().take(MODELS_MOST * KINDS.len());
         self.alerts.extend(alerts);

@@ -18,6 +18,8 @@ const MAX_GATEWAYS: usize = 1_024;
 const MAX_ALERTS: usize = 4 * MAX_GATEWAYS;
 /// Drifts that are remembered.
 const MAX_DRIFTS: usize = 64;
+/// Rounds within which the gateways are here again that ran a model when another process watched it: as many as one of them needs to be warm.
+const AWAITED_ROUNDS: u32 = 30;
 
 /// What is watched of the fleet.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub(crate) struct Model {
     pub(crate) series: Series,
     /// Rounds since it ran somewhere.
     pub(crate) absent: u32,
+    /// It ran when another process watched it, and no gateway has said yet that it does.
+    pub(crate) is_awaited: bool,
 }
 
 /// A drift that was found.
@@ -70,8 +74,12 @@ impl Watch {
         let mut findings = self.findings(round);
         for key in self.alerts.keys() {
             if !findings.contains_key(key) {
-                // What it was about is gone.
-                findings.insert(key.clone(), (Reading::Good, Words::default()));
+                // What it was about is gone, unless its gateways are only not here again.
+                let reading = match self.is_awaited(key) {
+                    true => Reading::Unclear,
+                    false => Reading::Good,
+                };
+                findings.insert(key.clone(), (reading, Words::default()));
             }
         }
         for (key, (reading, words)) in findings {
@@ -104,12 +112,20 @@ impl Watch {
             let watched = watched.or_insert_with(|| Model {
                 series: Series::new(self.learned_rounds),
                 absent: 0,
+                is_awaited: false,
             });
             watched.absent = 0;
+            watched.is_awaited = false;
             if let Some(sums) = sums {
                 watched.series.observe(sums, round.unix_ms);
             }
         }
+    }
+
+    /// Whether the model that an alert is about is still awaited.
+    fn is_awaited(&self, key: &Key) -> bool {
+        let model = key.model.as_ref().and_then(|model| self.models.get(model));
+        model.is_some_and(|model| model.is_awaited && model.absent <= AWAITED_ROUNDS)
     }
 
     /// Whether another model can be watched; the one that is absent for longest makes room.

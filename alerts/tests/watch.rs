@@ -296,6 +296,40 @@ fn what_is_usual_and_what_has_drifted_survives_being_written_down() {
 }
 
 #[test]
+fn what_was_found_before_a_restart_is_not_over_before_its_gateways_are_here_again() {
+    let (mut fleet, mut watch) = (Fleet::new(CALM, 7), Watch::new(60_000));
+    (0..6 * DAY_ROUNDS).for_each(|_| fleet.show(&mut watch));
+    fleet.wilder = 2.0;
+    (0..600).for_each(|_| fleet.show(&mut watch));
+    let drift_of = |watch: &Watch| {
+        let mut alerts = watch.alerts();
+        let drift = alerts.find(|(key, _)| key.kind == Kind::ForecastDrift);
+        drift.map(|(_, alert)| alert.stage)
+    };
+    let (told, found) = (drift_of(&watch), watch.drift_since(0).cloned());
+    assert!(told.unwrap().is_firing());
+    let mut again = recalled(&watch);
+    // Nobody, and then one that has never had the model.
+    again.observe(&round(fleet.minute + 1, Vec::new()));
+    again.observe(&round(fleet.minute + 2, vec![runs("g", "other")]));
+    fleet.minute += 2;
+    assert_eq!(drift_of(&again), told, "it is not known to be over");
+    fleet.show(&mut again);
+    assert_eq!(drift_of(&again), told);
+    assert_eq!(again.drift_since(0).cloned(), found, "not found once more");
+    // From then on it is over when its model is gone; and where that never comes back, after a while.
+    again.observe(&round(fleet.minute + 1, Vec::new()));
+    assert!(!drift_of(&again).unwrap().is_firing());
+    let mut never = recalled(&watch);
+    let others = (1..=40).map(|later| round(fleet.minute + later, vec![runs("g", "other")]));
+    let rounds = others.take_while(|round| {
+        never.observe(round);
+        drift_of(&never).unwrap().is_firing()
+    });
+    assert_eq!(rounds.count(), 30);
+}
+
+#[test]
 fn what_is_written_down_is_bounded_and_of_the_same_steps() {
     let mut watch = Watch::new(60_000);
     for number in 0..2_000 {

@@ -4,7 +4,7 @@
 //! loss of a side in a resource is one ratio of sums. A mean of the gateways' ratios was worse: the gateway with the least usage decided, and one
 //! that used nothing fell out, which chooses by the outcome. All gateways forecast the same usage, so what they report is alike, and
 //! each is held against the typical one of both sides: medians, which nobody can move alone where there are three or more. A resource counts
-//! where the typical gateway has used it, so nobody can bring in one of its own.
+//! where the typical gateway has used it, and where most have been there since its comparison began, so nobody can bring in one of its own.
 //!
 //! Gateways of older versions say one sum over all resources. Where that is what most of a side say, both sides are compared by it.
 
@@ -31,7 +31,7 @@ pub(super) struct Report {
 /// The medians of all reports.
 #[derive(Clone, Copy, Debug)]
 struct Typical {
-    /// Which of the parts are looked at.
+    /// Which of the parts are looked at: those of most reports.
     said: [bool; PARTS],
     matured: f64,
     parts: [Part; PARTS],
@@ -189,15 +189,19 @@ impl Typical {
         let mut parts = [Part::default(); PARTS];
         let mut said = [false; PARTS];
         for (place, (part, is_said)) in parts.iter_mut().zip(&mut said).enumerate() {
-            *is_said = said_in(is_by_resource).contains(&place);
             let of_part = || {
                 let parts = scores.iter().map(|score| score.parts().get(place));
                 parts.flatten().flatten()
             };
-            *part = Part {
-                loss: median(of_part().map(|part| part.loss).collect()),
-                usage: median(of_part().map(|part| part.usage).collect()),
-            };
+            // After a rolling restart one may be left who was there when it began: that one would be typical of itself.
+            let is_of_most = of_part().count().saturating_mul(2) > scores.len();
+            *is_said = is_of_most && said_in(is_by_resource).contains(&place);
+            if *is_said {
+                *part = Part {
+                    loss: median(of_part().map(|part| part.loss).collect()),
+                    usage: median(of_part().map(|part| part.usage).collect()),
+                };
+            }
         }
         Self {
             said,

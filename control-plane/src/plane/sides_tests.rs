@@ -1,5 +1,6 @@
+use super::super::score::{Open, Scores};
 use super::*;
-use forebay_wire::sync::{ForecastScore, ResourceScore};
+use forebay_wire::sync::{ForecastScore, ModelStatus, ResourceScore};
 
 /// As a gateway of an older version says it: one sum over all resources.
 fn old(is_canary: bool, loss: f64, usage: f64) -> Report {
@@ -104,6 +105,69 @@ fn nobody_brings_in_a_resource_of_its_own() {
     let mut beside: Vec<_> = honest().map(same).collect();
     beside.push((worse, better));
     assert_eq!(compare_beside(&beside).0.unwrap().gain(), 0.0);
+}
+
+/// What each of three gateways says of two models in a round, when one of them is left that was there since the second resource was used last.
+fn after_a_rolling_restart() -> Vec<(Score, Score)> {
+    let said = |matured: u64, parts: [(f64, f64); 2]| ModelStatus {
+        digest: vec![1; 32],
+        score: Some(ForecastScore {
+            matured,
+            covered: matured,
+            loss: parts[0].0 + parts[1].0,
+            usage: parts[0].1 + parts[1].1,
+            resources: (0..)
+                .zip(parts)
+                .map(|(resource, (loss, usage))| ResourceScore {
+                    resource,
+                    loss,
+                    usage,
+                })
+                .collect(),
+        }),
+        ..ModelStatus::default()
+    };
+    let (begun, running) = (Open::at(1), Open::at(1).next(&waiting(), 2));
+    let mut reports = Vec::new();
+    for is_old in [true, false, false] {
+        // Of each model, whose losses differ where nobody else has used anything.
+        let of = |loss: f64| {
+            let mut scores = Scores::default();
+            if is_old {
+                scores.hear(&said(1, [(0.0, 0.0), (0.0, 0.0)]));
+                scores.next_round(&Open::default(), &begun);
+            }
+            scores.hear(&said(10, [(5e4, 1e6), (0.0, 0.0)]));
+            scores.next_round(&begun, &running);
+            let made_up = if is_old { (loss, 1e12) } else { (0.0, 0.0) };
+            scores.hear(&said(20, [(1e5, 2e6), made_up]));
+            scores.in_round(&running).unwrap().1
+        };
+        reports.push((of(0.0), of(1e12)));
+    }
+    reports
+}
+
+/// Only the second resource goes on.
+fn waiting() -> Anew {
+    let mut anew = Anew::ALL;
+    anew.parts[2] = false;
+    anew
+}
+
+#[test]
+fn a_resource_counts_where_most_have_been_there_since_it_began_and_begins_anew_otherwise() {
+    let reports = after_a_rolling_restart();
+    let has_second = |score: &Score| score.parts()[2].is_some();
+    let old: Vec<bool> = reports.iter().map(|report| has_second(&report.0)).collect();
+    assert_eq!(old, [true, false, false]);
+    let (pair, anew) = compare_beside(&reports);
+    assert_eq!(pair.unwrap().gain(), 0.0);
+    assert!(anew.parts[2], "there is nobody to wait for");
+    // Where two of three were there, it is compared.
+    let (old, new) = (reports[0], reports[1]);
+    let (pair, _) = compare_beside(&[old, old, new]);
+    assert!(pair.unwrap().gain() > 0.1);
 }
 
 #[test]

@@ -95,6 +95,14 @@ fn faults(value: &Value, schema: &Value, root: &Value, place: &str) -> Vec<Strin
                 .as_f64()
                 .filter(|number| *number > rule.as_f64().unwrap())
                 .map(|_| format!("is above {rule}")),
+            "minItems" => value
+                .as_array()
+                .filter(|items| (items.len() as u64) < rule.as_u64().unwrap())
+                .map(|_| format!("has fewer than {rule}")),
+            "maxItems" => value
+                .as_array()
+                .filter(|items| items.len() as u64 > rule.as_u64().unwrap())
+                .map(|_| format!("has more than {rule}")),
             "description" | "title" | "format" | "default" => None,
             other => panic!("the walk does not know `{other}`"),
         };

@@ -5,6 +5,7 @@ use super::gathered::{Candidate, Gathered};
 use super::months::Month;
 use super::rule::ttl_ms;
 use super::trails::Trails;
+use super::views::CycleView;
 use crate::forecasts::Book as Forecasts;
 use crate::history::Series;
 use forebay_core::resource::{PerResource, ResourceIndex};
@@ -13,6 +14,7 @@ use forebay_sharing::{
     credits_of_newcomer,
 };
 use forebay_wire::key::CustomerHash;
+use std::sync::Arc;
 
 /// Customers that are allocated anything; of more the smallest are left out.
 const CUSTOMERS_MOST: usize = 100_000;
@@ -120,7 +122,9 @@ pub(crate) struct Seen<'a> {
 /// A cycle that can be put in force, and sums of months that are over.
 #[derive(Debug)]
 pub(crate) struct Made {
-    pub(crate) book: Book,
+    pub(crate) book: Arc<Book>,
+    /// In a line.
+    pub(crate) line: CycleView,
     pub(crate) closed: Closed,
     /// Which gateways had a live lease.
     pub(crate) live: Vec<u64>,
@@ -311,7 +315,7 @@ pub(crate) fn make(gathered: Gathered, seen: &Seen<'_>) -> Made {
         let is_wanted = outlook.iter().any(|outlook| outlook.upper_per_s() > 0.0);
         (candidate.is_listed || is_wanted).then_some((candidate, outlook))
     });
-    let (chosen, left_out) = largest(expected.collect(), &policy_capacity_per_s);
+    let (chosen, left_out) = largest(expected.collect(), &policy_capacity_per_s, CUSTOMERS_MOST);
     let mut entries: Vec<Entry> = chosen
         .into_iter()
         .map(|(candidate, outlook)| {
@@ -359,7 +363,12 @@ pub(crate) fn make(gathered: Gathered, seen: &Seen<'_>) -> Made {
     let closed = close(&before, &settled, &mut book, month);
     book.inputs_digest = digest::of_inputs(&book);
     book.result_digest = digest::of_result(&book);
-    Made { book, closed, live }
+    Made {
+        line: CycleView::of(&book),
+        book: Arc::new(book),
+        closed,
+        live,
+    }
 }
 
 /// What a customer is expected to ask for: by the forecast of the first horizon that is not shorter than a cycle, unless more is asked for at this moment than
@@ -404,12 +413,13 @@ fn outlook_of(
     outlooks
 }
 
-/// As many as there is room for, those with the largest guarantees and outlooks, in parts of the capacities.
+/// So many at most, those with the largest guarantees and outlooks, in parts of the capacities.
 fn largest(
     mut expected: Vec<(Candidate, PerResource<Outlook>)>,
     capacity_per_s: &PerResource<f64>,
+    most: usize,
 ) -> (Vec<(Candidate, PerResource<Outlook>)>, usize) {
-    let left_out = expected.len().saturating_sub(CUSTOMERS_MOST);
+    let left_out = expected.len().saturating_sub(most);
     if left_out > 0 {
         let size = |(candidate, outlook): &(Candidate, PerResource<Outlook>)| -> f64 {
             let of_each = candidate.terms.iter().zip(outlook.iter());
@@ -426,7 +436,7 @@ fn largest(
             let by_size = size(other).total_cmp(&size(one));
             by_size.then_with(|| one.0.hash.cmp(&other.0.hash))
         });
-        expected.truncate(CUSTOMERS_MOST);
+        expected.truncate(most);
     }
     (expected, left_out)
 }
@@ -528,5 +538,47 @@ impl Entry {
         if is_same {
             self.changed_in = before.changed_in;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_core::policy::Tier;
+
+    fn candidate(number: u8, guarantee_per_s: f64) -> Candidate {
+        Candidate {
+            hash: CustomerHash([number; 16]),
+            is_listed: true,
+            is_denied: false,
+            tier: Tier::One,
+            priority: 0,
+            weight: 1.0,
+            group: None,
+            terms: PerResource::only_first(Terms {
+                guarantee_per_s,
+                ..Terms::default()
+            }),
+            now_per_s: PerResource::default(),
+        }
+    }
+
+    #[test]
+    fn when_there_are_too_many_the_smallest_are_left_out() {
+        let asks = |per_s| PerResource::only_first(Outlook::of_demand(per_s));
+        let all = vec![
+            (candidate(1, 0.0), asks(5.0)),
+            (candidate(2, 7.0), asks(0.0)),
+            (candidate(3, 0.0), asks(4.0)),
+            (candidate(4, 0.0), asks(5.0)),
+        ];
+        let capacity_per_s = PerResource::only_first(100.0);
+        let (chosen, left_out) = largest(all.clone(), &capacity_per_s, 2);
+        let chosen: Vec<u8> = chosen
+            .iter()
+            .map(|(candidate, _)| candidate.hash.0[0])
+            .collect();
+        assert_eq!((chosen, left_out), (vec![2, 1], 2));
+        assert_eq!(largest(all, &capacity_per_s, 4).1, 0);
     }
 }

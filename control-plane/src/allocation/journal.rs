@@ -167,7 +167,7 @@ struct HeadRecord {
 }
 
 /// Adds a cycle to a batch, in the place of the one before.
-pub(crate) fn write(batch: &mut Batch, book: &Book, before: &Book) {
+pub(crate) fn write(batch: &mut Batch, (book, line): (&Book, &CycleView), before: &Book) {
     let chunks = book.entries.chunks(CHUNK);
     let count = chunks.len();
     for (number, entries) in (0_u32..).zip(chunks) {
@@ -186,7 +186,7 @@ pub(crate) fn write(batch: &mut Batch, book: &Book, before: &Book) {
     let head = HeadRecord::of(book, count);
     batch.put_message(Table::Sharing, &[&[HEAD]], &head);
     // What cannot be written as JSON is no line; plain numbers and names always can.
-    let line = serde_json::to_vec(&CycleView::of(book)).unwrap_or_default();
+    let line = serde_json::to_vec(line).unwrap_or_default();
     batch.put(Table::Sharing, line_key(book.number), line);
     if let Some(old) = book.number.checked_sub(RECENT_KEPT) {
         batch.delete(Table::Sharing, line_key(old));

@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 
 /// Closed steps that are remembered.
 const STEPS_KEPT: usize = 8;
+/// Nothing is known any more when the newest of them is older than so many.
+const SILENT_STEPS: u64 = 16;
 /// Series that are remembered; those beyond it are known by their present pace.
 const SERIES_MOST: usize = 400_000;
 /// With fewer values the largest is the 0.9 quantile as well.
@@ -29,6 +31,10 @@ struct Trail {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trails {
     heard: VecDeque<u64>,
+    /// The one that was heard of last.
+    newest: u64,
+    /// Steps that were heard of since the server started.
+    ever: usize,
     series: HashMap<Series, Trail>,
 }
 
@@ -37,12 +43,24 @@ pub(crate) struct Trails {
 impl Trails {
     /// The newest step that was heard of.
     pub(crate) fn newest(&self) -> u64 {
-        self.heard.back().copied().unwrap_or(0)
+        self.newest
     }
 
     /// Whether next to nothing is known yet: the server has just started.
     pub(crate) fn is_new(&self) -> bool {
-        self.heard.len() < 2
+        self.ever < 2
+    }
+
+    /// Forgets steps that are long over: no gateway has reported since, and what was asked for then will not be asked for again.
+    pub(crate) fn expire(&mut self, now: u64) {
+        if self.newest.saturating_add(SILENT_STEPS) < now {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.heard.clear();
+        self.series.clear();
     }
 
     /// Takes in a closed step: rates where they are not zero, in tokens per second.
@@ -53,8 +71,10 @@ impl Trails {
         }
         if closed < newest {
             // The clock was set back: what was counted under it says nothing of these steps.
-            *self = Self::default();
+            self.forget();
         }
+        self.newest = closed;
+        self.ever = self.ever.saturating_add(1);
         self.heard.push_back(closed);
         while self.heard.len() > STEPS_KEPT {
             self.heard.pop_front();
@@ -150,6 +170,10 @@ mod tests {
         assert_eq!(trails.series.len(), 1);
         hear(&mut trails, 9, 0.0);
         assert_eq!(trails.series.len(), 0);
+        hear(&mut trails, 10, 5.0);
+        trails.expire(26);
+        assert_eq!(trails.outlook(SERIES, 0.0).upper_per_s(), 5.0);
+        trails.expire(27);
         assert_eq!(trails.outlook(SERIES, 0.0), Outlook::default());
     }
 }

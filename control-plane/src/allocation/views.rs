@@ -31,6 +31,8 @@ pub struct CycleView {
     pub inputs_sha256: String,
     /// SHA-256 of what it gives.
     pub result_sha256: String,
+    /// Resources that it divides.
+    pub resources: Vec<PoolView>,
 }
 
 /// A resource that is divided, in tokens per second.
@@ -114,8 +116,6 @@ pub struct AllocationsView {
     /// From one cycle to the next, in milliseconds; absent while the policy divides nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_ms: Option<u32>,
-    /// Resources that are divided.
-    pub resources: Vec<PoolView>,
     /// Customers by hash.
     pub customers: Vec<CustomerAllocation>,
     /// The last cycles, newest first.
@@ -259,6 +259,7 @@ impl CycleView {
             left_out: book.left_out,
             inputs_sha256: hex(&book.inputs_digest),
             result_sha256: hex(&book.result_digest),
+            resources: book.pools(),
         }
     }
 }

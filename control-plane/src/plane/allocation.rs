@@ -16,7 +16,7 @@ use crate::allocation::{
 };
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::history::Series;
+use crate::history::{Series, step_at};
 use crate::store::{Batch, Receipt, Store, StoreError};
 use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
@@ -49,6 +49,8 @@ pub struct Allocations {
     recent: VecDeque<CycleView>,
     /// None is made before.
     not_before: TimeUs,
+    /// Before that gateways are presumed to ask for what they were granted, which is no measurement.
+    measured_from: TimeUs,
     /// The next one is due then.
     next_at: TimeUs,
     /// Gateways that had a live lease when the last one was made.
@@ -101,6 +103,7 @@ impl Allocations {
             book: Arc::new(book),
             recent: recent.into(),
             not_before: now.mono.plus_us(STARTED_US),
+            measured_from: now.mono.plus_us(STARTED_US),
             next_at: now.mono.plus_us(left_us),
             ..Self::default()
         })
@@ -109,6 +112,11 @@ impl Allocations {
     /// The gateways that are there at the start are no reason for a cycle.
     pub(super) fn take_up(state: &mut State, settings: &Settings, now: TimeUs) {
         state.allocations.live = live(state, settings, now);
+    }
+
+    /// Whether what is asked for at this moment was measured.
+    pub(super) fn are_measured(&self, now: TimeUs) -> bool {
+        now >= self.measured_from
     }
 
     /// A gateway says that a customer's demand is not what its forecast says.
@@ -157,7 +165,7 @@ impl Allocations {
     fn put_in_force(&mut self, made: &Made, took_us: u64, now: TimeUs) {
         let book = &made.book;
         let interval_us = u64::from(book.interval_ms).saturating_mul(1_000);
-        self.recent.extend(book.line());
+        self.recent.push_back(made.line.clone());
         while self.recent.len() as u64 > RECENT_KEPT {
             self.recent.pop_front();
         }
@@ -173,7 +181,7 @@ impl Allocations {
             *count = count.saturating_add(1);
         }
         self.took_us = took_us;
-        self.book = Arc::new(book.clone());
+        self.book = Arc::clone(book);
     }
 
     /// How long allocations hold, in milliseconds: 0 where none do.
@@ -209,7 +217,6 @@ impl Plane {
         let Some((made, batch)) = self.compute(cause).await? else {
             return Ok(None);
         };
-        let line = made.book.line();
         let receipt: Receipt = {
             let mut state = self.lock();
             if state.is_stopped {
@@ -225,7 +232,7 @@ impl Plane {
             cause = cause.name(),
             "an allocation is in force"
         );
-        Ok(line)
+        Ok(Some(made.line))
     }
 
     /// Makes a cycle because somebody asks for it.
@@ -237,7 +244,6 @@ impl Plane {
         self.hear_step();
         let began = Instant::now();
         let (made, batch) = self.compute(Cause::Asked).await?.ok_or_else(no_sharing)?;
-        let line = made.book.line().ok_or_else(no_sharing)?;
         let deed = Deed::new(by, "allocation.run", "the allocation");
         self.change(deed, |state, all, now| {
             state
@@ -247,7 +253,7 @@ impl Plane {
             Ok(Done::new((), format!("cycle {}", made.book.number)))
         })
         .await?;
-        Ok(line)
+        Ok(made.line)
     }
 
     /// Takes note of the step that was closed last.
@@ -258,16 +264,16 @@ impl Plane {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let finished = Arc::clone(&self.lock().finished);
-        if finished.step == trails.newest() {
-            return;
+        if finished.step != trails.newest() {
+            let step_s = f64::from(self.settings.step_ms.max(1)) / 1e3;
+            let usage = finished.usage.iter().filter_map(|usage| {
+                let resource = u8::try_from(usage.resource).ok()?;
+                let per_s = usage.demand as f64 / 1e6 / step_s;
+                Some((Series::new(usage.customer, resource), per_s))
+            });
+            trails.hear(finished.step, usage);
         }
-        let step_s = f64::from(self.settings.step_ms.max(1)) / 1e3;
-        let usage = finished.usage.iter().filter_map(|usage| {
-            let resource = u8::try_from(usage.resource).ok()?;
-            let per_s = usage.demand as f64 / 1e6 / step_s;
-            Some((Series::new(usage.customer, resource), per_s))
-        });
-        trails.hear(finished.step, usage);
+        trails.expire(step_at(self.clock.now().unix_ms, self.settings.step_ms));
     }
 
     /// The next cycle, and the rows that keep it; none where the policy divides nothing.
@@ -316,7 +322,6 @@ impl Plane {
         Ok(AllocationsView {
             cycle: book.line(),
             interval_ms,
-            resources: book.pools(),
             customers: book.customers(&wanted)?,
             recent,
         })
@@ -408,7 +413,7 @@ struct Work {
 impl Work {
     fn done(self) -> Result<(Made, Batch), StoreError> {
         let before = Arc::clone(&self.gathered.before);
-        let made = {
+        let mut made = {
             let trails = self.trails.lock().unwrap_or_else(PoisonError::into_inner);
             let seen = Seen {
                 forecasts: &self.forecasts,
@@ -420,9 +425,11 @@ impl Work {
             make(self.gathered, &seen)
         };
         let mut batch = Batch::default();
-        write(&mut batch, &made.book, &before);
-        write_closed(&mut batch, &*self.store, &made.closed)?;
+        write(&mut batch, (&made.book, &made.line), &before);
         let running = Month::at(self.now_unix_ms);
+        let oldest = running.before(MONTHS_KEPT);
+        made.closed.retain(|(_, sums)| sums.month >= oldest);
+        write_closed(&mut batch, &*self.store, &made.closed)?;
         if Month::at(before.at_unix_ms) != running {
             drop_old_statements(&mut batch, &*self.store, running)?;
         }

@@ -80,6 +80,7 @@ fn candidate(
     let mut terms = PerResource::default();
     let mut now_per_s = PerResource::default();
     let account = state.accounts.get(&hash);
+    let account = account.filter(|_| state.allocations.are_measured(now));
     for (index, resource) in policy.resource_indexes().zip(&policy.resources) {
         if resource.pool.is_none() {
             continue;

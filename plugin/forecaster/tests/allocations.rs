@@ -13,9 +13,9 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use forebay_core::amount::Rate;
-use forebay_core::policy::Policy;
-use forebay_core::resource::ResourceIndex;
+use forebay_core::amount::{Micro, Rate};
+use forebay_core::policy::{Contract, Limits, Policy, Tier};
+use forebay_core::resource::{PerResource, ResourceIndex};
 use forebay_forecaster::Forecaster;
 use forebay_forecaster::host::{HttpAnswer, Metric};
 use forebay_wire::key;
@@ -453,4 +453,52 @@ fn allocations_outlive_the_model() {
         }
     }
     panic!("the model never ran; log: {:?}", world.log());
+}
+
+#[test]
+fn where_claims_are_too_many_the_lower_tier_loses_its_stock_first_and_then_the_lower_priority() {
+    let world = World::new();
+    let mut forecaster = start(&world);
+    let mut ranked: Policy = policy();
+    // Depths of 250 tokens each, at a pool of which 500 may be protected.
+    let limits = Limits::plain(Rate::from_tokens_per_s(500), Micro::from_tokens(500));
+    for (tier, priority) in [(Tier::One, 0), (Tier::One, 9), (Tier::Two, 9)] {
+        ranked.contracts.push(Contract {
+            name: format!("{tier:?}-{priority}"),
+            tier,
+            priority,
+            weight: 1,
+            limits: PerResource::only_first(limits),
+        });
+    }
+    let sent = next_sync(&world, &mut forecaster);
+    let (_, mut reply) = reply_to(&sent);
+    reply.policy = Some(policy_delta(4));
+    if let Some(delta) = &mut reply.policy {
+        delta.compiled = ranked.encode();
+        for (row, customer) in (0_u32..).zip(&mut delta.customers) {
+            customer.contract = row;
+        }
+    }
+    forecaster.on_http_response(sent.call, answer(&reply));
+    let depths = |per_s: u64| {
+        let mut forecaster = start(&world);
+        let mut plane = plane(&[(1, per_s), (2, per_s), (3, per_s)]);
+        plane.pool_per_s = 1_000;
+        plane.live(&world, &mut forecaster, 4, &[]);
+        [1, 2, 3].map(|number| {
+            let entry = entry(&world, &customer(number)).unwrap();
+            let depth = entry.holdings.at(ResourceIndex::FIRST).shadow_depth();
+            depth.get() as f64 / 1e6
+        })
+    };
+    ticks(&world, &mut forecaster, 5);
+    drop(forecaster);
+    let [low, high, second] = depths(500);
+    assert!(is_near(low, 250.0) && is_near(high, 250.0), "{low} {high}");
+    assert!(second < 5.0, "{second}");
+    // Less is asked for: what the first tier leaves is the second's.
+    let [low, high, second] = depths(400);
+    assert!(is_near(low, 200.0) && is_near(high, 200.0), "{low} {high}");
+    assert!(is_near(second, 100.0), "{second}");
 }

@@ -32,4 +32,36 @@ pub enum SimulationError {
         /// What there is.
         known: String,
     },
+    /// More than a comparison can bear.
+    #[error("{found} {what} are more than the {most} that a comparison bears: {instead}")]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        found: u64,
+        /// Upper bound.
+        most: u64,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// Steps that say nothing of what is asked for in a second.
+    #[error(
+        "a step of {step_s} s says too little of seconds: record usage in steps of 1 to 3600 s"
+    )]
+    Step {
+        /// Its length.
+        step_s: u32,
+    },
+    /// Usage that is none.
+    #[error(
+        "customer {customer} of the recorded usage, counted from 1, has {found} requests in step {step}: a step has from 0 to 1e12"
+    )]
+    NotAnAmount {
+        /// Its position, from 1.
+        customer: usize,
+        /// The step, from 1.
+        step: usize,
+        /// What is recorded.
+        found: f64,
+    },
 }

@@ -9,7 +9,7 @@ use forebay_core::policy::Tier;
 
 /// Depth of a claim, in seconds of its rate.
 const DEPTH_S: f64 = 0.5;
-/// What those beyond their claims leave of all claims' stocks, as a part of the pool's depth.
+/// The part of the pool's depth that stocks may protect, where no policy says another.
 const PROTECTED: f64 = 0.5;
 /// What is left in the pool by those beyond their claims, by tier, as a part of its depth.
 const FLOORS: [f64; 3] = [0.0, 0.1, 0.25];
@@ -19,6 +19,8 @@ const FLOORS: [f64; 3] = [0.0, 0.1, 0.25];
 pub(crate) struct Claims {
     sub_step_s: f64,
     pool: PoolBucket,
+    /// What those beyond their claims leave of all claims' stocks, as a part of the pool's depth.
+    protected: f64,
     claims: Vec<Part>,
     tiers: Vec<usize>,
 }
@@ -27,16 +29,35 @@ pub(crate) struct Claims {
 
 impl Claims {
     pub(crate) fn new(market: &Market, capacity_per_s: f64, sub_step_s: f64) -> Self {
-        let tiers = market.buyers.iter().map(|buyer| match buyer.tier {
-            Tier::One => 0,
-            Tier::Two => 1,
-            Tier::Three => 2,
-        });
+        let tiers = market.buyers.iter().map(|buyer| buyer.tier);
+        Self::on(
+            PoolBucket::full(capacity_per_s),
+            PROTECTED,
+            tiers,
+            sub_step_s,
+        )
+    }
+
+    /// Claims of customers of these tiers on a pool.
+    pub(crate) fn on(
+        pool: PoolBucket,
+        protected: f64,
+        tiers: impl Iterator<Item = Tier>,
+        sub_step_s: f64,
+    ) -> Self {
+        let tiers: Vec<usize> = tiers
+            .map(|tier| match tier {
+                Tier::One => 0,
+                Tier::Two => 1,
+                Tier::Three => 2,
+            })
+            .collect();
         Self {
             sub_step_s,
-            pool: PoolBucket::full(capacity_per_s),
-            claims: vec![Part::default(); market.buyers.len()],
-            tiers: tiers.collect(),
+            pool,
+            protected,
+            claims: vec![Part::default(); tiers.len()],
+            tiers,
         }
     }
 }
@@ -68,11 +89,11 @@ impl Guard for Claims {
             }
         }
         let available = self.pool.available(self.sub_step_s);
-        let capacity = self.pool.capacity_per_s;
-        let mut free = available - used - stocks.min(PROTECTED * capacity);
+        let depth = self.pool.depth;
+        let mut free = available - used - stocks.min(self.protected * depth);
         let mut parts = [1.0; 3];
         for ((part, rest), floor) in parts.iter_mut().zip(rests).zip(FLOORS) {
-            let room = (free - floor * capacity).max(0.0);
+            let room = (free - floor * depth).max(0.0);
             if rest > room {
                 *part = room / rest;
                 served.is_short = true;

@@ -20,10 +20,11 @@ pub(crate) trait Guard {
     fn serve(&mut self, demand: &[f32], denied: &mut [f64]) -> Served;
 }
 
-/// The pool's bucket: a rate, and a depth of one second of it.
+/// The pool's bucket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolBucket {
     pub(crate) capacity_per_s: f64,
+    pub(crate) depth: f64,
     level: f64,
 }
 
@@ -48,10 +49,16 @@ pub(crate) struct Used {
 // === impl PoolBucket ===
 
 impl PoolBucket {
+    /// With a depth of one second of its rate.
     pub(crate) const fn full(capacity_per_s: f64) -> Self {
+        Self::with_depth(capacity_per_s, capacity_per_s)
+    }
+
+    pub(crate) const fn with_depth(capacity_per_s: f64, depth: f64) -> Self {
         Self {
             capacity_per_s,
-            level: capacity_per_s,
+            depth,
+            level: depth,
         }
     }
 
@@ -63,7 +70,7 @@ impl PoolBucket {
     /// Ends a sub-step. What was admitted beyond what there was is no debt.
     pub(crate) fn spend(&mut self, admitted: f64, sub_step_s: f64) {
         let left = self.available(sub_step_s) - admitted;
-        self.level = left.clamp(0.0, self.capacity_per_s);
+        self.level = left.max(0.0).min(self.depth);
     }
 }
 

@@ -4,16 +4,12 @@ use super::Plane;
 use super::audit::{Deed, Done};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::history::{Ring, Series};
+use crate::history::{CHUNK_BYTES, CHUNK_STEPS, Ring, Series};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Values in one import: bounds what one request can make us hold.
 const MAX_VALUES: usize = 8_000_000;
-
-/// Most that a chunk of 64 steps takes in the store, with its key.
-const CHUNK_BYTES: usize = 320;
-const CHUNK_STEPS: usize = 64;
 
 /// Usage of one customer and resource, as it is imported.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -52,7 +48,7 @@ impl Plane {
     /// Imports usage. Values of steps that are there already are replaced.
     ///
     /// # Errors
-    /// When a series does not fit; then nothing is imported.
+    /// When a series does not fit; then nothing is imported. When the store cannot be read, what comes before that is imported all the same.
     pub async fn import_history(
         &self,
         by: &Caller,
@@ -72,12 +68,15 @@ impl Plane {
             .map(|(position, series)| self.resolve(position, series))
             .collect::<Result<_, _>>()?;
         // Of each series the chunks that its steps lie in, whole.
-        let chunks = |series: &ImportedSeries| series.usage.len() / CHUNK_STEPS + 2;
-        let chunks: usize = imported.iter().map(chunks).sum();
+        let chunks = |series: &ImportedSeries| series.usage.len() as u64 / CHUNK_STEPS + 2;
+        let chunks: u64 = imported.iter().map(chunks).sum();
+        let chunks = usize::try_from(chunks).unwrap_or(usize::MAX);
         self.make_room(chunks.saturating_mul(CHUNK_BYTES))?;
         let deed = Deed::new(by, "history.import", "history").with("series", Some(imported.len()));
         let imported = self
             .change(deed, |state, batch, _| {
+                // Whatever comes of the batch: whoever asks may not wait for it, and what cannot be written now is written later.
+                self.forecast_desk().history_changed();
                 for (series, newest, imported) in resolved {
                     let first =
                         newest.saturating_sub((imported.usage.len() as u64).saturating_sub(1));
@@ -85,13 +84,18 @@ impl Plane {
                     #[allow(clippy::cast_possible_truncation)]
                     // a forecast needs no more than an f32 has
                     let known = steps.filter_map(|(step, usage)| Some((step, (*usage)? as f32)));
-                    state.ring.set_all(&*self.store, batch, series, known)?;
+                    if let Err(error) = state.ring.set_all(&*self.store, batch, series, known) {
+                        // What is in the ring already must get to the store.
+                        let outcome = format!("a part of {values} values, until {error}");
+                        return Ok(Done::new(Err(error), outcome));
+                    }
                 }
-                Ok(Done::new(values, format!("{values} values")))
+                Ok(Done::new(Ok(values), format!("{values} values")))
             })
-            .await?;
+            .await;
+        // A survey that has begun meanwhile has read the store before the batch was in it.
         self.forecast_desk().history_changed();
-        Ok(imported)
+        Ok(imported??)
     }
 
     fn resolve<'a>(

@@ -8,25 +8,22 @@
 )]
 
 mod kit;
-mod process;
 
 use forebay_control_plane::auth::{Caller, Role};
 use forebay_control_plane::document::Format;
 use forebay_control_plane::forecasts::{
     ForecastScore, ForecastsQuery, ForecastsView, HorizonForecast, Limits, SubjectForecasts, Worker,
 };
+use forebay_control_plane::history::{Chunk, Series, chunk_key};
 use forebay_control_plane::keys::Keys;
 use forebay_control_plane::plane::{Clock, ImportedSeries, Plane, Settings};
-use forebay_control_plane::store::{MemoryStore, Store};
+use forebay_control_plane::store::{Batch, MemoryStore, Store, Table};
 use kit::{Gateway, hash};
-use process::{ADMIN_TOKEN, GATEWAY_TOKEN, Process, VIEWER_TOKEN, send};
-use serde_json::{Value, json};
-use std::path::Path;
-use std::process::Stdio;
+use serde_json::json;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-use tokio::process::Command;
+use std::task::{Context, Waker};
 
 const STEP_MS: u32 = 60_000;
 const HISTORY_STEPS: u64 = 4_032;
@@ -107,15 +104,26 @@ impl Deployment {
 
     /// A step in which a gateway reports as often as it does.
     async fn step(&self, gateway: &mut Gateway, usage: &[(&str, u64)]) {
-        for (key, tokens) in usage {
-            gateway.spend(key, *tokens);
+        for part in 0..3 {
+            // What is reported with the first sync may be of the step before.
+            if part == 1 {
+                for (key, tokens) in usage {
+                    gateway.spend(key, *tokens);
+                }
+            }
+            self.sync(gateway).await;
+            self.pass(20);
         }
-        for _ in 0..3 {
-            let answer = self.plane.sync(gateway.request()).await;
-            assert_eq!(answer.status, 200, "{:?}", answer.reply.error);
-            gateway.apply(&answer.reply);
-            self.clock.fetch_add(20_000_000, Ordering::SeqCst);
-        }
+    }
+
+    async fn sync(&self, gateway: &mut Gateway) {
+        let answer = self.plane.sync(gateway.request()).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.reply.error);
+        gateway.apply(&answer.reply);
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.clock.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
     }
 }
 
@@ -345,10 +353,11 @@ async fn only_the_largest_are_forecast_by_themselves_and_all_others_together() {
     }
     // Whoever comes later is counted with them too.
     let mut gateway = Gateway::new("g1", 1);
+    let mut later = view.clone();
     for _ in 0..7 {
         deployment.step(&mut gateway, &[("newcomer", 60_000)]).await;
+        later = deployment.look();
     }
-    let later = deployment.look();
     assert_eq!(later.series, 2);
     let median = |name: &str| ahead(of_subject(&later, name), "5m").mean_per_s.p50;
     assert!(!names(&later).contains(&named("newcomer")));
@@ -427,18 +436,50 @@ fn usage_of(deployment: &Deployment, from_unix_ms: u64, steps: u64) -> Vec<f64> 
     usage.map(|usage| f64::from(usage.unwrap())).collect()
 }
 
+/// Usage that rises, and jumps twice a day.
+fn moving(base: u64, step: u64) -> u64 {
+    let times = if step % 1_440 < 720 { 4 } else { 1 };
+    base * times + step
+}
+
 #[tokio::test]
 async fn a_restart_forecasts_the_same_from_what_the_store_has() {
-    let mut deployment = Deployment::new(Limits::default(), &["acme", "bolt"]).await;
-    for (seed, key) in [(1, "acme"), (2, "bolt")] {
-        deployment.import(key, noisy(seed, 600.0, 2_000)).await;
-    }
+    let keys = ["acme", "bolt", "cord", "dune"];
+    let limits = Limits {
+        series: 2,
+        contracts: 64,
+    };
+    let usage = |step: u64| {
+        keys.iter()
+            .zip(1..)
+            .map(move |(key, base)| (*key, moving(100 * base, step)))
+    };
+    let mut deployment = Deployment::new(limits, &keys).await;
     let mut gateway = Gateway::new("g1", 1);
-    for step in 0..4 {
-        deployment.step(&mut gateway, &[("acme", 100 + step)]).await;
-        deployment.look();
+    for _ in 0..2 {
+        deployment.step(&mut gateway, &[]).await;
     }
-    let before = deployment.look();
+    deployment.sync(&mut gateway).await;
+    // The next jump comes with the first step that is not imported.
+    for (place, key) in keys.iter().enumerate() {
+        let steps = (0..2_160).map(|step| usage(step).nth(place).unwrap().1 as f64);
+        deployment.import(key, steps.map(Some).collect()).await;
+    }
+    let first = deployment.look().known_until_unix_ms.unwrap();
+    // All horizons are made anew at once ten minutes later.
+    let mut before = deployment.look();
+    for step in 2_160.. {
+        if before.known_until_unix_ms.unwrap() == first + 600_000 {
+            break;
+        }
+        assert!(step < 2_180);
+        let usage: Vec<(&str, u64)> = usage(step).collect();
+        deployment.step(&mut gateway, &usage).await;
+        before = deployment.look();
+    }
+    // Another run finds the running step by who has asked for something in it.
+    gateway.spend("acme", 1);
+    deployment.sync(&mut gateway).await;
     deployment.plane.stop().await.unwrap();
     assert_eq!(
         deployment.look(),
@@ -446,17 +487,158 @@ async fn a_restart_forecasts_the_same_from_what_the_store_has() {
         "a server that has stopped forecasts nothing more"
     );
     let Deployment { store, clock, .. } = deployment;
-    let mut again = Deployment::on(store, clock, Limits::default());
+    let mut again = Deployment::on(store, clock, limits);
     let after = again.look();
-    // The step that was running when it stopped is all that could be known more now.
-    for horizon in ["5m", "15m"] {
-        let of = |view: &ForecastsView| ahead(of_subject(view, "all"), horizon).clone();
-        assert_eq!(of(&before).horizon, of(&after).horizon);
-        let (before, after) = (of(&before).mean_per_s, of(&after).mean_per_s);
-        let apart = (before.p50 - after.p50).abs();
-        assert!(apart < 0.2 * before.p50, "{before:?} {after:?}");
+    assert_eq!(after.known_until_unix_ms, before.known_until_unix_ms);
+    assert_eq!(names(&after), names(&before));
+    for (after, before) in after.forecasts.iter().zip(&before.forecasts) {
+        assert_eq!(before.horizons.len(), 4);
+        assert_eq!(after, before);
     }
-    assert_eq!(names(&before), names(&after));
+    assert_eq!((after.series, after.rest_series), (2, 2));
+}
+
+#[tokio::test]
+async fn a_step_that_was_closed_unseen_is_no_silence_of_those_who_are_forecast_together() {
+    let keys = ["acme", "bolt", "cord", "dune", "echo"];
+    let limits = Limits {
+        series: 2,
+        contracts: 64,
+    };
+    let usage: Vec<(&str, u64)> = keys.iter().copied().zip((1..).map(|of| of * 600)).collect();
+    let mut deployment = Deployment::new(limits, &keys).await;
+    let mut gateway = Gateway::new("g1", 1);
+    for _ in 0..2 {
+        deployment.step(&mut gateway, &usage).await;
+    }
+    for (key, tokens) in &usage {
+        deployment
+            .import(key, vec![Some(*tokens as f64); 1_000])
+            .await;
+    }
+    let before = deployment.look();
+    let mut after = before.clone();
+    for step in 0..24 {
+        deployment.step(&mut gateway, &usage).await;
+        if step % 3 != 0 {
+            after = deployment.look();
+        }
+    }
+    for (group, tokens) in [
+        ("all", 9_000.0),
+        ("tier:1", 5_400.0),
+        ("contract:gold", 5_400.0),
+        ("rest", 3_600.0),
+    ] {
+        for horizon in ["5m", "15m"] {
+            let said = ahead(of_subject(&after, group), horizon);
+            for rate in [
+                said.mean_per_s.p10,
+                said.mean_per_s.p90,
+                said.peak_per_s.p90,
+            ] {
+                let part = f64::from(rate) * STEP_S / tokens;
+                assert!((0.97..1.03).contains(&part), "{group} {said:?}");
+            }
+        }
+    }
+    let score = score(&after, "5m", "groups").unwrap();
+    assert!(score.matured > 0 && score.loss < 0.01, "{score:?}");
+}
+
+#[tokio::test]
+async fn a_step_that_is_closed_after_long_silence_is_known_too() {
+    let mut deployment = Deployment::new(Limits::default(), &["acme"]).await;
+    let mut gateway = Gateway::new("g1", 1);
+    for _ in 0..2 {
+        deployment.step(&mut gateway, &[("acme", 60)]).await;
+    }
+    deployment.import("acme", noisy(1, 60.0, 1_000)).await;
+    assert_eq!(deployment.look().series, 1);
+    // This step is closed by whoever syncs next.
+    deployment.step(&mut gateway, &[("newcomer", 600)]).await;
+    deployment.pass(600);
+    deployment.look();
+    for _ in 0..3 {
+        deployment.sync(&mut gateway).await;
+        deployment.look();
+        deployment.pass(60);
+    }
+    assert_eq!(deployment.look().series, 2);
+}
+
+#[tokio::test]
+async fn whatever_comes_of_an_import_it_is_forecast_from() {
+    let mut deployment = Deployment::new(Limits::default(), &["acme", "bolt"]).await;
+    let mut gateway = Gateway::new("g1", 1);
+    for _ in 0..2 {
+        deployment.step(&mut gateway, &[]).await;
+    }
+    assert_eq!(deployment.look().series, 0);
+    let series = |key: &str| ImportedSeries {
+        key: key.to_owned(),
+        resource: None,
+        step_ms: STEP_MS,
+        newest_step: None,
+        usage: noisy(1, 60.0, 1_000),
+    };
+    // Whoever asked does not wait for the end, unless that comes at once.
+    let mut given_up = (0..100).filter_map(|attempt| {
+        deployment.look();
+        let (by, key) = (admin(), format!("customer-{attempt}"));
+        let mut import = pin!(deployment.plane.import_history(&by, vec![series(&key)]));
+        let mut context = Context::from_waker(Waker::noop());
+        let polled = import.as_mut().poll(&mut context);
+        polled.is_pending().then_some(key)
+    });
+    let given_up = given_up.next().unwrap();
+    deployment.step(&mut gateway, &[]).await;
+    assert!(names(&deployment.look()).contains(&named(&given_up)));
+    // Of the second of two a part of the history cannot be read.
+    let step = deployment.plane.now().unix_ms / u64::from(STEP_MS);
+    let broken = Series::new(hash("dune"), 0);
+    let mut batch = Batch::default();
+    batch.put(
+        Table::History,
+        chunk_key(broken, Chunk::number_of(step - 500)),
+        "broken",
+    );
+    deployment.store.commit(&batch).unwrap();
+    let by = admin();
+    let two = vec![series("bolt"), series("dune")];
+    assert!(deployment.plane.import_history(&by, two).await.is_err());
+    let found = names(&deployment.look());
+    assert!(found.contains(&named("bolt")), "{found:?}");
+}
+
+#[tokio::test]
+async fn who_is_not_among_the_largest_any_more_is_not_scored_and_that_is_said() {
+    let limits = Limits {
+        series: 1,
+        contracts: 64,
+    };
+    let mut deployment = Deployment::new(limits, &["acme", "bolt"]).await;
+    let mut gateway = Gateway::new("g1", 1);
+    for _ in 0..2 {
+        deployment.step(&mut gateway, &[]).await;
+    }
+    deployment.import("acme", noisy(1, 60.0, 1_000)).await;
+    assert!(names(&deployment.look()).contains(&named("acme")));
+    deployment.import("bolt", noisy(2, 6_000.0, 1_000)).await;
+    let mut view = deployment.look();
+    assert!(!names(&view).contains(&named("acme")));
+    for step in 0..10 {
+        if score(&view, "5m", "customers").is_some() {
+            break;
+        }
+        assert!(step < 9, "{view:?}");
+        deployment
+            .step(&mut gateway, &[("acme", 60), ("bolt", 6_000)])
+            .await;
+        view = deployment.look();
+    }
+    let score = score(&view, "5m", "customers").unwrap();
+    assert_eq!((score.matured, score.unscored), (1, 1));
 }
 
 #[tokio::test]
@@ -500,87 +682,5 @@ async fn nothing_in_the_history_makes_a_forecast_that_is_no_number() {
                 "{row:?}"
             );
         }
-    }
-}
-
-/// `forebay serve` with minutes, as it is by default.
-async fn serve(data: &Path) -> Process {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_forebay"));
-    program
-        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-        .arg(data)
-        .env("FOREBAY_GATEWAY_TOKEN", GATEWAY_TOKEN)
-        .env("FOREBAY_VIEWER_TOKEN", VIEWER_TOKEN)
-        .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
-        .stderr(Stdio::null());
-    Process::spawned(program, false).await
-}
-
-/// Asks until there is a forecast of this.
-async fn forecast_of(server: &Process, query: &str) -> Value {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        let path = format!("/v1/forecasts?{query}");
-        let answer = send(&server.address, "GET", &path, VIEWER_TOKEN, Vec::new()).await;
-        let (status, body) = answer.unwrap();
-        let answer: Value = serde_json::from_slice(&body).unwrap();
-        if status == 200 {
-            return answer;
-        }
-        assert_eq!(answer["code"], "no_forecast");
-        assert!(Instant::now() < deadline, "{answer}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_real_server_forecasts_what_was_imported_and_does_so_again_after_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
-    let data = directory.path().join("data");
-    let mut server = serve(&data).await;
-    let policy = json!({
-        "version": 1,
-        "resources": {"requests": {}},
-        "contracts": {"gold": {"limits": {"requests": {"rate_per_s": 10, "burst": 20}}}},
-        "customers": [{"key": "acme", "contract": "gold"}],
-    });
-    let usage = noisy(1, 600.0, 3_000);
-    let series = json!([{"key": "acme", "step_ms": STEP_MS, "usage": usage}]);
-    let history = json!({ "series": series });
-    for (method, path, body) in [
-        ("POST", "/v1/policies", policy),
-        ("PUT", "/v1/history", history),
-    ] {
-        let body = body.to_string().into_bytes();
-        let (status, answer) = send(&server.address, method, path, ADMIN_TOKEN, body)
-            .await
-            .unwrap();
-        assert_eq!(status, 200, "{path}: {answer:?}");
-    }
-    for _ in 0..2 {
-        let view = forecast_of(&server, "customer=acme").await;
-        let median = view["forecasts"][0]["horizons"][3]["mean_per_s"]["p50"]
-            .as_f64()
-            .unwrap();
-        assert!((9.0..11.0).contains(&median), "{view}");
-        let of_group = forecast_of(&server, "group=contract:gold&resource=requests").await;
-        assert_eq!(of_group["forecasts"].as_array().unwrap().len(), 1);
-        let said = Command::new(env!("CARGO_BIN_EXE_forebay"))
-            .args(["forecasts", "--group", "all", "--resource", "requests"])
-            .env("FOREBAY_SERVER", format!("http://{}", server.address))
-            .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)
-            .output()
-            .await
-            .unwrap();
-        let said: Value = serde_json::from_slice(&said.stdout).unwrap();
-        assert_eq!(said["forecasts"][0]["group"], "all");
-        let metrics = send(&server.address, "GET", "/metrics", "", Vec::new()).await;
-        let metrics = String::from_utf8(metrics.unwrap().1.to_vec()).unwrap();
-        assert!(
-            metrics.contains("\nforebay_forecast_series 1\n"),
-            "{metrics}"
-        );
-        server.terminate().await;
-        server = serve(&data).await;
     }
 }

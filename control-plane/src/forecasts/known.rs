@@ -1,10 +1,12 @@
 //! What the worker knows of the usage of a deployment: tapes of the largest customers, and sums of all others by the groups that they are in.
 //!
 //! A survey of the store begins it; closed steps, which the state holds for a moment, go on with it. So a step costs no reading in the store, however many customers there are.
+//! Of a step that was closed while a survey or a pass took long, those who are forecast by themselves are read from the store, and the others are not: to all sums that they are a part
+//! of it is a gap. To keep the last closed steps in the state was the worse alternative: one may be of a million customers, and a survey may take as long as many.
 
 use super::cells::Subject;
 use super::groups::{Group, Grouping};
-use super::tape::{add, add_sum, amount};
+use super::tape::{add, amount, blank};
 use crate::history::Series;
 use crate::store::StoreError;
 use forebay_core::policy::ContractIndex;
@@ -31,6 +33,8 @@ pub(super) struct OfResource {
     pub(super) alone: BTreeMap<CustomerHash, Alone>,
     /// Sums of all others, by their groups.
     pub(super) rest: BTreeMap<Vec<Group>, Vec<f64>>,
+    /// In which steps it is not known what the others have used, as a tape: they were closed unseen.
+    pub(super) unseen: Vec<bool>,
     /// How many those were at the last survey.
     pub(super) rest_customers: usize,
 }
@@ -92,15 +96,17 @@ impl Known {
                     let nothing = if is_zero(step) { 0.0 } else { f32::NAN };
                     alone.tape.push(stored.map_or(nothing, amount));
                 }
-                let surplus = alone.tape.len().saturating_sub(self.kept);
-                alone.tape.drain(..surplus);
+                keep_newest(&mut alone.tape, self.kept);
             }
             for sum in of_resource.rest.values_mut() {
                 let known = |step: u64| is_zero(step) && !is_unseen(step);
                 sum.extend((from..=to).map(|step| if known(step) { 0.0 } else { f64::NAN }));
-                let surplus = sum.len().saturating_sub(self.kept);
-                sum.drain(..surplus);
+                keep_newest(sum, self.kept);
             }
+            let has_rest = !of_resource.rest.is_empty();
+            let is_passed = |step: u64| has_rest && step < news.closed.step;
+            of_resource.unseen.extend((from..=to).map(is_passed));
+            keep_newest(&mut of_resource.unseen, self.kept);
         }
         self.newest = self.newest.max(to);
         self.take(news);
@@ -111,6 +117,13 @@ impl Known {
     pub(super) fn is_far_behind(&self, newest: u64) -> bool {
         let ahead = newest.saturating_sub(self.newest);
         usize::try_from(ahead).is_ok_and(|ahead| ahead > self.kept)
+    }
+
+    /// Whether a closed step is on the tapes and was not taken in: nobody had reported for long, and time went on without it.
+    pub(super) fn lacks(&self, closed: u64) -> bool {
+        let back = self.newest.checked_sub(closed);
+        let is_kept = back.is_some_and(|back| back < self.kept as u64);
+        is_kept && self.taken != closed
     }
 
     fn series(&self) -> Vec<Series> {
@@ -126,23 +139,26 @@ impl Known {
     /// Takes in the usage of the step that was closed last, in place of what is there: the store may not have had it yet.
     pub(super) fn take(&mut self, news: &News<'_>) {
         let closed = news.closed;
-        let Some(back) = self.newest.checked_sub(closed.step) else {
-            return;
-        };
-        let back = usize::try_from(back).unwrap_or(usize::MAX);
-        if self.taken == closed.step || back >= self.kept {
+        if !self.lacks(closed.step) {
             return;
         }
+        let back = usize::try_from(self.newest.saturating_sub(closed.step)).unwrap_or(usize::MAX);
         self.taken = closed.step;
+        let is_zero = (news.observed)(closed.step);
         for of_resource in &mut self.resources {
             for alone in of_resource.alone.values_mut() {
-                set(&mut alone.tape, back, |usage| {
-                    if usage.is_nan() { 0.0 } else { usage }
+                set(&mut alone.tape, back, |usage| match usage.is_nan() {
+                    true if is_zero => 0.0,
+                    _ => usage,
                 });
             }
             for sum in of_resource.rest.values_mut() {
-                set(sum, back, |_| 0.0);
+                set(sum, back, |sum| match sum.is_nan() {
+                    true if is_zero => 0.0,
+                    _ => sum,
+                });
             }
+            set(&mut of_resource.unseen, back, |_| false);
         }
         let mut others = Vec::new();
         for (series, usage) in &closed.usage {
@@ -157,11 +173,20 @@ impl Known {
         let customers: Vec<CustomerHash> =
             others.iter().map(|(series, _)| series.customer).collect();
         let contracts = (news.contracts)(&customers);
+        let mut of_rest: BTreeMap<(u8, Vec<Group>), f64> = BTreeMap::new();
         for ((series, usage), contract) in others.into_iter().zip(contracts) {
             let groups = self.grouping.of(contract);
             let most = self.most;
-            if let Some(of_resource) = self.resources.get_mut(usize::from(series.resource)) {
-                of_resource.meet(series.customer, groups, usage, back, most);
+            if let Some(of_resource) = self.resources.get_mut(usize::from(series.resource))
+                && let Some(groups) = of_resource.meet(series.customer, groups, usage, back, most)
+                && !usage.is_nan()
+            {
+                *of_rest.entry((series.resource, groups)).or_default() += f64::from(usage);
+            }
+        }
+        for ((resource, groups), usage) in of_rest {
+            if let Some(of_resource) = self.resources.get_mut(usize::from(resource)) {
+                of_resource.add_rest(groups, usage, back);
             }
         }
     }
@@ -191,7 +216,8 @@ impl Known {
                 }
                 for (groups, of_rest) in &of_resource.rest {
                     if *group == Group::Rest || groups.contains(group) {
-                        add_sum(&mut sum, part(of_rest, back, steps));
+                        add(&mut sum, part(of_rest, back, steps));
+                        blank(&mut sum, part(&of_resource.unseen, back, steps));
                     }
                 }
             }
@@ -204,7 +230,7 @@ impl Known {
 
 impl OfResource {
     /// Takes in usage of somebody who is not known by itself: as one more customer where there is room and all others are known too, for then it has no
-    /// history; else with the rest.
+    /// history. Returns the groups of one who is counted with the rest.
     fn meet(
         &mut self,
         customer: CustomerHash,
@@ -212,22 +238,31 @@ impl OfResource {
         usage: f32,
         back: usize,
         most: usize,
-    ) {
-        if self.rest.is_empty() && self.alone.len() < most {
-            let mut tape = vec![f32::NAN; back.saturating_add(1)];
-            set(&mut tape, back, |_| usage);
-            self.alone.insert(customer, Alone { tape, groups });
-            return;
+    ) -> Option<Vec<Group>> {
+        if !self.rest.is_empty() || self.alone.len() >= most {
+            return Some(groups);
         }
+        let mut tape = vec![f32::NAN; back.saturating_add(1)];
+        set(&mut tape, back, |_| usage);
+        self.alone.insert(customer, Alone { tape, groups });
+        None
+    }
+
+    /// Takes in what all of the rest who are in these groups have used in a step. A survey may have read more of it, where it was imported, or less, where the
+    /// store did not have it yet: the higher counts.
+    fn add_rest(&mut self, groups: Vec<Group>, usage: f64, back: usize) {
         let sum = self.rest.entry(groups).or_default();
         if let Some(lacking) = back.saturating_add(1).checked_sub(sum.len()) {
             sum.splice(0..0, std::iter::repeat_n(f64::NAN, lacking));
         }
-        let usage = f64::from(usage);
-        set(sum, back, |sum| {
-            usage + if sum.is_nan() { 0.0 } else { sum }
-        });
+        set(sum, back, |sum| usage.max(sum));
     }
+}
+
+/// Forgets what is oldest.
+fn keep_newest<T>(tape: &mut Vec<T>, most: usize) {
+    let surplus = tape.len().saturating_sub(most);
+    tape.drain(..surplus);
 }
 
 /// Changes the value so many steps before the end of a tape.
@@ -326,6 +361,58 @@ mod tests {
             tape(&known, 1),
             [Some(5.0), Some(3.0), Some(3.0), Some(6.0)]
         );
+    }
+
+    #[test]
+    fn a_step_that_was_closed_unseen_is_a_gap_to_all_sums_that_others_are_a_part_of() {
+        let mut known = known(1);
+        let all = [(1, 5.0), (2, 1.0), (3, 2.0)];
+        go_on(&mut known, 11, &closed(11, &all), None);
+        go_on(&mut known, 14, &closed(14, &all), Some(5.0));
+        let usage = |known: &Known, subject| -> Vec<Option<f64>> {
+            let usage = known.usage_of(&subject, 0, 10, 14).into_iter();
+            usage
+                .map(|value| Some(value).filter(|value| !value.is_nan()))
+                .collect()
+        };
+        let (of_all, of_rest) = (Subject::Group(Group::All), Subject::Group(Group::Rest));
+        assert_eq!(usage(&known, of_all), [Some(8.0), None, None, Some(8.0)]);
+        assert_eq!(usage(&known, of_rest), [Some(3.0), None, None, Some(3.0)]);
+        let alone = Subject::Customer(hash(1));
+        assert_eq!(usage(&known, alone), [Some(5.0); 4]);
+    }
+
+    #[test]
+    fn what_a_survey_has_read_of_the_rest_is_not_lost_with_the_step_that_is_closed() {
+        let mut known = known(0);
+        let groups = vec![Group::All];
+        known.resources[0].rest.insert(groups, vec![9.0]);
+        go_on(&mut known, 10, &closed(10, &[(2, 1.0), (3, 2.0)]), None);
+        go_on(&mut known, 11, &closed(11, &[(2, 1.0), (3, 2.0)]), None);
+        let usage = known.usage_of(&Subject::Group(Group::All), 0, 9, 11);
+        assert_eq!(usage, [9.0, 3.0]);
+    }
+
+    #[test]
+    fn a_step_that_is_closed_after_long_silence_is_taken_in_although_time_has_gone_on() {
+        let mut known = known(1);
+        go_on(&mut known, 11, &closed(11, &[(1, 5.0), (2, 1.0)]), None);
+        // By the clock: nobody had reported when it was looked at, and then somebody did.
+        go_on(&mut known, 15, &closed(11, &[(1, 5.0), (2, 1.0)]), None);
+        assert!(!known.lacks(11) && known.lacks(15) && !known.lacks(16));
+        go_on(&mut known, 15, &closed(15, &[(1, 6.0), (2, 2.0)]), None);
+        assert!(!known.lacks(15));
+        let usage = known.usage_of(&Subject::Group(Group::All), 0, 14, 15);
+        assert_eq!(usage, [8.0]);
+    }
+
+    #[test]
+    fn a_step_in_which_nobody_reported_in_time_says_nothing_of_those_who_are_not_named() {
+        let mut known = known(2);
+        go_on(&mut known, 11, &closed(11, &[(1, 5.0), (2, 7.0)]), None);
+        go_on(&mut known, 13, &closed(13, &[(1, 1.0)]), None);
+        assert_eq!(tape(&known, 1), [Some(5.0), Some(0.0), Some(1.0)]);
+        assert_eq!(tape(&known, 2), [Some(7.0), Some(0.0), None]);
     }
 
     #[test]

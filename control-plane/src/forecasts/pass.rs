@@ -5,7 +5,7 @@ use super::forecast::Made;
 use super::groups::{Group, Together, reconcile};
 use super::horizon::Plan;
 use super::known::{Known, OfResource};
-use super::tape::{add, add_sum, filled_by};
+use super::tape::{add, blank, filled_by};
 use forebay_wire::key::CustomerHash;
 use std::collections::BTreeMap;
 
@@ -79,15 +79,17 @@ impl MadeOfResource {
         }
         for (groups, sum) in &of_resource.rest {
             for group in groups {
-                add_sum(sums.entry(group).or_default(), sum);
+                let of_group = sums.entry(group).or_default();
+                add(of_group, sum);
+                blank(of_group, &of_resource.unseen);
             }
         }
-        let Some(all) = sums.get(&Group::All).cloned() else {
+        let Some(all) = sums.get(&Group::All) else {
             return Some(Self::default());
         };
         let mut by_horizon = Vec::new();
         for (horizon, plan) in plans {
-            let made = of_horizon(of_resource, &sums, &all, plan, is_wanted)?;
+            let made = of_horizon(of_resource, &sums, all, plan, is_wanted)?;
             by_horizon.push((*horizon, made));
         }
         Some(Self {
@@ -129,8 +131,9 @@ fn of_horizon(
         }
     }
     let mut of_rest = Vec::new();
-    for (groups, sum) in rest {
-        add_sum(&mut of_rest, &sum);
+    for (groups, mut sum) in rest {
+        blank(&mut sum, &of_resource.unseen);
+        add(&mut of_rest, &sum);
         if let Some(of_part) = Made::of(&filled_by(&sum, all), plan) {
             parts.push(Part {
                 customer: None,

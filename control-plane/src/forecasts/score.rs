@@ -13,6 +13,9 @@ const SLACK: f64 = 2e-7;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Score {
     pub(crate) matured: u64,
+    /// Forecasts whose time was over when their outcome was not known: of customers that were not among the largest any more, or of steps that were gaps. Who is large
+    /// depends on what came, so what is scored without them is a choice, and they are counted.
+    pub(crate) unscored: u64,
     /// Mean rates at or below their 0.9 quantile.
     pub(crate) covered: u64,
     /// Peak steps at or below theirs.
@@ -30,6 +33,11 @@ pub(crate) struct Score {
 // === impl Score ===
 
 impl Score {
+    /// Nobody knows what came.
+    pub(super) fn miss(&mut self) {
+        self.unscored = self.unscored.saturating_add(1);
+    }
+
     /// Takes in what came.
     pub(super) fn take(&mut self, made: &Made, mean: f64, peak: f64) {
         let [said, said_of_peak] = [made.mean, made.peak].map(|row| f64::from(row[UPPER]));
@@ -64,9 +72,15 @@ mod tests {
         let mut score = Score::default();
         score.take(&made, 10.0, 21.0);
         score.take(&made, 20.0, 20.0);
+        score.miss();
         assert_eq!(
-            (score.matured, score.covered, score.peaks_covered),
-            (2, 1, 1)
+            (
+                score.matured,
+                score.covered,
+                score.peaks_covered,
+                score.unscored
+            ),
+            (2, 1, 1, 1)
         );
         assert!((score.loss - 9.0).abs() < 1e-9 && score.usage == 30.0);
         assert_eq!((score.odds, score.odds_loss), (0, 0.0));

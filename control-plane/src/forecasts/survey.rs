@@ -12,14 +12,16 @@ use crate::history::{CHUNK_STEPS, Chunk, Coverage, Series};
 use crate::plane::{Moment, Plane};
 use crate::store::{Row, StoreError};
 use forebay_wire::key::CustomerHash;
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The largest customers of a resource are those of the last so many milliseconds.
 const RANKED_BY_MS: u64 = super::horizon::DAY_MS;
-/// A pause between two pieces of the history is no longer.
+/// Pauses between two pieces of the history are no longer and no shorter: a thread sleeps a while longer than it asked for.
 const PAUSE_MOST: Duration = Duration::from_millis(100);
+const PAUSE_LEAST: Duration = Duration::from_millis(1);
 
 /// A key of the history: customer, resource, chunk.
 const CUSTOMER_BYTES: usize = 16;
@@ -34,6 +36,12 @@ struct Survey<'a> {
     coverage: &'a Coverage,
     first: u64,
     ranked_steps: usize,
+}
+
+/// Leaves as much time to others as reading takes.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    owed: Cell<Duration>,
 }
 
 /// Reads everything up to the moment's newest step.
@@ -68,19 +76,36 @@ pub(super) fn survey(
             .saturating_sub((kept as u64).saturating_sub(1)),
         ranked_steps: usize::try_from(RANKED_BY_MS.div_ceil(step_ms)).unwrap_or(usize::MAX),
     };
+    let pace = Pace::default();
     for piece in 0..Plane::HISTORY_PIECES {
         if plane.is_stopped() {
             return Err(StoreError::Stopped.into());
         }
-        let began = Instant::now();
-        let rows = plane.history_piece(piece)?;
-        if rows.is_empty() {
-            continue;
-        }
-        survey.take(plane, &rows);
-        thread::sleep(began.elapsed().min(PAUSE_MOST));
+        pace.after(|| {
+            let rows = plane.history_piece(piece)?;
+            survey.take(plane, &rows);
+            Ok::<(), StoreError>(())
+        })?;
     }
     Ok(survey.known)
+}
+
+// === impl Pace ===
+
+impl Pace {
+    /// Reads something, and makes a pause after it.
+    pub(super) fn after<T>(&self, read: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let result = read();
+        let owed = self.owed.get().saturating_add(began.elapsed());
+        if owed < PAUSE_LEAST {
+            self.owed.set(owed);
+        } else {
+            thread::sleep(owed.min(PAUSE_MOST));
+            self.owed.take();
+        }
+        result
+    }
 }
 
 // === impl Survey ===
@@ -106,7 +131,9 @@ impl Survey<'_> {
             let Some(series) = rows.first().and_then(|row| series_of(&row.0)) else {
                 continue;
             };
-            if series.customer == POOL_ACCOUNT {
+            // Covariates are in the same table, and have higher numbers than resources.
+            let is_usage = usize::from(series.resource) < self.known.resources.len();
+            if series.customer == POOL_ACCOUNT || !is_usage {
                 continue;
             }
             let tape = self.tape(rows);

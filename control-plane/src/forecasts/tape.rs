@@ -89,26 +89,24 @@ pub(super) fn amount(value: f32) -> f32 {
     }
 }
 
-/// Adds the newest steps of a tape to those of a sum that ends with the same step. A gap adds nothing.
-pub(super) fn add(sum: &mut Vec<f64>, tape: &[f32]) {
+/// Adds the newest steps of a tape, or of another sum, to those of a sum that ends with the same step. A gap adds nothing.
+pub(super) fn add<T: Copy + Into<f64>>(sum: &mut Vec<f64>, tape: &[T]) {
     if let Some(lacking) = tape.len().checked_sub(sum.len()).filter(|lack| *lack > 0) {
         sum.splice(0..0, std::iter::repeat_n(f64::NAN, lacking));
     }
     for (sum, value) in sum.iter_mut().rev().zip(tape.iter().rev()) {
+        let value: f64 = (*value).into();
         if !value.is_nan() {
-            *sum = f64::from(*value) + if sum.is_nan() { 0.0 } else { *sum };
+            *sum = value + if sum.is_nan() { 0.0 } else { *sum };
         }
     }
 }
 
-/// The same of a sum.
-pub(super) fn add_sum(sum: &mut Vec<f64>, other: &[f64]) {
-    if let Some(lacking) = other.len().checked_sub(sum.len()).filter(|lack| *lack > 0) {
-        sum.splice(0..0, std::iter::repeat_n(f64::NAN, lacking));
-    }
-    for (sum, value) in sum.iter_mut().rev().zip(other.iter().rev()) {
-        if !value.is_nan() {
-            *sum = value + if sum.is_nan() { 0.0 } else { *sum };
+/// Makes gaps of the steps in which a part of a sum is not known. Both end with the same step.
+pub(super) fn blank(sum: &mut [f64], are_unseen: &[bool]) {
+    for (sum, is_unseen) in sum.iter_mut().rev().zip(are_unseen.iter().rev()) {
+        if *is_unseen {
+            *sum = f64::NAN;
         }
     }
 }
@@ -149,13 +147,16 @@ mod tests {
     #[test]
     fn sums_end_with_the_same_step_and_gaps_add_nothing() {
         let mut sum = Vec::new();
-        add(&mut sum, &[1.0, 2.0]);
+        add(&mut sum, &[1.0_f32, 2.0]);
         add(&mut sum, &[f32::NAN, 10.0, f32::NAN, 30.0]);
         assert!(sum[0].is_nan());
         assert_eq!(sum[1..], [10.0, 1.0, 32.0]);
         let filled = filled_by(&[5.0], &sum);
         assert!(filled[0].is_nan());
         assert_eq!(filled[1..], [0.0, 0.0, 5.0]);
+        blank(&mut sum, &[true, false]);
+        assert!(sum[2].is_nan());
+        assert_eq!((sum[1], sum[3]), (10.0, 32.0));
     }
 
     #[test]

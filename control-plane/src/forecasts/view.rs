@@ -144,6 +144,9 @@ pub struct ForecastScore {
     pub of: String,
     /// Forecasts whose time is over.
     pub matured: u64,
+    /// Those besides whose outcome is not known: of customers that are not among the largest any more, and of gaps.
+    #[serde(default)]
+    pub unscored: u64,
     /// Share of the mean rates that were at most their 0.9 quantile.
     pub coverage: f64,
     /// Share of the peak steps that were at most theirs.
@@ -246,6 +249,7 @@ impl Book {
             scores: self
                 .tallies
                 .iter()
+                .filter(|tally| tally.score.matured > 0)
                 .filter(is_of_resource)
                 .map(ForecastScore::of)
                 .collect(),
@@ -373,6 +377,7 @@ impl ForecastScore {
             horizon: tally.horizon.to_owned(),
             of: tally.of.to_owned(),
             matured: score.matured,
+            unscored: score.unscored,
             coverage: of_all(score.covered as f64),
             peak_coverage: of_all(score.peaks_covered as f64),
             loss,

@@ -10,10 +10,11 @@ use super::horizon::{HORIZONS, Lack, Plan};
 use super::known::{Known, News};
 use super::pass::Pass;
 use super::score::Score;
-use super::survey::survey;
+use super::survey::{Pace, survey};
 use super::tape::rates;
 use crate::error::ApiError;
 use crate::plane::{Moment, Plane};
+use crate::store::StoreError;
 use forebay_core::time::TimeUs;
 use std::collections::BTreeMap;
 
@@ -124,13 +125,19 @@ impl Worker {
             // The next survey finds out how things stand.
             return Ok(None);
         }
-        if is_surveyed || known.newest < moment.newest {
-            let (coverage, closed) = (plane.coverage(), plane.closed_step());
+        let is_behind = known.newest < moment.newest
+            || known.newest == moment.newest && known.lacks(moment.closed());
+        if is_surveyed || is_behind {
+            let (coverage, closed) = (plane.coverage(), moment.closed_step());
+            let pace = Pace::default();
             known.go_on(&News {
                 newest: moment.newest,
                 closed: &closed,
                 observed: &|step| coverage.observed(step),
-                read: &|series, from, to| plane.usage_from_store(series, from, to),
+                read: &|series, from, to| match plane.is_stopped() {
+                    true => Err(StoreError::Stopped),
+                    false => pace.after(|| plane.usage_from_store(series, from, to)),
+                },
                 contracts: &|customers| plane.contracts_of(customers),
             })?;
             self.mature();
@@ -221,11 +228,12 @@ impl Worker {
                 return true;
             }
             let usage = known.usage_of(subject, *resource, cell.made_at, end);
-            if let Some((mean, peak)) = rates(&usage, plan.step_s()) {
-                let score = scores
-                    .entry((*resource, *horizon, subject.is_group()))
-                    .or_default();
-                score.take(&cell.made, mean, peak);
+            let score = scores
+                .entry((*resource, *horizon, subject.is_group()))
+                .or_default();
+            match rates(&usage, plan.step_s()) {
+                Some((mean, peak)) => score.take(&cell.made, mean, peak),
+                None => score.miss(),
             }
             false
         });

@@ -1,6 +1,7 @@
 //! What forecasts are made from, as the state has it at a moment, and who asks for them.
 
 use super::Plane;
+use super::sync::usage::Finished;
 use crate::buckets::POOL_ACCOUNT;
 use crate::error::ApiError;
 use crate::forecasts::{
@@ -29,7 +30,35 @@ pub(crate) struct Moment {
     pub(crate) changes: u64,
     /// Names of resources.
     pub(crate) resources: Vec<String>,
+    /// The step that was closed last.
+    finished: Arc<Finished>,
 }
+
+// === impl Moment ===
+
+impl Moment {
+    /// The number of the step that was closed last.
+    pub(crate) fn closed(&self) -> u64 {
+        self.finished.step
+    }
+
+    /// That step.
+    pub(crate) fn closed_step(&self) -> ClosedStep {
+        let usage = self.finished.usage.iter();
+        let usage = usage.filter(|usage| usage.customer != POOL_ACCOUNT);
+        let usage = usage.map(|usage| {
+            let resource = u8::try_from(usage.resource).unwrap_or(u8::MAX);
+            let tokens = usage.demand as f64 / 1e6;
+            (Series::new(usage.customer, resource), tokens as f32)
+        });
+        ClosedStep {
+            step: self.finished.step,
+            usage: usage.collect(),
+        }
+    }
+}
+
+// === impl Plane ===
 
 impl Plane {
     /// Pieces of the history.
@@ -39,14 +68,16 @@ impl Plane {
     pub(crate) fn moment(&self) -> Option<Moment> {
         let changes = self.forecasts.changes();
         let last = step_at(self.clock.now().unix_ms, self.settings.step_ms).checked_sub(1)?;
-        let (closed, policy, resources) = {
+        let (closed, policy, resources, finished) = {
             let state = self.lock();
             let names = state.policies.compiled()?.resources.iter();
             let names: Vec<String> = names.map(|resource| resource.name.clone()).collect();
             if state.is_stopped {
                 return None;
             }
-            (state.newest_closed(), state.policies.active_epoch(), names)
+            let finished = Arc::clone(&state.finished);
+            let policy = state.policies.active_epoch();
+            (state.newest_closed(), policy, names, finished)
         };
         let is_running = (last.saturating_sub(SILENT_STEPS)..=last).contains(&closed);
         Some(Moment {
@@ -54,23 +85,8 @@ impl Plane {
             policy,
             changes,
             resources,
+            finished,
         })
-    }
-
-    /// The step that was closed last.
-    pub(crate) fn closed_step(&self) -> ClosedStep {
-        let finished = Arc::clone(&self.lock().finished);
-        let usage = finished.usage.iter();
-        let usage = usage.filter(|usage| usage.customer != POOL_ACCOUNT);
-        let usage = usage.map(|usage| {
-            let resource = u8::try_from(usage.resource).unwrap_or(u8::MAX);
-            let tokens = usage.demand as f64 / 1e6;
-            (Series::new(usage.customer, resource), tokens as f32)
-        });
-        ClosedStep {
-            step: finished.step,
-            usage: usage.collect(),
-        }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

@@ -66,6 +66,16 @@ impl Journal {
         if batch.is_empty() {
             return Receipt(None);
         }
+        self.queue(batch)
+    }
+
+    /// Promises that all batches so far are durable. For whoever repeats a change that stands already, and so has none of its own to wait for: it may
+    /// still be on its way, or wait for a store that did not take it.
+    pub fn all_so_far(&self) -> Receipt {
+        self.queue(Batch::default())
+    }
+
+    fn queue(&self, batch: Batch) -> Receipt {
         let (waiter, promise) = oneshot::channel();
         if let Some(queue) = &self.queue {
             // A closed queue drops the waiter, and the receipt then says that the server has stopped.
@@ -98,6 +108,17 @@ impl Receipt {
             Some(promise) => promise.await.unwrap_or(Err(StoreError::Stopped)),
         }
     }
+
+    /// The same, on a thread that may block.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub fn wait(self) -> Result<(), StoreError> {
+        match self.0 {
+            None => Ok(()),
+            Some(promise) => promise.blocking_recv().unwrap_or(Err(StoreError::Stopped)),
+        }
+    }
 }
 
 fn write_all(store: &dyn Store, entries: &mpsc::Receiver<Entry>) {
@@ -114,7 +135,10 @@ fn write_all(store: &dyn Store, entries: &mpsc::Receiver<Entry>) {
             waiters.push(next.waiter);
             unwritten.append(next.batch);
         }
-        let result = store.commit(&unwritten);
+        let result = match unwritten.is_empty() {
+            true => Ok(()),
+            false => store.commit(&unwritten),
+        };
         next_at = if waiters.len() < MAX_GROUP {
             began_at + GAP.min(began_at.elapsed().saturating_mul(GAP_COMMITS))
         } else {

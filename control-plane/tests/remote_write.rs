@@ -12,11 +12,14 @@ mod kit;
 mod process;
 mod timeseries;
 
+use axum::body::Body;
 use forebay_control_plane::covariates::{Chosen, CovariateOptions, Dropped};
+use forebay_control_plane::history::{Chunk, Series, chunk_key};
 use forebay_control_plane::models::Sandbox;
-use forebay_control_plane::store::MemoryStore;
+use forebay_control_plane::store::{Batch, MemoryStore, Store, Table};
 use forebay_control_plane::training::{Training, TrainingOptions};
 use forebay_redis_tests::Node;
+use hyper::body::Frame;
 use kit::forecaster::{LIMITS, fake_forecaster};
 use kit::{Gateway, SENDER_TOKEN, STEP_MS, TestServer, hash, policy};
 use process::{ADMIN_TOKEN, Process, send};
@@ -26,10 +29,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use timeseries::{Database, Label, Sample, TimeSeries, WriteRequest};
+use tokio::task::JoinSet;
 
 const WRITE: &str = "/api/v1/write";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -341,7 +347,6 @@ async fn years_of_samples_take_no_more_room_than_the_history() {
     }
     let there = history(&server, "acme", "latency_s").await;
     assert_eq!(there.len() as u64, settings.history_steps);
-    use forebay_control_plane::store::{Store, Table};
     let mut rows = 0;
     let mut count = |_: &[u8], _: &[u8]| {
         rows += 1;
@@ -352,23 +357,121 @@ async fn years_of_samples_take_no_more_room_than_the_history() {
     assert!(rows <= chunks, "{rows} rows of {chunks}");
 }
 
+/// The store as it is now.
+fn copy_of(store: &MemoryStore) -> Arc<MemoryStore> {
+    let mut batch = Batch::default();
+    for table in Table::ALL {
+        let mut put = |key: &[u8], value: &[u8]| {
+            batch.put(table, key, value);
+            Ok(())
+        };
+        store.visit(table, &mut put).unwrap();
+    }
+    let copy = MemoryStore::default();
+    copy.commit(&batch).unwrap();
+    Arc::new(copy)
+}
+
 #[tokio::test]
-async fn a_store_that_is_full_makes_the_sender_send_again_and_nothing_is_counted_twice() {
+async fn what_was_acknowledged_when_it_was_sent_again_is_durable_and_counts_once() {
     let server = server().await;
     let now = now_ms(&server);
     let step = now / u64::from(STEP_MS) - 1;
     let request = || body(vec![of("acme", "a", &[(now - 1_000, 2.0)])]);
     server.store.set_full(true);
-    let (status, _) = server.request("POST", WRITE, SENDER_TOKEN, request()).await;
-    assert_eq!(status, 503, "a sender repeats what is answered with 5xx");
+    for attempt in 0..2 {
+        let (status, _) = server.request("POST", WRITE, SENDER_TOKEN, request()).await;
+        assert_eq!(status, 503, "a sender repeats 5xx; attempt {attempt}");
+    }
     server.store.set_full(false);
     let (status, _) = server.request("POST", WRITE, SENDER_TOKEN, request()).await;
     assert_eq!(status, 200);
+    let killed_now = on(copy_of(&server.store), Arc::clone(&server.clock), latency());
+    assert_eq!(
+        history(&killed_now, "acme", "latency_s").await,
+        BTreeMap::from([(step, 2.0)])
+    );
     write(&server, vec![of("acme", "b", &[(now - 1_000, 4.0)])]).await;
     assert_eq!(
         history(&server, "acme", "latency_s").await,
         BTreeMap::from([(step, 3.0)])
     );
+}
+
+/// A body of which no byte ever comes.
+struct Silent;
+
+impl axum::body::HttpBody for Silent {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn senders_that_are_slow_hold_nobody_up_and_are_told_to_send_again() {
+    let server = Arc::new(server().await);
+    let now = now_ms(&server);
+    let mut slow = JoinSet::new();
+    for _ in 0..16 {
+        let server = Arc::clone(&server);
+        slow.spawn(async move {
+            let body = Body::new(Silent);
+            server.respond("POST", WRITE, SENDER_TOKEN, body).await
+        });
+    }
+    for _ in 0..16 {
+        tokio::task::yield_now().await;
+    }
+    let began_at = Instant::now();
+    write(&server, vec![of("acme", "a", &[(now - 1_000, 2.0)])]).await;
+    assert!(began_at.elapsed() < Duration::from_secs(5));
+    tokio::time::pause();
+    let paused_at = tokio::time::Instant::now();
+    while let Some(answer) = slow.join_next().await {
+        assert_eq!(answer.unwrap().status(), 503);
+    }
+    assert!(paused_at.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn a_chunk_that_cannot_be_read_is_a_gap_and_takes_nothing_else_away() {
+    let server = on(
+        Arc::default(),
+        Arc::new(AtomicU64::new(1_000_000_000)),
+        latency(),
+    );
+    server.ok("POST", "/v1/policies", policy()).await;
+    let now = now_ms(&server);
+    let running = now / u64::from(STEP_MS);
+    let steps = running - 200..running;
+    let samples = steps.clone().map(|step| (step * u64::from(STEP_MS), 1.0));
+    let samples: Vec<(u64, f64)> = samples.collect();
+    write(&server, vec![of("acme", "a", &samples)]).await;
+    let usage = json!([{"key": "acme", "step_ms": STEP_MS, "usage": vec![1.0; 200]}]);
+    server
+        .ok("PUT", "/v1/history", json!({"series": usage}))
+        .await;
+    let damaged = Chunk::number_of(running - 100);
+    let mut batch = Batch::default();
+    for number in [0, 192] {
+        let series = Series::new(hash("acme"), number);
+        batch.put(Table::History, chunk_key(series, damaged), b"damaged");
+    }
+    server.store.commit(&batch).unwrap();
+    let expected: BTreeMap<u64, f64> = steps
+        .filter(|step| Chunk::number_of(*step) != damaged)
+        .map(|step| (step, 1.0))
+        .collect();
+    assert!((100..200).contains(&expected.len()));
+    assert_eq!(history(&server, "acme", "latency_s").await, expected);
+    let usage = server.ok("GET", "/v1/history?key=acme", Value::Null).await;
+    assert_eq!(known(&usage), expected);
 }
 
 #[tokio::test]

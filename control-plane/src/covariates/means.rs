@@ -21,18 +21,19 @@ const SERIES_MOST: usize = 100_000;
 pub(crate) struct Means {
     /// By the series that a sender has: the time of its newest sample.
     sources: HashMap<u64, i64>,
-    open: HashMap<Series, SmallVec<[StepMean; STEPS_OPEN]>>,
+    open: HashMap<Series, SmallVec<[StepSamples; STEPS_OPEN]>>,
     /// The running step, as far as this was told.
     step_now: u64,
     /// The step in which what is idle was forgotten last.
     swept_in: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct StepMean {
-    step: u64,
-    sum: f64,
-    count: u32,
+/// Samples of one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct StepSamples {
+    pub(crate) step: u64,
+    pub(crate) sum: f64,
+    pub(crate) count: u32,
 }
 
 // === impl Means ===
@@ -59,7 +60,7 @@ impl Means {
             let (idle_since_ms, idle_step) = idle;
             self.sources
                 .retain(|_, newest_ms| *newest_ms >= idle_since_ms);
-            let is_used = |steps: &SmallVec<[StepMean; STEPS_OPEN]>| {
+            let is_used = |steps: &SmallVec<[StepSamples; STEPS_OPEN]>| {
                 steps.iter().any(|mean| mean.step >= idle_step)
             };
             self.open.retain(|_, steps| is_used(steps));
@@ -83,37 +84,46 @@ impl Means {
         }
     }
 
-    /// Adds a value to a step, and gives the mean. `stored` is asked for the mean of a step that is not among the newest.
+    /// Adds samples to those of their step, and gives the mean. `stored` is asked for the mean of a step that is not among the newest: it counts as one
+    /// sample. A step that is older than all of them takes the place of none, or one who sends late would make the others' means forget what they are of.
     pub(crate) fn add(
         &mut self,
         series: Series,
-        step: u64,
-        value: f64,
+        samples: StepSamples,
         stored: impl FnOnce() -> Option<f32>,
     ) -> f32 {
         let steps = self.open.entry(series).or_default();
-        let position = steps.iter().position(|mean| mean.step == step);
-        let position = position.unwrap_or_else(|| {
-            let before = stored();
-            let oldest = (0..steps.len()).min_by_key(|at| steps.get(*at).map(|mean| mean.step));
-            if let Some(oldest) = oldest.filter(|_| steps.len() >= STEPS_OPEN) {
-                steps.swap_remove(oldest);
-            }
-            steps.push(StepMean {
-                step,
-                sum: before.map_or(0.0, f64::from),
-                count: u32::from(before.is_some()),
-            });
-            steps.len() - 1
-        });
-        let Some(mean) = steps.get_mut(position) else {
-            return 0.0;
-        };
-        mean.sum += value;
-        mean.count = mean.count.saturating_add(1);
+        if let Some(before) = steps.iter_mut().find(|open| open.step == samples.step) {
+            before.add(samples.sum, samples.count);
+            return before.mean();
+        }
+        let mut samples = samples;
+        if let Some(stored) = stored() {
+            samples.add(f64::from(stored), 1);
+        }
+        if steps.len() < STEPS_OPEN {
+            steps.push(samples);
+        } else if let Some(oldest) = steps.iter_mut().min_by_key(|open| open.step)
+            && oldest.step < samples.step
+        {
+            *oldest = samples;
+        }
+        samples.mean()
+    }
+}
+
+// === impl StepSamples ===
+
+impl StepSamples {
+    pub(crate) fn add(&mut self, sum: f64, count: u32) {
+        self.sum += sum;
+        self.count = self.count.saturating_add(count);
+    }
+
+    fn mean(self) -> f32 {
         #[allow(clippy::cast_possible_truncation)]
         // what is learned from needs no more than an f32 has
-        let mean = (mean.sum / f64::from(mean.count)) as f32;
+        let mean = (self.sum / f64::from(self.count.max(1))) as f32;
         mean
     }
 }
@@ -144,30 +154,50 @@ mod tests {
         assert_eq!(means.sources(), 2);
     }
 
+    fn one(step: u64, value: f64) -> StepSamples {
+        StepSamples {
+            step,
+            sum: value,
+            count: 1,
+        }
+    }
+
     #[test]
     fn the_mean_is_of_all_samples_of_the_step_whatever_steps_come_between() {
         let mut means = Means::default();
         let unasked = || panic!("it is among the newest");
         let none = || None;
-        assert_eq!(means.add(series(1), 10, 1.0, none), 1.0);
-        assert_eq!(means.add(series(1), 11, 7.0, none), 7.0);
-        assert_eq!(means.add(series(1), 10, 2.0, unasked), 1.5);
-        assert_eq!(means.add(series(1), 10, 6.0, unasked), 3.0);
-        assert_eq!(means.add(series(1), 11, 8.0, unasked), 7.5);
+        assert_eq!(means.add(series(1), one(10, 1.0), none), 1.0);
+        assert_eq!(means.add(series(1), one(11, 7.0), none), 7.0);
+        assert_eq!(means.add(series(1), one(10, 2.0), unasked), 1.5);
+        assert_eq!(means.add(series(1), one(10, 6.0), unasked), 3.0);
+        assert_eq!(means.add(series(1), one(11, 8.0), unasked), 7.5);
         // Of a step that nothing is known of here, what is stored counts as one.
-        assert_eq!(means.add(series(2), 10, 2.0, || Some(4.0)), 3.0);
+        assert_eq!(means.add(series(2), one(10, 2.0), || Some(4.0)), 3.0);
     }
 
     #[test]
-    fn only_the_newest_steps_of_a_series_take_room() {
+    fn late_samples_take_no_room_from_newer_steps_and_newer_steps_take_it_from_older_ones() {
+        let open = |means: &Means| {
+            let steps = means.open[&series(1)].iter();
+            let mut steps: Vec<u64> = steps.map(|open| open.step).collect();
+            steps.sort_unstable();
+            steps
+        };
         let mut means = Means::default();
-        for step in (0..100).rev().chain(0..100) {
-            means.add(series(1), step, 1.0, || Some(1.0));
+        for step in [99, 98, 97, 96, 5, 96] {
+            means.add(series(1), one(step, 1.0), || Some(1.0));
         }
-        let steps = means.open[&series(1)].iter().map(|mean| mean.step);
-        let mut steps: Vec<u64> = steps.collect();
-        steps.sort_unstable();
-        assert_eq!(steps, [97, 98, 99]);
+        assert_eq!(open(&means), [97, 98, 99]);
+        let late = StepSamples {
+            step: 5,
+            sum: 12.0,
+            count: 3,
+        };
+        assert_eq!(means.add(series(1), late, || Some(8.0)), 5.0);
+        assert_eq!(open(&means), [97, 98, 99]);
+        means.add(series(1), one(100, 1.0), || None);
+        assert_eq!(open(&means), [98, 99, 100]);
     }
 
     #[test]
@@ -204,7 +234,7 @@ mod tests {
         means.enters(5);
         for number in 0..SERIES_MOST {
             assert!(means.has_room(1, series(number), (0, 5)));
-            means.add(series(number), 5, 1.0, || None);
+            means.add(series(number), one(5, 1.0), || None);
         }
         assert!(!means.has_room(1, series(SERIES_MOST), (0, 5)));
         means.enters(6);

@@ -9,5 +9,5 @@ mod rule;
 
 pub use counts::{Dropped, TakenCounts};
 pub(crate) use counts::{DroppedCounts, Tally};
-pub(crate) use means::{Means, Series};
+pub(crate) use means::{Means, Series, StepSamples};
 pub use rule::{BadRule, Chosen, CovariateOptions, CovariateOptionsError, CovariateRule};

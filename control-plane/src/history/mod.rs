@@ -15,21 +15,34 @@ mod ring;
 
 pub use chunk::{CHUNK_STEPS, Chunk};
 pub use coverage::Coverage;
-pub use ring::{Ring, Series, Usage};
+pub use ring::{ChunkId, Ring, Series, Usage};
 
 use forebay_wire::key::CustomerHash;
 
 /// Largest number of steps that can be kept: two weeks of minutes.
 pub const MAX_STEPS: u64 = 20_160;
 
+/// Most that a chunk takes in the store, with its key.
+pub const CHUNK_BYTES: usize = 320;
+
+/// A key in the store: customer, resource, chunk.
+const KEY_BYTES: usize = 25;
+
 /// The key of a chunk in the store: series first, so that a series is one range.
 #[must_use]
 pub fn chunk_key(series: Series, chunk: u64) -> Vec<u8> {
-    let mut key = Vec::with_capacity(25);
+    let mut key = Vec::with_capacity(KEY_BYTES);
     key.extend_from_slice(&series.customer.0);
     key.push(series.resource);
     key.extend_from_slice(&chunk.to_be_bytes());
     key
+}
+
+/// The series that a key in the store is of.
+#[must_use]
+pub fn series_of(key: &[u8]) -> Option<Series> {
+    let (customer, rest) = key.split_first_chunk()?;
+    Some(Series::new(CustomerHash(*customer), *rest.first()?))
 }
 
 /// The number of the step that is running at a wall-clock time.

@@ -5,6 +5,7 @@ use super::{CHUNK_STEPS, chunk_key};
 use crate::store::{Batch, Store, StoreError, Table};
 use forebay_wire::key::CustomerHash;
 use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 
 /// Which series: a customer and a resource (by its index in the policy).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +16,9 @@ pub struct Series {
     pub resource: u8,
 }
 
+/// Which chunk: of which series, and its number.
+pub type ChunkId = (Series, u64);
+
 /// Usage of consecutive steps; `None` where nothing is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Usage {
@@ -22,6 +26,8 @@ pub struct Usage {
     pub first_step: u64,
     /// Tokens per step.
     pub values: Vec<Option<f32>>,
+    /// Numbers of chunks that cannot be read.
+    pub damaged: Vec<u64>,
 }
 
 /// The chunks that were written lately, by series and number. Older chunks are in the store only.
@@ -32,9 +38,9 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Ring {
     retention_steps: u64,
-    open: HashMap<(Series, u64), OpenChunk>,
+    open: HashMap<ChunkId, OpenChunk>,
     /// Chunks that are over.
-    over: VecDeque<(Series, u64)>,
+    over: VecDeque<ChunkId>,
     /// The running step, as far as the ring was told.
     step_now: u64,
 }
@@ -112,17 +118,38 @@ impl Ring {
         series: Series,
         usage: impl IntoIterator<Item = (u64, f32)>,
     ) -> Result<(), StoreError> {
+        let read = |number| Self::stored(store, (series, number));
+        self.set_in(&read, batch, series, usage)
+    }
+
+    /// Stores values of steps whose chunks have been read before where they are not in memory. That cannot fail.
+    pub fn set_read(
+        &mut self,
+        read: &dyn Fn(u64) -> Option<Chunk>,
+        batch: &mut Batch,
+        series: Series,
+        values: impl IntoIterator<Item = (u64, f32)>,
+    ) {
+        let read = |number| Ok::<_, Infallible>(read(number));
+        let Ok(()) = self.set_in(&read, batch, series, values);
+    }
+
+    fn set_in<E>(
+        &mut self,
+        read: &dyn Fn(u64) -> Result<Option<Chunk>, E>,
+        batch: &mut Batch,
+        series: Series,
+        usage: impl IntoIterator<Item = (u64, f32)>,
+    ) -> Result<(), E> {
         let mut steps = usage.into_iter().peekable();
         while let Some((first, _)) = steps.peek() {
             let number = Chunk::number_of(*first);
             let key = chunk_key(series, number);
-            let mut chunk = match self.open.remove(&(series, number)) {
-                Some(open) => open.chunk,
-                None => match store.get(Table::History, &key)? {
-                    Some(bytes) => Chunk::decode(&bytes)?,
-                    None => self.begin(batch, series, number),
-                },
+            let before = match self.open.remove(&(series, number)) {
+                Some(open) => Some(open.chunk),
+                None => read(number)?,
             };
+            let mut chunk = before.unwrap_or_else(|| self.begin(batch, series, number));
             let is_in_chunk = |step: &(u64, f32)| Chunk::number_of(step.0) == number;
             while let Some((step, usage)) = steps.next_if(is_in_chunk) {
                 chunk.set(step, usage);
@@ -153,24 +180,37 @@ impl Ring {
         self.open.insert((series, number), open);
     }
 
-    /// What one step has, whether it is in the store yet or not.
+    /// A chunk that is in memory: what the store has of it may be older.
+    #[must_use]
+    pub fn in_memory(&self, id: ChunkId) -> Option<&Chunk> {
+        self.open.get(&id).map(|open| &open.chunk)
+    }
+
+    /// A chunk as the store has it.
     ///
     /// # Errors
-    /// When the chunk that it belongs to cannot be read.
-    pub fn value(
-        &self,
+    /// When it cannot be read.
+    pub fn stored(
         store: &dyn Store,
-        series: Series,
-        step: u64,
-    ) -> Result<Option<f32>, StoreError> {
-        let number = Chunk::number_of(step);
-        if let Some(open) = self.open.get(&(series, number)) {
-            return Ok(open.chunk.get(step));
+        (series, number): ChunkId,
+    ) -> Result<Option<Chunk>, StoreError> {
+        let bytes = store.get(Table::History, &chunk_key(series, number))?;
+        bytes.map(|bytes| Chunk::decode(&bytes)).transpose()
+    }
+
+    /// Whether a chunk is older than the current one and the one before that.
+    #[must_use]
+    pub fn is_past(&self, number: u64) -> bool {
+        number.saturating_add(1) < Chunk::number_of(self.step_now)
+    }
+
+    /// Forgets chunks of the past that the store has by now.
+    pub fn forget(&mut self, chunks: &[ChunkId]) {
+        for id in chunks {
+            if self.is_past(id.1) {
+                self.open.remove(id);
+            }
         }
-        let Some(bytes) = store.get(Table::History, &chunk_key(series, number))? else {
-            return Ok(None);
-        };
-        Ok(Chunk::decode(&bytes)?.get(step))
     }
 
     /// A new chunk pushes the one out that has left the retention.
@@ -228,7 +268,8 @@ impl Ring {
         }
     }
 
-    /// Reads the steps of a series from `first_step` to `last_step`, as far as they are kept.
+    /// Reads the steps of a series from `first_step` to `last_step`, as far as they are kept. A chunk that is damaged is a gap: one of a million must not
+    /// end what reads all of them.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -250,11 +291,20 @@ impl Ring {
                 .unwrap_or(0)
                 .saturating_add(1)
         ];
+        let mut damaged = Vec::new();
         for (key, bytes) in rows {
             let number = key
                 .last_chunk::<8>()
                 .map_or(0, |number| u64::from_be_bytes(*number));
-            let chunk = Chunk::decode(&bytes)?;
+            let chunk = match Chunk::decode(&bytes) {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    let (customer, resource) = (series.customer, series.resource);
+                    tracing::warn!(%error, %customer, resource, number, "64 steps of a series cannot be read, and are a gap");
+                    damaged.push(number);
+                    continue;
+                }
+            };
             let start = number.saturating_mul(CHUNK_STEPS);
             for step in start.max(first_step)..=start.saturating_add(CHUNK_STEPS - 1).min(last_step)
             {
@@ -265,7 +315,11 @@ impl Ring {
                 }
             }
         }
-        Ok(Usage { first_step, values })
+        Ok(Usage {
+            first_step,
+            values,
+            damaged,
+        })
     }
 }
 
@@ -273,7 +327,7 @@ impl Ring {
 
 impl Usage {
     /// Values and mask as the forecaster wants them: what is not stored is a zero if the step was observed and the series had
-    /// begun by then, else a gap.
+    /// begun by then, else a gap. What cannot be read is a gap too.
     #[must_use]
     pub fn with_gaps(&self, observed: impl Fn(u64) -> bool) -> (Vec<f32>, Vec<u8>) {
         let begun = self
@@ -283,7 +337,8 @@ impl Usage {
             .unwrap_or(self.values.len());
         let mut mask = vec![0_u8; self.values.len().div_ceil(8)];
         for ((position, value), step) in self.values.iter().enumerate().zip(self.first_step..) {
-            if (value.is_some() || position >= begun && observed(step))
+            let is_damaged = || self.damaged.contains(&Chunk::number_of(step));
+            if (value.is_some() || position >= begun && observed(step) && !is_damaged())
                 && let Some(bits) = mask.get_mut(position / 8)
             {
                 *bits |= 1 << (position % 8);

@@ -103,6 +103,43 @@ fn a_damaged_chunk_is_an_error() {
 }
 
 #[test]
+fn a_damaged_chunk_is_a_gap_and_no_zeros_whoever_reported_in_it() {
+    let store = MemoryStore::default();
+    let mut ring = Ring::new(256);
+    for step in [0, 64, 65, 128] {
+        write(&mut ring, &store, step, 1.0);
+    }
+    let mut batch = Batch::default();
+    batch.put(Table::History, chunk_key(SERIES, 1), b"damaged");
+    store.commit(&batch).unwrap();
+    let usage = Ring::read(&store, SERIES, 0, 130).unwrap();
+    let (_, mask) = usage.with_gaps(|_| true);
+    let gaps = (0..=130_u64).filter(|step| {
+        let bit = usize::try_from(*step).unwrap();
+        mask[bit / 8] & (1 << (bit % 8)) == 0
+    });
+    assert_eq!(gaps.collect::<Vec<_>>(), Vec::from_iter(64..128));
+}
+
+#[test]
+fn what_the_store_has_of_the_past_is_forgotten_and_what_is_current_is_not() {
+    let store = MemoryStore::default();
+    let mut ring = Ring::new(512);
+    ring.close_idle(5 * CHUNK_STEPS);
+    let chunks = [0, 3, 4, 5].map(|number| (SERIES, number));
+    for (_, number) in chunks {
+        write(&mut ring, &store, number * CHUNK_STEPS, 1.0);
+    }
+    ring.forget(&chunks);
+    let kept = chunks.map(|id| ring.in_memory(id).is_some());
+    assert_eq!(kept, [false, false, true, true]);
+    // It goes on with what the store has.
+    write(&mut ring, &store, 1, 2.0);
+    let first = Ring::read(&store, SERIES, 0, 1).unwrap();
+    assert_eq!(first.values, [Some(1.0), Some(2.0)]);
+}
+
+#[test]
 fn steps_without_a_report_are_gaps_even_when_the_ring_has_come_round() {
     let mut coverage = Coverage::new(16);
     for step in 0..16 {

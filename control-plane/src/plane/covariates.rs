@@ -3,6 +3,7 @@
 //! They lie in the history's table and ring, where a series is a customer and a number: resources have the first ones, covariates the last. So they are kept
 //! as long as usage is, and sealed as it is. Which covariate has which number is in the store: one that is given up and taken up again finds what it has.
 
+use super::measurements::Writing;
 use super::{Plane, SeriesView, StartError};
 use crate::covariates::{Chosen, Series, TakenCounts, Tally};
 use crate::error::ApiError;
@@ -11,15 +12,16 @@ use crate::store::{Batch, Store, StoreError, Table};
 use axum::http::StatusCode;
 use std::collections::BTreeMap;
 use std::hash::RandomState;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// Numbers of covariates, by name.
 const META_COVARIATES: &[u8] = b"covariates";
 /// The first number of a covariate. A policy has four resources at most.
 const FIRST_NUMBER: u8 = 192;
-/// Requests that are read at once, each some tens of MB at most, and how long others wait for their turn.
+/// Requests that are read and kept at once, each some tens of MB at most, and how long others wait for their turn.
 const REQUESTS_AT_ONCE: usize = 4;
 const TURN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -31,7 +33,8 @@ pub(crate) struct Covariates {
     pub(super) numbers: Vec<u8>,
     pub(super) hashes: RandomState,
     pub(super) tally: Tally,
-    turns: Semaphore,
+    writing: Mutex<Writing>,
+    turns: Arc<Semaphore>,
 }
 
 // === impl Covariates ===
@@ -61,9 +64,15 @@ impl Covariates {
             numbers,
             hashes: RandomState::new(),
             tally: Tally::default(),
-            turns: Semaphore::new(REQUESTS_AT_ONCE),
+            writing: Mutex::default(),
+            turns: Arc::new(Semaphore::new(REQUESTS_AT_ONCE)),
         };
         Ok((covariates, batch))
+    }
+
+    /// The right to write samples. Whoever has it may wait for the store, and for the state's lock; never the other way round.
+    pub(super) fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,13 +113,22 @@ impl Plane {
         })
     }
 
-    /// Waits until few enough requests are read.
-    pub(crate) async fn turn_to_measure(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        let turn = timeout(TURN_WITHIN, self.covariates()?.turns.acquire()).await;
+    /// Whether covariates are kept at all.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub(crate) fn check_measuring(&self) -> Result<(), ApiError> {
+        self.covariates().map(drop)
+    }
+
+    /// Waits until few enough requests are read. The turn belongs to the work and not to who waits for it: a sender that hangs up ends no work.
+    pub(crate) async fn turn_to_measure(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let turns = Arc::clone(&self.covariates()?.turns);
+        let turn = timeout(TURN_WITHIN, turns.acquire_owned()).await;
         turn.ok().and_then(Result::ok).ok_or_else(|| {
-            let message = format!("{REQUESTS_AT_ONCE} requests of senders are read at once");
-            let hint = "send it again; fewer and larger requests at once are read sooner";
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message, hint)
+            busy(format!(
+                "{REQUESTS_AT_ONCE} requests of senders are read at once"
+            ))
         })
     }
 
@@ -144,15 +162,21 @@ impl Plane {
         let most = self.settings.history_steps;
         let first = newest.saturating_sub(steps.unwrap_or(most).clamp(1, most).saturating_sub(1));
         let series = Series::new(customer, *number);
-        let usage = Ring::read(&*self.store, series, first, newest)?;
+        let measured = Ring::read(&*self.store, series, first, newest)?;
         Ok(SeriesView {
             key: format!("hash:{customer}"),
             resource: covariate.to_owned(),
             step_ms: self.settings.step_ms,
             newest_step: newest,
-            usage: usage.values,
+            usage: measured.values,
         })
     }
+}
+
+/// Says that a request may come again.
+pub(super) fn busy(message: String) -> ApiError {
+    let hint = "send it again; fewer and larger requests at once are read sooner";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message, hint)
 }
 
 fn damaged(error: &serde_json::Error) -> StoreError {

@@ -1,21 +1,24 @@
 //! Measurements: what of a sender's request is kept, and how it comes to the means of steps.
 //!
-//! A request is read before the lock is taken, as a whole or not at all, and kept under it piece by piece, because syncs wait meanwhile.
+//! A request is read before the lock is taken, as a whole or not at all, and kept under it piece by piece, because syncs wait meanwhile. The chunks of a
+//! piece are read from the store before that: pieces are written one at a time, and nobody else writes chunks of covariates, so what was read stays true.
+//! To read them under the lock was the worse alternative: samples that are late have a chunk each, and all syncs waited for a hundred thousand of them.
 
-use super::Plane;
-use super::covariates::Covariates;
+use super::covariates::{Covariates, busy};
+use super::{Plane, State};
 use crate::buckets::POOL_ACCOUNT;
-use crate::covariates::{Dropped, DroppedCounts, Means, Series};
+use crate::covariates::{Dropped, DroppedCounts, Means, Series, StepSamples};
 use crate::error::ApiError;
-use crate::history::{Chunk, Ring, step_at};
-use crate::prometheus::{TimeSeries, each_series};
-use crate::store::{Batch, Receipt, Store, StoreError};
+use crate::history::{CHUNK_BYTES, Chunk, ChunkId, Ring, step_at};
+use crate::prometheus::{BadWrite, SAMPLES_MOST, TimeSeries, each_series};
+use crate::store::{Batch, StoreError};
+use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
-/// Most that a chunk takes in the store, with its key.
-const CHUNK_BYTES: usize = 320;
-/// Series that are kept under the lock at once: syncs wait for it.
-const SERIES_AT_ONCE: usize = 256;
+/// Samples that are kept under the lock at once: syncs wait for it, and each may be in a chunk of its own.
+const SAMPLES_AT_ONCE: usize = 512;
+/// Chunks of the past that are in memory because the store may not have them yet, some 400 bytes each.
+const LATE_MOST: usize = 1 << 18;
 /// How far the clocks of others may be ahead of ours.
 const AHEAD_MS_MOST: i64 = 10_000;
 /// The largest value that the trainer takes.
@@ -28,7 +31,7 @@ const STALE: u64 = 0x7ff0_0000_0000_0002;
 
 /// Samples of one series of a sender.
 #[derive(Debug)]
-pub(crate) struct Measured {
+struct Measured {
     series: Series,
     /// Whose samples they are.
     source: u64,
@@ -38,9 +41,40 @@ pub(crate) struct Measured {
 
 /// What is kept of a request.
 #[derive(Debug, Default)]
-pub(crate) struct ReadWrite {
+struct ReadWrite {
     measured: Vec<Measured>,
+    /// Those of all of them.
+    samples: usize,
     dropped: DroppedCounts,
+}
+
+/// Samples of one series that are kept at once.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    series: Series,
+    source: u64,
+    samples: &'a [(i64, f64)],
+}
+
+/// A sample that has come in time.
+#[derive(Clone, Copy)]
+struct Timely {
+    step: u64,
+    at_unix_ms: i64,
+    value: f64,
+}
+
+/// Chunks as the store has them; `None` where it has none, or one that cannot be read.
+type StoredChunks = HashMap<ChunkId, Option<Chunk>>;
+
+/// What has been written.
+#[derive(Debug, Default)]
+pub(super) struct Writing {
+    /// Pieces that the journal was given.
+    pieces: u64,
+    /// Chunks of the past that are in memory, each with the last piece that they were in: a chunk leaves when the store has that. So samples that are weeks
+    /// late, of which each opens a chunk, fill the memory only until they are durable.
+    late: HashMap<ChunkId, u64>,
 }
 
 /// The times that samples may have.
@@ -55,7 +89,12 @@ struct Window {
 
 impl Covariates {
     /// Sorts a series in.
-    fn read(&self, plane: &Plane, series: &TimeSeries, read: &mut ReadWrite) {
+    fn read(
+        &self,
+        plane: &Plane,
+        series: &TimeSeries,
+        read: &mut ReadWrite,
+    ) -> Result<(), BadWrite> {
         let mut is_chosen = false;
         for position in self.chosen.of(series) {
             is_chosen = true;
@@ -71,6 +110,10 @@ impl Covariates {
                 Dropped::UnknownCustomer.count(&mut read.dropped, series.samples.len());
                 continue;
             };
+            read.samples = read.samples.saturating_add(series.samples.len());
+            if read.samples > SAMPLES_MOST {
+                return Err(BadWrite::TooManyMeasurements);
+            }
             let samples = series.samples.iter();
             read.measured.push(Measured {
                 series: Series::new(customer, *number),
@@ -83,6 +126,7 @@ impl Covariates {
         if !is_chosen {
             Dropped::NotChosen.count(&mut read.dropped, series.samples.len());
         }
+        Ok(())
     }
 }
 
@@ -106,55 +150,98 @@ impl Window {
             false => Ok(step),
         }
     }
+
+    fn timely(self, samples: &[(i64, f64)], dropped: &mut DroppedCounts) -> Vec<Timely> {
+        let mut timely = Vec::with_capacity(samples.len());
+        for (at_unix_ms, value) in samples.iter().copied() {
+            match self.step_of(at_unix_ms, value) {
+                Ok(step) => timely.push(Timely {
+                    step,
+                    at_unix_ms,
+                    value,
+                }),
+                Err(reason) => reason.count(dropped, 1),
+            }
+        }
+        timely
+    }
 }
 
 // === impl Plane ===
 
 impl Plane {
-    /// Reads the body of a sender's request. Takes a tenth of a second at most: call it on a thread that may block.
+    /// Takes the body of a sender's request, and returns when its samples are durable in the means of their steps. Takes a tenth of a second and longer:
+    /// call it on a thread that may block.
     ///
     /// # Errors
-    /// When something is wrong with it; then nothing of it counts.
-    pub(crate) fn read_measurements(&self, body: &[u8]) -> Result<ReadWrite, ApiError> {
+    /// When something is wrong with it; then nothing of it counts. When the store has no room, or cannot be read or written.
+    pub(crate) fn take_measurements(&self, body: &[u8]) -> Result<(), ApiError> {
         let covariates = self.covariates()?;
+        let read = self.read_measurements(covariates, body)?;
+        self.make_room(read.samples.saturating_mul(CHUNK_BYTES))?;
+        covariates.tally.add(0, &read.dropped);
+        let mut pieces = pieces_of(&read.measured).into_iter();
+        let kept = pieces.try_for_each(|piece| self.keep_piece(covariates, &piece));
+        let newest_piece = covariates.writing().pieces;
+        // Also if there is no news in it: one that is sent again may stand, and not be durable yet.
+        let saved = self.journal.all_so_far().wait();
+        if saved.is_ok() {
+            self.forget_late(covariates, newest_piece);
+        }
+        kept?;
+        Ok(saved?)
+    }
+
+    fn read_measurements(
+        &self,
+        covariates: &Covariates,
+        body: &[u8],
+    ) -> Result<ReadWrite, ApiError> {
         let mut read = ReadWrite::default();
-        let visited = each_series(body, &mut |series| {
-            covariates.read(self, &series, &mut read)
-        });
-        visited.map_err(|error| {
+        let mut visit = |series| covariates.read(self, &series, &mut read);
+        each_series(body, &mut visit).map_err(|error| {
             let hint = "nothing of the request is kept: let the sender send fewer samples at once, by remote write 1.0";
             ApiError::malformed(error.to_string(), hint)
         })?;
         Ok(read)
     }
 
-    /// Adds samples to the means of their steps.
-    ///
-    /// # Errors
-    /// When the store has no room, or cannot be read or written.
-    pub(crate) async fn keep_measurements(&self, read: &ReadWrite) -> Result<(), ApiError> {
-        let covariates = self.covariates()?;
-        let samples = read.measured.iter().map(|measured| measured.samples.len());
-        let chunks: usize = samples.sum();
-        self.make_room(chunks.saturating_mul(CHUNK_BYTES))?;
-        covariates.tally.add(0, &read.dropped);
-        let mut receipts = Vec::new();
-        for some in read.measured.chunks(SERIES_AT_ONCE) {
-            receipts.push(self.keep_some(covariates, some)?);
+    fn keep_piece(&self, covariates: &Covariates, parts: &[Part<'_>]) -> Result<(), ApiError> {
+        let mut writing = covariates.writing();
+        let mut stored = StoredChunks::new();
+        loop {
+            // Seldom more than once: those that have left the memory since.
+            let missing = self.keep_stored(covariates, &mut writing, parts, &stored)?;
+            if missing.is_empty() {
+                return Ok(());
+            }
+            for id in missing {
+                let chunk = match Ring::stored(&*self.store, id) {
+                    // The sender would send the same for ever.
+                    Err(error @ StoreError::Damaged { .. }) => {
+                        tracing::error!(%error, customer = %id.0.customer, "64 steps of a covariate of the customer are lost");
+                        None
+                    }
+                    chunk => chunk?,
+                };
+                stored.insert(id, chunk);
+            }
         }
-        for receipt in receipts {
-            receipt.durable().await?;
-        }
-        Ok(())
     }
 
-    fn keep_some(&self, covariates: &Covariates, some: &[Measured]) -> Result<Receipt, StoreError> {
+    /// Adds samples to the means of their steps; or, without having done anything, says which chunks must be read from the store before.
+    fn keep_stored(
+        &self,
+        covariates: &Covariates,
+        writing: &mut Writing,
+        parts: &[Part<'_>],
+        stored: &StoredChunks,
+    ) -> Result<HashSet<ChunkId>, ApiError> {
         let mut state = self.lock();
+        let state = &mut *state;
         if state.is_stopped {
-            return Err(StoreError::Stopped);
+            return Err(StoreError::Stopped.into());
         }
-        let (mut kept, mut dropped) = (0, DroppedCounts::default());
-        let mut batch = Batch::default();
         let step_ms = self.settings.step_ms;
         let now_ms = self.clock.now().unix_ms;
         let step_now = step_at(now_ms, step_ms);
@@ -172,111 +259,141 @@ impl Plane {
             i64::try_from(idle_since_ms).unwrap_or(i64::MAX),
             step_at(idle_since_ms, step_ms),
         );
-        let state = &mut *state;
         if state.means.enters(step_now) {
             // Also while no gateway syncs.
             state.ring.close_idle(step_now);
         }
-        let mut result = Ok(());
-        for measured in some {
-            let customer = measured.series.customer;
-            let is_known = customer != POOL_ACCOUNT
-                && (state.directory.get(customer).is_some()
-                    || state.accounts.contains_key(&customer));
-            if !is_known {
-                Dropped::UnknownCustomer.count(&mut dropped, measured.samples.len());
+        let (mut kept, mut dropped) = (0, DroppedCounts::default());
+        let mut timely = Vec::with_capacity(parts.len());
+        let mut missing = HashSet::new();
+        let mut is_late = false;
+        for part in parts {
+            if !is_known(state, part.series) {
+                Dropped::UnknownCustomer.count(&mut dropped, part.samples.len());
                 continue;
             }
-            if !state.means.has_room(measured.source, measured.series, idle) {
-                Dropped::TooManySeries.count(&mut dropped, measured.samples.len());
+            let samples = window.timely(part.samples, &mut dropped);
+            for sample in &samples {
+                let id = (part.series, Chunk::number_of(sample.step));
+                is_late |= state.ring.is_past(id.1);
+                if state.ring.in_memory(id).is_none() && !stored.contains_key(&id) {
+                    missing.insert(id);
+                }
+            }
+            timely.push((part, samples));
+        }
+        if is_late && writing.late.len() >= LATE_MOST {
+            let message = "samples of the past come faster than the store takes them";
+            return Err(busy(message.to_owned()));
+        }
+        if !missing.is_empty() {
+            return Ok(missing);
+        }
+        // Nothing fails from here on: what is noted of samples, and what the ring and the journal have of them, is the same.
+        writing.pieces = writing.pieces.saturating_add(1);
+        let mut batch = Batch::default();
+        for (part, samples) in timely {
+            if !state.means.has_room(part.source, part.series, idle) {
+                Dropped::TooManySeries.count(&mut dropped, samples.len());
                 continue;
             }
-            let steps = means_of(
-                measured,
-                window,
-                &mut state.means,
-                &|step| stored(&state.ring, &*self.store, measured.series, step),
-                &mut dropped,
-                &mut kept,
-            );
-            result = put(
-                &mut state.ring,
-                &*self.store,
-                &mut batch,
-                measured.series,
-                &steps,
-            );
-            if result.is_err() {
-                break;
+            let of_store = |number| stored.get(&(part.series, number)).cloned().flatten();
+            let news = news_of(part.source, &samples, &mut state.means, &mut dropped);
+            let mut means: SmallVec<[(u64, f32); 2]> = SmallVec::new();
+            for news in news {
+                kept = u64::from(news.count).saturating_add(kept);
+                let number = Chunk::number_of(news.step);
+                let before = || match state.ring.in_memory((part.series, number)) {
+                    Some(chunk) => chunk.get(news.step),
+                    None => of_store(number)?.get(news.step),
+                };
+                let mean = state.means.add(part.series, news, before);
+                means.push((news.step, mean));
+                if state.ring.is_past(number) {
+                    writing.late.insert((part.series, number), writing.pieces);
+                }
             }
+            let ring = &mut state.ring;
+            ring.set_read(&of_store, &mut batch, part.series, means);
         }
         state.ring.seal_some(&mut batch);
         covariates.tally.add(kept, &dropped);
-        // What is in the ring must reach the store, whatever came of the rest.
-        let receipt = self.journal.submit(batch);
-        result.map(|()| receipt)
+        // Whoever waits, waits for all of them.
+        drop(self.journal.submit(batch));
+        Ok(missing)
+    }
+
+    /// The store has all pieces up to this one.
+    fn forget_late(&self, covariates: &Covariates, newest_piece: u64) {
+        let mut writing = covariates.writing();
+        let is_saved = |_: &ChunkId, piece: &mut u64| *piece <= newest_piece;
+        let saved = writing.late.extract_if(is_saved).map(|(id, _)| id);
+        let saved = Vec::from_iter(saved);
+        for some in saved.chunks(SAMPLES_AT_ONCE) {
+            self.lock().ring.forget(some);
+        }
     }
 }
 
-/// The means of the steps that a series has samples in, each with the newest of them.
-fn means_of(
-    measured: &Measured,
-    window: Window,
+fn is_known(state: &State, series: Series) -> bool {
+    let customer = series.customer;
+    customer != POOL_ACCOUNT
+        && (state.directory.get(customer).is_some() || state.accounts.contains_key(&customer))
+}
+
+/// Cuts samples into pieces that are kept at once.
+fn pieces_of(measured: &[Measured]) -> Vec<Vec<Part<'_>>> {
+    let mut pieces = vec![Vec::new()];
+    let mut left = SAMPLES_AT_ONCE;
+    for of_series in measured {
+        let mut samples = of_series.samples.as_slice();
+        while !samples.is_empty() {
+            if left == 0 {
+                pieces.push(Vec::new());
+                left = SAMPLES_AT_ONCE;
+            }
+            let (some, rest) = samples.split_at(left.min(samples.len()));
+            let part = Part {
+                series: of_series.series,
+                source: of_series.source,
+                samples: some,
+            };
+            pieces
+                .last_mut()
+                .into_iter()
+                .for_each(|piece| piece.push(part));
+            left = left.saturating_sub(some.len());
+            samples = rest;
+        }
+    }
+    pieces
+}
+
+/// Those samples of a series that are newer than all before them, by step.
+fn news_of(
+    source: u64,
+    samples: &[Timely],
     means: &mut Means,
-    stored: &dyn Fn(u64) -> Option<f32>,
     dropped: &mut DroppedCounts,
-    kept: &mut u64,
-) -> SmallVec<[(u64, f32); 2]> {
-    let mut steps: SmallVec<[(u64, f32); 2]> = SmallVec::new();
-    for (at_unix_ms, value) in &measured.samples {
-        let step = window.step_of(*at_unix_ms, *value);
-        let step = step.and_then(|step| {
-            means.admit(measured.source, *at_unix_ms)?;
-            Ok(step)
-        });
-        let step = match step {
-            Ok(step) => step,
-            Err(reason) => {
-                reason.count(dropped, 1);
-                continue;
-            }
-        };
-        let mean = means.add(measured.series, step, *value, || stored(step));
-        *kept = kept.saturating_add(1);
-        match steps.last_mut() {
-            Some((last, before)) if *last == step => *before = mean,
-            _ => steps.push((step, mean)),
+) -> SmallVec<[StepSamples; 2]> {
+    let mut news: SmallVec<[StepSamples; 2]> = SmallVec::new();
+    for sample in samples {
+        if let Err(reason) = means.admit(source, sample.at_unix_ms) {
+            reason.count(dropped, 1);
+            continue;
+        }
+        match news.last_mut() {
+            Some(last) if last.step == sample.step => last.add(sample.value, 1),
+            _ => news.push(StepSamples {
+                step: sample.step,
+                sum: sample.value,
+                count: 1,
+            }),
         }
     }
-    steps
+    news
 }
 
-/// What cannot be read is said when it is written.
-fn stored(ring: &Ring, store: &dyn Store, series: Series, step: u64) -> Option<f32> {
-    ring.value(store, series, step).ok().flatten()
-}
-
-fn put(
-    ring: &mut Ring,
-    store: &dyn Store,
-    batch: &mut Batch,
-    series: Series,
-    steps: &[(u64, f32)],
-) -> Result<(), StoreError> {
-    let is_one_chunk =
-        |one: &(u64, f32), next: &(u64, f32)| Chunk::number_of(one.0) == Chunk::number_of(next.0);
-    for of_chunk in steps.chunk_by(is_one_chunk) {
-        match ring.set_all(store, batch, series, of_chunk.iter().copied()) {
-            // The sender would send the same for ever.
-            Err(error @ StoreError::Damaged { .. }) => {
-                tracing::error!(%error, customer = %series.customer, "64 steps of a covariate of the customer are lost");
-                if let Some(((step, mean), more)) = of_chunk.split_first() {
-                    ring.set_anew(batch, series, *step, *mean);
-                    ring.set_all(store, batch, series, more.iter().copied())?;
-                }
-            }
-            result => result?,
-        }
-    }
-    Ok(())
-}
+#[cfg(test)]
+#[path = "measurements_tests.rs"]
+mod tests;

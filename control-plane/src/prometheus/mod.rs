@@ -18,8 +18,10 @@ mod sender_tests;
 pub(crate) use endpoint::{Answer, Bounds, Connection};
 pub use endpoint::{BadEndpoint, Endpoint, Unreachable};
 pub(crate) use message::{Label, TimeSeries};
+#[cfg(test)]
+pub(crate) use message::{TimedValue, WriteRequest};
 pub use outbox::{Counts, DropReason, Outbox, Sample, StepSamples};
 pub use query::{QueriedSeries, Query, QueryError, query_range};
 pub use received::BadWrite;
-pub(crate) use received::{COMPRESSED_BYTES_MOST, each_series};
+pub(crate) use received::{COMPRESSED_BYTES_MOST, SAMPLES_MOST, each_series};
 pub use sender::RemoteWrite;

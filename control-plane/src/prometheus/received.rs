@@ -13,7 +13,7 @@ const BYTES_MOST: usize = 16 << 20;
 /// Largest series in the message, which is decoded as a whole.
 const SERIES_BYTES_MOST: usize = 1 << 20;
 /// Samples in one request.
-const SAMPLES_MOST: usize = 100_000;
+pub(crate) const SAMPLES_MOST: usize = 100_000;
 
 /// Number of `timeseries` in `WriteRequest`.
 const TIMESERIES: usize = 1;
@@ -38,13 +38,21 @@ pub enum BadWrite {
     /// It has too many samples.
     #[error("the request has more than {SAMPLES_MOST} samples")]
     TooManySamples,
+    /// Its samples are of too many covariates.
+    #[error(
+        "the request has more than {SAMPLES_MOST} samples, if each counts once for every covariate that it is of"
+    )]
+    TooManyMeasurements,
 }
 
-/// Visits each series of a body.
+/// Visits each series of a body that has samples: so there are no more of them than samples, however many there are without any.
 ///
 /// # Errors
-/// At the first thing that is wrong with it; the series before that have been visited.
-pub(crate) fn each_series(body: &[u8], visit: &mut dyn FnMut(TimeSeries)) -> Result<(), BadWrite> {
+/// At the first thing that is wrong with it, or that the visitor refuses; the series before that have been visited.
+pub(crate) fn each_series(
+    body: &[u8],
+    visit: &mut dyn FnMut(TimeSeries) -> Result<(), BadWrite>,
+) -> Result<(), BadWrite> {
     let not_snappy = |error: snap::Error| BadWrite::NotSnappy(error.to_string());
     // As the body says itself: nothing is decompressed to find out.
     let length = snap::raw::decompress_len(body).map_err(not_snappy)?;
@@ -61,7 +69,9 @@ pub(crate) fn each_series(body: &[u8], visit: &mut dyn FnMut(TimeSeries)) -> Res
         if samples > SAMPLES_MOST {
             return Err(BadWrite::TooManySamples);
         }
-        visit(series);
+        if !series.samples.is_empty() {
+            visit(series)?;
+        }
     }
     Ok(())
 }
@@ -139,12 +149,16 @@ mod tests {
 
     fn read(body: &[u8]) -> Result<Vec<TimeSeries>, BadWrite> {
         let mut all = Vec::new();
-        each_series(body, &mut |series| all.push(series)).map(|()| all)
+        let mut push = |series| {
+            all.push(series);
+            Ok(())
+        };
+        each_series(body, &mut push).map(|()| all)
     }
 
     #[test]
     fn series_come_as_they_were_written_and_what_is_none_is_passed_by() {
-        let sent = vec![series("a", 3), series("b", 0), series("c", 1)];
+        let mut sent = vec![series("a", 3), series("b", 0), series("c", 1)];
         let mut message = WriteRequest {
             timeseries: sent.clone(),
         }
@@ -158,7 +172,12 @@ mod tests {
         ] {
             message.extend_from_slice(field);
         }
-        assert_eq!(read(&compressed(&message)), Ok(sent));
+        sent.remove(1);
+        assert_eq!(
+            read(&compressed(&message)),
+            Ok(sent),
+            "but for the empty one"
+        );
     }
 
     #[test]

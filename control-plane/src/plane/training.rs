@@ -9,6 +9,7 @@ use super::{ModelView, Origin};
 use crate::auth::Caller;
 use crate::buckets::POOL_ACCOUNT;
 use crate::error::ApiError;
+use crate::history::series_of;
 use crate::models::Verdict;
 use crate::store::{Batch, Store, StoreError, Table};
 use crate::training::{Cause, CovariateFiles, UsageFiles};
@@ -398,13 +399,11 @@ impl Plane {
                 break;
             }
             for (key, _) in self.history_piece(piece)? {
-                let hash = key.first_chunk::<16>().map(|hash| CustomerHash(*hash));
-                let is_of_resource = key.get(16).map(|index| usize::from(*index)) == Some(resource);
-                if let Some(hash) = hash
-                    && is_of_resource
-                    && !known.contains(&hash)
+                if let Some(series) = series_of(&key)
+                    && usize::from(series.resource) == resource
+                    && !known.contains(&series.customer)
                 {
-                    found.insert(hash);
+                    found.insert(series.customer);
                 }
             }
         }

@@ -166,7 +166,7 @@ fn changes() -> Vec<Change> {
 }
 
 /// Changes whose records are looked at elsewhere: the policy below, models in tests/models.rs, tests/model_origin.rs, tests/canary.rs and
-/// tests/challenger.rs, training in tests/training.rs, allocations in tests/allocations.rs.
+/// tests/challenger.rs, training in tests/training.rs, allocations in tests/allocation_cycles.rs.
 const ELSEWHERE: [(&str, &str); 11] = [
     ("POST", "/v1/policies"),
     ("POST", "/v1/models"),

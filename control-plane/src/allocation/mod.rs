@@ -18,8 +18,8 @@ mod trails;
 mod views;
 mod worker;
 
-pub(crate) use cycle::{Made, NEVER, Seen, make};
 pub use cycle::{Book, Cause};
+pub(crate) use cycle::{Made, NEVER, Seen, make};
 pub(crate) use gathered::{Candidate, Gathered};
 pub use journal::replays;
 pub(crate) use journal::{
@@ -28,9 +28,9 @@ pub(crate) use journal::{
 pub(crate) use months::Month;
 pub(crate) use rule::Rule;
 pub(crate) use trails::Trails;
-pub(crate) use views::{Wanted, month_of};
 pub use views::{
     AllocationsQuery, AllocationsView, CustomerAllocation, CycleView, Loan, LoanReason, LoanSums,
     LoansQuery, LoansView, PartView, PoolView, StatementLine, StatementView,
 };
+pub(crate) use views::{Wanted, month_of};
 pub(crate) use worker::begin;

@@ -5,8 +5,8 @@
 
 use super::openapi::{self, Description};
 use super::{
-    Server, Shared, alerts, allocations, audit, covariates, customers, forecasts, gateways, history, metrics,
-    models, policies, sync, training,
+    Server, Shared, alerts, allocations, audit, covariates, customers, forecasts, gateways,
+    history, metrics, models, policies, sync, training,
 };
 use crate::allocation::{
     AllocationsQuery, AllocationsView, CycleView, LoansQuery, LoansView, StatementView,

@@ -28,6 +28,8 @@ use std::time::Instant;
 
 /// From one cycle to the next at least, whatever happens.
 const LEAST_US: u64 = 1_000_000;
+/// One that took longer than that leaves so many times as long.
+const PAUSES: u64 = 10;
 /// After a start gateways have this time to say what is asked for.
 const STARTED_US: u64 = 5_000_000;
 /// Demand that has left its forecast for so long calls for a cycle.
@@ -169,7 +171,11 @@ impl Allocations {
         while self.recent.len() as u64 > RECENT_KEPT {
             self.recent.pop_front();
         }
-        self.not_before = now.plus_us(LEAST_US);
+        let pause_us = match took_us > LEAST_US {
+            true => took_us.saturating_mul(PAUSES),
+            false => LEAST_US,
+        };
+        self.not_before = now.plus_us(pause_us);
         self.next_at = now.plus_us(interval_us);
         self.live.clone_from(&made.live);
         self.contended.clear();
@@ -185,8 +191,8 @@ impl Allocations {
     }
 
     /// How long allocations hold, in milliseconds: 0 where none do.
-    pub(super) fn ttl_ms(&self, rule: Option<&Arc<Rule>>, unix_ms: u64) -> u32 {
-        let ttl_ms = rule.map_or(0, |rule| rule.ttl_ms());
+    pub(super) fn ttl_ms(&self, rule: &Rule, unix_ms: u64) -> u32 {
+        let ttl_ms = rule.ttl_ms();
         let age_ms = unix_ms.saturating_sub(self.book.at_unix_ms);
         match self.book.number != NEVER && age_ms <= u64::from(ttl_ms) {
             true => ttl_ms,
@@ -309,15 +315,12 @@ impl Plane {
                 query.limit,
             )?
         };
-        let (book, interval_ms, recent) = {
+        let book = self.book_in_force();
+        let (interval_ms, recent) = {
             let state = self.lock();
             let rule = state.policies.sharing();
             let recent = state.allocations.recent.iter().rev().take(RECENT_LISTED);
-            (
-                Arc::clone(&state.allocations.book),
-                rule.map(|rule| rule.interval_ms),
-                recent.cloned().collect(),
-            )
+            (rule.map(|rule| rule.interval_ms), recent.cloned().collect())
         };
         Ok(AllocationsView {
             cycle: book.line(),
@@ -337,7 +340,7 @@ impl Plane {
             query.after.as_deref(),
             query.limit,
         )?;
-        let book = Arc::clone(&self.lock().allocations.book);
+        let book = self.book_in_force();
         Ok(LoansView {
             cycle: book.number,
             at_unix_ms: book.at_unix_ms,
@@ -384,15 +387,25 @@ impl Plane {
         })
     }
 
+    /// The newest cycle; an empty one where the policy divides nothing.
+    fn book_in_force(&self) -> Arc<Book> {
+        let state = self.lock();
+        match state.policies.sharing() {
+            Some(_) => Arc::clone(&state.allocations.book),
+            None => Arc::default(),
+        }
+    }
+
     /// For metrics.
     pub(crate) fn cycle_counts(&self) -> CycleCounts {
+        let book = self.book_in_force();
         let state = self.lock();
         let allocations = &state.allocations;
         let causes = Cause::ALL.iter().map(|cause| cause.name());
         CycleCounts {
             by_cause: causes.zip(allocations.counts).collect(),
             took_s: allocations.took_us as f64 / 1e6,
-            book: Arc::clone(&allocations.book),
+            book,
         }
     }
 }

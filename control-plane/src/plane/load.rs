@@ -14,10 +14,10 @@ use super::state::{META_COVERAGE, META_SESSIONS, META_STEP_MS, Settings, State};
 use super::sync::is_set_back;
 use super::tally::Tally;
 use super::training::TrainingBook;
+use crate::allocation::Rule;
 use crate::buckets::{
     Account, AccountRecord, Cause, Contract, POOL_ACCOUNT, Part, PartRecord, SessionNumber,
 };
-use crate::allocation::Rule;
 use crate::covariates::Means;
 use crate::history::{Coverage, Ring, step_at};
 use crate::keys::Keys;

@@ -34,9 +34,9 @@ mod tally;
 mod training;
 mod view;
 
+pub use alerts::{AlertView, Alerts, AlertsView, DriftView};
 pub use allocation::Allocations;
 pub(crate) use allocation::CycleCounts;
-pub use alerts::{AlertView, Alerts, AlertsView, DriftView};
 pub use audit::{AuditLog, AuditPage};
 pub use canary::{CanaryView, Lack, Promotion, Share};
 pub use challenger::{ChallengeRequest, ChallengerView, DuelEvidence, Missing, RefusalView};

@@ -344,8 +344,7 @@ fn install(
     state.begin_lives(batch, &listed, now.mono);
     state.count_others();
     let sharing = checked.sharing.as_ref();
-    let rule = sharing
-        .map(|sharing| Rule::of(sharing, &checked.compiled.customers, &moved, keys));
+    let rule = sharing.map(|sharing| Rule::of(sharing, &checked.compiled.customers, &moved, keys));
     state.policies.put_in_force(policy, rule);
     state.policies.remember(info.clone());
     while state.policies.versions.len() > MAX_VERSIONS

@@ -64,13 +64,15 @@ impl Told {
 
 /// Adds what the gateway does not know yet.
 pub(super) fn add_allocations(state: &mut State, caller: &Caller<'_>, reply: &mut SyncReply) {
-    let rule = state.policies.sharing();
-    let ttl_ms = state.allocations.ttl_ms(rule, caller.now.unix_ms);
-    reply.allocation_ttl_ms = ttl_ms;
+    let Some(rule) = state.policies.sharing() else {
+        return;
+    };
+    reply.allocation_ttl_ms = state.allocations.ttl_ms(rule, caller.now.unix_ms);
     let request = caller.request;
     note_contention(state, caller);
     // Customers and resources mean nothing to a gateway that does not have the policy.
-    if ttl_ms == 0 || request.policy_epoch_applied != state.policies.active_epoch() {
+    if reply.allocation_ttl_ms == 0 || request.policy_epoch_applied != state.policies.active_epoch()
+    {
         return;
     }
     let book = Arc::clone(&state.allocations.book);

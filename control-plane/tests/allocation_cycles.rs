@@ -202,6 +202,18 @@ async fn demand_is_allocated_within_a_cycle_and_told_to_the_gateway_where_it_is(
         (reply.allocations.len(), reply.allocation_cycle),
         (0, cycle.number)
     );
+    // The next cycle gives two of them what they have: of those nothing is told.
+    let next = run(&server).await;
+    let reply = gateway.sync(&server).await;
+    let told: Vec<u64> = reply
+        .allocations
+        .iter()
+        .map(|told| told.hash_high)
+        .collect();
+    assert_eq!(gateway.applied, next.number);
+    for key in ["dune", "echo"] {
+        assert!(!told.contains(&hash(key).parts().0), "{key}: {reply:?}");
+    }
 }
 
 #[tokio::test]

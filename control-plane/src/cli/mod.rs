@@ -15,7 +15,8 @@ mod simulate;
 pub use client::Client;
 pub use commands::{
     AllocationsOptions, Command, Connection, CustomerCommand, ForecastsOptions, GatewayCommand,
-    HistoryCommand, ImportOptions, LoansOptions, ModelCommand, Options, PolicyCommand, SimulateOptions,
+    HistoryCommand, ImportOptions, LoansOptions, ModelCommand, Options, PolicyCommand,
+    SimulateOptions,
 };
 
 use crate::api::openapi_document;

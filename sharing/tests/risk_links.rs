@@ -43,6 +43,23 @@ fn among_accounts_that_have_nothing_in_common_hardly_any_family_has_a_link() {
 }
 
 #[test]
+fn among_accounts_that_joined_lately_hardly_any_family_has_a_link() {
+    const FAMILIES: u64 = 20;
+    for part in [10, 4] {
+        let mut with_links = 0;
+        for seed in 0..FAMILIES {
+            let mut usage = Fleet::independent(50, seed).demand(TWO_WEEKS, true, seed + 3000);
+            for usage in &mut usage {
+                usage[..TWO_WEEKS - TWO_WEEKS / part].fill(f32::NAN);
+            }
+            with_links += u64::from(!found(&usage, &[], seed).is_empty());
+        }
+        println!("{with_links} of {FAMILIES} families that are known in the last 1/{part}");
+        assert!(with_links * 20 <= FAMILIES);
+    }
+}
+
+#[test]
 fn who_follows_whom_and_after_how_many_steps_is_found() {
     let (mut drives, mut linked, mut exact, mut wrong, mut all) = (0, 0, 0, 0, 0);
     for seed in 1..=6 {

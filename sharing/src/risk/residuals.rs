@@ -22,6 +22,10 @@ const WEEKEND: usize = 5;
 /// A profile of the day looks this far to both sides, in seconds.
 const NEAR_S: usize = 900;
 
+/// A time of day that is known on fewer days has no profile, and what is left beside one of a day or two says how few they were: all who joined in
+/// the same week would have it in common. Weekends count by themselves.
+const FEWEST_DAYS: usize = 3;
+
 /// Blocks of the week: what a day has beyond those profiles is learned for six hours at a time, from all its steps. To trust a short history less
 /// there would leave a part of each Monday in all series, and link everybody with everybody.
 const BLOCKS: usize = 28;
@@ -61,6 +65,7 @@ pub fn residuals(history: &History) -> Residuals {
         places,
         slots,
         near,
+        fewest: FEWEST_DAYS * (DAY_S / history.step_s.max(1) as usize / slots).max(1),
     };
     let values: Vec<Vec<f32>> = history
         .usage
@@ -90,6 +95,8 @@ struct Season {
     places: Vec<Place>,
     slots: usize,
     near: usize,
+    /// Steps that must be known of a slot.
+    fewest: usize,
 }
 
 // === impl Residuals ===
@@ -158,6 +165,9 @@ impl Season {
         let mut pool = Vec::new();
         let profile: Vec<f32> = (0..self.slots)
             .map(|slot| {
+                if of_slot[slot].len() < self.fewest {
+                    return f32::NAN;
+                }
                 pool.clear();
                 for off in 0..=2 * self.near {
                     let other = (slot + self.slots + off - self.near) % self.slots;

@@ -69,30 +69,25 @@ impl Family {
         amounts_per_s: &mut [(usize, f64)],
         weight: impl Fn(usize) -> f64,
     ) {
-        let capped: Vec<(usize, f64)> = self
-            .rooms_per_s
-            .iter()
-            .enumerate()
-            .skip(first)
-            .filter_map(|(group, room)| room.map(|room| (group, room)))
-            .collect();
-        if capped.is_empty() {
-            return;
-        }
-        let mut of_group: Vec<Vec<usize>> = vec![Vec::new(); self.rooms_per_s.len()];
+        // Only of those whose members want something: a policy may have very many groups, and this is done for each of them.
+        let mut capped: Vec<(usize, usize)> = Vec::new();
         for (position, (member, amount)) in amounts_per_s.iter().enumerate() {
-            for group in self.lines.get(*member).into_iter().flatten() {
-                if let Some(positions) = of_group.get_mut(*group).filter(|_| *amount > 0.0) {
-                    positions.push(position);
+            let line = self.lines.get(*member).into_iter().flatten();
+            for group in line.filter(|group| **group >= first && *amount > 0.0) {
+                if self.room(*group).is_some() {
+                    capped.push((*group, position));
                 }
             }
         }
+        capped.sort_unstable();
         // Inner groups lie behind those that they are a part of.
-        for (group, room) in capped.into_iter().rev() {
-            let positions = of_group.get(group).map_or(&[][..], Vec::as_slice);
+        for positions in capped.chunk_by(|left, right| left.0 == right.0).rev() {
+            let Some(room) = positions.first().and_then(|(group, _)| self.room(*group)) else {
+                continue;
+            };
             let vessels: Vec<Vessel> = positions
                 .iter()
-                .filter_map(|position| amounts_per_s.get(*position))
+                .filter_map(|(_, position)| amounts_per_s.get(*position))
                 .map(|(member, amount)| Vessel {
                     lower_per_s: 0.0,
                     upper_per_s: *amount,
@@ -102,12 +97,16 @@ impl Family {
             if vessels.iter().map(|vessel| vessel.upper_per_s).sum::<f64>() <= room {
                 continue;
             }
-            for (position, fits) in positions.iter().zip(fill(room, &vessels)) {
+            for ((_, position), fits) in positions.iter().zip(fill(room, &vessels)) {
                 if let Some((_, amount)) = amounts_per_s.get_mut(*position) {
                     *amount = amount.min(fits);
                 }
             }
         }
+    }
+
+    fn room(&self, group: usize) -> Option<f64> {
+        self.rooms_per_s.get(group).copied().flatten()
     }
 
     /// Takes from the rooms of all its groups what a member has been given; what it gives back is negative.
@@ -134,21 +133,26 @@ impl Family {
     ) -> Vec<f64> {
         let mut given = vec![0.0; wants_per_s.len()];
         for group in (0..self.members.len()).rev() {
-            let members = self.members.get(group).cloned().unwrap_or_default();
-            let offered: f64 = members
-                .iter()
+            let of_group = || self.members.get(group).into_iter().flatten();
+            let offered: f64 = of_group()
                 .filter_map(|member| offers_per_s.get(*member))
                 .sum();
-            let mut wants: Vec<(usize, f64)> = members
-                .iter()
+            if offered <= 0.0 {
+                continue;
+            }
+            let mut wants: Vec<(usize, f64)> = of_group()
                 .filter_map(|member| Some((*member, *wants_per_s.get(*member)?)))
                 .filter(|(_, want)| *want > 0.0)
                 .collect();
+            if wants.is_empty() {
+                continue;
+            }
             self.trim_from(group.saturating_add(1), &mut wants, &weight);
             let moved = offered.min(wants.iter().map(|(_, want)| want).sum());
             if moved <= 0.0 {
                 continue;
             }
+            let members: Vec<usize> = of_group().copied().collect();
             let vessels: Vec<Vessel> = wants
                 .iter()
                 .map(|(member, want)| Vessel {

@@ -173,6 +173,22 @@ impl World {
         self
     }
 
+    /// Groups whose members only share: no cap takes anything from anybody.
+    fn without_caps(mut self) -> Self {
+        for group in &mut self.groups {
+            group.cap_per_s = PerResource::default();
+        }
+        self
+    }
+
+    fn promised(&self, resource: ResourceIndex) -> f64 {
+        let terms = self
+            .customers
+            .iter()
+            .map(|customer| customer.terms.at(resource));
+        terms.map(|terms| terms.guarantee_per_s).sum()
+    }
+
     fn without_credits(mut self) -> Self {
         self.settings.with_credits = false;
         self
@@ -207,8 +223,19 @@ impl World {
             .collect()
     }
 
-    fn with_held(&self, allocation: &Allocation) -> Self {
+    /// The cycle after this one, in which everybody asks for the same.
+    fn next(&self, allocation: &Allocation) -> Self {
         let mut next = self.clone();
+        let interval_s = self.settings.interval_s;
+        let credits = credits_after(
+            &self.capacity_per_s,
+            &self.customers,
+            allocation,
+            interval_s,
+        );
+        for (customer, credits) in next.customers.iter_mut().zip(credits) {
+            customer.credits = credits;
+        }
         for (customer, parts) in next.customers.iter_mut().zip(&allocation.parts) {
             for resource in resources() {
                 let part = parts.at(resource);
@@ -259,33 +286,39 @@ proptest! {
 
     #[test]
     fn whoever_needs_its_guarantee_has_it_whatever_others_borrow(world in world()) {
-        let world = World { groups: Vec::new(), ..world };
+        let world = world.without_caps();
         let allocation = world.allocate();
         for resource in resources() {
-            let capacity = *world.capacity_per_s.at(resource);
-            let promised: f64 = world.customers.iter().map(|c| c.terms.at(resource).guarantee_per_s).sum();
-            if promised > capacity {
+            if world.promised(resource) > *world.capacity_per_s.at(resource) {
                 continue;
             }
             for (customer, parts) in world.customers.iter().zip(&allocation.parts) {
                 let guarantee = customer.terms.at(resource).guarantee_per_s;
                 let upper = customer.outlook.at(resource).upper_per_s();
                 let due = guarantee.min(upper.max(world.needed(customer, resource)));
-                let kept = parts.at(resource).kept_per_s;
+                let (kept, lent) = (parts.at(resource).kept_per_s, parts.at(resource).lent_per_s);
                 prop_assert!(kept >= due - slack(due), "keeps {kept} of {due}");
+                prop_assert!(kept + lent <= guarantee + slack(guarantee), "{kept} and {lent} of {guarantee}");
+                // What it does not lend to everybody its siblings may still have: there is nowhere else for it to go.
+                if customer.terms.at(resource).lend == Lend::Never {
+                    prop_assert!(kept + lent >= guarantee - slack(guarantee), "{kept} and {lent} of {guarantee}");
+                }
             }
         }
     }
 
     #[test]
     fn nobody_lends_more_than_its_limit_or_what_even_its_upper_forecast_needs(world in world()) {
-        let world = World { groups: Vec::new(), ..world };
+        let world = world.without_caps();
         let allocation = world.allocate();
         for resource in resources() {
             for (customer, parts) in world.customers.iter().zip(&allocation.parts) {
                 let terms = customer.terms.at(resource);
                 let spare = (terms.guarantee_per_s - customer.outlook.at(resource).upper_per_s()).max(0.0);
+                let is_linked = customer.group.is_some_and(|group| group < world.groups.len());
                 let limit = match terms.lend {
+                    // The limit is for those who are not linked to it.
+                    _ if is_linked => spare,
                     Lend::Never => 0.0,
                     Lend::Auto => spare,
                     Lend::UpTo(limit) => limit.min(spare),
@@ -298,11 +331,22 @@ proptest! {
 
     #[test]
     fn what_is_lent_is_what_others_have_beyond_what_nobody_was_promised(world in world()) {
+        let world = world.without_caps();
         let allocation = world.allocate();
         for resource in resources() {
-            let lent = all(&allocation, resource, |part| part.lent_per_s);
-            let had = all(&allocation, resource, |part| part.of_pool_per_s() + part.shared_per_s);
-            prop_assert!(lent <= had + slack(had), "{lent} is lent, {had} is had");
+            let capacity = *world.capacity_per_s.at(resource);
+            let [lent, kept, shared, of_pool, eased] = [
+                (|part| part.lent_per_s) as fn(&Part) -> f64,
+                |part| part.kept_per_s,
+                |part| part.shared_per_s,
+                Part::of_pool_per_s,
+                |part| part.eased_per_s,
+            ].map(|value| all(&allocation, resource, value));
+            let pool = of_pool + allocation.idle_per_s.at(resource) + eased;
+            let lendable = world.promised(resource).min(capacity) - kept - shared;
+            let unsold = (pool - lendable).max(0.0);
+            let due = (of_pool - unsold).max(0.0) + shared;
+            prop_assert!((lent - due).abs() <= slack(capacity), "{lent} is lent, {due} is had of it");
         }
     }
 
@@ -322,7 +366,7 @@ proptest! {
 
     #[test]
     fn unmet_need_and_an_idle_pool_never_coexist(world in world()) {
-        let world = World { groups: Vec::new(), ..world };
+        let world = world.without_caps();
         let allocation = world.allocate();
         for resource in resources() {
             let capacity = *world.capacity_per_s.at(resource);
@@ -330,8 +374,7 @@ proptest! {
             let idle = *allocation.idle_per_s.at(resource);
             prop_assert!(unmet.min(idle) <= slack(capacity), "{unmet} is unmet while {idle} is idle");
             let reserve = *allocation.reserve_per_s.at(resource);
-            let promised: f64 = world.customers.iter().map(|c| c.terms.at(resource).guarantee_per_s).sum();
-            let most = world.settings.reserve_share * capacity.max(promised);
+            let most = world.settings.reserve_share * capacity.max(world.promised(resource));
             prop_assert!(reserve <= most + slack(most));
         }
     }
@@ -432,14 +475,37 @@ proptest! {
 
     #[test]
     fn unchanged_demand_moves_nothing_after_two_cycles(world in world()) {
-        let once = world.with_held(&world.allocate());
-        let twice = once.with_held(&once.allocate());
+        let world = world.without_credits();
+        let once = world.next(&world.allocate());
+        let twice = once.next(&once.allocate());
         let (second, third) = (once.allocate(), twice.allocate());
         for resource in resources() {
             for (second, third) in second.parts.iter().zip(&third.parts) {
                 let (second, third) = (second.at(resource).allocated_per_s(), third.at(resource).allocated_per_s());
                 prop_assert!((second - third).abs() <= slack(*world.capacity_per_s.at(resource)), "{second}, then {third}");
             }
+        }
+    }
+
+    // Who has borrowed is poorer after it, and gives way to its equals.
+    #[test]
+    fn by_credits_unchanged_demand_moves_nothing_but_among_equals(world in world()) {
+        let mut world = world.plain();
+        world.settings.with_credits = true;
+        let once = world.next(&world.allocate());
+        let (first, second) = (world.allocate(), once.allocate());
+        for customer in &world.customers {
+            let of_class = |allocation: &Allocation| -> f64 {
+                let parts = world.customers.iter().zip(&allocation.parts);
+                parts
+                    .filter(|(other, _)| (other.tier, other.priority) == (customer.tier, customer.priority))
+                    .map(|(_, parts)| parts.at(ResourceIndex::FIRST))
+                    .map(|part| part.allocated_per_s() - part.eased_per_s)
+                    .sum()
+            };
+            let (first, second) = (of_class(&first), of_class(&second));
+            let capacity = *world.capacity_per_s.at(ResourceIndex::FIRST);
+            prop_assert!((first - second).abs() <= slack(capacity), "{first}, then {second}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! From what a customer had to what it is to have: up at once, down only where that is worth a change.
 //!
 //! Who is to have less keeps what nobody needs: a difference of a tenth for good, a larger one by half for one cycle, and then it goes. So a
-//! dip of one cycle costs half of what a customer had at most, and under unchanged demand nothing moves after the second cycle. To give
+//! dip of one cycle costs half of what a customer had at most, and under unchanged demand nothing moves after the second cycle (by credits, nothing but among equals). To give
 //! back a fifth in each cycle, as autoscalers do, would take an hour for what is idle, and never come to rest.
 
 use crate::allocation::terms::Held;

@@ -69,9 +69,10 @@ pub(crate) fn contract_index(
         .ok()
         .and_then(|position| u16::try_from(position).ok());
     if index.is_none() {
-        let suggestion = check::suggestion(name, names.iter().copied());
-        let name = name.chars().take(64).collect();
-        mistakes.add(path, Problem::NoSuchContract { name, suggestion });
+        mistakes.add_with(path, || Problem::NoSuchContract {
+            name: name.chars().take(64).collect(),
+            suggestion: check::suggestion(name, names.iter().copied()),
+        });
     }
     index.map(ContractIndex)
 }

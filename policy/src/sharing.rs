@@ -144,7 +144,8 @@ fn groups(mistakes: &mut Mistakes, document: &PolicyDocument) -> Vec<CompiledGro
         if let Some(parent) = &group.parent
             && document.groups.get(parent).is_none()
         {
-            mistakes.add(format!("{path}.parent"), no_such_group(document, parent));
+            let problem = || no_such_group(document, parent);
+            mistakes.add_with(format!("{path}.parent"), problem);
             continue;
         }
         match depth(document, name) {
@@ -234,7 +235,7 @@ fn members(
             let name = customer.group.as_deref()?;
             if document.groups.get(name).is_none() {
                 let path = format!("customers[{position}].group");
-                mistakes.add(path, no_such_group(document, name));
+                mistakes.add_with(path, || no_such_group(document, name));
             }
             positions.get(name).copied()
         })

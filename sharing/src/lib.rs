@@ -23,3 +23,4 @@ pub use division::{
     Claim, EvenSplit, FairShare, Forecast, Law, ProportionalShare, Reactive, Round, to_amounts,
     to_per_s, to_rates,
 };
+pub use water::{Vessel, fill};

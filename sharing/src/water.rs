@@ -9,23 +9,28 @@
 
 /// Between what a share can lie, in tokens per second, and how fast it rises.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Vessel {
+pub struct Vessel {
     /// Not less than this. The lower bounds together must fit into the capacity.
-    pub(crate) lower_per_s: f64,
+    pub lower_per_s: f64,
     /// Not more than this; not below the lower bound.
-    pub(crate) upper_per_s: f64,
+    pub upper_per_s: f64,
     /// Positive.
-    pub(crate) weight: f64,
+    pub weight: f64,
 }
 
 /// Fills `capacity_per_s` into the vessels. What remains when all of them are full is not given out.
-pub(crate) fn fill(capacity_per_s: f64, vessels: &[Vessel]) -> Vec<f64> {
+#[must_use]
+pub fn fill(capacity_per_s: f64, vessels: &[Vessel]) -> Vec<f64> {
+    let full = || vessels.iter().map(|vessel| vessel.upper_per_s);
+    if full().sum::<f64>() <= capacity_per_s {
+        return full().collect();
+    }
     let held_at = |level: f64| -> f64 { vessels.iter().map(|vessel| vessel.at(level)).sum() };
     let mut levels: Vec<f64> = vessels.iter().flat_map(Vessel::turns).collect();
     levels.sort_unstable_by(f64::total_cmp);
     let above = levels.partition_point(|level| held_at(*level) <= capacity_per_s);
     if above == levels.len() {
-        return vessels.iter().map(|vessel| vessel.upper_per_s).collect();
+        return full().collect();
     }
     // From this level up to the next turn, the sum is a straight line.
     let from = above

@@ -1,34 +1,19 @@
 //! Weighted max-min fairness: nobody can have more except at the cost of somebody who has no more for its weight.
 
+use forebay_sharing::{Vessel, fill};
+
 /// What each has of `capacity`: at most its want, in equal parts by weight.
 pub(crate) fn max_min(capacity: f64, wants: &[f64], weights: &[f64]) -> Vec<f64> {
-    let total: f64 = wants.iter().sum();
-    if total <= capacity {
-        return wants.to_vec();
-    }
-    // Who wants least for its weight is full first.
-    let mut order: Vec<(f64, f64, f64)> = wants
+    let vessels: Vec<Vessel> = wants
         .iter()
         .zip(weights)
-        .map(|(want, weight)| (want / weight.max(f64::MIN_POSITIVE), *want, *weight))
+        .map(|(want, weight)| Vessel {
+            lower_per_s: 0.0,
+            upper_per_s: *want,
+            weight: weight.max(f64::MIN_POSITIVE),
+        })
         .collect();
-    order.sort_unstable_by(|one, other| one.0.total_cmp(&other.0));
-    let mut left = capacity.max(0.0);
-    let mut weight_left: f64 = weights.iter().sum();
-    let mut level = 0.0;
-    for (full_at, want, weight) in order {
-        level = left / weight_left.max(f64::MIN_POSITIVE);
-        if full_at > level {
-            break;
-        }
-        left -= want;
-        weight_left -= weight;
-    }
-    wants
-        .iter()
-        .zip(weights)
-        .map(|(want, weight)| want.min(level * weight))
-        .collect()
+    fill(capacity, &vessels)
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl Market {
         self.buyers.first().map_or(0, |buyer| buyer.minutes.len())
     }
 
-    /// Guarantees in a pool of that capacity: by contract, together seven tenths of it, and no more than the contract. Half of each contract, scaled.
+    /// Guarantees in a pool of that capacity: by contract, together seven tenths of it, and no more than the contract.
     #[must_use]
     pub fn guarantees_per_s(&self, capacity_per_s: f64) -> Vec<f64> {
         let bought: f64 = self.buyers.iter().map(|buyer| buyer.bought_per_s).sum();

@@ -7,7 +7,6 @@ use clap::parser::ValueSource;
 use clap::{
     ArgGroup, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
-use forebay_simulator::PolicyName;
 use std::path::PathBuf;
 
 /// Rate limits that are placed before demand arrives: control plane and tools.
@@ -165,9 +164,9 @@ pub struct SimulateOptions {
     /// Generate demand from this number
     #[arg(long, group = "demand", value_name = "SEED")]
     pub generate: Option<u64>,
-    /// How much of the demand, from its start on
-    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(20..=86_400))]
-    pub seconds: u32,
+    /// How much of the demand, from its start on: 600, or with --against all of it
+    #[arg(long, value_parser = clap::value_parser!(u32).range(20..=2_678_400))]
+    pub seconds: Option<u32>,
     /// Gateways
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub gateways: u16,
@@ -177,9 +176,17 @@ pub struct SimulateOptions {
     /// Part of each contract that policies with parts of their own keep in the middle, 0 to 0.9
     #[arg(long, default_value_t = 0.0)]
     pub reserve: f64,
-    /// Which policies; all by default
-    #[arg(long = "policy", value_name = "NAME", num_args = 1..)]
-    pub policies: Vec<PolicyName>,
+    /// Which policies; all by default. With --against, the file of the newer one
+    #[arg(long = "policy", value_name = "NAME|FILE", num_args = 1..)]
+    pub policies: Vec<String>,
+    /// What would have become of the demand under the policy in the file after --policy, and under this one
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "policies",
+        conflicts_with_all = ["gateways", "capacity", "reserve", "seeds", "faults"]
+    )]
+    pub against: Option<PathBuf>,
     /// Runs of each policy, with the seeds 1, 2, 3 ...
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub seeds: u64,
@@ -189,7 +196,7 @@ pub struct SimulateOptions {
     /// Lose, repeat and delay messages; cut off, kill and restart gateways and the control plane
     #[arg(long)]
     pub faults: bool,
-    /// File for the means; each run goes to a .csv file beside it
+    /// File for the means, each run goes to a .csv file beside it; with --against, for what became of every customer
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }

@@ -81,9 +81,16 @@ fn document(name: &str, connection: &Connection) -> Result<PolicyDocument, Strin
         return serde_json::from_value(answer)
             .map_err(|error| format!("the server's answer is not a policy: {error}"));
     }
-    let file = Path::new(name);
+    of_file(Path::new(name)).map(|checked| checked.document)
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// What is wrong with it, each with its line and field.
+pub(super) fn of_file(file: &Path) -> Result<CheckedPolicy, String> {
     let (text, format) = read(file)?;
-    checked(file, &text, format).map(|checked| checked.document)
+    checked(file, &text, format)
 }
 
 fn checked(file: &Path, text: &str, format: Format) -> Result<CheckedPolicy, String> {

@@ -18,21 +18,20 @@ const SPIKES_PER_DAY: f64 = 50.0;
 ///
 /// # Errors
 /// When the file cannot be read, or has no demand.
-pub(super) fn read(options: &SimulateOptions) -> Result<Trace, String> {
-    let length_us = u64::from(options.seconds) * US_PER_S;
+pub(super) fn read(options: &SimulateOptions, seconds: u32) -> Result<Trace, String> {
+    let length_us = u64::from(seconds) * US_PER_S;
     let trace = match &options.trace {
         Some(path) => match read_demand(path).map_err(|error| error.to_string())? {
             forebay_traces::Demand::Events(events) => of_events(events, length_us),
             forebay_traces::Demand::Steps(series) => of_steps(&series, length_us),
         },
-        None => of_steps(&generated(options), length_us),
+        None => of_steps(&generated(options, seconds), length_us),
     };
     let is_empty = match &trace.demand {
         Demand::Requests(requests) => requests.is_empty(),
         Demand::Counts { counts, .. } => !counts.iter().flatten().any(|count| *count >= 1.0),
     };
     if is_empty {
-        let seconds = options.seconds;
         return Err(format!(
             "there is no request in the first {seconds} s of the trace: give a longer part with --seconds"
         ));
@@ -40,11 +39,12 @@ pub(super) fn read(options: &SimulateOptions) -> Result<Trace, String> {
     Ok(trace)
 }
 
-fn generated(options: &SimulateOptions) -> Vec<Series> {
+/// Made-up demand of so many seconds.
+pub(super) fn generated(options: &SimulateOptions, seconds: u32) -> Vec<Series> {
     let spec = GeneratorSpec {
         seed: options.generate.unwrap_or_default(),
         customers: TENANTS,
-        steps: options.seconds.div_ceil(STEP_S) as usize,
+        steps: seconds.div_ceil(STEP_S) as usize,
         step_s: STEP_S,
         median_per_step: MEDIAN_PER_STEP,
         bursts_per_day: BURSTS_PER_DAY,

@@ -1,9 +1,10 @@
 //! `forebay simulate`: a fleet under the demand of a trace, with our policy beside others.
 //!
-//! Files are read and written here and nowhere else in a simulation.
+//! Files are read and written here and nowhere else in a simulation. With `--against` it is [`what_if`].
 
 mod demand;
 mod table;
+mod what_if;
 
 use super::commands::SimulateOptions;
 use crate::plane::Settings;
@@ -24,28 +25,27 @@ const SETTINGS: Settings = Settings {
     audit_keep: 1,
 };
 
+/// Seconds of the demand where nobody says how many, and the most.
+const SECONDS: u32 = 600;
+const SECONDS_MOST: u32 = 86_400;
+
 /// Runs the comparison, prints its table and writes its files.
 ///
 /// # Errors
 /// What is wrong with the options, the trace or a file.
 pub(super) fn run(options: &SimulateOptions) -> Result<(), String> {
+    if let Some(against) = &options.against {
+        return what_if::run(options, against);
+    }
     check(options)?;
-    let trace = demand::read(options)?;
+    let policies = policies(&options.policies)?;
+    let trace = demand::read(options, options.seconds.unwrap_or(SECONDS))?;
     let settings = forebay_simulator::Settings {
         gateways: usize::from(options.gateways),
         capacity: options.capacity,
         reserve: options.reserve,
         faults_until_us: if options.faults { trace.length_us } else { 0 },
     };
-    let mut policies = Vec::new();
-    for policy in &options.policies {
-        if !policies.contains(policy) {
-            policies.push(*policy);
-        }
-    }
-    if policies.is_empty() {
-        policies.extend(PolicyName::ALL);
-    }
     let seeds: Vec<u64> = match options.seed {
         Some(seed) => vec![seed],
         None => (1..=options.seeds).collect(),
@@ -62,7 +62,29 @@ pub(super) fn run(options: &SimulateOptions) -> Result<(), String> {
     Ok(())
 }
 
+/// Those that are named, each once; all where none is.
+fn policies(named: &[String]) -> Result<Vec<PolicyName>, String> {
+    let mut policies = Vec::new();
+    for name in named {
+        let policy = name.parse::<PolicyName>().map_err(|error| {
+            format!("{error}. To compare policies of files, give the older one with --against")
+        })?;
+        if !policies.contains(&policy) {
+            policies.push(policy);
+        }
+    }
+    if policies.is_empty() {
+        policies.extend(PolicyName::ALL);
+    }
+    Ok(policies)
+}
+
 fn check(options: &SimulateOptions) -> Result<(), String> {
+    if let Some(given) = options.seconds.filter(|seconds| *seconds > SECONDS_MOST) {
+        return Err(format!(
+            "--seconds {given} is more than a fleet is simulated for: give from 20 to {SECONDS_MOST}"
+        ));
+    }
     if !(options.capacity > 0.0 && options.capacity <= 1e6) {
         let given = options.capacity;
         return Err(format!(

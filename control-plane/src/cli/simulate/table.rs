@@ -32,17 +32,25 @@ pub(super) fn text(trace: &Trace, options: &SimulateOptions, comparison: &Compar
         row.extend(cells.map(|(column, mean)| cell(*column, mean)));
         rows.push(row);
     }
+    let mut text = summary(trace, options, comparison);
+    text.push_str(&lines(&rows));
+    text
+}
+
+/// Rows of cells under one another, each on a line of its own: names to the left, figures to the right.
+pub(super) fn lines(rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let mut text = summary(trace, options, comparison);
-    for row in &rows {
-        let cells = row.iter().enumerate();
+    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate();
         let line: Vec<String> = cells
-            .map(|(column, cell)| match column {
-                0 => format!("{cell:<0$}", width(column)),
-                _ => format!("{cell:>0$}", width(column)),
+            .map(|(column, (cell, width))| match column {
+                0 => format!("{cell:<0$}", *width),
+                _ => format!("{cell:>0$}", *width),
             })
             .collect();
         text.push('\n');
@@ -58,7 +66,7 @@ fn summary(trace: &Trace, options: &SimulateOptions, comparison: &Comparison) ->
     let mut text = format!(
         "{} customers for {} s at {} gateways; contracts within {} mean loads; reserve {}; faults {}; ",
         trace.tenants.len(),
-        options.seconds,
+        trace.length_us / 1_000_000,
         options.gateways,
         options.capacity,
         options.reserve,

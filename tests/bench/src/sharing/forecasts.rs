@@ -59,3 +59,53 @@ fn outlook(row: Option<&[f32]>, last_per_s: f64) -> Outlook {
 }
 
 const _: () = assert!(QUANTILES.len() == 4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_core::policy::Tier;
+    use forebay_simulator::pool::{Arrivals, Market, Spike};
+
+    const MINUTES: usize = 4 * 24 * 60;
+    const CYCLE_MINUTES: usize = CYCLE_S / 60;
+
+    /// The second two days of four tenants with a daily wave.
+    fn demand(market: &Market) -> Demand {
+        Demand::new(market, Arrivals::Bursty, MINUTES / 2..MINUTES, 10, 1)
+    }
+
+    #[test]
+    fn what_comes_later_moves_no_forecast() {
+        let tenants: Vec<Vec<f64>> = (0..4)
+            .map(|tenant| {
+                let wave = |minute: usize| {
+                    let day = minute as f64 / (24.0 * 60.0) + 0.2 * f64::from(tenant);
+                    600.0 + 300.0 * (day * std::f64::consts::TAU).sin()
+                };
+                (0..MINUTES).map(wave).collect()
+            })
+            .collect();
+        let market = Market::new(&tenants, 60, tenants.len(), 1);
+        // From this scored cycle on everything is different.
+        let changed = 100;
+        let mut other = market.clone();
+        for tier in [Tier::One, Tier::Two, Tier::Three] {
+            other = other.with_spike(&Spike {
+                tier,
+                factor: 3.0,
+                from_minute: MINUTES / 2 + changed * CYCLE_MINUTES,
+                minutes: MINUTES,
+            });
+        }
+        for (buyer, was) in other.buyers.iter_mut().zip(&market.buyers) {
+            buyer.contract_per_s = was.contract_per_s;
+        }
+        let (now, later) = (demand(&market), demand(&other));
+        let (one, two) = (outlooks(&now), outlooks(&later));
+        assert_eq!(one[..=changed], two[..=changed]);
+        assert!(one[changed + 1..] != two[changed + 1..]);
+        // They are forecasts, and not the last demand for want of one.
+        let has_interval = |outlook: &Outlook| outlook.upper_per_s() > outlook.at(0.5);
+        assert!(one[..=changed].iter().flatten().all(has_interval));
+    }
+}

@@ -62,10 +62,9 @@ impl Results {
         for key in self.keys() {
             let (capacity, mechanism, policy) = key;
             let mut figures = Map::new();
+            // What is no number is null there.
             let mut put = |name: &str, mean: Mean| {
-                if mean.mean.is_finite() {
-                    figures.insert(name.to_owned(), json!([mean.mean, mean.ci95]));
-                }
+                figures.insert(name.to_owned(), json!([mean.mean, mean.ci95]));
             };
             put("goodput_vs_oracle", self.goodput_vs_oracle(key));
             if mechanism != CENTRAL {

@@ -23,6 +23,9 @@ const HIGHEST: f64 = 2.0;
 const DRAWS: usize = 200;
 const BLOCK: usize = 144;
 
+/// How far a pair's coincidences are above chance, and the pair: the first of equals goes first.
+type Rank = (u32, Reverse<u32>, Reverse<u32>);
+
 /// The spikes of all customers.
 #[derive(Clone, Debug)]
 pub(crate) struct Tails {
@@ -162,7 +165,7 @@ impl Tails {
         }
         let spans: Vec<Range<u32>> = self.known.iter().map(|known| span(known)).collect();
         // The least of those that are kept in front: all that pass, of ten thousand customers, can be a hundred million.
-        let mut kept: BinaryHeap<Reverse<(u32, Reverse<u32>, Reverse<u32>)>> = BinaryHeap::new();
+        let mut kept: BinaryHeap<Reverse<Rank>> = BinaryHeap::new();
         let mut counts = vec![0_u16; self.beginnings.len()];
         for (from, beginnings) in self.beginnings.iter().enumerate() {
             for step in beginnings {
@@ -181,7 +184,7 @@ impl Tails {
                 let excess = (f32::from(count) - chance) / chance.sqrt();
                 if excess > 4.0 {
                     // Bits of positive numbers are in the order of the numbers.
-                    let rank = (excess.to_bits(), Reverse(from as u32), Reverse(to as u32));
+                    let rank: Rank = (excess.to_bits(), Reverse(from as u32), Reverse(to as u32));
                     if kept.len() < most {
                         kept.push(Reverse(rank));
                     } else if let Some(mut least) = kept.peek_mut()

@@ -12,6 +12,7 @@
 //!
 //! A true alarm costs as much as a false one. Whoever knows better says so (`Customer::confirm`).
 
+use crate::pace::{DAY_MS, WEEK_MS};
 use serde::{Deserialize, Serialize};
 
 /// What a flag adds to the margin: a third more z.
@@ -20,6 +21,8 @@ pub(crate) const RISE: f64 = 0.3;
 pub(crate) const FALL_A_WEEK: f64 = 0.2;
 /// The least margin above a customer's own past.
 pub(crate) const LEAST: f64 = 0.1;
+/// No time between two steps counts as more: a clock that jumps ahead makes nobody easier to flag than a day does.
+const PAUSE_MOST_MS: f64 = DAY_MS;
 /// No past excuses a z below it.
 pub(crate) const Z_LEAST: f64 = 2.5;
 
@@ -53,9 +56,10 @@ impl Budget {
         self.0 = (self.0 - RISE).max(LEAST);
     }
 
-    /// A step has passed, which is this share of a week.
-    pub(crate) fn pass(&mut self, week_share: f64) {
-        self.0 = (self.0 - FALL_A_WEEK * week_share).max(LEAST);
+    /// So much time has passed since the last step. Time and not steps: those may come more often than they should.
+    pub(crate) fn pass(&mut self, elapsed_ms: u64) {
+        let weeks = (elapsed_ms as f64).min(PAUSE_MOST_MS) / WEEK_MS;
+        self.0 = (self.0 - FALL_A_WEEK * weeks).max(LEAST);
     }
 }
 
@@ -98,19 +102,31 @@ mod tests {
         flags
     }
 
+    /// As high as can be whenever it is not flagged, and silent while it is.
+    fn provoke(number: u32, is_flagged: bool) -> (f64, f64) {
+        match (number < STEPS_A_WEEK, is_flagged) {
+            (true, _) | (_, true) => (100.0, 0.0),
+            (false, false) => (1e15, 1e15),
+        }
+    }
+
     #[test]
     fn whoever_provokes_flags_gets_no_more_than_the_bound() {
         let weeks = 30;
-        // As high as can be whenever it is not flagged, and silent while it is.
-        let flags = flags(weeks, |number, is_flagged| {
-            match (number < STEPS_A_WEEK, is_flagged) {
-                (true, _) | (_, true) => (100.0, 0.0),
-                (false, false) => (1e15, 1e15),
-            }
-        });
+        let flags = flags(weeks, provoke);
         println!("{flags} flags, at most {}", flags_most(f64::from(weeks)));
         assert!(flags >= 5, "the bound is not put to the test: {flags}");
         assert!(f64::from(flags) <= flags_most(f64::from(weeks)), "{flags}");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_makes_nobody_easier_to_flag_than_a_day_does() {
+        let mut jumped = Budget(2.0);
+        let mut waited = jumped;
+        jumped.pass(u64::MAX);
+        waited.pass(86_400_000);
+        assert_eq!(jumped, waited);
+        assert!((waited.margin() - (2.0 - FALL_A_WEEK / 7.0)).abs() < 1e-12);
     }
 
     proptest! {

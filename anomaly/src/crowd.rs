@@ -2,16 +2,23 @@
 //!
 //! A group is a crowd when half of its members have risen, and that explains of a customer's rise some times what is the median of the others'. Both
 //! are medians, so what less than half of a group makes up moves neither far: with 40 % of liars that all shout, one in six of the honest
-//! has to rise as well for a crowd, and with 40 % that are silent five in six suffice. Means were the worse alternative: one customer could
-//! have excused another one.
+//! has to rise as well for a crowd, and with 40 % that are silent five in six suffice. So neither a higher nor a lower share would do. Means were
+//! the worse alternative: one customer could have excused another one.
+//!
+//! Risen is who is above its own past. A z alone was the worse alternative: jobs that begin at each full hour have it at the same minute, and
+//! liars who shout in that minute had their crowd, hour after hour.
 //!
 //! This is the only way in which what a customer does reaches another one's verdict.
 
 use crate::customer::Watch;
-use crate::signs::Signs;
+use crate::past::Past;
+use crate::signs::{Seen, Signs};
 
-/// Standard deviations from which a customer counts as risen. With half as many, some step of each week finds one in six risen by chance.
-pub(crate) const RISEN_Z: f64 = 5.0;
+/// Standard deviations below which nobody has risen, however quiet its days were.
+const RISEN_Z: f64 = 2.5;
+/// By so much a score must be above what its days know: that is the fourth highest of eight steps, and of what comes and goes within minutes
+/// one step is higher. With less, one in six has risen in some minute of each week by chance or by the clock; with more, crowds are seen a minute too late.
+const RISEN_ABOVE: f64 = 0.2;
 /// The share of the others that must have risen.
 const SHARE_LEAST: f64 = 0.5;
 /// Of fewer others nothing is concluded.
@@ -53,6 +60,12 @@ pub struct Around {
     pub(crate) explains_times: f64,
 }
 
+/// Whether a sign has risen enough to make its customer one of a crowd.
+pub(crate) fn is_risen(seen: &Seen, past: &Past) -> bool {
+    let z = seen.z_that_matters();
+    seen.is_learned && z >= RISEN_Z && z.ln_1p() > past.highest() + RISEN_ABOVE
+}
+
 // === impl Peers ===
 
 impl Peers {
@@ -89,7 +102,7 @@ impl Peers {
     /// What a member's others do.
     #[must_use]
     pub fn around(&self, signs: &Signs) -> Around {
-        let (own, own_risen) = (u32::from(signs.is_learned), u32::from(signs.has_risen()));
+        let (own, own_risen) = (u32::from(signs.is_learned), u32::from(signs.has_risen));
         let others = self.round.members.saturating_sub(own);
         let risen_share = self.round.share(own, own_risen);
         let is_crowd = risen_share >= SHARE_LEAST;
@@ -126,7 +139,7 @@ impl Round {
             return;
         }
         self.members += 1;
-        self.risen += u32::from(signs.has_risen());
+        self.risen += u32::from(signs.has_risen);
         if let Some(count) = self.times.get_mut(bin(signs.demand_times())) {
             *count += 1;
         }
@@ -167,5 +180,55 @@ impl Around {
             true => other,
             false => self,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signs(times: f64) -> Signs {
+        let seen = Seen {
+            times,
+            is_learned: true,
+            ..Seen::default()
+        };
+        Signs {
+            seen: [None; 6],
+            plain: [seen; 3],
+            is_learned: true,
+            has_risen: times > 1.0,
+            elapsed_ms: 0,
+            unix_ms: 0,
+            demand: 0.0,
+            denied_share: 0.0,
+            log_demand: 0.0,
+            is_event: false,
+        }
+    }
+
+    /// What is around the first of a group in which demand is so many times the usual.
+    fn around(group: &[f64]) -> Around {
+        let mut peers = Peers::new(&Watch::new(60_000));
+        peers.begin();
+        group.iter().for_each(|times| peers.add(&signs(*times)));
+        peers.around(&signs(group[0]))
+    }
+
+    #[test]
+    fn nobody_is_its_own_peer() {
+        // Two of the four others have risen; of all five it is less than half.
+        let still = around(&[1.0, 1.0, 1.0, 8.0, 8.0]);
+        assert_eq!((still.others, still.risen_share), (4, 0.5));
+        assert_eq!(still.explains_times, 16.0);
+        // Half of six have risen, and of the five others two.
+        let risen = around(&[64.0, 1.0, 1.0, 1.0, 8.0, 8.0]);
+        assert_eq!((risen.others, risen.risen_share), (5, 0.4));
+        assert_eq!(risen.explains_times, 0.0, "it has excused itself");
+        // The third highest of its four others, and not of all five.
+        let median = around(&[64.0, 4.0, 4.0, 4.0, 16.0]);
+        assert_eq!((median.risen_share, median.explains_times), (1.0, 8.0));
+        let least = around(&[64.0, 1.0, 8.0, 8.0]);
+        assert_eq!((least.others, least.explains_times), (3, 0.0));
     }
 }

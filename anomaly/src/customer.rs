@@ -5,7 +5,7 @@
 //! would have been quicker by a step or two; what it takes to trust it is not so here (docs/internals/anomaly.md).
 
 use crate::budget::{Budget, Z_LEAST};
-use crate::crowd::Around;
+use crate::crowd::{Around, is_risen};
 use crate::denied::Denied;
 use crate::pace::{DAY_MS, Pace};
 use crate::past::{Past, Score};
@@ -57,6 +57,8 @@ pub struct Customer {
     day: u32,
     quiet: u16,
     flagged: Flagged,
+    /// Whether somebody has said that the flag is right.
+    is_confirmed: bool,
 }
 
 /// Whether it is flagged.
@@ -95,12 +97,15 @@ impl Watch {
         }
     }
 
-    /// Takes what a customer did in a step. Steps come in order; one that is not newer than the last changes nothing.
+    /// Takes what a customer did in a step. Steps come in order; one that is not newer than the last changes nothing. If it is older by more than
+    /// a day, the last was of a clock that ran ahead, and time goes on from this one: otherwise nobody would be judged until that time comes.
     pub fn observe(&self, customer: &mut Customer, step: &Step) -> Option<Signs> {
         if customer.steps > 0 && step.unix_ms <= customer.last_unix_ms {
-            return None;
+            if customer.last_unix_ms - step.unix_ms <= DAY_MS as u64 {
+                return None;
+            }
+            customer.turn_back(step.unix_ms);
         }
-        customer.last_unix_ms = step.unix_ms;
         Some(customer.observe(&self.pace, step))
     }
 
@@ -121,9 +126,18 @@ impl Customer {
 
     /// Somebody has found that the flag was right: it costs nothing of the budget.
     pub fn confirm(&mut self) {
-        if self.flagged == Flagged::Unusual {
+        if self.flagged == Flagged::Unusual && !self.is_confirmed {
+            self.is_confirmed = true;
             self.budget.confirm();
         }
+    }
+
+    /// The clock that ran ahead is right again. What it took for an hour and a day is neither.
+    fn turn_back(&mut self, unix_ms: u64) {
+        self.season.forget_hour();
+        self.day = day(unix_ms);
+        self.since_unix_ms = self.since_unix_ms.min(unix_ms);
+        self.last_unix_ms = unix_ms;
     }
 
     fn observe(&mut self, pace: &Pace, step: &Step) -> Signs {
@@ -135,6 +149,12 @@ impl Customer {
         self.factor = factor as f32;
         let times = demand / (usual + TOKENS_OFFSET);
         let is_first = self.steps == 0;
+        let elapsed_ms = match is_first {
+            true => 0,
+            false => step.unix_ms - self.last_unix_ms,
+        };
+        self.last_unix_ms = step.unix_ms;
+        let [burst, rise, level, forecast, of_keys] = self.usual;
         for ((plain, net), weight) in self.plain.iter_mut().zip(&mut self.net).zip(pace.windows) {
             average(plain, times, weight, is_first);
             average(net, times / factor, weight, is_first);
@@ -142,11 +162,21 @@ impl Customer {
         let high = step.forecast_high();
         if let Some(high) = high {
             let times = demand / factor / (high.max(usual) + TOKENS_OFFSET);
-            average(&mut self.forecast, times, pace.windows[0], is_first);
+            average(
+                &mut self.forecast,
+                times,
+                pace.windows[0],
+                forecast.seen() == 0,
+            );
         }
         let keys = step.keys();
         if let Some(keys) = keys {
-            average(&mut self.keys, keys / factor, pace.windows[0], is_first);
+            average(
+                &mut self.keys,
+                keys / factor,
+                pace.windows[0],
+                of_keys.seen() == 0,
+            );
         }
         let denied_share = step.denied() / (demand + 0.2 * usual + TOKENS_OFFSET);
         // That more is denied in an event is the event.
@@ -155,13 +185,14 @@ impl Customer {
             .denied
             .observe(if is_event { 0.0 } else { denied_share });
 
-        let [burst, rise, level, forecast, of_keys] = self.usual;
+        let is_learned = self.steps >= pace.learned_steps;
         let of_times = |usual: Robust, times: f32| {
             let value = (f64::from(times) + TIMES_OFFSET).ln();
             Seen {
                 value,
                 z: usual.z(value),
                 times: (value - usual.middle()).exp(),
+                is_learned,
             }
         };
         let demands = |times: [f32; 3]| {
@@ -178,25 +209,38 @@ impl Customer {
             .season
             .log_above(f64::from(self.plain[0]) * (usual + TOKENS_OFFSET));
         let key_value = f64::from(self.keys).ln_1p() - f64::from(self.keys_slope) * log_demand;
+        let keys = keys.map(|_| Seen {
+            value: key_value,
+            z: of_keys.z(key_value),
+            times: (key_value - of_keys.middle()).exp(),
+            is_learned: of_keys.seen() >= pace.learned_steps,
+        });
+        let plain = demands(self.plain);
+        let [burst_past, rise_past, level_past, _, _, keys_past] = &self.past;
+        let pasts = [burst_past, rise_past, level_past, keys_past];
+        let mut demand_and_keys = plain.iter().chain(&keys).zip(pasts);
+        let has_risen = is_learned && demand_and_keys.any(|(seen, past)| is_risen(seen, past));
         Signs {
             seen: [
                 Some(of_burst),
                 Some(of_rise),
                 Some(of_level),
-                high.map(|_| of_times(forecast, self.forecast)),
+                high.map(|_| Seen {
+                    is_learned: forecast.seen() >= pace.learned_steps,
+                    ..of_times(forecast, self.forecast)
+                }),
                 Some(Seen {
                     value: denied_share,
                     z: denied_z,
                     times: f64::INFINITY,
+                    is_learned,
                 }),
-                keys.map(|_| Seen {
-                    value: key_value,
-                    z: of_keys.z(key_value),
-                    times: (key_value - of_keys.middle()).exp(),
-                }),
+                keys,
             ],
-            plain: demands(self.plain),
-            is_learned: self.steps >= pace.learned_steps,
+            plain,
+            is_learned,
+            has_risen,
+            elapsed_ms,
             unix_ms: step.unix_ms,
             demand,
             denied_share,
@@ -206,7 +250,7 @@ impl Customer {
     }
 
     fn judge(&mut self, pace: &Pace, signs: &Signs, around: Around) -> Verdict {
-        self.budget.pass(pace.week_share);
+        self.budget.pass(signs.elapsed_ms);
         let held = self.hold(signs, around);
         let was_flagged = self.flagged == Flagged::Unusual;
         self.quiet = if held.is_quiet {
@@ -220,6 +264,7 @@ impl Customer {
             }
         } else if held.is_beyond {
             self.budget.flag();
+            self.is_confirmed = false;
             self.flagged = Flagged::Unusual;
             self.since_unix_ms = signs.unix_ms;
         } else if held.is_crowd {
@@ -263,7 +308,7 @@ impl Customer {
         for (((sign, seen), past), ((evidence, score), above)) in all.zip(slots) {
             let Some(seen) = seen else { continue };
             *score = past.observe(Score::of(seen.z_that_matters()));
-            if !signs.is_learned {
+            if !seen.is_learned {
                 continue;
             }
             let bar = past.bar();
@@ -330,7 +375,7 @@ impl Customer {
             for ((usual, seen), is_doubtful) in self.usual.iter_mut().zip(values).zip(above) {
                 if let Some(seen) = seen {
                     let share = if is_doubtful { SHARE_UNUSUAL } else { share };
-                    usual.learn(seen.value, self.steps, pace.robust_rate, share);
+                    usual.learn(seen.value, pace.robust_rate, share);
                 }
             }
             if let Some(keys) = keys {
@@ -339,15 +384,19 @@ impl Customer {
             self.denied
                 .learn(signs.denied_share, pace.robust_rate * share);
         }
-        let day = (signs.unix_ms / DAY_MS as u64).min(u64::from(u32::MAX)) as u32;
-        if day != self.day {
+        let today = day(signs.unix_ms);
+        if today != self.day {
             // Scores mean something when middle and spread are known.
-            let is_known = self.steps >= pace.learned_steps / 3;
-            self.past.iter_mut().for_each(|past| past.end_day(is_known));
-            self.day = day;
+            let [burst, rise, level, forecast, keys] = self.usual.map(Robust::seen);
+            let seen = [burst, rise, level, forecast, self.steps, keys];
+            for (past, seen) in self.past.iter_mut().zip(seen) {
+                past.end_day(seen >= pace.learned_steps / 3);
+            }
+            self.day = today;
         }
         if is_usual {
-            for (past, score) in self.past.iter_mut().zip(held.scores) {
+            let all = self.past.iter_mut().zip(held.scores).zip(signs.seen);
+            for ((past, score), _) in all.filter(|(_, seen)| seen.is_some()) {
                 past.learn(score);
             }
         }
@@ -363,10 +412,41 @@ impl Customer {
     }
 }
 
+/// Since 1970.
+fn day(unix_ms: u64) -> u32 {
+    (unix_ms / DAY_MS as u64).min(u64::from(u32::MAX)) as u32
+}
+
 fn average(mean: &mut f32, value: f64, weight: f64, is_first: bool) {
     let before = f64::from(*mean);
     *mean = match is_first {
         true => value as f32,
         false => (before + weight * (value - before)) as f32,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::{FALL_A_WEEK, LEAST, RISE};
+
+    #[test]
+    fn a_flag_is_paid_back_by_time_however_many_steps_are_in_it() {
+        for apart_ms in [60_000, 600_000, 3_600_000] {
+            let (watch, mut customer) = (Watch::new(600_000), Customer::default());
+            customer.budget.flag();
+            for unix_ms in (0..=DAY_MS as u64).step_by(apart_ms) {
+                let step = Step {
+                    unix_ms,
+                    asked: 100.0,
+                    ..Step::default()
+                };
+                let signs = watch.observe(&mut customer, &step).unwrap();
+                watch.judge(&mut customer, &signs, Around::default());
+            }
+            let left = LEAST + RISE - FALL_A_WEEK / 7.0;
+            let margin = customer.budget.margin();
+            assert!((margin - left).abs() < 1e-9, "{apart_ms}: {margin} {left}");
+        }
+    }
 }

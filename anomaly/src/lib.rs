@@ -6,7 +6,7 @@
 //!
 //! | sign | says | judged by |
 //! |---|---|---|
-//! | [`Sign::Burst`], [`Sign::Rise`], [`Sign::Level`] | more than is usual at this hour, over 5, 20 and 120 minutes | robust z |
+//! | [`Sign::Burst`], [`Sign::Rise`], [`Sign::Level`] | more than is usual at this hour, over 5, 20 and 180 minutes | robust z |
 //! | [`Sign::Forecast`] | more than the forecast's upper quantile | robust z |
 //! | [`Sign::Denied`] | more of it than usual is denied by the contract | leaky CUSUM of the share |
 //! | [`Sign::Keys`] | more gateways or distinct keys behind it than usual | robust z |

@@ -7,7 +7,7 @@ pub(crate) const DAY_MS: f64 = 86_400_000.0;
 const MINUTE_MS: f64 = 60_000.0;
 
 /// Minutes over which demand is averaged: a burst, a rise, a level.
-const WINDOWS_MINUTES: [f64; 3] = [5.0, 20.0, 180.0];
+pub(crate) const WINDOWS_MINUTES: [f64; 3] = [5.0, 20.0, 180.0];
 /// Minutes without a sign until a customer is no longer flagged.
 const QUIET_MINUTES: f64 = 60.0;
 /// Fewer steps than that are no quiet.
@@ -25,8 +25,6 @@ pub(crate) struct Pace {
     pub quiet_steps: u16,
     pub learned_steps: u32,
     pub robust_rate: f64,
-    /// What a step is of a week.
-    pub week_share: f64,
 }
 
 // === impl Pace ===
@@ -40,7 +38,6 @@ impl Pace {
             quiet_steps: steps(QUIET_MINUTES * MINUTE_MS).max(QUIET_STEPS_LEAST) as u16,
             learned_steps: steps(LEARNED_DAYS * DAY_MS) as u32,
             robust_rate: (SPREADS_A_DAY / steps(DAY_MS)).min(0.05),
-            week_share: step_ms / WEEK_MS,
         }
     }
 }

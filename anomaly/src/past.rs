@@ -27,7 +27,8 @@ pub(crate) struct Past {
     days: [Score; DAYS],
     known: u8,
     next: u8,
-    today: Score,
+    /// `None`: it was not seen today, or nothing of today is usual.
+    today: Option<Score>,
     last: [Score; LAST],
 }
 
@@ -51,15 +52,14 @@ impl Past {
 
     /// What counted in a step belongs to this day.
     pub(crate) fn learn(&mut self, score: Score) {
-        self.today = self.today.max(score);
+        self.today = self.today.max(Some(score));
     }
 
-    /// The day is over. `is_known`: it is one to remember.
+    /// The day is over. `is_known`: it is one to remember. A day of which nothing was learned is none: it would lower the bar.
     pub(crate) fn end_day(&mut self, is_known: bool) {
-        let today = std::mem::take(&mut self.today);
-        if !is_known {
+        let Some(today) = self.today.take().filter(|_| is_known) else {
             return;
-        }
+        };
         if let Some(day) = self.days.get_mut(usize::from(self.next)) {
             *day = today;
         }
@@ -74,17 +74,27 @@ impl Past {
         (1.0 + as_high as f64) / (1.0 + f64::from(self.known))
     }
 
-    /// The highest that is remembered, and some more; of many days the second highest.
-    pub(crate) fn bar(&self) -> f64 {
+    /// The highest that is remembered; of many days the second highest.
+    pub(crate) fn highest(&self) -> f64 {
         let (mut first, mut second) = (Score::default(), Score::default());
         for day in self.days {
             second = second.max(day.min(first));
             first = first.max(day);
         }
         match self.known < DAYS_MANY {
-            true => first.value() + FEW_DAYS,
+            true => first.value(),
             false => second.value(),
         }
+    }
+
+    /// What a score is held against: of few days, some more than the highest.
+    pub(crate) fn bar(&self) -> f64 {
+        let more = if self.known < DAYS_MANY {
+            FEW_DAYS
+        } else {
+            0.0
+        };
+        self.highest() + more
     }
 }
 
@@ -148,5 +158,15 @@ mod tests {
         past.learn(Score::of(9.0));
         past.end_day(false);
         assert_eq!(past, Past::default());
+    }
+
+    #[test]
+    fn weeks_of_which_nothing_was_learned_lower_no_bar() {
+        let mut past = Past::default();
+        past.learn(Score::of(9.0));
+        past.end_day(true);
+        let before = past;
+        (0..2 * DAYS).for_each(|_| past.end_day(true));
+        assert_eq!(past, before);
     }
 }

@@ -14,12 +14,16 @@ const SPREAD_MOST: f64 = 10.0;
 const FIRST: f64 = 4.0;
 /// And no larger than this.
 const RATE_MOST: f64 = 0.25;
+/// The middle begins at the first value, and no further away: a logarithm.
+const FIRST_MOST: f64 = 10.0;
 
 /// The middle and the spread of values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Robust {
     middle: f32,
     spread: f32,
+    /// Values that were taken.
+    seen: u32,
 }
 
 // === impl Robust ===
@@ -29,6 +33,7 @@ impl Default for Robust {
         Self {
             middle: 0.0,
             spread: 0.5,
+            seen: 0,
         }
     }
 }
@@ -43,9 +48,18 @@ impl Robust {
         (value - self.middle()) / (NORMAL * f64::from(self.spread).max(SPREAD_LEAST))
     }
 
-    /// Takes a value after so many others. `share`: how much of what is new is believed.
-    pub(crate) fn learn(&mut self, value: f64, seen: u32, rate: f64, share: f64) {
-        let first = (FIRST / (f64::from(seen) + FIRST)).min(RATE_MOST);
+    /// Values that were taken: a sign may be known of for less long than its customer.
+    pub(crate) fn seen(self) -> u32 {
+        self.seen
+    }
+
+    /// Takes a value. `share`: how much of what is new is believed.
+    pub(crate) fn learn(&mut self, value: f64, rate: f64, share: f64) {
+        if self.seen == 0 {
+            self.middle = value.clamp(-FIRST_MOST, FIRST_MOST) as f32;
+        }
+        let first = (FIRST / (f64::from(self.seen) + FIRST)).min(RATE_MOST);
+        self.seen = self.seen.saturating_add(1);
         let rate = share * rate.max(first);
         let (middle, spread) = (f64::from(self.middle), f64::from(self.spread));
         let away = value - middle;
@@ -71,20 +85,31 @@ mod tests {
                     1 => 1.0,
                     _ => 1.4,
                 };
-                robust.learn(value, seen, 0.001, 1.0);
+                robust.learn(value, 0.001, 1.0);
             }
             robust
         };
-        assert_eq!(learned(1e12), learned(10.0));
+        assert_eq!(learned(1e12), learned(20.0));
         assert!((0.9..1.6).contains(&learned(1e12).middle()));
     }
 
     #[test]
     fn what_is_never_different_has_a_spread_all_the_same() {
         let mut robust = Robust::default();
-        (0..5_000).for_each(|seen| robust.learn(3.0, seen, 0.001, 1.0));
+        (0..5_000).for_each(|_| robust.learn(3.0, 0.001, 1.0));
         assert!((robust.middle() - 3.0).abs() < 0.01);
         assert!(robust.z(3.1) < 1.0);
         assert!(robust.z(4.1) > 5.0);
+    }
+
+    #[test]
+    fn the_middle_begins_at_the_first_value_if_that_can_be_real() {
+        let first = |value: f64| {
+            let mut robust = Robust::default();
+            robust.learn(value, 0.001, 1.0);
+            robust.middle()
+        };
+        assert_eq!((first(3.5), first(-3.5)), (3.5, -3.5));
+        assert!(first(1e12) < 12.0);
     }
 }

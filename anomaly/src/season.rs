@@ -115,6 +115,11 @@ impl Season {
             + factor(&self.parts, part(hour), PARTS_LEAST)
     }
 
+    /// The hour that is not over is one of a clock that was wrong.
+    pub(crate) fn forget_hour(&mut self) {
+        (self.sum, self.steps) = (0.0, 0);
+    }
+
     /// Takes a step. `share`: how much of what is new is believed.
     pub(crate) fn learn(&mut self, demand: f64, unix_ms: u64, share: f64) {
         let hour = (unix_ms / HOUR_MS).min(u64::from(u32::MAX)) as u32;

@@ -1,7 +1,5 @@
 //! What is seen of a customer in a step, before anything is concluded from it.
 
-use crate::crowd::RISEN_Z;
-
 /// What may be a sign of abuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sign {
@@ -31,6 +29,10 @@ pub struct Signs {
     pub(crate) unix_ms: u64,
     pub(crate) demand: f64,
     pub(crate) denied_share: f64,
+    /// Whether it has risen enough to count as one of a crowd.
+    pub(crate) has_risen: bool,
+    /// Milliseconds since the step before.
+    pub(crate) elapsed_ms: u64,
     /// Demand over minutes as a logarithm above the mean level.
     pub(crate) log_demand: f64,
     pub(crate) is_event: bool,
@@ -44,6 +46,8 @@ pub(crate) struct Seen {
     pub z: f64,
     /// As a multiple of what is usual.
     pub times: f64,
+    /// Whether it was seen for long enough to be held against the customer.
+    pub is_learned: bool,
 }
 
 /// Less than half as much again matters to nobody.
@@ -94,13 +98,6 @@ impl Signs {
     /// How many times the usual demand it is, in the window where that is most.
     pub(crate) fn demand_times(&self) -> f64 {
         self.plain.iter().map(|seen| seen.times).fold(0.0, f64::max)
-    }
-
-    /// Whether demand, or the keys behind it, have risen enough to count as one of a crowd.
-    pub(crate) fn has_risen(&self) -> bool {
-        let [.., keys] = self.seen;
-        let mut seen = self.plain.iter().chain(&keys);
-        self.is_learned && seen.any(|seen| seen.z_that_matters() >= RISEN_Z)
     }
 }
 

@@ -10,7 +10,7 @@
 mod fleets;
 
 use fleets::{Chance, DAY, MINUTE_MS};
-use forebay_anomaly::{Around, Customer, Kind, Step, Verdict, Watch};
+use forebay_anomaly::{Around, Customer, Kind, Sign, Step, Verdict, Watch};
 use proptest::prelude::*;
 
 fn step(minute: u64, asked: f64) -> Step {
@@ -147,6 +147,89 @@ fn whoever_is_confirmed_is_flagged_as_easily_the_next_time() {
 }
 
 #[test]
+fn one_flag_is_paid_back_once_however_often_it_is_confirmed() {
+    let (watch, mut chance) = (Watch::new(60_000), Chance(10));
+    let mut customer = watched(&watch, &mut chance);
+    let mut flags = 0;
+    for minute in 10 * DAY..12 * DAY + 10 {
+        let is_attack = minute % DAY < 10 && minute >= 11 * DAY;
+        let asked = usual(minute, &mut chance) * if is_attack { 40.0 } else { 1.0 };
+        let verdict = next(&watch, &mut customer, &step(minute, asked)).unwrap();
+        flags += u32::from(verdict.since_unix_ms == Some(minute * MINUTE_MS));
+    }
+    assert_eq!(flags, 2);
+    let before = customer.clone();
+    customer.confirm();
+    assert_ne!(customer, before);
+    let once = customer.clone();
+    customer.confirm();
+    assert_eq!(customer, once);
+}
+
+#[test]
+fn a_sign_that_comes_later_than_its_customer_is_learned_for_as_long() {
+    let (watch, mut chance) = (Watch::new(60_000), Chance(11));
+    let mut customer = Customer::default();
+    let mut next_with = |minute: u64, keys: Option<f64>| {
+        let asked = usual(minute, &mut chance);
+        let is_new = keys.map(|keys| keys < 10.0);
+        let keys = keys.map(|keys| (keys * chance.gamma(20.0) / 20.0).round());
+        let step = Step {
+            keys,
+            forecast_high: is_new.map(|is_new| asked * if is_new { 10.0 } else { 0.5 }),
+            ..step(minute, asked)
+        };
+        next(&watch, &mut customer, &step).unwrap()
+    };
+    for minute in 0..21 * DAY {
+        next_with(minute, None);
+    }
+    for minute in 21 * DAY..35 * DAY {
+        // At first of a few gateways only, and with forecasts that know nothing.
+        let keys = if minute < 22 * DAY { 4.0 } else { 40.0 };
+        let verdict = next_with(minute, Some(keys));
+        let mut evidence = verdict.evidence();
+        let is_of_both = |sign| matches!(sign, Sign::Keys | Sign::Forecast);
+        assert!(
+            !evidence.any(|evidence| is_of_both(evidence.sign)),
+            "day {}: {verdict}",
+            minute / DAY
+        );
+    }
+    let is_found = (35 * DAY..35 * DAY + 15)
+        .any(|minute| next_with(minute, Some(400.0)).kind == Kind::Unusual);
+    assert!(is_found, "ten times as many keys are not found");
+}
+
+#[test]
+fn a_clock_that_ran_ahead_for_a_step_leaves_nobody_unjudged() {
+    let (watch, mut chance) = (Watch::new(60_000), Chance(12));
+    let mut customer = watched(&watch, &mut chance);
+    let ahead = step(2_000 * DAY, usual(0, &mut chance));
+    assert!(next(&watch, &mut customer, &ahead).is_some());
+    let mut found = None;
+    for minute in 10 * DAY..10 * DAY + 120 {
+        let times = if minute < 10 * DAY + 60 { 1.0 } else { 10.0 };
+        let said = step(minute, times * usual(minute, &mut chance));
+        let verdict = next(&watch, &mut customer, &said).unwrap();
+        match verdict.kind {
+            Kind::Unusual => found = found.or(Some(minute - 10 * DAY)),
+            _ => assert_eq!(verdict.kind, Kind::Normal),
+        }
+        assert!(verdict.since_unix_ms <= Some(minute * MINUTE_MS));
+    }
+    println!("found after {found:?}");
+    assert!(
+        found.is_some_and(|minute| (60..70).contains(&minute)),
+        "{found:?}"
+    );
+    // What is late by less than a day is not taken for it.
+    let before = customer.clone();
+    assert_eq!(next(&watch, &mut customer, &step(10 * DAY, 1e6)), None);
+    assert_eq!(before, customer);
+}
+
+#[test]
 fn nobody_is_judged_in_the_first_week() {
     let (watch, mut customer) = (Watch::new(60_000), Customer::default());
     for minute in 0..7 * DAY {
@@ -212,7 +295,8 @@ proptest! {
                 Some(verdict) => prop_assert!(verdict.score.is_finite()),
             }
             let json = serde_json::to_string(&customer).unwrap();
-            prop_assert!(!json.contains("null"), "{}", json);
+            // What is no number is written as null, and so is a day without a sign.
+            prop_assert!(!json.replace("\"today\":null", "").contains("null"), "{}", json);
         }
     }
 }

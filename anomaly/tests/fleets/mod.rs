@@ -66,6 +66,8 @@ pub(crate) struct Watched {
     pub(crate) customers: Vec<Customer>,
     pub(crate) peers: Peers,
     pub(crate) verdicts: Vec<Verdict>,
+    /// The highest share of others that have risen.
+    pub(crate) risen_share: f64,
 }
 
 /// SplitMix64, and what is made of it.
@@ -205,6 +207,7 @@ impl Watched {
             customers: vec![Customer::default(); customers],
             peers: Peers::new(&watch),
             verdicts: Vec::new(),
+            risen_share: 0.0,
         }
     }
 
@@ -222,9 +225,11 @@ impl Watched {
             .flatten()
             .for_each(|signs| self.peers.add(signs));
         self.verdicts.clear();
+        self.risen_share = 0.0;
         for (customer, signs) in self.customers.iter_mut().zip(&signs) {
             let signs = signs.as_ref().unwrap();
             let around: Around = self.peers.around(signs);
+            self.risen_share = self.risen_share.max(around.risen_share);
             let verdict = self.watch.judge(customer, signs, around);
             self.verdicts.push(verdict);
         }

@@ -181,7 +181,11 @@ async fn demand_is_allocated_within_a_cycle_and_told_to_the_gateway_where_it_is(
     let cycle = run(&server).await;
     assert_eq!((cycle.cause.as_str(), cycle.customers), ("asked", 4));
     let reply = gateway.sync(&server).await;
-    assert_eq!(reply.allocation_ttl_ms, 150_000);
+    assert!(
+        (149_000..=150_000).contains(&reply.allocation_ttl_ms),
+        "{}",
+        reply.allocation_ttl_ms
+    );
     assert_eq!(gateway.applied, cycle.number);
     // Acme keeps what it may need of its 60/s, bolt gets all else.
     let view = allocations(&server, "").await;
@@ -584,7 +588,8 @@ async fn a_policy_that_divides_nothing_allocates_nothing() {
         .await;
     assert!(look(&server).await.is_some());
     gateway.sync(&server).await;
-    assert_eq!(gateway.sync(&server).await.allocation_ttl_ms, 750_000);
+    let ttl_ms = gateway.sync(&server).await.allocation_ttl_ms;
+    assert!((740_000..=750_000).contains(&ttl_ms), "{ttl_ms}");
     server.ok("POST", "/v1/policies", kit::policy()).await;
     gateway.sync(&server).await;
     assert_eq!(gateway.sync(&server).await.allocation_ttl_ms, 0);

@@ -103,7 +103,7 @@ pub struct Book {
     pub(crate) entries: Vec<Entry>,
     /// Customers that there was no room for.
     pub(crate) left_out: usize,
-    /// Who has had an allocation lately, and since which cycle no more. Not kept over a restart, after which gateways are told everything.
+    /// Who has had an allocation lately, by hash, and since which cycle no more. Not kept over a restart, after which gateways are told everything.
     pub(crate) gone: Vec<(CustomerHash, u64)>,
     /// SHA-256 of what it was made from, and of what it gives.
     pub(crate) inputs_digest: [u8; 32],
@@ -192,7 +192,11 @@ impl Book {
 
     /// Whether gateways may have to be told something about a customer.
     pub(crate) fn speaks_of(&self, customer: CustomerHash) -> bool {
-        self.entry(customer).is_some() || self.gone.iter().any(|(gone, _)| *gone == customer)
+        let is_gone = || {
+            let place = self.gone.binary_search_by(|(gone, _)| gone.cmp(&customer));
+            place.is_ok()
+        };
+        self.entry(customer).is_some() || is_gone()
     }
 
     /// Resources that are divided.
@@ -413,7 +417,8 @@ fn outlook_of(
     outlooks
 }
 
-/// So many at most, those with the largest guarantees and outlooks, in parts of the capacities.
+/// So many at most, those with the largest guarantees and then outlooks within their ceilings, in parts of the capacities. Guarantees first: who
+/// asks for much would have who was promised something left out.
 fn largest(
     mut expected: Vec<(Candidate, PerResource<Outlook>)>,
     capacity_per_s: &PerResource<f64>,
@@ -421,19 +426,26 @@ fn largest(
 ) -> (Vec<(Candidate, PerResource<Outlook>)>, usize) {
     let left_out = expected.len().saturating_sub(most);
     if left_out > 0 {
-        let size = |(candidate, outlook): &(Candidate, PerResource<Outlook>)| -> f64 {
+        let size = |(candidate, outlook): &(Candidate, PerResource<Outlook>)| -> (f64, f64) {
             let of_each = candidate.terms.iter().zip(outlook.iter());
             let of_each = of_each.zip(capacity_per_s.iter());
-            of_each
-                .filter(|(_, capacity)| **capacity > 0.0)
-                .map(|((terms, outlook), capacity)| {
-                    terms.guarantee_per_s.max(outlook.upper_per_s()) / capacity
-                })
-                .sum()
+            let of_each = of_each.filter(|(_, capacity)| **capacity > 0.0);
+            of_each.fold(
+                (0.0, 0.0),
+                |(promised, asked), ((terms, outlook), capacity)| {
+                    let wants_per_s = outlook.upper_per_s().min(terms.ceiling_per_s);
+                    (
+                        promised + terms.guarantee_per_s / capacity,
+                        asked + wants_per_s / capacity,
+                    )
+                },
+            )
         };
         // Equal ones by hash, or the choice would be another one each time.
         expected.sort_by(|one, other| {
-            let by_size = size(other).total_cmp(&size(one));
+            let (sizes, others) = (size(one), size(other));
+            let by_size = others.0.total_cmp(&sizes.0);
+            let by_size = by_size.then_with(|| others.1.total_cmp(&sizes.1));
             by_size.then_with(|| one.0.hash.cmp(&other.0.hash))
         });
         expected.truncate(most);
@@ -491,7 +503,11 @@ fn gone(before: &Book, book: &Book) -> Vec<(CustomerHash, u64)> {
         book.entry(*hash).is_none() && since.saturating_add(GONE_FOR) > book.number
     };
     let mut gone: Vec<(CustomerHash, u64)> = still.chain(left).filter(is_gone).collect();
-    gone.truncate(CUSTOMERS_MOST);
+    if gone.len() > CUSTOMERS_MOST {
+        gone.sort_unstable_by_key(|(_, since)| std::cmp::Reverse(*since));
+        gone.truncate(CUSTOMERS_MOST);
+    }
+    gone.sort_unstable_by_key(|(hash, _)| *hash);
     gone
 }
 

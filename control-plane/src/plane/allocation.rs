@@ -38,7 +38,9 @@ const CONTENDED_US: u64 = 3_000_000;
 const CONTENDED_GAP_US: u64 = 2_000_000;
 /// Customers who are watched for that.
 const CONTENDED_MOST: usize = 4_096;
-/// Cycles for that reason leave this part of the interval between them.
+/// Doublings of the pause between cycles for gateways and capacities.
+const HURRIED_MOST: u32 = 16;
+/// Cycles ahead of their time leave this part of the interval between them.
 const CONTENTION_PARTS: u64 = 10;
 /// Cycles that an answer lists.
 const RECENT_LISTED: usize = 20;
@@ -60,6 +62,8 @@ pub struct Allocations {
     /// Customers whose demand has left its forecast: since when, and when that was heard last.
     contended: HashMap<CustomerHash, (TimeUs, TimeUs)>,
     contention_from: TimeUs,
+    /// Cycles ahead of their time since the last one that was not.
+    hurried: u32,
     /// Since the start, by position in `Cause::ALL`.
     counts: [u64; Cause::ALL.len()],
     took_us: u64,
@@ -171,10 +175,19 @@ impl Allocations {
         while self.recent.len() as u64 > RECENT_KEPT {
             self.recent.pop_front();
         }
+        let is_hurried = matches!(book.cause, Cause::Gateways | Cause::Capacity);
+        self.hurried = if is_hurried {
+            self.hurried.saturating_add(1)
+        } else {
+            0
+        };
         let pause_us = match took_us > LEAST_US {
             true => took_us.saturating_mul(PAUSES),
             false => LEAST_US,
         };
+        // The first is made at once. A gateway that comes and goes would make all others' allocations move each second.
+        let doubled = LEAST_US << self.hurried.saturating_sub(1).min(HURRIED_MOST);
+        let pause_us = pause_us.max(doubled.min(interval_us / CONTENTION_PARTS));
         self.not_before = now.plus_us(pause_us);
         self.next_at = now.plus_us(interval_us);
         self.live.clone_from(&made.live);
@@ -190,14 +203,14 @@ impl Allocations {
         self.book = Arc::clone(book);
     }
 
-    /// How long allocations hold, in milliseconds: 0 where none do.
+    /// How long allocations still hold, in milliseconds: 0 where none do.
     pub(super) fn ttl_ms(&self, rule: &Rule, unix_ms: u64) -> u32 {
-        let ttl_ms = rule.ttl_ms();
-        let age_ms = unix_ms.saturating_sub(self.book.at_unix_ms);
-        match self.book.number != NEVER && age_ms <= u64::from(ttl_ms) {
-            true => ttl_ms,
-            false => 0,
+        if self.book.number == NEVER {
+            return 0;
         }
+        let age_ms = unix_ms.saturating_sub(self.book.at_unix_ms);
+        let age_ms = u32::try_from(age_ms).unwrap_or(u32::MAX);
+        rule.ttl_ms().saturating_sub(age_ms)
     }
 }
 

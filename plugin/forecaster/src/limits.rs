@@ -18,8 +18,8 @@ pub const GRANTS_MOST: usize = 16_384;
 /// Allocations in a reply.
 pub const ALLOCATIONS_MOST: usize = 65_536;
 
-/// Longest time, in milliseconds, that allocations hold: as for a lease.
-pub const ALLOCATION_MS_MOST: u32 = LEASE_MS_MOST;
+/// Longest time, in milliseconds, that allocations hold: two and a half of the longest intervals that a policy can have.
+pub const ALLOCATION_MS_MOST: u32 = 9_000_000;
 
 /// Policy customers in a reply.
 pub const POLICY_CUSTOMERS_MOST: usize = 65_536;

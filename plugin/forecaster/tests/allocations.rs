@@ -221,12 +221,14 @@ fn allocations_lapse_when_their_time_from_sending_is_over() {
     let sent_at_us = reply_to(&sent).0.sent_at_us;
     world.advance_ms(1_500);
     plane.answer(&world, &mut forecaster, &sent);
-    // Nothing is heard from here on.
+    let at_first = claim(&world, 0);
+    // Nothing is heard from here on: no share of anything grows by that.
     while world.now_us() < sent_at_us + 2_950_000 {
         ticks(&world, &mut forecaster, 1);
     }
     assert!(is_near(claim(&world, 1), 20.0), "{}", claim(&world, 1));
     let allocated = claim(&world, 0);
+    assert!(is_near(allocated, at_first), "{at_first}, then {allocated}");
     ticks(&world, &mut forecaster, 5);
     assert_eq!(claim(&world, 1), 0.0, "nobody foresees anything of it");
     let foreseen = claim(&world, 0);

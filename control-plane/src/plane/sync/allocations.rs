@@ -129,7 +129,13 @@ fn note_contention(state: &mut State, caller: &Caller<'_>) {
     for (high, low) in contended.chain(deviations) {
         let customer = CustomerHash::from_parts(high, low);
         let customer = state.directory.filed(customer, caller.dialect);
-        state.allocations.note_contended(customer, caller.now.mono);
+        let account = state.accounts.get(&customer);
+        // Of others a gateway has nothing to say, and made-up ones would take the place of those that are.
+        if state.allocations.book.entry(customer).is_some()
+            && account.is_some_and(|account| account.part(caller.session).is_some())
+        {
+            state.allocations.note_contended(customer, caller.now.mono);
+        }
     }
 }
 

@@ -22,8 +22,8 @@ pub(super) struct Fleet {
     newest: Option<Ended>,
     /// What was told of a step that has not ended here yet.
     early: Option<(i64, f32)>,
-    /// What the others have used was told at least once.
-    is_told: bool,
+    /// Our part when what the others have used was told last.
+    told_share: Option<f32>,
 }
 
 /// The newest step that has ended here.
@@ -88,10 +88,13 @@ impl Fleet {
             .as_mut()
             .filter(|newest| newest.step == step && newest.others.is_none())?;
         newest.others = Some(others);
-        self.is_told = true;
+        let usage = newest.own + others;
         self.others_last = others;
         self.others_average += (1.0 - KEPT) * others;
-        Some(newest.own + others)
+        if self.own_average + self.others_average > 0.0 {
+            self.told_share = Some(self.own_share());
+        }
+        Some(usage)
     }
 
     /// Whether what the window has of this step is what the whole fleet has used.
@@ -113,10 +116,10 @@ impl Fleet {
         self.others_last = 0.0;
     }
 
-    /// [`Self::own_share`], where that is more than what nobody has denied: the others' part was told, and there was any traffic.
+    /// [`Self::own_share`] when the others' part was told last. It does not fade: while the control plane is away each gateway takes itself for
+    /// alone little by little, and what all of them together were allocated would be claimed by each.
     pub(super) fn known_share(&self) -> Option<f32> {
-        let is_known = self.is_told && self.own_average + self.others_so_far() > 0.0;
-        is_known.then(|| self.own_share())
+        self.told_share
     }
 
     /// The part of the customer's traffic that comes through this gateway, 0 to 1.
@@ -183,6 +186,18 @@ mod tests {
         assert_eq!(fleet.told(61, 500.0), None);
         assert!(fleet.ended(62, 10.0) < 60.0);
         assert!(!fleet.is_known(62));
+    }
+
+    #[test]
+    fn the_share_that_was_told_last_does_not_fade() {
+        let mut fleet = quarter();
+        assert!((fleet.known_share().unwrap_or(0.0) - 0.25).abs() < 1e-3);
+        for step in 60..100 {
+            fleet.ended(step, 10.0);
+        }
+        assert_eq!(fleet.own_share(), 1.0);
+        assert!((fleet.known_share().unwrap_or(0.0) - 0.25).abs() < 1e-3);
+        assert_eq!(Fleet::default().known_share(), None);
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn what_nobody_was_promised_is_used_before_anybody_lends() {
 }
 
 #[test]
-fn linked_accounts_use_one_anothers_guarantee_before_anybody_else_does() {
+fn linked_accounts_use_what_one_of_them_leaves_before_anybody_else_does() {
     let mut customers = [
         customer(Tier::Two, 30.0, 100.0, 0.0),
         customer(Tier::Two, 10.0, 100.0, 100.0),

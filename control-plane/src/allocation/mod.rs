@@ -2,7 +2,7 @@
 //!
 //! The arithmetic is `forebay_sharing::allocate`; here is what it needs and what becomes of it. A cycle gathers contracts and measured demand under
 //! the state's lock, in small pieces, computes beside it, and is put in force under the lock by exchanging one pointer ([`crate::plane`] has those
-//! parts). What it read and what it gave is in the store with the next batch ([`journal`]), so that a server that is killed goes on where it was,
+//! parts). What it read and what it gave is in the store with the next batch (`journal`), so that a server that is killed goes on where it was,
 //! and anybody can see that the same inputs still give the same allocation.
 //!
 //! What was lent is settled when its time is over: a cycle that is replaced after a second is a loan of a second. To settle a whole interval with each

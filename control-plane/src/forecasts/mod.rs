@@ -5,8 +5,8 @@
 //! within it, which capacity that can wait is sized by and which adds up over customers, and the rate of its peak step, which capacity that cannot wait is
 //! sized by. The rate of the step at the far end was the worse alternative: nobody provides for one minute a week ahead.
 //!
-//! A forecast is a function of the usage history up to a closed step ([`forecast`]), so nothing of it is stored and a restart loses only the scores. It is made
-//! in a thread of its own, at the lowest priority, from tapes in memory ([`known`]) that a survey of the store fills ([`survey`]) and closed steps make longer.
+//! A forecast is a function of the usage history up to a closed step (`forecast`), so nothing of it is stored and a restart loses only the scores. It is made
+//! in a thread of its own, at the lowest priority, from tapes in memory (`known`) that a survey of the store fills (`survey`) and closed steps make longer.
 //! Customers that are not among the largest are forecast together, as `rest`.
 
 mod book;

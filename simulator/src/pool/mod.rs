@@ -6,7 +6,7 @@
 //!
 //! In the order in which it is made: a [`Market`] (customers, contracts, demand by the minute), a [`Demand`] (what of it the contracts let
 //! through in each sub-step, the same for all policies), a [`Plan`] (what each customer is allocated in each cycle, from what is known
-//! then), and [`run`] (who is admitted what). Forecasts are given to it, so that whoever makes them need not be known here.
+//! then), and [`run()`] (who is admitted what). Forecasts are given to it, so that whoever makes them need not be known here.
 //!
 //! Those markets are made up. [`what_if`] has the contracts of two policies and recorded usage in their place.
 

@@ -192,7 +192,9 @@ fn events_that_are_felt_for_too_long_altogether_are_refused() {
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("calendar.csv");
-    let rows = |customer: &str, count: usize| format!("x,1970-01-01,1971-01-01,{customer}\n").repeat(count);
+    let rows = |customer: &str, count: usize| {
+        format!("x,1970-01-01,1971-01-01,{customer}\n").repeat(count)
+    };
     let read_rows = |rows: &str| {
         fs::write(&path, format!("kind,starts,ends,customer\n{rows}")).unwrap();
         read(&path, &options).map(|calendar| calendar.entries.len())

@@ -106,9 +106,13 @@ pub(super) fn run(command: ModelCommand, connection: &Connection) -> Result<(), 
             signature,
         } => {
             let promote = promote.map(PromoteBy::name);
-            let body = json!({
-                "epoch": epoch, "signature": signature, "share": share, "promote": promote,
+            let mut body = json!({
+                "epoch": epoch, "signature": signature, "promote": promote,
             });
+            // The server refuses a share that is null.
+            if let (Some(share), Some(body)) = (share, body.as_object_mut()) {
+                body.insert("share".to_owned(), json!(share));
+            }
             print(&Client::new(connection)?.post(
                 &format!("/v1/models/{}/activate", encode(&digest)),
                 Some(&body),

@@ -1,9 +1,10 @@
 //! Who gets how much.
 //!
-//! Three questions, each answered by pure functions of their arguments, without a clock, I/O or memory, and with chance from a given seed only:
+//! Four questions, each answered by pure functions of their arguments, without a clock or I/O, and with chance from a given seed only:
 //! - [`division`]: how much of one rate, a customer's contract or a pool, goes to which gateway. Many times a second;
 //! - [`allocation`]: how much of the pools each customer is allocated, and who lends to whom. Every few minutes;
-//! - [`risk`]: whose spike would leave whom short under that allocation. Before it.
+//! - [`risk`]: whose spike would leave whom short under that allocation. Before it;
+//! - [`tuning`]: whether other values of the allocation's knobs would do better than the policy's, at a bounded price. Cycle by cycle.
 //!
 //! It is the one place with floating point that decides over tokens, and it cannot create any: what is granted is bounded in
 //! integers, behind it. All amounts are tokens per second.
@@ -13,6 +14,7 @@ pub mod allocation;
 pub mod division;
 mod numbers;
 pub mod risk;
+pub mod tuning;
 mod water;
 
 pub use allocation::{

@@ -19,7 +19,7 @@
 // this module chose itself.
 #![allow(clippy::indexing_slicing)]
 
-mod chance;
+pub(crate) mod chance;
 mod correlation;
 mod dependence;
 mod discovery;

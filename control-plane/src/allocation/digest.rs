@@ -1,7 +1,7 @@
 //! Fingerprints of cycles: two servers, or two versions, that disagree about who gets what find out from them in which cycle, and whether they had read
 //! the same.
 
-use super::cycle::Book;
+use super::book::Book;
 use forebay_core::resource::PerResource;
 use forebay_sharing::Lend;
 use sha2::{Digest, Sha256};

@@ -1,6 +1,6 @@
 //! What a cycle reads of the state, copied under its lock: nothing here is computed yet.
 
-use super::cycle::Book;
+use super::book::Book;
 use super::rule::Rule;
 use forebay_core::policy::Tier;
 use forebay_core::resource::PerResource;

@@ -9,7 +9,7 @@
 //! All rows of a cycle are in one batch, so the newest one is there as a whole or is another one. A row for each customer was the worse alternative: a
 //! hundred thousand of them every few minutes, for nobody who reads a single one.
 
-use super::cycle::{Book, Cause, Closed, Entry, Sums};
+use super::book::{Book, Cause, Closed, Entry, Sums};
 use super::months::Month;
 use super::views::CycleView;
 use crate::store::{Batch, Store, StoreError, Table};

@@ -8,18 +8,21 @@
 //! What was lent is settled when its time is over: a cycle that is replaced after a second is a loan of a second. To settle a whole interval with each
 //! cycle was the worse alternative: gateways that come and go would pay out minutes of lending for seconds of it.
 
+mod book;
 mod cycle;
 mod digest;
 mod gathered;
 mod journal;
 mod months;
+mod outlook;
 mod rule;
 mod trails;
 mod views;
 mod worker;
 
-pub use cycle::{Book, Cause};
-pub(crate) use cycle::{Made, NEVER, Seen, make};
+pub(crate) use book::NEVER;
+pub use book::{Book, Cause};
+pub(crate) use cycle::{Made, Seen, make};
 pub(crate) use gathered::{Candidate, Gathered};
 pub use journal::replays;
 pub(crate) use journal::{

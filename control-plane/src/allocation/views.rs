@@ -1,6 +1,6 @@
 //! What the API says of allocations, loans and statements.
 
-use super::cycle::{Book, Entry, Sums};
+use super::book::{Book, Entry, Sums};
 use super::months::Month;
 use crate::error::ApiError;
 use crate::models::hex;
@@ -19,7 +19,7 @@ pub struct CycleView {
     pub number: u64,
     /// When it came into force.
     pub at_unix_ms: u64,
-    /// Why: `interval`, `policy`, `gateways`, `capacity`, `contention` or `asked`.
+    /// Why: `interval`, `policy`, `gateways`, `capacity`, `contention`, `asked` or `anomaly`.
     pub cause: String,
     /// The policy that it goes by.
     pub policy_version: u64,

@@ -1,8 +1,9 @@
 //! Who gets how much.
 //!
-//! Four questions, each answered by pure functions of their arguments, without a clock or I/O, and with chance from a given seed only:
+//! Five questions, each answered by pure functions of their arguments, without a clock or I/O, and with chance from a given seed only:
 //! - [`division`]: how much of one rate, a customer's contract or a pool, goes to which gateway. Many times a second;
 //! - [`allocation`]: how much of the pools each customer is allocated, and who lends to whom. Every few minutes;
+//! - [`priority`]: whose guarantee was not kept, and goes before others of its tier for a while. Step by step;
 //! - [`risk`]: whose spike would leave whom short under that allocation. Before it;
 //! - [`tuning`]: whether other values of the allocation's knobs would do better than the policy's, at a bounded price. Cycle by cycle.
 //!
@@ -13,6 +14,7 @@
 pub mod allocation;
 pub mod division;
 mod numbers;
+pub mod priority;
 pub mod risk;
 pub mod tuning;
 mod water;

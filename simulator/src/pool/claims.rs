@@ -45,13 +45,7 @@ impl Claims {
         tiers: impl Iterator<Item = Tier>,
         sub_step_s: f64,
     ) -> Self {
-        let tiers: Vec<usize> = tiers
-            .map(|tier| match tier {
-                Tier::One => 0,
-                Tier::Two => 1,
-                Tier::Three => 2,
-            })
-            .collect();
+        let tiers: Vec<usize> = tiers.map(place).collect();
         Self {
             sub_step_s,
             pool,
@@ -59,6 +53,20 @@ impl Claims {
             claims: vec![Part::default(); tiers.len()],
             tiers,
         }
+    }
+
+    /// Has room for another customer, which claims nothing yet.
+    pub(crate) fn add(&mut self, tier: Tier) {
+        self.claims.push(Part::default());
+        self.tiers.push(place(tier));
+    }
+}
+
+const fn place(tier: Tier) -> usize {
+    match tier {
+        Tier::One => 0,
+        Tier::Two => 1,
+        Tier::Three => 2,
     }
 }
 

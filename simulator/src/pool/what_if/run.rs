@@ -1,4 +1,4 @@
-//! Both policies, second by second.
+//! A policy, second by second, and both of them over a whole record.
 
 use super::allowance::Allowance;
 use super::loans::{Loans, lent_and_borrowed};
@@ -20,11 +20,9 @@ pub struct Told<'a> {
     pub outlooks: &'a [Vec<Outlook>],
 }
 
-/// A policy in force.
-struct Run<'a> {
-    told: Told<'a>,
-    /// Where the usage ends.
-    seconds: u64,
+/// A policy in force. The policy itself is handed to each of its seconds: who has both would have to borrow from itself.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
     allowances: Vec<Allowance>,
     claims: Option<Claims>,
     held: Vec<Held>,
@@ -39,13 +37,21 @@ struct Run<'a> {
 /// Runs the usage against both policies. The same arguments give the same outcomes, to the last bit.
 #[must_use]
 pub fn compare(usage: &Usage, both: [Told<'_>; 2], seed: u64) -> [Outcome; 2] {
-    let mut runs = both.map(|told| Run::new(told, usage.seconds()));
+    let mut runs = both.map(|told| Run::new(told.side));
     let mut drawn = usage.drawn(seed);
     let mut at_s = 0;
     for step in 0..usage.steps() {
         for asked in drawn.of_step(step) {
-            for run in &mut runs {
-                run.second(at_s, asked);
+            for (run, told) in runs.iter_mut().zip(&both) {
+                if told.side.begins_cycle(at_s) {
+                    let cycle = usize::try_from(at_s / told.side.cycle_s()).ok();
+                    let outlooks = cycle.and_then(|cycle| told.outlooks.get(cycle));
+                    let outlooks = outlooks.map_or(&[][..], Vec::as_slice);
+                    let left_s = usage.seconds().saturating_sub(at_s);
+                    let lasts_s = told.side.cycle_s().min(left_s);
+                    run.begin_cycle(told.side, at_s, lasts_s, outlooks);
+                }
+                run.second(told.side, at_s, asked);
             }
             at_s += 1;
         }
@@ -55,18 +61,16 @@ pub fn compare(usage: &Usage, both: [Told<'_>; 2], seed: u64) -> [Outcome; 2] {
 
 // === impl Run ===
 
-impl<'a> Run<'a> {
-    fn new(told: Told<'a>, seconds: u64) -> Self {
-        let members = &told.side.members;
+impl Run {
+    pub(super) fn new(side: &Side) -> Self {
+        let members = &side.members;
         let count = members.len();
-        let claims = told.side.pool.map(|pool| {
+        let claims = side.pool.map(|pool| {
             let bucket = PoolBucket::with_depth(pool.capacity_per_s, pool.depth);
             let tiers = members.iter().map(|member| member.tier);
             Claims::on(bucket, pool.protected_share, tiers, 1.0)
         });
         Self {
-            told,
-            seconds,
             allowances: members.iter().map(Allowance::full).collect(),
             claims,
             held: vec![Held::default(); count],
@@ -78,11 +82,22 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn second(&mut self, at_s: u64, asked: &[f32]) {
-        if at_s.is_multiple_of(u64::from(self.told.side.cycle_s.max(1))) {
-            self.begin_cycle(at_s);
+    /// Has room for another customer, with full buckets.
+    pub(super) fn add(&mut self, member: &Member) {
+        self.allowances.push(Allowance::full(member));
+        if let Some(claims) = &mut self.claims {
+            claims.add(member.tier);
         }
-        let members = &self.told.side.members;
+        self.held.push(Held::default());
+        self.credits.push(0.0);
+        self.within.push(0.0);
+        self.denied.push(0.0);
+        self.tallies.push(Tally::default());
+    }
+
+    /// Serves what each customer asks for in a second.
+    pub(super) fn second(&mut self, side: &Side, at_s: u64, asked: &[f32]) {
+        let members = &side.members;
         let customers = members.iter().zip(&mut self.allowances).zip(asked);
         for (((member, allowance), asked), within) in customers.zip(&mut self.within) {
             let offered = allowance.offer(f64::from(*asked)) as f32;
@@ -127,20 +142,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn begin_cycle(&mut self, at_s: u64) {
-        let side = self.told.side;
+    /// Divides the pool for the time that comes. Of who has no outlook nothing is expected.
+    pub(super) fn begin_cycle(
+        &mut self,
+        side: &Side,
+        at_s: u64,
+        lasts_s: u64,
+        outlooks: &[Outlook],
+    ) {
         let Some(pool) = side.pool else {
             return;
         };
-        let cycle_s = u64::from(side.cycle_s.max(1));
-        let outlooks = usize::try_from(at_s / cycle_s)
-            .ok()
-            .and_then(|cycle| self.told.outlooks.get(cycle));
-        let outlooks = outlooks.map_or(&[][..], Vec::as_slice);
-        let lasts_s = cycle_s.min(self.seconds.saturating_sub(at_s));
         let outlook = |customer: usize| outlooks.get(customer).copied().unwrap_or_default();
         let allocated: Vec<f64> = match &side.division {
-            Some(division) => self.divide(division, &pool, at_s, lasts_s as f64, outlook),
+            Some(division) => self.divide(side, division, &pool, (at_s, lasts_s as f64), outlook),
             None => {
                 let all = side.members.iter().enumerate();
                 all.map(|(place, member)| match pool.claimed_quantile {
@@ -168,13 +183,13 @@ impl<'a> Run<'a> {
     /// One cycle, as the control plane makes it.
     fn divide(
         &mut self,
+        side: &Side,
         division: &Division,
         pool: &Pool,
-        at_s: u64,
-        lasts_s: f64,
+        (at_s, lasts_s): (u64, f64),
         outlook: impl Fn(usize) -> Outlook,
     ) -> Vec<f64> {
-        let members = self.told.side.members.iter().enumerate();
+        let members = side.members.iter().enumerate();
         let carried = self.held.iter().zip(&self.credits);
         let customers: Vec<Customer> = members
             .zip(carried)
@@ -211,6 +226,11 @@ impl<'a> Run<'a> {
         }
         self.loans.add(&each, lasts_s);
         parts.iter().map(Part::allocated_per_s).collect()
+    }
+
+    /// What has become of everybody up to now.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.clone().into_outcome()
     }
 
     fn into_outcome(self) -> Outcome {

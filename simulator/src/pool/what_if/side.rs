@@ -61,6 +61,19 @@ pub struct Member {
     pub is_exempt: bool,
 }
 
+// === impl Side ===
+
+impl Side {
+    /// Seconds from one cycle to the next.
+    pub(super) fn cycle_s(&self) -> u64 {
+        u64::from(self.cycle_s.max(1))
+    }
+
+    pub(super) fn begins_cycle(&self, at_s: u64) -> bool {
+        at_s.is_multiple_of(self.cycle_s())
+    }
+}
+
 // === impl Member ===
 
 impl Member {

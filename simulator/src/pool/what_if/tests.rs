@@ -172,6 +172,83 @@ fn the_same_seed_gives_the_same_bytes() {
     assert_ne!(text(7), text(8));
 }
 
+/// The same record, as it would have been measured.
+fn stepwise(usage: &[Vec<f64>], sides: [Side; 2], from: usize) -> Stepwise {
+    let outlooks = outlooks(&Usage::new(60, usage.to_vec()).unwrap());
+    let all = sides.clone().map(|side| side.members);
+    let first = sides.map(|mut side| {
+        side.members.truncate(from);
+        side
+    });
+    let mut stepwise = Stepwise::new(first, 60, 7).unwrap();
+    for customer in from..usage.len() {
+        stepwise
+            .add(all.each_ref().map(|members| members[customer].clone()))
+            .unwrap();
+    }
+    for (step, outlooks) in outlooks.iter().enumerate() {
+        let asked: Vec<f64> = usage.iter().map(|of| of[step]).collect();
+        stepwise.step(&asked, [outlooks, outlooks]);
+    }
+    stepwise
+}
+
+#[test]
+fn step_by_step_comes_to_what_the_whole_record_comes_to_whenever_customers_are_added() {
+    let usage: Vec<Vec<f64>> = [60.0, 3.0, 90.0]
+        .iter()
+        .map(|per_s| {
+            (0..STEPS)
+                .map(|step| per_s * (step % 7) as f64 * 20.0)
+                .collect()
+        })
+        .collect();
+    let sides = || [three(10.0), three(30.0)];
+    let whole = Usage::new(60, usage.clone()).unwrap();
+    let expected = compared(&whole, &sides()[0], &sides()[1], 7);
+    for from in [0, 1, 3] {
+        assert_eq!(
+            stepwise(&usage, sides(), from).outcomes(),
+            expected,
+            "{from}"
+        );
+    }
+    assert_ne!(expected[0], expected[1]);
+}
+
+#[test]
+fn a_customer_is_treated_otherwise_from_a_step_on() {
+    let mut both = Stepwise::new([three(10.0), three(10.0)], 60, 1).unwrap();
+    let asked = [60.0, 60.0, 60.0];
+    both.step(&asked, [&[], &[]]);
+    let refused = Standing {
+        is_refused: true,
+        is_exempt: false,
+    };
+    both.treat(0, [Standing::default(), refused]);
+    both.step(&asked, [&[], &[]]);
+    both.treat(0, [Standing::default(), Standing::default()]);
+    both.step(&asked, [&[], &[]]);
+    let [old, new] = both.outcomes();
+    assert_eq!(old.tallies[0].refused, 0.0);
+    assert!((new.tallies[0].refused - 60.0).abs() < 1e-3);
+    assert!((new.tallies[0].asked - 180.0).abs() < 1e-3);
+}
+
+#[test]
+fn what_is_no_amount_counts_as_nothing_and_there_is_an_end_to_customers() {
+    let mut both = Stepwise::new([three(10.0), three(10.0)], 60, 1).unwrap();
+    both.step(&[f64::NAN, -5.0, f64::INFINITY], [&[], &[]]);
+    both.step(&[1.0], [&[], &[]]);
+    assert!((both.outcomes()[0].total().asked - 1.0).abs() < 1e-6);
+    while both.customers() < CUSTOMERS_MOST {
+        both.add([member(1.0, 0.0), member(1.0, 0.0)]).unwrap();
+    }
+    let error = both.add([member(1.0, 0.0), member(1.0, 0.0)]).unwrap_err();
+    assert!(matches!(error, SimulationError::TooLarge { .. }), "{error}");
+    assert!(Stepwise::new([three(1.0), three(1.0)], 0, 1).is_err());
+}
+
 #[test]
 fn a_cycle_has_the_mean_of_the_steps_in_it_and_gaps_are_no_zeros() {
     let gap = f64::NAN;

@@ -19,9 +19,9 @@ const CYCLES_MOST: u64 = 4_000_000;
 /// Longest step, in seconds.
 const STEP_S_MOST: u32 = 3_600;
 /// Most that is taken for a number of requests.
-const AMOUNT_MOST: f64 = 1e12;
+pub(super) const AMOUNT_MOST: f64 = 1e12;
 /// Whatever else is drawn with the seed is drawn from other forks.
-const FORK: u64 = 3;
+pub(super) const FORK: u64 = 3;
 
 /// Usage of all customers.
 #[derive(Clone, Debug, PartialEq)]
@@ -201,7 +201,8 @@ impl Seconds<'_> {
     }
 }
 
-fn spread(amount: f64, step_s: usize, random: &mut Random) -> Vec<f32> {
+/// The seconds of a step in which a customer asks for so much.
+pub(super) fn spread(amount: f64, step_s: usize, random: &mut Random) -> Vec<f32> {
     if amount.is_nan() || amount <= 0.0 {
         return vec![0.0; step_s];
     }

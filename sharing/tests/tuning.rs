@@ -310,6 +310,24 @@ fn learn(
 }
 
 #[test]
+fn each_arm_is_as_likely_by_chance_and_a_number_has_always_the_same() {
+    let arms = Arms::around(&Settings::default(), &wide()).unwrap();
+    let mut counts = vec![0; arms.len()];
+    for number in 0..8_000 {
+        let arm = arms.by_chance(3, number);
+        assert_eq!(arm, arms.by_chance(3, number));
+        counts[arm] += 1;
+    }
+    let fair = 8_000 / arms.len();
+    assert!(
+        counts
+            .iter()
+            .all(|count| fair * 8 / 10 < *count && *count < fair * 12 / 10),
+        "{counts:?}"
+    );
+}
+
+#[test]
 fn while_nothing_is_lost_nearly_all_that_may_be_explored_is_and_every_arm() {
     let mut tuner = Tuner::new(&Settings::default(), &rules(wide(), 1)).unwrap();
     let (_, decisions) = learn(&mut tuner, 10_000, |_, _| 0.95);
@@ -430,6 +448,57 @@ fn off_line_the_context_is_used_where_it_helps_and_estimates_hold_what_is_true()
 }
 
 #[test]
+fn an_estimate_is_right_if_the_propensities_are_whatever_the_model_believes() {
+    // The second arm is chosen far less often than the first, and is worse: who takes what is logged at its face value sees neither.
+    let each = 0..20_000_u64;
+    let log: Vec<Logged> = each
+        .map(|number| {
+            let is_second = uniform(3 * number) < 0.1;
+            let noise = 0.04 * (uniform(3 * number + 1) - 0.5);
+            Logged {
+                context: Context::new(0.5, 0.2, 0.0),
+                arm: usize::from(is_second),
+                propensity: if is_second { 0.1 } else { 0.9 },
+                reward: noise + if is_second { 0.80 } else { 0.90 },
+            }
+        })
+        .collect();
+    let believes = [
+        Learned::nothing(Features::Constant, 2),
+        Learned::from_log(Features::Constant, 2, &log),
+    ];
+    for learned in believes {
+        let found = doubly_robust(&log, &learned, |_| 1);
+        assert!((found.mean + 0.10).abs() <= 2.0 * found.ci95, "{found:?}");
+        assert!(found.ci95 < 0.02, "{found:?}");
+    }
+    // It is never better than what it is compared with by itself.
+    let same = doubly_robust(&log, &Learned::nothing(Features::Constant, 2), |_| 0);
+    assert_eq!(same.mean, 0.0);
+}
+
+#[test]
+fn what_a_short_and_noisy_log_seems_to_teach_is_not_taken_for_a_gain() {
+    // No arm differs from another, and rewards have so much noise that some seem to.
+    let of_log = |seed: u64| {
+        let each = (0..90_u64).map(|number| {
+            let at = 7 * (1_000 * seed + number);
+            Logged {
+                context: Context::new(uniform(at), 0.2, 0.0),
+                arm: (uniform(at + 1) * 9.0) as usize,
+                propensity: 1.0 / 9.0,
+                reward: uniform(at + 2),
+            }
+        });
+        let log: Vec<Logged> = each.collect();
+        best_features(&log, 9).1.mean
+    };
+    let logs = 200;
+    let mean = (1..=logs).map(of_log).sum::<f64>() / logs as f64;
+    assert!(mean < 0.1, "{mean}");
+}
+
+#[test]
 fn where_the_context_tells_nothing_no_arm_is_chosen_by_it() {
     let mut log = log_by_chance(3_000, 7);
     for (number, logged) in log.iter_mut().enumerate() {
@@ -541,6 +610,21 @@ fn a_reward_is_goodput_less_what_must_not_be() {
     for asked in [0.0, -1.0, f64::NAN] {
         assert_eq!(Outcome { asked, ..outcome }.reward(), None);
     }
+    assert!(!outcome.breaks_promise());
+    assert!(
+        Outcome {
+            missed: 0.1,
+            ..outcome
+        }
+        .breaks_promise()
+    );
+    assert!(
+        Outcome {
+            over_admitted: 0.1,
+            ..outcome
+        }
+        .breaks_promise()
+    );
     assert_eq!(
         Outcome {
             missed: f64::NAN,

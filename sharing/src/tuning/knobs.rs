@@ -4,6 +4,7 @@
 //! ever be learned. One knob at a time has ten arms at most, and says which knob it was.
 
 use crate::Settings;
+use crate::risk::chance::Chance;
 use crate::tuning::TuningError;
 
 /// A knob that may be tuned. How long an allocation holds and how fast it is taken up are none: neither can make a cycle better, only staler.
@@ -177,6 +178,13 @@ impl Arms {
     /// All of them, the policy's own first.
     pub fn iter(&self) -> impl Iterator<Item = &Arm> {
         self.0.iter()
+    }
+
+    /// The position of one of them, all as likely as one another: how a log is made off-line, where exploring costs nothing. A number has always the same.
+    #[must_use]
+    pub fn by_chance(&self, seed: u64, number: u64) -> usize {
+        let part = usize::try_from(number).unwrap_or(usize::MAX);
+        Chance::of_part(seed, part).below(self.len())
     }
 
     /// How many there are, the policy's own included: 1 to 11.

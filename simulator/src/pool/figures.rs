@@ -5,6 +5,7 @@ use super::guard::{PoolBucket, Served};
 use super::market::Market;
 use super::{CYCLE_MINUTES, ROUNDING};
 use forebay_core::policy::Tier;
+use forebay_sharing::tuning::Outcome;
 
 /// How many figures there are.
 const COUNT: usize = 14;
@@ -239,6 +240,18 @@ impl Score {
         for sums in &mut self.customers {
             sums.asked += std::mem::take(&mut sums.asked_in_cycle);
             sums.denied += std::mem::take(&mut sums.denied_in_cycle);
+        }
+    }
+
+    /// Sums since the beginning, as tuning reads them.
+    pub(crate) const fn outcome(&self) -> Outcome {
+        Outcome {
+            asked: self.asked,
+            admitted: self.asked - self.denied,
+            over_admitted: self.over,
+            false_rejected: self.false_rejected,
+            promised: self.steady.all as f64,
+            missed: self.steady.missed,
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! In the order in which it is made: a [`Market`] (customers, contracts, demand by the minute), a [`Demand`] (what of it the contracts let
 //! through in each sub-step, the same for all policies), a [`Plan`] (what each customer is allocated in each cycle, from what is known
-//! then), and [`run()`] (who is admitted what). Forecasts are given to it, so that whoever makes them need not be known here.
+//! then), and [`run()`] (who is admitted what). [`run_tuned`] makes both cycle by cycle, so that what came of one can move the next. Forecasts are given to it, so that whoever makes them need not be known here.
 //!
 //! Those markets are made up. [`what_if`] has the contracts of two policies and recorded usage in their place.
 
@@ -24,6 +24,7 @@ mod plan;
 mod run;
 #[cfg(test)]
 mod tests;
+mod tuned;
 pub mod what_if;
 
 pub use arrivals::Arrivals;
@@ -32,6 +33,7 @@ pub use figures::PoolFigures;
 pub use market::{Buyer, Market, Spike};
 pub use plan::{Plan, Rule, Scheme, View};
 pub use run::{CentralName, Decider, Mechanism, run};
+pub use tuned::{Ask, run_tuned};
 
 /// Seconds from one allocation to the next.
 pub const CYCLE_S: usize = 300;

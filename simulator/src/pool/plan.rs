@@ -61,17 +61,17 @@ pub struct Plan {
 }
 
 /// Terms and forecasts of one market at one capacity.
-struct Planner<'a> {
+pub(super) struct Planner<'a> {
     market: &'a Market,
     capacity_per_s: f64,
     unreserved_per_s: f64,
-    guarantees_per_s: Vec<f64>,
+    pub(super) guarantees_per_s: Vec<f64>,
     contracts_per_s: Vec<f64>,
-    weights: Vec<f64>,
+    pub(super) weights: Vec<f64>,
 }
 
 /// What our allocation carries from cycle to cycle.
-struct Carried {
+pub(super) struct Carried {
     held: Vec<Held>,
     credits: Vec<f64>,
 }
@@ -93,22 +93,8 @@ impl Plan {
             reserve_share,
             has_credit,
         } = scheme;
-        let planner = Planner {
-            market,
-            capacity_per_s,
-            unreserved_per_s: capacity_per_s * (1.0 - reserve_share),
-            guarantees_per_s: market.guarantees_per_s(capacity_per_s),
-            contracts_per_s: market
-                .buyers
-                .iter()
-                .map(|buyer| buyer.contract_per_s)
-                .collect(),
-            weights: market.weights(),
-        };
-        let mut carried = Carried {
-            held: vec![Held::default(); market.buyers.len()],
-            credits: vec![0.0; market.buyers.len()],
-        };
+        let planner = Planner::new(market, capacity_per_s, reserve_share);
+        let mut carried = Carried::of(market);
         let cycles = (0..demand.cycles()).zip(outlooks).map(|(cycle, outlooks)| {
             let last = demand.before(cycle);
             match rule {
@@ -140,23 +126,50 @@ impl Plan {
         allocated.map(|(one, other)| one.max(*other)).collect()
     }
 
-    /// What is leased in a cycle: what is in nobody's allocation, but for the reserve, is divided by contract. So all leave the same reserve.
+    /// What is leased in a cycle.
     pub(crate) fn leases(&self, cycle: usize, capacity_per_s: f64, weights: &[f64]) -> Vec<f64> {
-        let allocated = self.cycle(cycle);
-        let sum: f64 = allocated.iter().sum();
-        let idle = (capacity_per_s - self.reserve_per_s - sum).max(0.0);
-        let all: f64 = weights.iter().sum();
-        allocated
-            .iter()
-            .zip(weights)
-            .map(|(allocated, weight)| allocated + idle * weight / all.max(f64::MIN_POSITIVE))
-            .collect()
+        let unreserved_per_s = capacity_per_s - self.reserve_per_s;
+        leased(self.cycle(cycle), unreserved_per_s, weights)
+    }
+}
+
+/// What is in nobody's allocation, but for the reserve, is divided by contract. So all leave the same reserve.
+pub(super) fn leased(allocated_per_s: &[f64], unreserved_per_s: f64, weights: &[f64]) -> Vec<f64> {
+    let sum: f64 = allocated_per_s.iter().sum();
+    let idle = (unreserved_per_s - sum).max(0.0);
+    let all: f64 = weights.iter().sum();
+    let each = allocated_per_s.iter().zip(weights);
+    each.map(|(allocated, weight)| allocated + idle * weight / all.max(f64::MIN_POSITIVE))
+        .collect()
+}
+
+// === impl Carried ===
+
+impl Carried {
+    /// Nothing was allocated yet.
+    pub(super) fn of(market: &Market) -> Self {
+        Self {
+            held: vec![Held::default(); market.buyers.len()],
+            credits: vec![0.0; market.buyers.len()],
+        }
     }
 }
 
 // === impl Planner ===
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    pub(super) fn new(market: &'a Market, capacity_per_s: f64, reserve_share: f64) -> Self {
+        let contracts = market.buyers.iter().map(|buyer| buyer.contract_per_s);
+        Self {
+            market,
+            capacity_per_s,
+            unreserved_per_s: capacity_per_s * (1.0 - reserve_share),
+            guarantees_per_s: market.guarantees_per_s(capacity_per_s),
+            contracts_per_s: contracts.collect(),
+            weights: market.weights(),
+        }
+    }
+
     /// What a customer wants, within its contract.
     fn wants(&self, of: impl Iterator<Item = f64>) -> Vec<f64> {
         of.zip(&self.contracts_per_s)
@@ -200,7 +213,7 @@ impl Planner<'_> {
             .collect()
     }
 
-    fn ours(
+    pub(super) fn ours(
         &self,
         view: View,
         settings: &Settings,

@@ -29,16 +29,16 @@ fn tenants() -> Vec<Vec<f64>> {
         .collect()
 }
 
-fn market(seed: u64) -> Market {
+pub(super) fn market(seed: u64) -> Market {
     Market::new(&tenants(), 60, 12, seed)
 }
 
-fn demand_of(market: &Market, seed: u64) -> Demand {
+pub(super) fn demand_of(market: &Market, seed: u64) -> Demand {
     Demand::new(market, Arrivals::Bursty, MINUTES / 2..MINUTES, 1, seed)
 }
 
 /// Forecasts that are wrong in an ordinary way: the last demand, and multiples of it.
-fn outlooks(demand: &Demand) -> Vec<Vec<Outlook>> {
+pub(super) fn outlooks(demand: &Demand) -> Vec<Vec<Outlook>> {
     (0..demand.cycles())
         .map(|cycle| {
             let last = demand.before(cycle).into_iter();

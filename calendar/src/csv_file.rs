@@ -6,9 +6,10 @@ use crate::zones::zone;
 use crate::{Entry, Kept, ReadOptions, Refused};
 use chrono::Timelike;
 use chrono_tz::Tz;
-use csv::StringRecord;
+use csv::{Position, StringRecord};
 use forebay_families::Event;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 
 /// How the columns are named, and what holds where a column is missing.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -103,21 +104,62 @@ impl<'a> Row<'a> {
     }
 }
 
+/// A table without a heading has lost its first row to it.
+fn check_heading(headers: &StringRecord, names: &CsvNames) -> Result<(), String> {
+    if headers.is_empty() {
+        return Err(format!(
+            "the file is empty: its first line must name the columns, such as {},{},duration_s",
+            names.kind, names.starts
+        ));
+    }
+    let mut before = BTreeSet::new();
+    let mut all = headers
+        .iter()
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    if let Some(twice) = all.find(|name| !before.insert(*name)) {
+        return Err(format!(
+            "there are two columns `{}`: leave one of them out, or name it otherwise",
+            shown(twice)
+        ));
+    }
+    if !before.contains(names.starts.as_str()) {
+        let present: Vec<&str> = headers.iter().collect();
+        return Err(format!(
+            "no column is named `{}`, the first line has {}: write the names of the columns there, or say with `columns` how that one is named",
+            names.starts,
+            shown(&present.join(", "))
+        ));
+    }
+    Ok(())
+}
+
+/// In which line a row begins. The reader's own count is one less where lines end with CR LF, and does not know of empty lines.
+fn line_of(text: &str, at: &Position) -> usize {
+    let start = usize::try_from(at.byte()).unwrap_or(usize::MAX);
+    let bytes = text.as_bytes();
+    let skipped = bytes.iter().skip(start);
+    let skipped = skipped.take_while(|byte| b"\r\n".contains(byte)).count();
+    let before = bytes.iter().take(start.saturating_add(skipped));
+    1 + before.filter(|byte| **byte == b'\n').count()
+}
+
 pub(crate) fn read(text: &str, options: &ReadOptions, kept: &mut Kept<'_>) -> Result<(), Refused> {
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
     let refused = |error: csv::Error| ("the table".to_owned(), error.to_string());
     let zone = zone(&options.zone).map_err(|reason| ("the table".to_owned(), reason))?;
     let headers = reader.headers().map_err(refused)?.clone();
+    check_heading(&headers, &options.names).map_err(|reason| ("the heading".to_owned(), reason))?;
     for cells in reader.records() {
         let cells = cells.map_err(refused)?;
-        let line = cells.position().map_or(0, csv::Position::line);
         let row = Row {
             headers: &headers,
             cells: &cells,
         };
         let entry = row.entry(&options.names, zone);
         let taken = entry.and_then(|entry| kept.keep(entry));
-        taken.map_err(|reason| (format!("line {line}"), reason))?;
+        let line = || cells.position().map_or(0, |at| line_of(text, at));
+        taken.map_err(|reason| (format!("line {}", line()), reason))?;
     }
     Ok(())
 }

@@ -281,6 +281,22 @@ fn what_is_wrong_is_said_with_its_place() {
             "kind,starts\nsale,2026-03-01\n".to_owned(),
             "line 2: it has neither `ends` nor `duration_s`",
         ),
+        ("csv", String::new(), "the heading: the file is empty"),
+        (
+            "csv",
+            "sale,2026-03-01,2026-03-02\n".to_owned(),
+            "the heading: no column is named `starts`, the first line has sale, 2026-03-01",
+        ),
+        (
+            "csv",
+            "kind,starts,ends,starts\nsale,2026-03-01,2026-03-02,2026-03-01\n".to_owned(),
+            "two columns `starts`",
+        ),
+        (
+            "csv",
+            "kind,starts,ends\r\n\r\nsale,2026-03-01,2026-03-02\r\nsale,soon,later\r\n".to_owned(),
+            "line 4: `soon`",
+        ),
         (
             "csv",
             "kind,starts,ends,confidence\nsale,2026-03-01,2026-03-02,7\n".to_owned(),
@@ -356,6 +372,13 @@ fn what_is_wrong_is_said_with_its_place() {
             .to_string();
         assert!(error.contains(word), "{word}: {error}");
     }
+}
+
+/// As of a system that has announced nothing yet.
+#[test]
+fn a_heading_without_rows_is_a_calendar_without_events() {
+    let entries = read_text("csv", "kind,starts,ends\n", &ReadOptions::default()).unwrap();
+    assert!(entries.is_empty());
 }
 
 #[test]

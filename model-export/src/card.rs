@@ -1,7 +1,6 @@
 //! The model card: what a model was made from and how, in a file beside it that people and `evaluate` read.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -10,8 +9,12 @@ use sha2::{Digest, Sha256};
 
 use crate::error::TrainError;
 use crate::network::Shape;
+use crate::regular_file::read_text;
 use crate::retrain::Trial;
 use crate::train::Settings;
+
+/// Most bytes of a card, which has some thousand.
+const CARD_BYTES_MAX: u64 = 1 << 20;
 
 /// What is known about a model. Nothing here depends on the machine or the time of training: the same data and seed
 /// give the same card.
@@ -98,10 +101,7 @@ impl Card {
     /// Reads the card of a model and checks that it is that model's card.
     pub(crate) fn of(model: &Path, bytes: &[u8]) -> Result<Self, TrainError> {
         let path = path_beside(model);
-        let text = fs::read_to_string(&path).map_err(|source| TrainError::Io {
-            path: path.clone(),
-            source,
-        })?;
+        let text = read_text(&path, CARD_BYTES_MAX)?;
         let card: Self = serde_json::from_str(&text).map_err(|source| TrainError::Json {
             path: path.clone(),
             source,
@@ -116,13 +116,6 @@ impl Card {
             });
         }
         Ok(card)
-    }
-
-    /// Writes the card beside its model.
-    pub(crate) fn write(&self, model: &Path) -> Result<(), TrainError> {
-        let path = path_beside(model);
-        let text = self.to_json(model)?;
-        fs::write(&path, text + "\n").map_err(|source| TrainError::Io { path, source })
     }
 
     /// The card as JSON text. `model` is only named in errors.

@@ -1,27 +1,28 @@
 //! The command line.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use std::{io, process, thread};
+use std::{io, thread};
 
 use clap::{Args, Parser, Subcommand};
 use forebay_traces::Join;
 
-use crate::card::{Card, sha256};
+use crate::card::{self, Card, sha256};
+use crate::destination::{Destination, keep_apart};
 use crate::drift;
 use crate::error::TrainError;
 use crate::evaluate;
-
-use crate::export::{from_onnx, to_onnx};
+use crate::export::{MODEL_BYTES_MAX, from_onnx, to_onnx};
 use crate::fit::{Data, fit};
 use crate::output::Output;
-use crate::prepare::Preparation;
+use crate::prepare::{self, Preparation};
 use crate::progress::{self, Progress};
 use crate::recipe::Recipe;
+use crate::regular_file::read;
 use crate::replay;
-use crate::retrain::Retraining;
+use crate::retrain::{self, Retraining};
 use crate::train::Settings;
+use crate::unfinished;
 use crate::verify::verify;
 
 /// The interpreter of the project's own tools, made by `make setup`.
@@ -200,17 +201,17 @@ pub(crate) fn run() -> Result<(), TrainError> {
 fn end_with_stdin() {
     let ended = io::copy(&mut io::stdin(), &mut io::sink());
     eprintln!("forebay-train: standard input has ended ({ended:?})");
-    process::exit(1);
+    unfinished::exit(1)
 }
 
 fn export(model: &Path, out: &Path) -> Result<(), TrainError> {
+    let places = ModelPlaces::open(out, &[model.to_owned(), card::path_beside(model)])?;
     let (shape, weights, spec) = from_onnx(model)?;
-    let mut card = Card::of(model, &read(model)?)?;
+    let mut card = Card::of(model, &read(model, MODEL_BYTES_MAX)?)?;
     let bytes = to_onnx(&shape, &weights, &spec);
-    write(out, &bytes)?;
     card.model_sha256 = sha256(&bytes);
     card.model_bytes = bytes.len();
-    card.write(out)
+    places.write(&bytes, &card)
 }
 
 fn verify_all(models: Vec<PathBuf>, python: &Path, out: &mut Output<'_>) -> Result<(), TrainError> {
@@ -234,32 +235,49 @@ fn verify_all(models: Vec<PathBuf>, python: &Path, out: &mut Output<'_>) -> Resu
 }
 
 fn print_card(model: &Path, out: &mut Output<'_>) -> Result<(), TrainError> {
-    let card = Card::of(model, &read(model)?)?;
+    let card = Card::of(model, &read(model, MODEL_BYTES_MAX)?)?;
     out.line(card.to_json(model)?)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TrainError> {
-    fs::read(path).map_err(|source| TrainError::Io {
-        path: path.to_owned(),
-        source,
-    })
+/// Where a model and its card are written.
+struct ModelPlaces {
+    path: PathBuf,
+    model: Destination,
+    card: Destination,
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let io = |source| TrainError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(io)?;
+// === impl ModelPlaces ===
+
+impl ModelPlaces {
+    /// Fails if one of them cannot be written, or is what is read.
+    fn open(model: &Path, read: &[PathBuf]) -> Result<Self, TrainError> {
+        let places = Self {
+            path: model.to_owned(),
+            model: Destination::open(model)?,
+            card: Destination::open(&card::path_beside(model))?,
+        };
+        keep_apart(&[&places.model, &places.card], read)?;
+        Ok(places)
     }
-    fs::write(path, bytes).map_err(io)
+
+    fn write(self, bytes: &[u8], card: &Card) -> Result<(), TrainError> {
+        let card = card.to_json(&self.path)? + "\n";
+        self.model.write(bytes)?;
+        self.card.write(card.as_bytes())
+    }
 }
 
 // === impl Train ===
 
 impl Train {
     fn run(self) -> Result<(), TrainError> {
+        let (name, read) = self.reads()?;
+        let out = self.out.clone().unwrap_or_else(|| {
+            PathBuf::from("target/models")
+                .join(name)
+                .with_extension("onnx")
+        });
+        let places = ModelPlaces::open(&out, &read)?;
         let (recipe, data, retraining) = match &self.set {
             Some(set) => {
                 let retraining = Retraining::open(set, self.resource.as_deref())?;
@@ -278,11 +296,6 @@ impl Train {
             epochs: self.epochs,
             ..Settings::default()
         };
-        let out = self.out.unwrap_or_else(|| {
-            PathBuf::from("target/models")
-                .join(&recipe.name)
-                .with_extension("onnx")
-        });
         let progress = match self.json_progress {
             true => Progress::lines(),
             false => Progress::bar(),
@@ -297,8 +310,7 @@ impl Train {
         card.trial = retraining
             .map(|retraining| retraining.trial(&bytes, &out))
             .transpose()?;
-        write(&out, &bytes)?;
-        card.write(&out)?;
+        places.write(&bytes, &card)?;
         progress.announce(&format!(
             "{}: {} parameters, {} bytes, validation loss {:.4} (last value: {:.4}), {:.0} s",
             out.display(),
@@ -308,6 +320,20 @@ impl Train {
             card.start_loss,
             start.elapsed().as_secs_f32()
         ))
+    }
+
+    /// Name of what is learned, and the files that are learned from.
+    fn reads(&self) -> Result<(String, Vec<PathBuf>), TrainError> {
+        if let Some(set) = &self.set {
+            return Ok((retrain::NAME.to_owned(), prepare::files_of(set)));
+        }
+        if self.generate.is_some() {
+            return Ok((Recipe::generated().name, Vec::new()));
+        }
+        let recipe = Recipe::named(&self.recipe)?;
+        let folder = self.data.folder.as_ref().ok_or(TrainError::NoData)?;
+        let read = vec![recipe.path(folder)];
+        Ok((recipe.name, read))
     }
 
     fn data(&self) -> Result<(Recipe, Data), TrainError> {
@@ -359,15 +385,18 @@ impl Evaluate {
 impl Replay {
     fn run(self, out: &mut Output<'_>) -> Result<(), TrainError> {
         let folder = self.data.folder.clone().ok_or(TrainError::NoData)?;
+        let recipes = match &self.recipe {
+            Some(name) => vec![Recipe::named(name)?],
+            None => Recipe::committed().to_vec(),
+        };
+        let read = recipes.iter().flat_map(|recipe| {
+            let model = self.models.join(&recipe.model);
+            [recipe.path(&folder), card::path_beside(&model), model]
+        });
+        let report = Destination::open(&self.out)?;
+        keep_apart(&[&report], &read.collect::<Vec<_>>())?;
         let mut evaluations = Vec::new();
-        for recipe in Recipe::committed() {
-            if self
-                .recipe
-                .as_ref()
-                .is_some_and(|name| *name != recipe.name)
-            {
-                continue;
-            }
+        for recipe in recipes {
             let model = self.models.join(&recipe.model);
             let bar = progress::bar();
             evaluations.push(replay::replay(
@@ -378,10 +407,6 @@ impl Replay {
                 &bar,
             )?);
         }
-        if evaluations.is_empty() {
-            let name = self.recipe.unwrap_or_default();
-            return Recipe::named(&name).map(|_| ());
-        }
-        replay::write(&evaluations, &self.out, out)
+        replay::write(&evaluations, &self.out, report, out)
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 
 use crate::error::TrainError;
 use crate::prepare::{PreparedFolder, column_of};
+use crate::regular_file::read_text;
 use crate::scoring::Cut;
 use crate::steps_ahead::Ahead;
 
@@ -45,6 +47,10 @@ const LONG_SEASONS_MIN: f64 = 2.2;
 const ERROR_ROWS_MIN: usize = 120;
 /// Most steps of a season, of a step and of trailing errors, and most origins.
 pub(crate) const COUNT_MAX: usize = 1_000_000;
+/// Settings are written by people.
+const SETTINGS_BYTES_MAX: u64 = 1 << 20;
+const OTHER: &str =
+    "a pipe, a socket or a device: write what comes from there to a .csv or .parquet file";
 /// Events are felt for so long at most, before and after the series: a week.
 const EVENTS_REACH_S: i64 = WEEK_S as i64;
 
@@ -82,7 +88,10 @@ struct Entry {
 
 /// A calendar beside the traces.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table with `file`, such as [checkout_5m.events]"
+)]
 struct EventsEntry {
     /// File in the folder of the traces.
     file: PathBuf,
@@ -129,21 +138,27 @@ pub(crate) enum Found {
     Skipped { name: String, reason: String },
 }
 
+/// Of settings whose values stand outside of a table, for which the parser has no word that helps.
+fn wrong_shape(text: &str) -> Option<String> {
+    let all: toml::Table = text.parse().ok()?;
+    let (name, _) = all.iter().find(|(_, value)| !value.is_table())?;
+    Some(format!(
+        "`{name}` is no table: the settings of a file stand in one that is named as the file without its ending, such as [checkout_5m] for checkout_5m.csv"
+    ))
+}
+
 // === impl Entries ===
 
 impl Entries {
     /// Those of a file, or those that are known by name.
     pub(crate) fn load(path: Option<&Path>) -> Result<Self, TrainError> {
         let text = match path {
-            Some(path) => fs::read_to_string(path).map_err(|source| TrainError::Io {
-                path: path.to_owned(),
-                source,
-            })?,
+            Some(path) => read_text(path, SETTINGS_BYTES_MAX)?,
             None => KNOWN.to_owned(),
         };
         let entries = toml::from_str(&text).map_err(|error| TrainError::Settings {
             path: path.map_or("datasets.toml".into(), Path::to_owned),
-            reason: error.to_string(),
+            reason: wrong_shape(&text).unwrap_or_else(|| error.to_string()),
         })?;
         let entries = Self(entries);
         for (name, entry) in &entries.0 {
@@ -185,6 +200,16 @@ impl Entries {
         names.filter(|name| !is_used(name)).collect()
     }
 
+    /// What is read of these traces: themselves, and calendars beside them.
+    pub(crate) fn files_of(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
+        let calendar = |path: &PathBuf| {
+            let entry = self.0.get(path.file_stem()?.to_string_lossy().as_ref())?;
+            entry.events.as_ref().map(|events| events.path(path))
+        };
+        let calendars = paths.iter().filter_map(calendar);
+        paths.iter().cloned().chain(calendars).collect()
+    }
+
     /// Reads a file and finds out how it is scored.
     pub(crate) fn read(&self, path: &Path) -> Result<Found, TrainError> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -195,14 +220,23 @@ impl Entries {
                 reason,
             });
         }
+        if path.is_dir() {
+            return Ok(Found::Skipped {
+                name: name.into_owned(),
+                reason: "it is a folder: evaluate that one by itself, or join its files".into(),
+            });
+        }
         let (value, series) = match entry.read(path) {
             Ok(read) => read,
             // A folder of traces may hold other tables as well.
-            Err(error @ TraceError::MissingColumn { .. }) if entry.value.is_some() => {
+            Err(error @ (TraceError::MissingColumn { .. } | TraceError::NoHeading { .. }))
+                if entry.value.is_some() =>
+            {
                 return Err(error.into());
             }
             Err(
                 error @ (TraceError::MissingColumn { .. }
+                | TraceError::NoHeading { .. }
                 | TraceError::OddStep { .. }
                 | TraceError::NoStep { .. }
                 | TraceError::TooLong { .. }
@@ -346,6 +380,7 @@ impl Entry {
 impl EventsEntry {
     /// Those that may be felt within the time of the series, or by the forecasts from it.
     fn read(&self, trace: &Path, series: &[Series]) -> Result<Calendar, TrainError> {
+        let path = self.path(trace);
         let options = forebay_calendar::ReadOptions {
             from_s: series.iter().map(|one| one.start_s).min().unwrap_or(0) - EVENTS_REACH_S,
             until_s: series
@@ -357,8 +392,13 @@ impl EventsEntry {
             zone: self.zone.clone(),
             names: self.columns.clone(),
         };
+        Ok(forebay_calendar::read(&path, &options)?)
+    }
+
+    /// Of the calendar beside a trace.
+    fn path(&self, trace: &Path) -> PathBuf {
         let folder = trace.parent().unwrap_or(Path::new(""));
-        Ok(forebay_calendar::read(&folder.join(&self.file), &options)?)
+        folder.join(&self.file)
     }
 }
 
@@ -452,7 +492,7 @@ impl DataSet {
             cut.test_share,
             cut.origins,
             frame.error_rows,
-            events_said(&calendar, &series)
+            events_said(&calendar, &series, entry.events.as_ref())
         );
         Ok(Self {
             name,
@@ -469,7 +509,7 @@ impl DataSet {
 
 /// Events that nobody knew of beforehand help no forecast, and a calendar may be full of them: where it says when entries were changed, all of what was
 /// changed after the traces is news.
-fn events_said(calendar: &Calendar, series: &[Series]) -> String {
+fn events_said(calendar: &Calendar, series: &[Series], entry: Option<&EventsEntry>) -> String {
     let starts_s = series.iter().map(|one| one.start_s).min().unwrap_or(0);
     let ends_s = series.iter().map(|one| one.stamp_s(one.len())).max();
     let within = starts_s..ends_s.unwrap_or(0);
@@ -482,6 +522,15 @@ fn events_said(calendar: &Calendar, series: &[Series]) -> String {
     };
     let was_known = |event: &&Event| event.known_s.is_none_or(|known_s| known_s < event.starts_s);
     let mut said = format!("{} events", calendar.entries.len());
+    if let Some(entry) = entry
+        && calendar.entries.is_empty()
+    {
+        let _ = write!(
+            said,
+            " ({} has none from a week before the traces to a week after them)",
+            entry.file.display()
+        );
+    }
     if !calendar.entries.is_empty() {
         let known = during().filter(was_known).count();
         let began = during().count();
@@ -533,36 +582,52 @@ fn horizons(step_s: usize) -> Vec<usize> {
     }
 }
 
-/// The traces of a folder by name: what ends in `.parquet` or `.csv`. Of a file, itself.
+/// The traces of a folder by name: what ends in `.parquet` or `.csv`, folders of such names among them. Of a file, itself.
 pub(crate) fn traces(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
-    if folder.is_file() {
-        return Ok(vec![folder.to_owned()]);
-    }
     let failed = |source| TrainError::Io {
         path: folder.to_owned(),
         source,
     };
+    let found = fs::metadata(folder).map_err(failed)?;
+    if found.is_file() {
+        return Ok(vec![folder.to_owned()]);
+    }
+    if !found.is_dir() {
+        return Err(TrainError::Data {
+            path: folder.to_owned(),
+            reason: format!("it is neither a folder nor a file, but {OTHER}"),
+        });
+    }
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        // Neither folders nor pipes are traces.
-        if !path.is_file() {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        if ending != "parquet" && ending != "csv" {
             continue;
         }
-        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
-        if ending == "parquet" || ending == "csv" {
-            paths.push(path);
-        }
+        let reason = match fs::metadata(&path) {
+            Ok(found) if found.is_file() || found.is_dir() => {
+                paths.push(path);
+                continue;
+            }
+            Ok(_) => format!("it is no file, but {OTHER}, or move it away"),
+            Err(error) if path.is_symlink() && error.kind() == ErrorKind::NotFound => {
+                "it is a link to a file that is not there: mend the link, or remove it".to_owned()
+            }
+            Err(source) => return Err(TrainError::Io { path, source }),
+        };
+        return Err(TrainError::Data { path, reason });
     }
     paths.sort();
-    for (path, next) in paths.iter().zip(paths.iter().skip(1)) {
+    let files: Vec<&PathBuf> = paths.iter().filter(|path| path.is_file()).collect();
+    for (path, next) in files.iter().zip(files.iter().skip(1)) {
         if path.file_stem() == next.file_stem() {
             let reason = format!(
                 "its scores would be under the same name as those of {}: rename one of them",
                 next.display()
             );
             return Err(TrainError::Data {
-                path: path.clone(),
+                path: path.to_path_buf(),
                 reason,
             });
         }

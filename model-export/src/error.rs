@@ -20,6 +20,9 @@ pub(crate) enum TrainError {
         path: PathBuf,
         source: std::io::Error,
     },
+    /// A file or a folder cannot be written, or is not to be.
+    #[error("cannot write {path}: {reason}")]
+    Destination { path: PathBuf, reason: String },
     /// What is said cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),

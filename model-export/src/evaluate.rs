@@ -23,9 +23,10 @@ use promise::Promise;
 use scenarios::Odds;
 
 use crate::dataset::{DataSet, Entries, Found, traces};
+use crate::destination::{Destination, keep_apart};
 use crate::error::TrainError;
 use crate::output::{Output, figure};
-use crate::prepare::PreparedFolder;
+use crate::prepare::{PreparedFolder, files_of};
 use crate::scoring::{self, Cut, Score, Scored, TABLE_HEAD};
 
 /// Name of the mixture that would be deployed.
@@ -61,6 +62,12 @@ struct Table {
     events_ratio: Option<f64>,
 }
 
+/// Where reports are written.
+struct Reports {
+    page: Option<Destination>,
+    json: Option<Destination>,
+}
+
 /// Scores all data sets of a folder, and writes the reports that are asked for.
 pub(crate) fn run(
     folder: &Path,
@@ -70,13 +77,29 @@ pub(crate) fn run(
     out: &mut Output<'_>,
 ) -> Result<(), TrainError> {
     let mut entries = Entries::load(settings)?;
+    let paths = traces(folder)?;
     let is_file = folder.is_file();
     let prepared = match folder.parent() {
         Some(parent) if is_file => PreparedFolder::open(parent)?,
         _ => PreparedFolder::open(folder)?,
     };
     let mut evaluated = Vec::new();
-    let paths = traces(folder)?;
+    let reports = Reports {
+        page: report.map(Destination::open).transpose()?,
+        json: json.map(Destination::open).transpose()?,
+    };
+    let mut read = entries.files_of(&paths);
+    read.extend(settings.map(Path::to_owned));
+    if prepared.is_some() {
+        let set = if is_file {
+            folder.parent()
+        } else {
+            Some(folder)
+        };
+        read.extend(set.map(files_of).unwrap_or_default());
+    }
+    let written: Vec<&Destination> = reports.page.iter().chain(&reports.json).collect();
+    keep_apart(&written, &read)?;
     // Before the manifest's names come in: they are not said by anybody, and one file of several may be asked for.
     if settings.is_some() {
         for name in entries.unused(&paths) {
@@ -95,6 +118,12 @@ pub(crate) fn run(
     }
     for path in paths {
         match entries.read(&path)? {
+            Found::Skipped { reason, .. } if is_file => {
+                return Err(TrainError::Data {
+                    reason: format!("not scored, {reason}"),
+                    path,
+                });
+            }
             Found::Skipped { name, reason } => {
                 out.line(format_args!("\n## {name}: not scored, {reason}"))?;
             }
@@ -111,11 +140,11 @@ pub(crate) fn run(
         });
     }
     out.line(summary(&evaluated))?;
-    if let Some(path) = report {
-        html::write(&evaluated, path)?;
+    if let Some(page) = reports.page {
+        page.write(html::page(&evaluated).as_bytes())?;
     }
-    if let Some(path) = json {
-        json::write(&evaluated, path)?;
+    if let (Some(place), Some(path)) = (reports.json, json) {
+        place.write(json::text(&evaluated, path)?.as_bytes())?;
     }
     Ok(())
 }

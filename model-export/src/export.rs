@@ -1,6 +1,5 @@
 //! A trained network as an ONNX file with its metadata and golden vectors.
 
-use std::fs;
 use std::path::Path;
 
 use burn_core::tensor::Device;
@@ -12,11 +11,15 @@ use crate::error::TrainError;
 use crate::gradient_tape::{GradientTape, tensor};
 use crate::network::{Inputs, Shape, forward};
 use crate::onnx_tape;
+use crate::regular_file::read;
 use crate::tape::Matrix;
 use crate::weights::Weights;
 
 /// Rows of the golden vectors: enough for a gap, a young series and three orders of magnitude.
 const GOLDEN_ROWS: usize = 4;
+
+/// Most bytes that are read of a model. What gateways take is less, and says so itself.
+pub(crate) const MODEL_BYTES_MAX: u64 = 1 << 28;
 
 /// The bytes of the ONNX file.
 pub(crate) fn to_onnx(shape: &Shape, weights: &Weights, spec: &ModelSpec) -> Vec<u8> {
@@ -33,10 +36,7 @@ pub(crate) fn to_onnx(shape: &Shape, weights: &Weights, spec: &ModelSpec) -> Vec
 
 /// Sizes, weights and spec of a file that this program wrote.
 pub(crate) fn from_onnx(path: &Path) -> Result<(Shape, Weights, ModelSpec), TrainError> {
-    let bytes = fs::read(path).map_err(|source| TrainError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes = read(path, MODEL_BYTES_MAX)?;
     let model = Model::load(&bytes, &Limits::default(), 1).map_err(|source| TrainError::Model {
         path: path.to_owned(),
         source,
@@ -188,6 +188,8 @@ fn golden(shape: &Shape, weights: &Weights, spec: &ModelSpec) -> Golden {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::fit::spec;
     use crate::recipe::Recipe;

@@ -1,18 +1,18 @@
 //! `forebay-train train`: from series to an ONNX file with its card.
 
-use std::fs;
 use std::path::Path;
 
 use forebay_forecast::{Limits, Model, ModelSpec, PastFeature};
 use forebay_traces::Series;
 use forebay_traces::generator::GeneratorSpec;
 
-use crate::card::{Card, sha256};
+use crate::card::{Card, sha256, sha256_of};
 use crate::conformal;
 use crate::error::TrainError;
 use crate::export::to_onnx;
 use crate::progress::Progress;
 use crate::recipe::{QUANTILES, Recipe};
+use crate::regular_file;
 use crate::samples::Samples;
 use crate::stamp::rfc3339;
 use crate::train::{self, Settings};
@@ -34,11 +34,11 @@ impl Data {
     /// The recipe's trace in a data folder.
     pub(crate) fn from_trace(recipe: &Recipe, folder: &Path) -> Result<Self, TrainError> {
         let path = recipe.path(folder);
-        let bytes = fs::read(&path).map_err(|source| TrainError::Io { path, source })?;
+        let sum = sha256_of(regular_file::open(&path)?);
         Ok(Self {
             series: recipe.read(folder)?,
             source: recipe.file.clone(),
-            sha256: sha256(&bytes),
+            sha256: sum.map_err(|source| TrainError::Io { path, source })?,
         })
     }
 

@@ -24,6 +24,7 @@ use forebay_traces::{Join, Samples, TraceError};
 
 use crate::error::TrainError;
 use crate::output::Output;
+use crate::unfinished::sweep;
 use covariates::PreparedCovariate;
 use described::Extras;
 use grid::{Counts, UsageGrid};
@@ -34,6 +35,7 @@ use outlier::OutlierRule;
 use source::{Source, Taking};
 
 pub(crate) use covariates::column_of;
+pub(crate) use folder::files_of;
 pub(crate) use manifest::{PreparedFolder, PreparedResource};
 
 /// Less than this cannot tell a weekly season from chance.
@@ -69,6 +71,8 @@ pub(crate) struct ResourceGrid {
     /// By name of the customer.
     customers: Vec<UsageGrid>,
     counts: Counts,
+    /// File and row of the first amount that was left out because it was negative, for people.
+    first_negative: Option<String>,
     rule: OutlierRule,
     /// By name, as they are in each customer's grid.
     covariates: BTreeMap<String, PreparedCovariate>,
@@ -87,12 +91,21 @@ struct Unwritten {
 impl Preparation {
     /// Prepares, writes the folder, and says what was found.
     pub(crate) fn run(&self, out: &mut Output<'_>) -> Result<(), TrainError> {
+        let swept = sweep(&self.out);
         let manifest = self.prepare()?;
-        out.line(said_of(&manifest, &self.out))
+        out.line(said_of(&manifest, &self.out))?;
+        for left in swept {
+            out.line(format_args!(
+                "removed {}, which a run that was killed has left",
+                left.display()
+            ))?;
+        }
+        Ok(())
     }
 
     fn prepare(&self) -> Result<Manifest, TrainError> {
         folder::refuse_taken(&self.out)?;
+        folder::refuse_unwritable(&self.out)?;
         self.read()?.write(&self.out)
     }
 
@@ -187,6 +200,17 @@ impl ResourceGrid {
         room: u64,
     ) -> Result<Self, TrainError> {
         let path = preparation.first_input();
+        let first_negative = samples.first_negative(name);
+        if let Some((file, row)) = first_negative
+            && samples.series(name).next().is_none()
+        {
+            return Err(TrainError::Data {
+                path: file.to_owned(),
+                reason: format!(
+                    "all amounts of the resource {name} are negative, the first in row {row}"
+                ),
+            });
+        }
         if !manifest::is_file_name(name) {
             return Err(preparation.data_error(format!(
                 "the resource {name:?} cannot be the name of a file: it must be letters, digits, `_`, `-` and `.`, 64 at most (--resource names that of rows which name none)"
@@ -226,17 +250,14 @@ impl ResourceGrid {
             counts.outliers += customer.clip(&rule);
             customers.push(customer);
         }
-        if customers.is_empty() {
-            return Err(
-                preparation.data_error(format!("all amounts of the resource {name} are negative"))
-            );
-        }
         customers.sort_by(|a, b| a.customer.cmp(&b.customer));
         Ok(Self {
             name: name.to_owned(),
             step_s,
             customers,
             counts,
+            first_negative: first_negative
+                .map(|(file, row)| format!("{}, row {row}", file.display())),
             rule,
             covariates: BTreeMap::new(),
         })
@@ -267,7 +288,7 @@ fn said_of(manifest: &Manifest, out: &Path) -> String {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\n{name}: {} customers, {} steps of {} s from {} to {}; gaps {}, outliers clipped {}, duplicates left out {}, rows joined {}, negative rows left out {}; training may go until {}",
+            "\n{name}: {} customers, {} steps of {} s from {} to {}; gaps {}, outliers clipped {}, duplicates left out {}, rows joined {}, negative rows left out {}{}; training may go until {}",
             resource.customers,
             counts.steps,
             resource.step_s,
@@ -278,6 +299,10 @@ fn said_of(manifest: &Manifest, out: &Path) -> String {
             counts.duplicates,
             counts.joined,
             counts.negatives,
+            match &resource.first_negative {
+                Some(place) => format!(" (the first: {place})"),
+                None => String::new(),
+            },
             resource.training_end,
         );
         for (covariate, found) in &resource.covariates {

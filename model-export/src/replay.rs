@@ -3,7 +3,6 @@
 pub(crate) mod methods;
 mod report;
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -13,7 +12,9 @@ use indicatif::ProgressBar;
 
 use crate::card::Card;
 use crate::error::TrainError;
+use crate::export::MODEL_BYTES_MAX;
 use crate::recipe::{QUANTILES, Recipe};
+use crate::regular_file::read;
 use crate::scoring::{self, Score, Scored};
 use crate::stamp::rfc3339;
 use methods::Forecasts;
@@ -44,10 +45,7 @@ pub(crate) fn replay(
     error_rows: Option<usize>,
     progress: &ProgressBar,
 ) -> Result<Evaluation, TrainError> {
-    let bytes = fs::read(model).map_err(|source| TrainError::Io {
-        path: model.to_owned(),
-        source,
-    })?;
+    let bytes = read(model, MODEL_BYTES_MAX)?;
     let failed = |source: ModelError| TrainError::Model {
         path: model.to_owned(),
         source,

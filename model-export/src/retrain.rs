@@ -18,6 +18,8 @@ use crate::replay::{BATCH_ROWS, in_parallel, methods};
 use crate::scoring::{self, Cut, Score};
 use crate::stamp::rfc3339;
 
+/// Of the model that is learned from it.
+pub(crate) const NAME: &str = "prepared";
 /// What outliers are clipped to: nothing is to be learned from them.
 const LEARNED: &str = "amount";
 /// What happened: a forecast that missed it loses by all of it.
@@ -213,7 +215,7 @@ impl Retraining {
 fn recipe(about: &PreparedResource) -> Recipe {
     let edge = Recipe::edge();
     Recipe {
-        name: "prepared".into(),
+        name: NAME.into(),
         file: String::new(),
         model: String::new(),
         value: LEARNED.into(),

@@ -3,7 +3,6 @@
 //! onnxruntime is an implementation of ONNX that shares no line with ours: what it agrees with is the format, not our
 //! reading of it.
 
-use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +11,8 @@ use forebay_forecast::{Batch, Limits, Model, ModelSpec};
 use serde_json::json;
 
 use crate::error::TrainError;
-use crate::export::{from_onnx, made_up_batch, trainer_output};
+use crate::export::{MODEL_BYTES_MAX, from_onnx, made_up_batch, trainer_output};
+use crate::regular_file::read;
 
 /// Largest difference allowed, in tokens for customers of up to one token per step and relative to the mean usage of
 /// larger ones.
@@ -37,10 +37,7 @@ pub(crate) fn verify(path: &Path, python: &Path) -> Result<Differences, TrainErr
         path: path.to_owned(),
         source,
     };
-    let bytes = fs::read(path).map_err(|source| TrainError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes = read(path, MODEL_BYTES_MAX)?;
     let mut model = Model::load(&bytes, &Limits::default(), ROWS).map_err(failed)?;
     let batch = made_up_batch(&spec, ROWS, SEED);
     let trainer = trainer_output(&shape, &weights, &batch, ROWS);

@@ -13,6 +13,30 @@ pub enum TraceError {
         /// The reason the system gives.
         source: std::io::Error,
     },
+    /// What is no regular file: opening a pipe is waiting for whoever writes to it.
+    #[error(
+        "{path}: it is no file but a folder, a pipe, a socket or a device: write what it holds into a file first"
+    )]
+    NoFile {
+        /// What it is called.
+        path: PathBuf,
+    },
+    /// A CSV file in which nothing is written.
+    #[error(
+        "{path}: the file is empty, without even a heading: its first line must name the columns, such as tenant,timestamp_utc,requests"
+    )]
+    NoHeading {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nobody knows which of two columns is meant.
+    #[error("{path}: two columns `{column}`: leave one of them out, or name it otherwise")]
+    DuplicateColumn {
+        /// The file.
+        path: PathBuf,
+        /// Their name.
+        column: String,
+    },
     /// The name ends neither in .parquet nor in .csv.
     #[error("{path}: unknown kind of trace; the name must end in .parquet or .csv")]
     UnknownKind {
@@ -52,12 +76,14 @@ pub enum TraceError {
         expected: &'static str,
     },
     /// One cell cannot be used.
-    #[error("{path}: row {row}, column `{column}`: {reason}")]
+    #[error("{path}: row {row}{}, column `{column}`: {reason}", line.map_or(String::new(), |line| format!(" (line {line})")))]
     BadCell {
         /// The file.
         path: PathBuf,
         /// Row number; the first row of data is 1, the heading of a CSV file is not counted.
         row: u64,
+        /// Where the row begins in a text file; the first line is 1.
+        line: Option<u64>,
         /// The column.
         column: String,
         /// What is wrong, and what would be right.

@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimeUnit, TimestampNano
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use crate::read::named_twice;
 use crate::rows::{Cells, Rows};
 use crate::{ReadOptions, TraceError};
 
@@ -182,9 +183,20 @@ impl Columns {
         if let Some(absent) = options.value_columns.iter().find(|name| !has(name)) {
             return Err(missing(path, absent, schema));
         }
+        let (tenant, at) = (
+            either("tenant", "customer")?,
+            either("timestamp_utc", "timestamp")?,
+        );
+        if let Some(column) = named_twice(schema.fields().iter().map(|field| field.name().as_str()))
+        {
+            return Err(TraceError::DuplicateColumn {
+                path: path.to_owned(),
+                column: column.to_owned(),
+            });
+        }
         Ok(Self {
-            tenant: either("tenant", "customer")?,
-            at: either("timestamp_utc", "timestamp")?,
+            tenant,
+            at,
             gap: has("gap").then(|| "gap".to_owned()),
             resource: (options.resource.is_some() && has("resource"))
                 .then(|| "resource".to_owned()),

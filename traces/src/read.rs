@@ -1,5 +1,7 @@
 //! The door: which columns of which file, and how rows become series.
 
+use std::collections::HashSet;
+use std::fs;
 use std::path::Path;
 
 use crate::rows::Rows;
@@ -80,7 +82,20 @@ pub(crate) fn check_columns(path: &Path, options: &ReadOptions) -> Result<(), Tr
             reason: "no value column was named; give a column, or several joined by +".into(),
         });
     }
+    if let Some(twice) = named_twice(options.value_columns.iter().map(String::as_str)) {
+        return Err(TraceError::Options {
+            path: path.to_owned(),
+            reason: format!("the value column `{twice}` was named twice, and would count twice"),
+        });
+    }
     Ok(())
+}
+
+/// A name that is there twice; empty ones name nothing.
+pub(crate) fn named_twice<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut before = HashSet::new();
+    let mut names = names.filter(|name| !name.is_empty());
+    names.find(|name| !before.insert(*name))
 }
 
 /// Adds the rows of a file to those that are there.
@@ -89,6 +104,15 @@ pub(crate) fn read_into(
     path: &Path,
     options: &ReadOptions,
 ) -> Result<(), TraceError> {
+    let found = fs::metadata(path).map_err(|source| TraceError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    if !found.is_file() {
+        return Err(TraceError::NoFile {
+            path: path.to_owned(),
+        });
+    }
     let kind = path.extension().and_then(|kind| kind.to_str());
     match kind.map(str::to_ascii_lowercase).as_deref() {
         Some("parquet") => parquet_file::read(path, options, rows),

@@ -14,6 +14,9 @@ pub(crate) const TENANTS_MAX: usize = 1_000_000;
 /// More resources than this are refused: a deployment has four at most, and a column of something else has a name in each row.
 const RESOURCES_MAX: usize = 64;
 
+/// Forecasts have single precision.
+const AMOUNT_MAX: f64 = 1e30;
+
 /// One usable row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
@@ -67,6 +70,8 @@ pub(crate) struct Resource {
     pub(crate) name: String,
     /// Rows that were left out because their amount was negative.
     pub(crate) negatives: u64,
+    /// File and row of the first of them.
+    pub(crate) first_negative: Option<(PathBuf, u64)>,
 }
 
 // === impl Rows ===
@@ -118,6 +123,12 @@ impl Rows {
                 format!("{value} is no amount; amounts are finite and not negative"),
             ));
         }
+        if value > AMOUNT_MAX {
+            return Err(self.bad_cell(
+                value_columns,
+                format!("{value:e} is above {AMOUNT_MAX:e}, the most that can be forecast"),
+            ));
+        }
         let tenant = self.intern(cells.tenant)?;
         let resource = match &mut self.resources {
             None => 0,
@@ -131,6 +142,8 @@ impl Rows {
             let resources = self.resources.as_mut();
             if let Some(found) = resources.and_then(|all| all.found.get_mut(resource as usize)) {
                 found.negatives = found.negatives.saturating_add(1);
+                let place = || (self.path.clone(), self.read);
+                found.first_negative.get_or_insert_with(place);
             }
             return Ok(());
         }
@@ -149,6 +162,7 @@ impl Rows {
         TraceError::BadCell {
             path: self.path.clone(),
             row: self.next_row(),
+            line: None,
             column: column.to_owned(),
             reason: reason.into(),
         }
@@ -192,6 +206,7 @@ impl Resources {
         self.found.push(Resource {
             name: name.to_owned(),
             negatives: 0,
+            first_negative: None,
         });
         self.by_name.insert(name.to_owned(), index);
         Some(index)

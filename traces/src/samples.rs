@@ -95,6 +95,14 @@ impl Samples {
         resources.map(|one| (one.name.as_str(), one.negatives))
     }
 
+    /// File and row of the first amount of a resource that was left out because it was negative.
+    pub fn first_negative(&self, resource: &str) -> Option<(&Path, u64)> {
+        let mut found = self.rows.resources.iter().flat_map(|all| &all.found);
+        let found = found.find(|one| one.name == resource)?;
+        let (path, row) = found.first_negative.as_ref()?;
+        Some((path, *row))
+    }
+
     /// The most frequent distance of two samples of a customer; of [sorted](Self::sort) samples.
     ///
     /// # Errors

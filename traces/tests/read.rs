@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float32Array, Int32Array, RecordBatch, StringArray};
 use arrow::array::{Float64Array, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use forebay_traces::{Join, ReadOptions, Series, TraceError, read};
 use parquet::arrow::ArrowWriter;
 use proptest::prelude::*;
@@ -192,6 +193,8 @@ fn a_bad_cell_is_named_with_row_and_column() {
         ("a,60,many\n", "requests", "`many` is no number"),
         ("a,60,-3\n", "requests", "not negative"),
         ("a,60,inf\n", "requests", "finite"),
+        ("a,60,1e400\n", "requests", "`1e400` is no amount"),
+        ("a,60,1e31\n", "requests", "above 1e30"),
         ("a,yesterday,1\n", "timestamp_utc", "`yesterday` is no time"),
         ("a,1e300,1\n", "timestamp_utc", "is no time"),
         (",60,1\n", "tenant", "empty"),
@@ -207,6 +210,84 @@ fn a_bad_cell_is_named_with_row_and_column() {
         message.contains("column `gap`") && message.contains("`perhaps`"),
         "{message}"
     );
+}
+
+#[test]
+fn the_line_of_a_bad_row_is_said_however_lines_end() {
+    for (text, place) in [
+        (
+            "tenant,timestamp_utc,requests\na,0,1\na,60,x\n",
+            "row 2 (line 3)",
+        ),
+        (
+            "tenant,timestamp_utc,requests\r\na,0,1\r\na,60,x\r\n",
+            "row 2 (line 3)",
+        ),
+        (
+            "tenant,timestamp_utc,requests\r\n\r\na,0,1\r\n\r\na,60,x\r\n",
+            "row 2 (line 5)",
+        ),
+        (
+            "tenant,timestamp_utc,requests\n\"a\nb\",0,1\na,60,x\n",
+            "row 2 (line 4)",
+        ),
+        (
+            "\u{feff}tenant,timestamp_utc,requests\na,0,x\n",
+            "row 1 (line 2)",
+        ),
+        (
+            "tenant,timestamp_utc,requests\r\na,0,1\r\na,60\r\n",
+            "line 3 has 2 cells",
+        ),
+    ] {
+        let message = error(text);
+        assert!(message.contains(place), "{text:?}: {message}");
+    }
+    let bytes = b"tenant,timestamp_utc,requests\na,0,1\n\xff,60,1\n";
+    let message = Scratch::new("trace.csv", bytes)
+        .read(&ReadOptions::value("requests"))
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("line 3 is no UTF-8"), "{message}");
+}
+
+#[test]
+fn two_columns_of_one_name_are_refused_and_empty_names_are_none() {
+    let message = error("tenant,timestamp_utc,requests,requests\na,0,1,2\n");
+    assert!(message.contains("two columns `requests`"), "{message}");
+    // Not only columns that are read: which one another program has meant is as unknown.
+    let message = error("tenant,timestamp_utc,requests,note,note\na,0,1,x,y\n");
+    assert!(message.contains("two columns `note`"), "{message}");
+    assert!(csv("tenant,timestamp_utc,requests,,\na,0,1,,\na,60,1,,\n").is_ok());
+    // It is no trace, and so nobody minds.
+    let message = error("day,name,name\n2025-01-01,x,y\n");
+    assert!(message.contains("no column `tenant`"), "{message}");
+
+    let column = |name: &str, kind| Field::new(name, kind, false);
+    let schema = Arc::new(Schema::new(vec![
+        column("tenant", DataType::Utf8),
+        column("timestamp_utc", DataType::Utf8),
+        column("requests", DataType::Float64),
+        column("requests", DataType::Float64),
+    ]));
+    let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+    let number = |number: f64| -> ArrayRef { Arc::new(Float64Array::from(vec![number])) };
+    let columns = vec![
+        text("a"),
+        text("1970-01-01T00:00:00"),
+        number(1.0),
+        number(2.0),
+    ];
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let message = Scratch::new("t.parquet", &bytes)
+        .read(&ReadOptions::value("requests"))
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("two columns `requests`"), "{message}");
 }
 
 #[test]
@@ -254,6 +335,17 @@ fn a_file_of_another_kind_or_without_content_is_refused() {
     assert!(matches!(missing, TraceError::Io { .. }), "{missing}");
     let kind = Scratch::new("trace.txt", b"").read(&options).unwrap_err();
     assert!(matches!(kind, TraceError::UnknownKind { .. }), "{kind}");
+    for empty in ["", "\n\n", "\u{feff}"] {
+        assert!(
+            matches!(csv(empty), Err(TraceError::NoHeading { .. })),
+            "{empty:?}"
+        );
+    }
+    let folder = Scratch::new("trace.csv", b"");
+    fs::remove_file(&folder.0).unwrap();
+    fs::create_dir(&folder.0).unwrap();
+    let folder = folder.read(&options).unwrap_err();
+    assert!(matches!(folder, TraceError::NoFile { .. }), "{folder}");
     assert!(matches!(
         csv("tenant,timestamp_utc,requests\n"),
         Err(TraceError::Empty { .. })

@@ -1,11 +1,8 @@
 //! The report for people: one page that needs no server and no network.
 
 use std::fmt::Write;
-use std::fs;
-use std::path::Path;
 
 use super::{DEPLOYED, Evaluated, Table, said_of, svg};
-use crate::error::TrainError;
 use crate::output::figure;
 
 const STYLE: &str = "body{font:14px sans-serif;margin:2em auto;max-width:60em;color:#222}\
@@ -15,7 +12,7 @@ svg{background:#fafafa;border:1px solid #ddd;margin:.3em 0}svg polyline{fill:non
 .usage{stroke:#222}.median{stroke:#0868ac}.upper{stroke:#0868ac;stroke-dasharray:2 3}.band{fill:#a8ddb5;stroke:none;opacity:.7}\
 .promise{stroke:#999}circle{fill:#0868ac}";
 
-pub(super) fn write(evaluated: &[Evaluated], path: &Path) -> Result<(), TrainError> {
+pub(super) fn page(evaluated: &[Evaluated]) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Forecasts</title><style>{STYLE}</style></head><body>\n<h1>Forecasts, by rolling origin</h1>\n\
          <p>wQL is the pinball loss over the quantiles 0.1, 0.5, 0.9 and 0.99, as a part of demand; less is better. The ratio is that of what would be deployed to the simple \
@@ -25,18 +22,7 @@ pub(super) fn write(evaluated: &[Evaluated], path: &Path) -> Result<(), TrainErr
         section(&mut page, one);
     }
     page.push_str("</body></html>\n");
-    write_file(path, &page)
-}
-
-pub(super) fn write_file(path: &Path, text: &str) -> Result<(), TrainError> {
-    let io = |source| TrainError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(io)?;
-    }
-    fs::write(path, text).map_err(io)
+    page
 }
 
 // Writing to a string cannot fail.

@@ -47,7 +47,8 @@ struct Figures {
     coverage_99: Option<f64>,
 }
 
-pub(super) fn write(evaluated: &[Evaluated], path: &Path) -> Result<(), TrainError> {
+/// `path` is only named in errors.
+pub(super) fn text(evaluated: &[Evaluated], path: &Path) -> Result<String, TrainError> {
     let files: BTreeMap<&str, BTreeMap<String, Cell>> = evaluated
         .iter()
         .map(|one| {
@@ -63,7 +64,7 @@ pub(super) fn write(evaluated: &[Evaluated], path: &Path) -> Result<(), TrainErr
         path: path.to_owned(),
         source,
     })?;
-    super::html::write_file(path, &(text + "\n"))
+    Ok(text + "\n")
 }
 
 fn finite(value: f64) -> Option<f64> {

@@ -2,7 +2,6 @@
 //!
 //! A file and not more options: it lies beside the program that trains and is reviewed as that is, and whoever runs it again gets the same data set.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use forebay_traces::Samples;
@@ -15,6 +14,7 @@ use super::server::RangeQuery;
 use super::source::{Source, Taking};
 use crate::card::sha256;
 use crate::error::TrainError;
+use crate::regular_file::read_text;
 
 /// Descriptions are written by people.
 const BYTES_MAX: u64 = 1 << 20;
@@ -129,26 +129,27 @@ pub(super) fn read(
     Ok(sources)
 }
 
+/// Of sources that are no list, for which the parser has no word that helps.
+fn wrong_shape(text: &str) -> Option<String> {
+    let all: toml::Table = text.parse().ok()?;
+    let is_wrong = |name: &&str| all.get(*name).is_some_and(|value| !value.is_array());
+    let name = ["usage", "covariates"].iter().copied().find(is_wrong)?;
+    Some(format!(
+        "`{name}` is one thing, and there may be several: write [[{name}]], with two brackets, before each"
+    ))
+}
+
 // === impl Described ===
 
 impl Described {
     fn read(file: &Path) -> Result<(Self, Source), TrainError> {
-        let io = |source| TrainError::Io {
-            path: file.to_owned(),
-            source,
-        };
         let refused = |reason: String| TrainError::Settings {
             path: file.to_owned(),
             reason,
         };
-        let bytes = fs::metadata(file).map_err(io)?.len();
-        if bytes > BYTES_MAX {
-            return Err(refused(format!(
-                "{bytes} bytes, and a description of sources has {BYTES_MAX} at most"
-            )));
-        }
-        let text = fs::read_to_string(file).map_err(io)?;
-        let described: Self = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        let text = read_text(file, BYTES_MAX)?;
+        let described: Self = toml::from_str(&text)
+            .map_err(|error| refused(wrong_shape(&text).unwrap_or_else(|| error.to_string())))?;
         if described.usage.is_empty() || described.usage.len() > ENTRIES_MAX {
             return Err(refused(format!(
                 "{} tables [[usage]]; there must be 1 to {ENTRIES_MAX}, each with `kind`",

@@ -1,7 +1,7 @@
 //! The folder of a data set, there as a whole or not at all: it is written beside its place and renamed.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,16 +21,12 @@ use super::grid::UsageGrid;
 use super::labels::{CustomerLabels, GEOGRAPHY, Labels, ROLES};
 use super::local_clock::LocalClock;
 use super::manifest::{MANIFEST, MANIFEST_BYTES_MAX, Manifest, file_of};
+use crate::destination::try_to_create;
 use crate::error::TrainError;
+use crate::unfinished::Unfinished;
 
 /// Steps of a customer that are written at once.
 const BATCH_STEPS: usize = 65_536;
-
-/// Folders of killed processes that are passed by.
-const LEFT_MOST: u32 = 1_000;
-
-/// A folder that is gone when writing it fails.
-struct Unfinished(Option<PathBuf>);
 
 pub(super) fn refuse_taken(out: &Path) -> Result<(), TrainError> {
     match out.symlink_metadata() {
@@ -40,6 +36,30 @@ pub(super) fn refuse_taken(out: &Path) -> Result<(), TrainError> {
             reason: "there is something of that name already: a data set is not written over; name another folder with --out".into(),
         }),
     }
+}
+
+/// Before anything is read.
+pub(super) fn refuse_unwritable(out: &Path) -> Result<(), TrainError> {
+    if out.file_name().is_none() {
+        return Err(TrainError::Options(format!(
+            "--out: {} is no name of a new folder",
+            out.display()
+        )));
+    }
+    try_to_create(out).map_err(|error| TrainError::Destination {
+        path: out.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// What belongs to a data set, if the folder is one.
+pub(crate) fn files_of(set: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(set).into_iter().flatten().flatten();
+    let tables = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "parquet"));
+    let others = [MANIFEST, ROLES, GEOGRAPHY].map(|name| set.join(name));
+    tables.chain(others).collect()
 }
 
 /// Writes the data set, and gives the manifest back as it was written.
@@ -54,8 +74,15 @@ pub(super) fn write(
         let path = path.to_owned();
         move |source| TrainError::Io { path, source }
     };
-    let unfinished = begin_beside(out)?;
-    let mut guard = Unfinished(Some(unfinished.clone()));
+    let refused = |error: io::Error| TrainError::Destination {
+        path: out.to_owned(),
+        reason: error.to_string(),
+    };
+    if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(refused)?;
+    }
+    let begun = Unfinished::folder(out)?;
+    let unfinished = begun.path().to_owned();
     for grid in grids {
         write_resource(&file_of(&unfinished, &grid.name), grid, clock)?;
     }
@@ -87,41 +114,8 @@ pub(super) fn write(
     }
     // Somebody may have been there meanwhile, and an empty folder would be replaced.
     refuse_taken(out)?;
-    fs::rename(&unfinished, out).map_err(failed(out))?;
-    guard.0 = None;
+    begun.finish(out).map_err(refused)?;
     Ok(manifest)
-}
-
-/// A new folder in the same folder, since a rename does not leave a file system. One that a process of the same number has left, as the first process of
-/// a container may, is passed by.
-fn begin_beside(out: &Path) -> Result<PathBuf, TrainError> {
-    let Some(name) = out.file_name() else {
-        return Err(TrainError::Options(format!(
-            "--out: {} is no name of a new folder",
-            out.display()
-        )));
-    };
-    let failed = |path: &Path, source| TrainError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(|source| failed(parent, source))?;
-    }
-    let mut left = 0;
-    loop {
-        let name = format!(
-            ".{}.unfinished-{}-{left}",
-            name.to_string_lossy(),
-            std::process::id()
-        );
-        let path = out.with_file_name(name);
-        match fs::create_dir(&path) {
-            Ok(()) => return Ok(path),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && left < LEFT_MOST => left += 1,
-            Err(source) => return Err(failed(&path, source)),
-        }
-    }
 }
 
 /// Nothing where nobody has a label.
@@ -225,15 +219,4 @@ fn batch(
         ),
     ];
     RecordBatch::try_from_iter_with_nullable(usage.into_iter().chain(measured))
-}
-
-// === impl Unfinished ===
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(folder) = &self.0 {
-            // What is left has a name that says what it is.
-            let _ = fs::remove_dir_all(folder);
-        }
-    }
 }

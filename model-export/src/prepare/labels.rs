@@ -5,13 +5,12 @@
 //! possible words is as good as the words. Who must forget it deletes that file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::error::TrainError;
+use crate::regular_file::read_text;
 
 pub(super) const ROLES: &str = "roles.json";
 pub(super) const GEOGRAPHY: &str = "geography.json";
@@ -68,18 +67,19 @@ impl Label {
             path: path.to_owned(),
             reason,
         };
-        let io = |source| TrainError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let mut text = String::new();
-        let mut most = File::open(path).map_err(io)?.take(BYTES_MAX + 1);
-        most.read_to_string(&mut text).map_err(io)?;
-        if text.len() as u64 > BYTES_MAX {
-            return Err(refused(format!("more than {BYTES_MAX} bytes of CSV")));
-        }
+        let text = read_text(path, BYTES_MAX)?;
         let mut rows = csv::Reader::from_reader(text.as_bytes());
         let header = rows.headers().map_err(|error| refused(error.to_string()))?;
+        let mut names = header.iter().map(str::trim).enumerate();
+        let is_before =
+            |nth: usize, name: &str| header.iter().take(nth).any(|other| other.trim() == name);
+        if let Some((_, twice)) =
+            names.find(|(nth, name)| !name.is_empty() && is_before(*nth, name))
+        {
+            return Err(refused(format!(
+                "there are two columns `{twice}`: leave one of them out, or name it otherwise"
+            )));
+        }
         let place = |column: &str| {
             let found = header.iter().position(|name| name.trim() == column);
             found.ok_or_else(|| refused(format!("there is no column `{column}`")))

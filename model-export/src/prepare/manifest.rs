@@ -83,6 +83,9 @@ pub(crate) struct PreparedResource {
     pub(crate) training_end: String,
     scale: Scale,
     pub(crate) counts: Counts,
+    /// Not in the file: its path is another one on each machine.
+    #[serde(skip)]
+    pub(super) first_negative: Option<String>,
     outliers: OutlierRule,
     /// What else was measured, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
@@ -197,6 +200,7 @@ impl PreparedResource {
             training_end: rfc3339(training_end_s),
             scale: Scale::before(training_end_s, &grid.customers),
             counts: grid.counts,
+            first_negative: grid.first_negative.clone(),
             outliers: grid.rule,
             covariates: grid.covariates.clone(),
             degraded_because,

@@ -2,7 +2,7 @@
 //!
 //! Files here; a server that is asked is in `server.rs`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::{Answer, AnswerData, AnswerReader, TakenSum};
 use crate::card::sha256_of;
 use crate::error::TrainError;
+use crate::regular_file;
 
 /// Columns that are looked for when nobody has named one.
 const VALUES: [&str; 2] = ["amount", "requests"];
@@ -135,13 +136,8 @@ impl Source {
         taking: &Taking,
         samples: &mut Samples,
     ) -> Result<Self, TrainError> {
-        // Reading from a pipe may never end, and what has been read cannot be read again for its sum.
-        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return Err(TrainError::Data {
-                path: path.to_owned(),
-                reason: "it is no file: write what comes from elsewhere into one first".into(),
-            });
-        }
+        // What has been read of a pipe cannot be read again for its sum.
+        regular_file::open(path)?;
         let is_json = path
             .extension()
             .is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
@@ -309,6 +305,11 @@ impl JsonSource<'_> {
                 series.key, series.resource
             ))
         };
+        if series.step_ms == 0 {
+            return Err(whole(
+                "its `step_ms` is 0: it is the length of a step in milliseconds, such as 60000",
+            ));
+        }
         let step_ns = u64::from(series.step_ms) * 1_000_000;
         // The newest step must end before nanoseconds do.
         let end_ns = series

@@ -154,6 +154,9 @@ fn what_is_missing_doubled_or_negative_is_counted_and_never_made_up() {
         negatives: 1,
     };
     assert_eq!(counts, expected);
+    let row = all.iter().position(|row| row.ends_with(",-5")).unwrap() + 1;
+    let place = manifest.resources["requests"].first_negative.as_deref();
+    assert!(place.unwrap().ends_with(&format!(".csv, row {row}")));
     let gaps: Vec<usize> = (0..202).filter(|step| values[*step].is_nan()).collect();
     assert_eq!(gaps, [30, 200, 201]);
     assert_eq!(values[40], (clean[40] + 1_000.0) / 2.0);
@@ -350,16 +353,47 @@ fn what_is_no_usage_is_refused_with_its_place_and_leaves_nothing_behind() {
         (
             "u.csv",
             cells("a,0,1\na,yesterday,1"),
-            "row 2, column `timestamp_utc`",
+            "row 2 (line 3), column `timestamp_utc`",
         ),
         (
             "u.csv",
             cells("a,0,1\na,60,inf"),
-            "row 2, column `requests`",
+            "row 2 (line 3), column `requests`",
         ),
         ("u.csv", cells("a,0,1\na,60,1e300"), "above 1e30"),
         ("u.csv", cells("a,0,1"), "--step-s"),
-        ("u.csv", cells("a,0,-1\na,60,-1"), "two different stamps"),
+        (
+            "u.csv",
+            cells("a,0,-1\na,60,-1"),
+            "all amounts of the resource requests are negative, the first in row 1",
+        ),
+        (
+            "u.csv",
+            cells("a,0,1\na,60,1e400"),
+            "row 2 (line 3), column `requests`: `1e400`",
+        ),
+        (
+            "u.csv",
+            cells("a,0,1\na,60,-inf"),
+            "row 2 (line 3), column `requests`: `-inf`",
+        ),
+        (
+            "u.csv",
+            cells("a,0,1\n\na,60,1e31"),
+            "row 2 (line 4), column `requests`",
+        ),
+        (
+            "u.csv",
+            cells("a,0,1\na,60"),
+            "line 3 has 2 cells, and the heading has 3",
+        ),
+        ("u.csv", String::new(), "empty, without even a heading"),
+        (
+            "u.csv",
+            "tenant,timestamp_utc,requests,requests\na,0,1,2\n".into(),
+            "two columns `requests`",
+        ),
+        ("u.json", history(0, 9), "`step_ms` is 0"),
         (
             "u.csv",
             cells("a,0,1\na,60,1\na,9100000000,1"),
@@ -675,14 +709,27 @@ fn prepared_sets_are_prepared_again_as_what_they_are() {
     assert_eq!(again.resources["requests"].counts.joined, 0);
 }
 
+/// The first process of each of two containers that share a folder has the same number.
 #[test]
-fn what_a_killed_process_of_the_same_number_has_left_is_in_nobodys_way() {
+fn what_a_process_of_the_same_number_writes_is_in_nobodys_way_and_what_it_has_left_is_swept() {
     let place = Place::new();
     let input = place.file("usage.csv", &csv(&rows(48)));
     let left = place.out(&format!(".set.unfinished-{}-0", std::process::id()));
     fs::create_dir(&left).unwrap();
-    preparation(&[&input], &place.out("set")).prepare().unwrap();
+    let alive = fs::File::open(&left).unwrap();
+    alive.lock().unwrap();
+    let run = || {
+        let mut said = Vec::new();
+        let out = &mut Output::new(&mut said);
+        preparation(&[&input], &place.out("set")).run(out).unwrap();
+        fs::remove_dir_all(place.out("set")).unwrap();
+        String::from_utf8(said).unwrap()
+    };
+    assert!(!run().contains("removed"));
     assert!(left.exists(), "it is not ours");
+    drop(alive);
+    let said = run();
+    assert!(said.contains(".unfinished-") && !left.exists(), "{said}");
 }
 
 #[test]

@@ -1,20 +1,21 @@
 //! Tables for people, one flat JSON object for `make`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use forebay_forecast::Method;
 
 use super::{ENSEMBLE, ENSEMBLE_WITHOUT, Evaluation};
+use crate::destination::Destination;
 use crate::error::TrainError;
 use crate::output::{Output, figure};
 use crate::scoring::{Score, TABLE_HEAD};
 
-/// Prints the tables and writes the figures to a file.
+/// Prints the tables and writes the figures to a file. `path` is only named in errors.
 pub(crate) fn write(
     evaluations: &[Evaluation],
     path: &Path,
+    report: Destination,
     out: &mut Output<'_>,
 ) -> Result<(), TrainError> {
     let mut figures = BTreeMap::new();
@@ -26,20 +27,11 @@ pub(crate) fn write(
     for (name, value) in &figures {
         out.line(format_args!("| {name} | {} |", figure(*value, 4)))?;
     }
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|source| TrainError::Io {
-            path: folder.to_owned(),
-            source,
-        })?;
-    }
     let text = serde_json::to_string_pretty(&figures).map_err(|source| TrainError::Json {
         path: path.to_owned(),
         source,
     })?;
-    fs::write(path, text + "\n").map_err(|source| TrainError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    report.write((text + "\n").as_bytes())
 }
 
 fn print(evaluation: &Evaluation, out: &mut Output<'_>) -> Result<(), TrainError> {

@@ -149,6 +149,27 @@ fn who_is_refused_has_nothing_until_then_and_who_is_exempt_has_all() {
     assert!((refused - 6_000.0).abs() < 0.1, "{refused}");
     assert!(old.tallies[1].denied_by_contract > 0.8 * old.tallies[1].asked);
     assert_eq!(new.tallies[1].admitted, new.tallies[1].asked);
+    // What is refused is denied for that and for nothing else.
+    for tally in &new.tallies {
+        let all = tally.admitted + tally.denied_by_contract + tally.denied_by_pool + tally.refused;
+        assert!((all / tally.asked - 1.0).abs() < 1e-9, "{tally:?}");
+    }
+}
+
+#[test]
+fn a_guarantee_is_kept_by_its_credit_where_nothing_is_allocated() {
+    let usage = steady(&[8.0, 79.0, 79.0]);
+    let unclaimed = |guarantee_per_s| {
+        let mut side = three(guarantee_per_s);
+        side.division = None;
+        let pool = side.pool.as_mut().unwrap();
+        pool.claimed_quantile = None;
+        side
+    };
+    let [none, kept] = compared(&usage, &unclaimed(0.0), &unclaimed(60.0), 1);
+    assert!(none.tallies[0].denied_by_pool > 0.02 * none.tallies[0].asked);
+    assert!(kept.tallies[0].denied_by_pool < 0.1 * none.tallies[0].denied_by_pool);
+    assert_eq!(kept.tallies[0].guarantee_missed_s, 0);
 }
 
 #[test]

@@ -472,6 +472,10 @@ fn an_estimate_is_right_if_the_propensities_are_whatever_the_model_believes() {
         assert!((found.mean + 0.10).abs() <= 2.0 * found.ci95, "{found:?}");
         assert!(found.ci95 < 0.02, "{found:?}");
     }
+    // Decisions that could not have been made otherwise say nothing.
+    let mut forced = log.clone();
+    forced.iter_mut().for_each(|logged| logged.propensity = 1.0);
+    assert!(inverse_propensity(&forced, |_| 1).mean.is_nan());
     // It is never better than what it is compared with by itself.
     let same = doubly_robust(&log, &Learned::nothing(Features::Constant, 2), |_| 0);
     assert_eq!(same.mean, 0.0);

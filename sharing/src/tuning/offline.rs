@@ -28,7 +28,7 @@ pub struct Logged {
 /// A mean of decisions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// The mean.
+    /// The mean; no number of none.
     pub mean: f64,
     /// Half of its 95 % interval, as if decisions had nothing to do with one another; no number with fewer than two.
     pub ci95: f64,
@@ -108,7 +108,7 @@ impl Estimate {
             sum += value;
             squares += value * value;
         }
-        let mean = if count > 0.0 { sum / count } else { 0.0 };
+        let mean = sum / count;
         let variance = (squares - count * mean * mean).max(0.0) / (count - 1.0);
         Self {
             mean,

@@ -4,23 +4,25 @@
 
 mod cycle;
 mod forecasts;
-mod headline;
+pub(crate) mod headline;
 mod results;
 mod traces;
 mod trial;
+mod tuning;
 
 use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use forebay_families::in_parallel;
-use forebay_simulator::pool::{Arrivals, PoolFigures};
+use forebay_simulator::pool::{Arrivals, Mechanism, PoolFigures};
 use serde_json::{Map, Value};
 
 use crate::report::folder;
 use headline::{Bar, Found, Headline};
 use results::{Figure, Results, YARDSTICK};
 use trial::{CAPACITIES, MIDDLE, Trace, Trial};
+use tuning::{LOSS_MOST, Tuned};
 
 const SEEDS: u64 = 10;
 const OURS: &str = "ours";
@@ -39,7 +41,10 @@ pub(crate) fn run() -> Result<()> {
             }
         }
     }
-    let headlines = headlines(&results, cycle::cycle_ms());
+    let tuned: Vec<Tuned> = traces.iter().flat_map(tuning::of_trace).collect();
+    tuning::print(&tuned);
+    let mut headlines = headlines(&results, cycle::cycle_ms());
+    headlines.extend(headlines_of_tuning(&tuned));
     let mut report = Map::new();
     println!("\nbench-sharing: ours with claims, as shipped, where nothing else is said");
     for headline in &headlines {
@@ -57,6 +62,8 @@ pub(crate) fn run() -> Result<()> {
             .or_insert_with(|| Map::new().into());
         arrivals[results.arrivals.name()] = results.json();
     }
+    let of_tuning = tuned.iter().map(Tuned::json).collect();
+    report.insert("tuning".to_owned(), Value::Array(of_tuning));
     let path = folder()?.join("bench-sharing.json");
     fs::write(&path, serde_json::to_string_pretty(&Value::Object(report))?)
         .with_context(|| format!("cannot write {}", path.display()))?;
@@ -260,6 +267,36 @@ fn headlines(results: &[Results], cycle_ms: f64) -> Vec<Headline> {
             Bar::None,
             "the same, highest",
         ),
+    ]
+}
+
+/// What tuning could bring at the most, and what trying it costs.
+fn headlines_of_tuning(tuned: &[Tuned]) -> Vec<Headline> {
+    let gain = |mechanism| {
+        let with_bars = tuned.iter().filter(move |tuned| {
+            tuned.has_bars && tuned.capacity == MIDDLE && tuned.mechanism == mechanism
+        });
+        Found::least(with_bars.map(|tuned| tuned.gain.mean))
+    };
+    vec![
+        Headline {
+            field: "tuning_gain",
+            found: gain(Mechanism::Claims),
+            bar: Bar::None,
+            meaning: "reward of what tuning has learned, on other seeds, less that of the policy's own values, 1.35 x, lowest",
+        },
+        Headline {
+            field: "tuning_gain_leases",
+            found: gain(Mechanism::Leases),
+            bar: Bar::None,
+            meaning: "the same as leases",
+        },
+        Headline {
+            field: "tuning_lost",
+            found: Found::most(tuned.iter().map(Tuned::lost)),
+            bar: Bar::AtMost(LOSS_MOST),
+            meaning: "of the policy's rewards, the part that the guarded tuner loses, highest of all traces and capacities",
+        },
     ]
 }
 

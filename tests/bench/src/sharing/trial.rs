@@ -12,7 +12,7 @@ use forebay_simulator::pool::{
 use super::forecasts::outlooks;
 
 /// Customers of a pool.
-const CUSTOMERS: usize = 60;
+pub(crate) const CUSTOMERS: usize = 60;
 /// Capacities, as multiples of the mean load of the first half.
 pub(crate) const CAPACITIES: [f64; 3] = [1.15, 1.35, 1.70];
 /// The one that bars are about.

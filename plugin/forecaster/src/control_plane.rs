@@ -207,7 +207,9 @@ impl ControlPlane {
             return;
         };
         let refused = self.inbox.accept(reply, &in_flight, ledger, host);
-        self.allocations.heard(reply, in_flight.sent_at_us);
+        if self.allocations.heard(reply, in_flight.sent_at_us) {
+            books.mark_claims();
+        }
         if refused > 0 {
             host.increment(Metric::ReplyItemsRefused, refused);
         }

@@ -81,6 +81,9 @@ pub struct SyncReply {
     /// Number of the cycle that the gateway has all allocations of once it has applied these; 0 while some are still to come.
     #[prost(uint64, tag = "26")]
     pub allocation_cycle: u64,
+    /// Forget all allocations that came before these: the server cannot tell which of them are void. Whoever is not named is allocated nothing.
+    #[prost(bool, tag = "27")]
+    pub allocations_anew: bool,
 }
 
 /// What one customer is allocated of a pool, at all gateways together.

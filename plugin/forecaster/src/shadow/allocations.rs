@@ -64,8 +64,9 @@ impl Allocations {
         }
     }
 
-    /// A reply to the sync that was sent at `sent_at_us` says how long they hold from then on, and what of the pools lies here.
-    pub fn heard(&mut self, reply: &SyncReply, sent_at_us: u64) {
+    /// A reply to the sync that was sent at `sent_at_us` says how long they hold from then on, and what of the pools lies here. Returns whether some
+    /// were forgotten that were in force.
+    pub fn heard(&mut self, reply: &SyncReply, sent_at_us: u64) -> bool {
         let hold_us =
             u64::from(reply.allocation_ttl_ms.min(ALLOCATION_MS_MOST)).saturating_mul(1_000);
         if hold_us == 0 {
@@ -73,12 +74,18 @@ impl Allocations {
         } else {
             self.until_us = sent_at_us.saturating_add(hold_us);
         }
+        let is_anew = reply.allocations_anew && self.in_force() > 0;
+        if reply.allocations_anew {
+            // The cycle stays: until all of this one are here, the server must not take those before it for known.
+            self.rates.clear();
+        }
         for grant in &reply.pools {
             if let Some(resource) = resource_of(grant.resource) {
                 *self.of_pools.at_mut(resource) = Some(grant.rate_micro_per_s);
             }
         }
         self.may_make_room = true;
+        is_anew
     }
 
     /// Keeps an allocation. Returns whether it is another than before. Whether a customer has a series is what `has_series` says.
@@ -246,6 +253,24 @@ mod tests {
         assert!(!allocations.turn(999_999));
         assert!(allocations.turn(1_000_000));
         assert!(!allocations.turn(1_000_001));
+    }
+
+    #[test]
+    fn what_came_before_is_forgotten_only_when_the_server_says_so() {
+        let mut allocations = holding(4);
+        allocations.put(key(1), 7, known);
+        allocations.complete(5);
+        assert!(allocations.turn(1));
+        let mut reply = SyncReply {
+            allocation_ttl_ms: 1_000,
+            ..SyncReply::default()
+        };
+        assert!(!allocations.heard(&reply, 2));
+        assert_eq!(allocations.in_force(), 1);
+        reply.allocations_anew = true;
+        assert!(allocations.heard(&reply, 3), "its claims must be made anew");
+        assert_eq!((allocations.in_force(), allocations.cycle()), (0, 5));
+        assert!(!allocations.heard(&reply, 4), "there was nothing to forget");
     }
 
     #[test]

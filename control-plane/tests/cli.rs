@@ -153,6 +153,11 @@ async fn an_operator_can_do_everything_from_the_command_line() {
         );
         refused(
             server,
+            &["status", "--token", "two\nlines"],
+            &["line break", "one line"],
+        );
+        refused(
+            server,
             &["status", "--token", "a wrong token"],
             &["wrong_token", "FOREBAY_ADMIN_TOKEN"],
         );

@@ -684,3 +684,111 @@ async fn nothing_in_the_history_makes_a_forecast_that_is_no_number() {
         }
     }
 }
+
+#[tokio::test]
+async fn linked_accounts_are_forecast_together_at_each_level_and_do_not_contradict_their_members() {
+    let (store, clock) = (Arc::default(), Arc::new(AtomicU64::new(1_000_000)));
+    let mut deployment = Deployment::on(store, clock, Limits::default());
+    let limits = json!({"requests": {"rate_per_s": 100, "burst": 1_000}});
+    let policy = json!({
+        "version": 1,
+        "unknown": {"action": "deny"},
+        "resources": {"requests": {"capacity_per_s": 1_000}},
+        "sharing": {"interval_ms": 60_000},
+        "groups": {"acme": {}, "acme-prod": {"parent": "acme"}},
+        "contracts": {"gold": {"limits": limits}, "silver": {"tier": 2, "limits": limits}},
+        "customers": [
+            {"key": "acme-eu", "contract": "gold", "group": "acme-prod"},
+            {"key": "acme-us", "contract": "silver", "group": "acme-prod"},
+            {"key": "acme-labs", "contract": "silver", "group": "acme"},
+            {"key": "bolt", "contract": "gold"}
+        ],
+    });
+    let policy = policy.to_string();
+    let by = admin();
+    let applied = deployment.plane.apply_policy(&by, &policy, Format::Json);
+    applied.await.unwrap();
+    let keys = ["acme-eu", "acme-us", "acme-labs", "bolt"];
+    for (seed, key) in (1..).zip(keys) {
+        let usage = noisy(seed, 600.0 * seed as f64, HISTORY_STEPS);
+        deployment.import(key, usage).await;
+    }
+    let view = deployment.look();
+    for horizon in ["5m", "15m", "30m", "1h"] {
+        let of = |name: &str| ahead(of_subject(&view, name), horizon).mean_per_s;
+        for (group, members) in [
+            ("group:acme", &keys[..3]),
+            ("group:acme-prod", &keys[..2]),
+            ("contract:silver", &keys[1..3]),
+            ("all", &keys[..]),
+        ] {
+            let medians = members.iter().map(|key| f64::from(of(&named(key)).p50));
+            let (median, sum) = (f64::from(of(group).p50), medians.sum());
+            assert!(is_near(median, sum), "{group} {horizon}: {median} {sum}");
+        }
+        let margin = |name: &str| of(name).p90 - of(name).p50;
+        let sum: f32 = keys[..3].iter().map(|key| margin(&named(key))).sum();
+        assert!(
+            margin("group:acme") < 0.9 * sum,
+            "{horizon}: an interval of its own"
+        );
+    }
+    let asked = |group: &str| {
+        let query = ForecastsQuery {
+            group: Some(group.to_owned()),
+            ..ForecastsQuery::default()
+        };
+        deployment.plane.forecasts(&query)
+    };
+    assert_eq!(
+        names(&asked("group:acme-prod").unwrap()),
+        ["group:acme-prod"]
+    );
+    let error = asked("group:bolt").unwrap_err();
+    assert_eq!((error.status, error.code.as_str()), (404, "no_forecast"));
+    let error = asked("acme").unwrap_err();
+    assert!(error.hint.contains("`group:NAME`"), "{error:?}");
+}
+
+/// Chunks of a customer in the store.
+fn chunks_of(deployment: &Deployment, key: &str) -> usize {
+    let series = Series::new(hash(key), 0);
+    let (from, to) = (chunk_key(series, 0), chunk_key(series, u64::MAX));
+    let rows = deployment.store.range(Table::History, &from, &to);
+    rows.unwrap().len()
+}
+
+#[tokio::test]
+async fn chunks_of_who_has_gone_idle_leave_the_store_with_the_retention_and_no_sooner() {
+    let mut deployment = Deployment::new(Limits::default(), &["acme", "bolt"]).await;
+    let mut gateway = Gateway::new("g1", 1);
+    deployment.import("acme", vec![Some(1.0); 300]).await;
+    let before = chunks_of(&deployment, "acme");
+    assert!(before >= 5, "{before}");
+    let report = async |deployment: &Deployment, gateway: &mut Gateway, steps: u64| {
+        for _ in 0..steps {
+            deployment.sync(gateway).await;
+            deployment.pass(60);
+        }
+    };
+    report(&deployment, &mut gateway, HISTORY_STEPS - 310).await;
+    deployment.import("bolt", vec![Some(1.0); 100]).await;
+    deployment.look();
+    // What a sync has changed is durable when it is answered, and so is what was queued before.
+    report(&deployment, &mut gateway, 1).await;
+    assert_eq!(chunks_of(&deployment, "acme"), before);
+    report(&deployment, &mut gateway, 500).await;
+    deployment.import("bolt", vec![Some(1.0); 100]).await;
+    deployment.look();
+    report(&deployment, &mut gateway, 1).await;
+    assert_eq!(chunks_of(&deployment, "acme"), 0);
+    let of_bolt = chunks_of(&deployment, "bolt");
+    assert!(of_bolt >= 4, "{of_bolt}");
+    // A clock that jumps a year ahead makes nothing old.
+    deployment.pass(366 * 86_400);
+    report(&deployment, &mut gateway, 10).await;
+    deployment.import("acme", vec![Some(1.0); 2]).await;
+    deployment.look();
+    report(&deployment, &mut gateway, 1).await;
+    assert_eq!(chunks_of(&deployment, "bolt"), of_bolt);
+}

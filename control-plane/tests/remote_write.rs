@@ -509,6 +509,18 @@ async fn hostile_bodies_are_refused_for_good_and_nothing_of_them_is_kept() {
             "{name}: {}",
             String::from_utf8_lossy(&said)
         );
+        let said: Value = serde_json::from_slice(&said).unwrap();
+        let hint = said["hint"].as_str().unwrap();
+        // What to change, which is another thing for each.
+        let expected = match name {
+            "no Snappy" | "empty" => "one raw block of Snappy",
+            "no protobuf" | "a broken end" => "prometheus.WriteRequest",
+            _ => "less at once|fewer samples at once",
+        };
+        assert!(
+            expected.split('|').any(|part| hint.contains(part)),
+            "{name}: {hint}"
+        );
     }
     assert_eq!(history(&server, "acme", "latency_s").await, BTreeMap::new());
     let counts = server.server.plane.measured().unwrap();
@@ -526,6 +538,48 @@ async fn hostile_bodies_are_refused_for_good_and_nothing_of_them_is_kept() {
         (status.as_u16(), &said["code"]),
         (404, &json!("no_covariates"))
     );
+}
+
+#[tokio::test]
+async fn a_series_with_a_label_twice_is_refused_by_name_and_takes_no_other_one_with_it() {
+    let server = server().await;
+    let now = now_ms(&server);
+    let step = now / u64::from(STEP_MS);
+    let at = now - u64::from(STEP_MS);
+    let twice = |labels: &[(&str, &str)]| {
+        let of_app = [("__name__", "app_cpu"), ("customer", "acme")];
+        series(&[&of_app, labels].concat(), &[(at, 8.0), (at + 1, 8.0)])
+    };
+    let timeseries = vec![
+        of("acme", "a", &[(at, 2.0)]),
+        // Beside each other, apart, equal in value too, and of a metric that no option asks for.
+        twice(&[("pod", "a"), ("pod", "b")]),
+        twice(&[("a", "1"), ("customer", "bolt")]),
+        twice(&[("pod", "a"), ("pod", "a")]),
+        series(&[("__name__", "up"), ("x", "1"), ("x", "2")], &[(at, 8.0)]),
+        of("bolt", "a", &[(at, 3.0)]),
+    ];
+    let (status, said) = server
+        .request("POST", WRITE, SENDER_TOKEN, body(timeseries))
+        .await;
+    let said: Value = serde_json::from_slice(&said).unwrap();
+    assert_eq!(
+        (status.as_u16(), &said["code"]),
+        (400, &json!("repeated_label"))
+    );
+    let message = said["message"].as_str().unwrap();
+    assert!(
+        message.contains("4 series") && message.contains("`pod`"),
+        "{said}"
+    );
+    for (customer, value) in [("acme", 2.0), ("bolt", 3.0)] {
+        let there = history(&server, customer, "latency_s").await;
+        assert_eq!(there, BTreeMap::from([(step - 1, value)]));
+        assert_eq!(history(&server, customer, "cpu").await, BTreeMap::new());
+    }
+    assert_eq!(dropped(&server), BTreeMap::from([("repeated_label", 7)]));
+    let counts = server.server.plane.measured().unwrap();
+    assert_eq!((counts.kept, counts.refused), (2, 1));
 }
 
 #[tokio::test]
@@ -548,7 +602,12 @@ async fn a_training_gets_covariates_beside_the_usage() {
         Arc::new(AtomicU64::new(100_000_000)),
         latency(),
         Sandbox::new(&fake_forecaster(folder.path()), LIMITS),
-        Training::new(options.choose(STEP_MS, 604_800).unwrap()),
+        Training::new(
+            options
+                .choose(STEP_MS, 604_800)
+                .unwrap()
+                .kept_by(env!("CARGO_BIN_EXE_forebay").into()),
+        ),
     );
     server.ok("POST", "/v1/policies", policy()).await;
     let usage = json!([{"key": "acme", "step_ms": STEP_MS, "usage": [1, 2, 3, 4]}]);

@@ -10,6 +10,7 @@
 )]
 
 mod kit;
+mod process;
 
 use forebay_control_plane::models::{Sandbox, SigningKeyFile, digest_of, generate_key, hex};
 use forebay_control_plane::store::MemoryStore;
@@ -17,6 +18,7 @@ use forebay_control_plane::training::{Training, TrainingOptions};
 use forebay_wire::sync::ModelStatus;
 use kit::forecaster::{LIMITS, fake_forecaster};
 use kit::{ADMIN_TOKEN, Gateway, TestServer, policy};
+use process::Process;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+const FOREBAY: &str = env!("CARGO_BIN_EXE_forebay");
 const EVERY_MS: u64 = 60_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -80,6 +83,7 @@ END
 "#,
             folder = folder.display()
         );
+        let text = text.replace("HERE", &folder.display().to_string());
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
@@ -109,7 +113,12 @@ impl Trained {
             Arc::new(AtomicU64::new(1_000_000)),
             Sandbox::new(&fake_forecaster(folder.path()), LIMITS),
             key,
-            Training::new(options.choose(1_000, 604_800).unwrap()),
+            Training::new(
+                options
+                    .choose(1_000, 604_800)
+                    .unwrap()
+                    .kept_by(FOREBAY.into()),
+            ),
         );
         server.ok("POST", "/v1/policies", policy()).await;
         let usage = |key: &str| json!({"key": key, "step_ms": 1_000, "usage": [1, 2, 3, null, 5]});
@@ -159,14 +168,36 @@ impl Trained {
 
     /// The process that the script runs in.
     fn process(&self) -> PathBuf {
-        let pid = fs::read_to_string(self.folder.path().join("pid")).unwrap();
-        Path::new("/proc").join(pid.trim())
+        noted(self.folder.path(), "pid")
     }
+}
+
+/// A process whose number the script has written into a file.
+fn noted(folder: &Path, name: &str) -> PathBuf {
+    let pid = fs::read_to_string(folder.join(name)).unwrap();
+    Path::new("/proc").join(pid.trim())
+}
+
+/// A child of the script's that holds its pipes, and another one that takes no notice of being asked to end.
+const CHILDREN: &str = r#"tail -f /dev/null & echo $! > HERE/child
+(trap '' TERM; echo started > HERE/is_deaf; while :; do sleep 1; done) & echo $! > HERE/deaf
+until [ -f HERE/is_deaf ]; do sleep 0.01; done
+"#;
+
+/// And a trainer that does so itself, and does not look at its standard input.
+const DEAF: &str = r#"trap '' TERM
+echo '{"done":2,"of":4,"message":"deaf"}'
+while :; do sleep 1; done
+"#;
+
+/// Not one that is over and for which nobody has waited: that of whoever is an orphan may not.
+fn is_alive(process: &Path) -> bool {
+    fs::read_to_string(process.join("stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 async fn is_gone(process: &Path) {
     let begun = Instant::now();
-    while process.exists() {
+    while is_alive(process) {
         assert!(
             begun.elapsed() < PATIENCE,
             "{} still runs",
@@ -323,6 +354,132 @@ async fn a_server_that_ends_takes_the_trainer_with_it() {
     drop(server);
     is_gone(&process).await;
     drop(folder);
+}
+
+#[tokio::test]
+async fn a_run_is_over_with_its_trainer_and_whoever_that_has_started_goes_with_it() {
+    let script = Script {
+        train: CHILDREN,
+        ..Script::default()
+    };
+    let trained = Trained::new(script).await;
+    trained.begin().await;
+    let run = trained.ended(1).await;
+    assert_eq!(run["outcome"], "won", "{run:#}");
+    for name in ["child", "deaf"] {
+        let process = noted(trained.folder.path(), name);
+        assert!(!is_alive(&process), "{name} still runs");
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_stopped_and_takes_no_notice_is_killed_with_all_that_it_has_started() {
+    let train = format!("{CHILDREN}{DEAF}");
+    let script = Script {
+        train: &train,
+        ..Script::default()
+    };
+    let trained = Trained::new(script).await;
+    trained.begin().await;
+    trained
+        .until(|view| view["running"]["message"] == "deaf")
+        .await;
+    trained
+        .server
+        .ok("POST", "/v1/training/stop", Value::Null)
+        .await;
+    let run = trained.ended(1).await;
+    assert_eq!(run["outcome"], "stopped", "{run:#}");
+    for name in ["pid", "child", "deaf"] {
+        let process = noted(trained.folder.path(), name);
+        assert!(!is_alive(&process), "{name} still runs");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_takes_all_of_a_training_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = format!("{CHILDREN}{DEAF}");
+    let script = Script {
+        train: &train,
+        ..Script::default()
+    };
+    script.write(folder.path());
+    let mut serve = tokio::process::Command::new(FOREBAY);
+    // A trainer whose path begins here, where the server is, runs in another folder.
+    serve
+        .current_dir(folder.path())
+        .args(["serve", "--listen", "127.0.0.1:0", "--data", "data"])
+        .args(["--step-ms", "1000", "--trainer", "./trainer.sh"])
+        .env("TMPDIR", folder.path())
+        .env("FOREBAY_GATEWAY_TOKEN", process::GATEWAY_TOKEN)
+        .env("FOREBAY_ADMIN_TOKEN", process::ADMIN_TOKEN)
+        .env_remove("CARGO_MANIFEST_DIR");
+    let mut server = Process::spawned(serve, false).await;
+    let address = server.address.clone();
+    let ask = async |method: &str, path: &str, body: Value| {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let answer = process::send(
+            &address,
+            method,
+            path,
+            process::ADMIN_TOKEN,
+            body.into_bytes(),
+        );
+        let (status, said) = answer.await.unwrap();
+        assert_eq!(
+            status,
+            200,
+            "{method} {path}: {}",
+            String::from_utf8_lossy(&said)
+        );
+        serde_json::from_slice::<Value>(&said).unwrap()
+    };
+    ask("POST", "/v1/policies", policy()).await;
+    let series = json!({"key": "acme", "step_ms": 1_000, "usage": [1, 2, 3]});
+    ask("PUT", "/v1/history", json!({"series": [series]})).await;
+    ask("POST", "/v1/training", json!({})).await;
+    let begun = Instant::now();
+    loop {
+        let view = ask("GET", "/v1/training", Value::Null).await;
+        if view["running"]["message"] == "deaf" {
+            break;
+        }
+        assert!(
+            begun.elapsed() < PATIENCE && view["runs"] == json!([]),
+            "{view:#}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let of_run = ["pid", "child", "deaf"].map(|name| noted(folder.path(), name));
+    assert!(of_run.iter().all(|process| is_alive(process)));
+    server.kill().await;
+    for process in of_run {
+        is_gone(&process).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_card_says_of_a_trial_is_checked_before_it_counts() {
+    let script = Script {
+        // In the place of what follows.
+        train: r#"printf 'a good model' > trained.onnx
+echo '{"trial": {"wins": true, "folds": []}}' > trained.card.json
+exit 0"#,
+        ..Script::default()
+    };
+    let trained = Trained::new(script).await;
+    trained.begin().await;
+    let run = trained.ended(1).await;
+    assert_eq!(run["outcome"], "failed", "{run:#}");
+    let message = run["message"].as_str().unwrap();
+    assert!(message.contains("names no fold"), "{message}");
+    let models = trained.server.ok("GET", "/v1/models", Value::Null).await;
+    assert_eq!(models["models"], json!([]));
 }
 
 #[tokio::test]

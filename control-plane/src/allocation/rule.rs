@@ -133,6 +133,12 @@ mod tests {
             [Lend::Never, Lend::UpTo(2.0), Lend::Auto]
         );
         assert_eq!(rule.group(keys.hash("bolt")), Some(0));
+    /// Linked accounts, each with the innermost group that it belongs to.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (CustomerHash, usize)> {
+        let members = self.group_of.iter();
+        members.map(|(customer, group)| (*customer, *group))
+    }
+
         assert_eq!(rule.group(keys.hash("acme")), None);
         assert_eq!(
             rule.groups[0].cap_per_s.at(ResourceIndex::FIRST),

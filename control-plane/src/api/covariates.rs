@@ -67,8 +67,9 @@ async fn in_turn<T: Send + 'static>(
         work()
     });
     done.await.map_err(|error| {
-        let message = format!("the body could not be read: {error}");
-        ApiError::malformed(message, "look at the log of the server")
+        let message = format!("the server has failed at this body: {error}");
+        let hint = "whether anything of it is kept is not known: look at the log of the server, and report what it says";
+        ApiError::malformed(message, hint)
     })
 }
 

@@ -420,6 +420,11 @@ fn write_forecasts(text: &mut String, book: &Book) {
         ),
         (
             "forebay_forecast_pass_seconds",
+        (
+            "forebay_forecast_damaged_chunks",
+            "Chunks of usage that cannot be read and are gaps, at the last survey of the history",
+            book.damaged_chunks as f64,
+        ),
             "How long the last pass of forecasts took",
             book.pass_ms as f64 / 1e3,
         ),

@@ -7,7 +7,7 @@ use crate::tls::Connector;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::fmt::Write;
@@ -79,6 +79,12 @@ impl Client {
             .ok_or(
                 "there is no token: set FOREBAY_ADMIN_TOKEN, FOREBAY_OPERATOR_TOKEN or FOREBAY_VIEWER_TOKEN to that of the server, or give --token",
             )?;
+        if HeaderValue::from_str(&token).is_err() {
+            return Err(
+                "the token has characters that no header can hold, as the line break at the end of a file: give --token (or the variable) one line of printable ASCII"
+                    .to_owned(),
+            );
+        }
         Ok(Self {
             authority,
             tls,
@@ -111,6 +117,14 @@ impl Client {
     pub fn put(&self, path: &str, body: &Value) -> Result<Value, String> {
         let bytes = Bytes::from(body.to_string());
         self.send("PUT", path, "application/json", bytes)
+    }
+
+    /// DELETE.
+    ///
+    /// # Errors
+    /// What the server says, or why it cannot be reached.
+    pub fn delete(&self, path: &str) -> Result<Value, String> {
+        self.send("DELETE", path, "application/json", Bytes::new())
     }
 
     /// POST of bytes.

@@ -156,6 +156,9 @@ pub enum Command {
 
 /// Options of `forebay simulate`.
 #[derive(Clone, Debug, Args)]
+    /// End this process' group when standard input ends: the server starts this beside the trainer
+    #[command(hide = true)]
+    KeepGroup,
 #[command(group(ArgGroup::new("demand").required(true)))]
 pub struct SimulateOptions {
     /// File with the demand (.parquet or .csv): a row for each request, or `requests` per step

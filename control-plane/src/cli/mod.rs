@@ -52,3 +52,4 @@ pub fn run(command: Command, connection: &Connection) -> Result<ExitCode, String
     };
     done.map(|()| ExitCode::SUCCESS)
 }
+        Command::KeepGroup => crate::training::keep_group().map_err(|error| error.to_string()),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why a sample is dropped. It is answered like one that is kept: to send it again would change nothing.
+/// Why a sample is dropped. But for the last one it is answered like one that is kept: to send it again would change nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {
     /// No option asks for the series.
@@ -25,6 +25,8 @@ pub enum Dropped {
     TooNew,
     /// There is no room for one more series.
     TooManySeries,
+    /// Its series has a label twice. The request is answered with 400, as remote write wants it; to send it again would change nothing all the same.
+    RepeatedLabel,
 }
 
 /// Counts by reason.
@@ -55,7 +57,7 @@ pub(crate) struct Tally {
 
 impl Dropped {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NotChosen,
         Self::NoCustomer,
         Self::UnknownCustomer,
@@ -66,6 +68,7 @@ impl Dropped {
         Self::TooOld,
         Self::TooNew,
         Self::TooManySeries,
+        Self::RepeatedLabel,
     ];
 
     /// As in metrics.
@@ -82,6 +85,7 @@ impl Dropped {
             Self::TooOld => "too_old",
             Self::TooNew => "too_new",
             Self::TooManySeries => "too_many_series",
+            Self::RepeatedLabel => "repeated_label",
         }
     }
 

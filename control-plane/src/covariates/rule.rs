@@ -13,6 +13,8 @@ use std::str::FromStr;
 const COVARIATES_MOST: usize = 8;
 const NAME_BYTES_MOST: usize = 64;
 const METRIC: &str = "__name__";
+const CUSTOMER_LABEL: &str = "--covariate-customer-label";
+const REPLICA_LABEL: &str = "--covariate-replica-label";
 
 /// Options of covariates.
 #[derive(Clone, Debug, Args)]
@@ -68,6 +70,16 @@ pub enum CovariateOptionsError {
     /// Two have one name.
     #[error("two options --covariate have the name {0}: give one another name")]
     SameName(String),
+    /// No series could have that label, or all of them have it for something else.
+    #[error(
+        "{0} {1:?} cannot be the name of a label that says who it is: letters, digits and `_`, not beginning with a digit, and not {METRIC}"
+    )]
+    Label(&'static str, String),
+    /// Customers would be taken for replicas of one.
+    #[error(
+        "{CUSTOMER_LABEL} and {REPLICA_LABEL} are both {0}: then all customers would count as replicas of one sender, and only the first would be kept; name the label by which replicas differ"
+    )]
+    SameLabel(String),
 }
 
 /// What the options say, checked.
@@ -84,7 +96,7 @@ impl CovariateOptions {
     /// Checks them; `None` if nothing is kept.
     ///
     /// # Errors
-    /// When there are too many, or two of one name.
+    /// When there are too many, or two of one name, or labels tell no customers apart.
     pub fn choose(&self) -> Result<Option<Chosen>, CovariateOptionsError> {
         let rules = self.covariates.clone();
         if rules.len() > COVARIATES_MOST {
@@ -93,6 +105,18 @@ impl CovariateOptions {
         let mut names = BTreeSet::new();
         if let Some(rule) = rules.iter().find(|rule| !names.insert(&rule.name)) {
             return Err(CovariateOptionsError::SameName(rule.name.clone()));
+        }
+        for (option, label) in [
+            (CUSTOMER_LABEL, &self.covariate_customer_label),
+            (REPLICA_LABEL, &self.covariate_replica_label),
+        ] {
+            if !is_identifier(label, b"_") || label == METRIC {
+                return Err(CovariateOptionsError::Label(option, label.clone()));
+            }
+        }
+        if self.covariate_customer_label == self.covariate_replica_label {
+            let label = self.covariate_customer_label.clone();
+            return Err(CovariateOptionsError::SameLabel(label));
         }
         Ok((!rules.is_empty()).then(|| Chosen {
             rules,
@@ -276,6 +300,25 @@ mod tests {
             Some("acme")
         );
         assert_eq!(chosen.customer(&series(&[("customer", "acme")])), None);
+    }
+
+    #[test]
+    fn labels_that_tell_no_customers_apart_are_refused() {
+        let with = |customer: &str, replica: &str| CovariateOptions {
+            covariate_customer_label: customer.to_owned(),
+            covariate_replica_label: replica.to_owned(),
+            ..options(&["a=m"])
+        };
+        assert!(with("tenant", "__replica__").choose().is_ok());
+        let same = with("tenant", "tenant").choose().unwrap_err();
+        assert_eq!(same, CovariateOptionsError::SameLabel("tenant".to_owned()));
+        for wrong in ["", " ", "1a", "a b", "a-b", "__name__"] {
+            let label = |option| CovariateOptionsError::Label(option, wrong.to_owned());
+            let of_customer = with(wrong, "replica").choose().unwrap_err();
+            assert_eq!(of_customer, label(CUSTOMER_LABEL), "{wrong:?}");
+            let of_replica = with("tenant", wrong).choose().unwrap_err();
+            assert_eq!(of_replica, label(REPLICA_LABEL), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) struct Book {
     /// Series that are forecast by themselves, and those that the last survey has added to the rest.
     pub(crate) series: usize,
     pub(crate) rest_series: usize,
+    /// Chunks of usage that it could not read.
+    pub(crate) damaged_chunks: usize,
     /// How long the last pass took.
     pub(crate) pass_ms: u64,
 }

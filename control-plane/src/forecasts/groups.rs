@@ -6,8 +6,13 @@
 //! group was the worse alternative: each would undo what was done for the one before.
 
 use super::forecast::{LOWER, MEDIAN, Row, UPPER};
+use crate::allocation::Rule;
 use forebay_core::policy::ContractIndex;
+use forebay_wire::key::CustomerHash;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 /// Sweeps over the equations. Their solution decides over who gives way; that medians add up does not depend on it.
 const SWEEPS: usize = 40;
@@ -21,6 +26,8 @@ pub(super) enum Group {
     Tier(u8),
     /// Those with a contract.
     Contract(String),
+    /// Linked accounts, by the name that the policy gives them, with those of the groups within.
+    Linked(String),
     /// Those who are not forecast by themselves.
     Rest,
 }
@@ -33,11 +40,21 @@ pub(crate) struct ContractGroups {
     pub(crate) own: Option<String>,
 }
 
-/// The groups of customers by the policy in force: a function from a contract to groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Linked accounts, as far as they are forecast together.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Linked {
+    rule: Arc<Rule>,
+    /// Which of its groups are groups of their own here.
+    own: BTreeSet<usize>,
+}
+
+/// The groups of customers by the policy in force: a function from a customer and its contract to groups.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Grouping {
     /// By row of the contract table.
     pub(crate) contracts: Vec<ContractGroups>,
+    /// Where the policy links accounts.
+    pub(crate) linked: Option<Linked>,
 }
 
 /// A group with its forecast and the places of its members' forecasts.
@@ -55,22 +72,74 @@ impl fmt::Display for Group {
             Self::All => formatter.write_str("all"),
             Self::Tier(tier) => write!(formatter, "tier:{tier}"),
             Self::Contract(name) => write!(formatter, "contract:{name}"),
+            Self::Linked(name) => write!(formatter, "group:{name}"),
             Self::Rest => formatter.write_str("rest"),
         }
     }
 }
 
+// === impl Linked ===
+
+impl Linked {
+    /// Chooses groups, the largest first and an outer one before those within, so that they add at most so many sums: one for each contract that a group has
+    /// members with. Who of all customers is linked, and with which contract, is said by `members`.
+    pub(crate) fn choose(
+        rule: Arc<Rule>,
+        members: impl Iterator<Item = (usize, Option<ContractIndex>)>,
+        sums_most: usize,
+    ) -> Self {
+        let mut sizes = vec![0_usize; rule.groups.len()];
+        let mut contracts = vec![BTreeSet::new(); rule.groups.len()];
+        for (innermost, contract) in members {
+            for group in around(&rule, innermost) {
+                if let (Some(size), Some(contracts)) =
+                    (sizes.get_mut(group), contracts.get_mut(group))
+                {
+                    *size = size.saturating_add(1);
+                    contracts.insert(contract);
+                }
+            }
+        }
+        let mut by_size: Vec<usize> = (0..sizes.len()).collect();
+        by_size.sort_by_key(|group| Reverse(sizes.get(*group).copied()));
+        let mut left = sums_most;
+        let mut own = BTreeSet::new();
+        for group in by_size {
+            let sums = contracts.get(group).map_or(0, BTreeSet::len);
+            if let Some(rest) = left.checked_sub(sums).filter(|_| sums > 0) {
+                left = rest;
+                own.insert(group);
+            }
+        }
+        Self { rule, own }
+    }
+
+    fn of(&self, customer: CustomerHash) -> impl Iterator<Item = Group> {
+        let innermost = self.rule.group(customer).into_iter();
+        let groups = innermost.flat_map(|innermost| around(&self.rule, innermost));
+        let own = groups.filter(|group| self.own.contains(group));
+        own.filter_map(|group| self.rule.group_names.get(group).cloned().map(Group::Linked))
+    }
+}
+
+/// A group and those that it is a part of.
+fn around(rule: &Rule, innermost: usize) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(innermost), |group| rule.groups.get(*group)?.parent)
+}
+
 // === impl Grouping ===
 
 impl Grouping {
-    /// The groups of whoever has this contract; `None`: no policy gives the customer any.
-    pub(super) fn of(&self, contract: Option<ContractIndex>) -> Vec<Group> {
+    /// The groups of a customer that has this contract; `None`: no policy gives it any.
+    pub(super) fn of(&self, customer: CustomerHash, contract: Option<ContractIndex>) -> Vec<Group> {
         let mut groups = vec![Group::All];
         let contract = contract.and_then(|contract| self.contracts.get(usize::from(contract.0)));
         if let Some(contract) = contract {
             groups.push(Group::Tier(contract.tier));
             groups.extend(contract.own.clone().map(Group::Contract));
         }
+        let linked = self.linked.iter();
+        groups.extend(linked.flat_map(|linked| linked.of(customer)));
         groups
     }
 }
@@ -221,14 +290,75 @@ mod tests {
         };
         let grouping = Grouping {
             contracts: vec![contract(1, Some("gold")), contract(3, None)],
+            linked: None,
         };
         let names = |contract: Option<u16>| -> Vec<String> {
-            let groups = grouping.of(contract.map(ContractIndex));
+            let groups = grouping.of(CustomerHash([1; 16]), contract.map(ContractIndex));
             groups.iter().map(Group::to_string).collect()
         };
         assert_eq!(names(Some(0)), ["all", "tier:1", "contract:gold"]);
         assert_eq!(names(Some(1)), ["all", "tier:3"]);
         assert_eq!(names(Some(9)), ["all"]);
         assert_eq!(names(None), ["all"]);
+    }
+
+    /// A policy whose groups `b` and `c` are parts of `a`; `d` is by itself. Outer ones come first: their numbers are 0 (`a`), 1 (`d`), 2 and 3.
+    fn rule() -> Arc<Rule> {
+        let document = r#"{
+            "version": 1, "unknown": {"action": "deny"},
+            "resources": {"requests": {"capacity_per_s": 1000}}, "sharing": {},
+            "groups": {"a": {}, "b": {"parent": "a"}, "c": {"parent": "a"}, "d": {}},
+            "contracts": {"gold": {"limits": {"requests": {"rate_per_s": 1, "burst": 1}}}},
+            "customers": [
+                {"key": "a", "contract": "gold", "group": "a"}, {"key": "b", "contract": "gold", "group": "b"},
+                {"key": "c", "contract": "gold", "group": "c"}, {"key": "d", "contract": "gold", "group": "d"}
+            ]
+        }"#;
+        let document = serde_json::from_str(document).unwrap();
+        let compiled = forebay_policy::compile(&document).unwrap();
+        let sharing = forebay_policy::sharing(&document, &compiled).unwrap();
+        let keys = crate::keys::Keys::new(None, None).unwrap();
+        let moved = [ContractIndex(0)];
+        Arc::new(Rule::of(
+            &sharing.unwrap(),
+            &compiled.customers,
+            &moved,
+            &keys,
+        ))
+    }
+
+    #[test]
+    fn linked_accounts_are_in_their_group_and_those_around_it_as_far_as_there_is_room() {
+        let rule = rule();
+        let names = |sums_most: usize| -> Vec<Vec<String>> {
+            let contracts = [ContractIndex(0), ContractIndex(1)];
+            // In each group somebody with either contract.
+            let members = rule
+                .members()
+                .flat_map(|(_, group)| contracts.map(|one| (group, Some(one))));
+            let linked = Linked::choose(Arc::clone(&rule), members, sums_most);
+            let grouping = Grouping {
+                contracts: Vec::new(),
+                linked: Some(linked),
+            };
+            let mut members: Vec<(CustomerHash, usize)> = rule.members().collect();
+            members.sort_by_key(|(_, group)| *group);
+            let of = |(customer, _): &(CustomerHash, usize)| {
+                let groups = grouping.of(*customer, None).into_iter().skip(1);
+                groups.map(|group| group.to_string()).collect()
+            };
+            members.iter().map(of).collect()
+        };
+        let all: [&[&str]; 4] = [
+            &["group:a"],
+            &["group:d"],
+            &["group:b", "group:a"],
+            &["group:c", "group:a"],
+        ];
+        assert_eq!(names(8), all);
+        // Each adds a sum for each of two contracts.
+        let outer: [&[&str]; 4] = [&["group:a"], &[], &["group:a"], &["group:a"]];
+        assert_eq!(names(3), outer);
+        assert_eq!(names(1), [const { Vec::<String>::new() }; 4]);
     }
 }

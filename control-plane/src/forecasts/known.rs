@@ -55,6 +55,8 @@ pub(super) struct Known {
     pub(super) resources: Vec<OfResource>,
     /// The closed step that was taken in last.
     pub(super) taken: u64,
+    /// Chunks of usage that the survey could not read.
+    pub(super) damaged: usize,
 }
 
 /// What is asked about steps that are new.
@@ -65,7 +67,7 @@ pub(super) struct News<'a> {
     pub(super) closed: &'a ClosedStep,
     /// Whether a gateway reported in a step.
     pub(super) observed: &'a dyn Fn(u64) -> bool,
-    /// What the store has of a series, from a step to another.
+    /// What the store has of a series, from a step to another; NaN where that cannot be read.
     pub(super) read: &'a dyn Fn(Series, u64, u64) -> Result<Vec<Option<f32>>, StoreError>,
     /// The contracts of customers.
     pub(super) contracts: &'a dyn Fn(&[CustomerHash]) -> Vec<Option<ContractIndex>>,
@@ -175,7 +177,7 @@ impl Known {
         let contracts = (news.contracts)(&customers);
         let mut of_rest: BTreeMap<(u8, Vec<Group>), f64> = BTreeMap::new();
         for ((series, usage), contract) in others.into_iter().zip(contracts) {
-            let groups = self.grouping.of(contract);
+            let groups = self.grouping.of(series.customer, contract);
             let most = self.most;
             if let Some(of_resource) = self.resources.get_mut(usize::from(series.resource))
                 && let Some(groups) = of_resource.meet(series.customer, groups, usage, back, most)
@@ -298,6 +300,7 @@ mod tests {
             grouping: Grouping::default(),
             resources: vec![OfResource::default()],
             taken: 0,
+            damaged: 0,
         }
     }
 
@@ -361,6 +364,14 @@ mod tests {
             tape(&known, 1),
             [Some(5.0), Some(3.0), Some(3.0), Some(6.0)]
         );
+    }
+
+    #[test]
+    fn what_the_store_has_and_nobody_can_read_is_a_gap_and_no_silence() {
+        let mut known = known(1);
+        go_on(&mut known, 11, &closed(11, &[(1, 5.0)]), None);
+        go_on(&mut known, 14, &closed(14, &[(1, 6.0)]), Some(f32::NAN));
+        assert_eq!(tape(&known, 1), [Some(5.0), None, None, Some(6.0)]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod view;
 mod worker;
 
 pub(crate) use book::{Book, Desk, Tally};
-pub(crate) use groups::{ContractGroups, Grouping};
+pub(crate) use groups::{ContractGroups, Grouping, Linked};
 pub(crate) use known::ClosedStep;
 pub(crate) use thread::begin;
 pub(crate) use view::Wanted;

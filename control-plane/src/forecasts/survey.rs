@@ -68,6 +68,7 @@ pub(super) fn survey(
             grouping: plane.grouping(contracts_most),
             resources: vec![OfResource::default(); moment.resources.len()],
             taken: 0,
+            damaged: 0,
         },
         rankings: vec![Ranking::new(); moment.resources.len()],
         coverage: &coverage,
@@ -76,6 +77,7 @@ pub(super) fn survey(
             .saturating_sub((kept as u64).saturating_sub(1)),
         ranked_steps: usize::try_from(RANKED_BY_MS.div_ceil(step_ms)).unwrap_or(usize::MAX),
     };
+    let is_sound = survey.is_time_sound();
     let pace = Pace::default();
     for piece in 0..Plane::HISTORY_PIECES {
         if plane.is_stopped() {
@@ -84,6 +86,9 @@ pub(super) fn survey(
         pace.after(|| {
             let rows = plane.history_piece(piece)?;
             survey.take(plane, &rows);
+            if is_sound {
+                plane.sweep(&rows, moment.newest);
+            }
             Ok::<(), StoreError>(())
         })?;
     }
@@ -111,6 +116,14 @@ impl Pace {
 // === impl Survey ===
 
 impl Survey<'_> {
+    /// Whether gateways have reported in half of the steps that are kept. By a clock that has jumped ahead all of the history would be older than what is kept, and
+    /// is not when the clock is put right.
+    fn is_time_sound(&self) -> bool {
+        let steps = self.first..=self.known.newest;
+        let observed = steps.filter(|step| self.coverage.observed(*step)).count();
+        observed.saturating_mul(2) >= self.known.kept
+    }
+
     /// Takes in rows of whole customers, by key.
     fn take(&mut self, plane: &Plane, rows: &[Row]) {
         let of_series = |row: &Row| row.0.get(..SERIES_BYTES).map(<[u8]>::to_vec);
@@ -125,7 +138,7 @@ impl Survey<'_> {
         let groups: HashMap<CustomerHash, Vec<Group>> = customers
             .iter()
             .zip(contracts)
-            .map(|(customer, contract)| (*customer, self.known.grouping.of(contract)))
+            .map(|(customer, contract)| (*customer, self.known.grouping.of(*customer, contract)))
             .collect();
         for rows in rows.chunk_by(|one, next| of_series(one) == of_series(next)) {
             let Some(series) = rows.first().and_then(|row| series_of(&row.0)) else {
@@ -148,7 +161,8 @@ impl Survey<'_> {
     }
 
     /// The tape of a series, from where something is known on; a chunk that cannot be read is a gap.
-    fn tape(&self, rows: &[Row]) -> Vec<f32> {
+    fn tape(&mut self, rows: &[Row]) -> Vec<f32> {
+        let mut damaged = Vec::new();
         let mut tape = vec![f32::NAN; self.known.kept];
         for (key, bytes) in rows {
             let Some(number) = key
@@ -161,6 +175,7 @@ impl Survey<'_> {
                 Ok(chunk) => chunk,
                 Err(error) => {
                     tracing::debug!(%error, "64 steps of usage are a gap for forecasts");
+                    damaged.push(number);
                     continue;
                 }
             };
@@ -181,12 +196,14 @@ impl Survey<'_> {
             .saturating_sub(self.first)
             .saturating_add(1);
         tape.truncate(usize::try_from(steps).unwrap_or(usize::MAX));
+        self.known.damaged = self.known.damaged.saturating_add(damaged.len());
         let begun = tape.iter().position(|value| !value.is_nan());
         let Some(begun) = begun else {
             return Vec::new();
         };
         for (value, step) in tape.iter_mut().zip(self.first..).skip(begun) {
-            if value.is_nan() && self.coverage.observed(step) {
+            let is_damaged = || damaged.contains(&Chunk::number_of(step));
+            if value.is_nan() && self.coverage.observed(step) && !is_damaged() {
                 *value = 0.0;
             }
         }
@@ -225,4 +242,49 @@ impl Survey<'_> {
 fn series_of(key: &[u8]) -> Option<Series> {
     let customer = CustomerHash(*key.first_chunk::<CUSTOMER_BYTES>()?);
     Some(Series::new(customer, *key.get(CUSTOMER_BYTES)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forecasts::Grouping;
+    use crate::history::chunk_key;
+
+    #[test]
+    fn a_chunk_that_cannot_be_read_is_a_gap_although_gateways_reported_and_is_counted() {
+        let mut coverage = Coverage::new(256);
+        for step in 0..256 {
+            coverage.observe(step);
+        }
+        let mut survey = Survey {
+            known: Known {
+                newest: 255,
+                policy: 0,
+                changes: 0,
+                kept: 256,
+                most: 1,
+                grouping: Grouping::default(),
+                resources: vec![OfResource::default()],
+                taken: 0,
+                damaged: 0,
+            },
+            rankings: vec![Ranking::new()],
+            coverage: &coverage,
+            first: 0,
+            ranked_steps: 1,
+        };
+        let series = Series::new(CustomerHash([1; 16]), 0);
+        let row = |number: u64| {
+            let mut chunk = Chunk::default();
+            chunk.set(number * CHUNK_STEPS + 1, 5.0);
+            (chunk_key(series, number), chunk.encode())
+        };
+        let damaged = (chunk_key(series, 1), b"damaged".to_vec());
+        let tape = survey.tape(&[row(0), damaged, row(2)]);
+        let gaps = (1..).zip(&tape).filter(|(_, value)| value.is_nan());
+        let gaps: Vec<u64> = gaps.map(|(step, _)| step).collect();
+        assert_eq!(gaps, Vec::from_iter(64..128));
+        assert_eq!(tape.iter().filter(|value| **value == 5.0).count(), 2);
+        assert_eq!((tape.len(), survey.known.damaged), (255, 1));
+    }
 }

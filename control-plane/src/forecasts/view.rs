@@ -21,7 +21,7 @@ pub struct ForecastsQuery {
     /// Of this customer only: its key, or `hash:` and its hash.
     #[serde(default)]
     pub customer: Option<String>,
-    /// Of this group only: `all`, `rest`, `tier:N` or `contract:NAME`.
+    /// Of this group only: `all`, `rest`, `tier:N`, `contract:NAME` or `group:NAME` (linked accounts).
     #[serde(default)]
     pub group: Option<String>,
     /// Of this resource only.
@@ -56,6 +56,9 @@ pub struct ForecastsView {
     pub series: usize,
     /// Those that were forecast together, as the group `rest`, when the history was surveyed last.
     pub rest_series: usize,
+    /// Chunks of 64 steps of a series that could not be read then. They are gaps.
+    #[serde(default)]
+    pub damaged_chunks: usize,
     /// Groups first, then customers by hash.
     pub forecasts: Vec<SubjectForecasts>,
     /// What has come of forecasts since the start.
@@ -200,13 +203,15 @@ impl Wanted {
 fn group(text: &str, place: &str) -> Result<Group, ApiError> {
     let tier = text.strip_prefix("tier:").map(str::parse);
     let contract = text.strip_prefix("contract:");
-    match (text, tier, contract) {
+    let linked = text.strip_prefix("group:");
+    match (text, tier, contract, linked) {
         ("all", ..) => Ok(Group::All),
         ("rest", ..) => Ok(Group::Rest),
-        (_, Some(Ok(tier)), _) => Ok(Group::Tier(tier)),
-        (_, _, Some(name)) => Ok(Group::Contract(name.to_owned())),
+        (_, Some(Ok(tier)), ..) => Ok(Group::Tier(tier)),
+        (_, _, Some(name), _) => Ok(Group::Contract(name.to_owned())),
+        (.., Some(name)) => Ok(Group::Linked(name.to_owned())),
         _ => {
-            let hint = "groups are `all`, `rest`, `tier:N` and `contract:NAME`";
+            let hint = "groups are `all`, `rest`, `tier:N`, `contract:NAME` and `group:NAME`";
             Err(ApiError::malformed("this is no group of customers", hint).at(place))
         }
     }
@@ -245,6 +250,7 @@ impl Book {
             horizons: horizons.collect(),
             series: self.series,
             rest_series: self.rest_series,
+            damaged_chunks: self.damaged_chunks,
             forecasts,
             scores: self
                 .tallies

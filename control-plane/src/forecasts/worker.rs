@@ -29,7 +29,7 @@ const SURVEY_EVERY_US: u64 = 3_600_000_000;
 pub struct Limits {
     /// Customers that are forecast by themselves, of all resources together: the largest. All others are one more group.
     pub series: usize,
-    /// Contracts that are groups: those that most customers have.
+    /// Contracts that are groups: those that most customers have. And sums that groups of linked accounts add to those of contracts.
     pub contracts: usize,
 }
 
@@ -276,6 +276,7 @@ impl Worker {
             tallies: tallies.collect(),
             series: resources.clone().map(|of| of.alone.len()).sum(),
             rest_series: resources.map(|of| of.rest_customers).sum(),
+            damaged_chunks: known.damaged,
             pass_ms: self.pass_us / 1_000,
         });
     }

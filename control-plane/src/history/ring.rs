@@ -2,7 +2,7 @@
 
 use super::chunk::Chunk;
 use super::{CHUNK_STEPS, chunk_key};
-use crate::store::{Batch, Store, StoreError, Table};
+use crate::store::{Batch, Progress, Store, StoreError, Table};
 use forebay_wire::key::CustomerHash;
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -43,6 +43,8 @@ pub struct Ring {
     over: VecDeque<ChunkId>,
     /// The running step, as far as the ring was told.
     step_now: u64,
+    /// A step, and what was written before anything was sealed in it.
+    mark: (u64, u64),
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ impl Ring {
             open: HashMap::new(),
             over: VecDeque::new(),
             step_now: 0,
+            mark: (0, 0),
         }
     }
 
@@ -221,6 +224,12 @@ impl Ring {
         Chunk::default()
     }
 
+    /// Whether a chunk has left the retention when a step is the newest.
+    #[must_use]
+    pub fn has_left(&self, number: u64, newest_step: u64) -> bool {
+        number.saturating_add(self.kept()) <= Chunk::number_of(newest_step)
+    }
+
     /// Chunks of a series that are kept.
     fn kept(&self) -> u64 {
         self.retention_steps.div_ceil(CHUNK_STEPS).saturating_add(1)
@@ -240,12 +249,23 @@ impl Ring {
     }
 
     /// Seals some chunks that are over, and forgets them: they stay in the store. A few at a time, because whoever syncs waits for it.
-    pub fn seal_some(&mut self, batch: &mut Batch) {
+    ///
+    /// While the store takes nothing they stay here: whoever goes back to one would go on with what the store has of it, which is older. Of more than 131 072 of them
+    /// the oldest are forgotten all the same, so that they do not fill the memory; what is on its way to the store of them is written all the same, and lost only
+    /// where an import or a late sample goes back to such a chunk before that.
+    pub fn seal_some(&mut self, batch: &mut Batch, progress: Progress) {
         // After an import there may be a million of them. In the store they are as they are meanwhile, only larger.
         while self.over.len() > OVER_MOST
             && let Some(key) = self.over.pop_front()
         {
             self.open.remove(&key);
+        }
+        if self.mark.0 != self.step_now {
+            self.mark = (self.step_now, progress.queued);
+        }
+        // What is over was written in an earlier step.
+        if progress.durable < self.mark.1 {
+            return;
         }
         for _ in 0..SEALED_AT_ONCE.max(self.over.len() / PARTS_OF_OVER) {
             let Some((series, number)) = self.over.pop_front() else {

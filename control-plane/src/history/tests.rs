@@ -1,7 +1,7 @@
 //! The ring of usage chunks over restarts, damage and gaps: apart from the code, because a test of it needs a store.
 
 use super::*;
-use crate::store::{Batch, MemoryStore, Store, Table};
+use crate::store::{Batch, MemoryStore, Progress, Store, Table};
 
 const SERIES: Series = Series {
     customer: CustomerHash([7; 16]),
@@ -181,7 +181,7 @@ fn a_chunk_that_is_over_takes_less_room_and_can_be_written_again() {
     let at = |ring: &mut Ring, step: u64| {
         let mut batch = Batch::default();
         ring.close_idle(step);
-        ring.seal_some(&mut batch);
+        ring.seal_some(&mut batch, Progress::default());
         ring.set(&store, &mut batch, SERIES, step, (step % 50) as f32)
             .unwrap();
         store.commit(&batch).unwrap();
@@ -201,7 +201,7 @@ fn a_chunk_that_is_over_takes_less_room_and_can_be_written_again() {
     let at = |ring: &mut Ring, step: u64| {
         let mut batch = Batch::default();
         ring.close_idle(step);
-        ring.seal_some(&mut batch);
+        ring.seal_some(&mut batch, Progress::default());
         store.commit(&batch).unwrap();
     };
     for step in 256..270 {
@@ -217,4 +217,64 @@ fn a_chunk_that_is_over_takes_less_room_and_can_be_written_again() {
         };
         assert_eq!(value, Some(expected), "step {step}");
     }
+}
+
+/// How far the journal is.
+fn progress(queued: u64, durable: u64) -> Progress {
+    Progress { queued, durable }
+}
+
+#[test]
+fn a_chunk_that_the_store_does_not_have_yet_is_not_forgotten() {
+    let store = MemoryStore::default();
+    let mut ring = Ring::new(1_000);
+    let mut unwritten = Batch::default();
+    for step in 0..64 {
+        ring.close_idle(step);
+        ring.set(&store, &mut unwritten, SERIES, step, 1.0).unwrap();
+    }
+    // Two chunks later; of 64 batches the store has taken none, and then all but the last.
+    for (step, durable) in [(200, 0), (201, 0), (202, 63)] {
+        ring.close_idle(step);
+        ring.seal_some(&mut unwritten, progress(64, durable));
+        ring.seal_some(&mut unwritten, progress(70, durable));
+        assert!(ring.in_memory((SERIES, 0)).is_some(), "{step}");
+    }
+    // An import goes back to it, and the store takes everything at last.
+    ring.set(&store, &mut unwritten, SERIES, 7, 9.0).unwrap();
+    store.commit(&unwritten).unwrap();
+    let usage = Ring::read(&store, SERIES, 0, 63).unwrap();
+    let expected = (0..64).map(|step| Some(if step == 7 { 9.0 } else { 1.0 }));
+    assert_eq!(usage.values, expected.collect::<Vec<_>>());
+    // What the store has is sealed and forgotten, although more waits for it by now.
+    for step in 204..206 {
+        let mut batch = Batch::default();
+        ring.close_idle(step);
+        ring.seal_some(&mut batch, progress(71, 70));
+        ring.seal_some(&mut batch, progress(90, 71));
+        store.commit(&batch).unwrap();
+    }
+    assert!(ring.in_memory((SERIES, 0)).is_none());
+    assert_eq!(Ring::read(&store, SERIES, 0, 63).unwrap(), usage);
+}
+
+#[test]
+fn while_the_store_takes_nothing_what_is_over_fills_no_memory() {
+    const MOST: usize = 1 << 17;
+    let store = MemoryStore::default();
+    let mut ring = Ring::new(1_000);
+    let mut unwritten = Batch::default();
+    let series = |number: usize| {
+        let mut customer = [0; 16];
+        customer[..8].copy_from_slice(&number.to_be_bytes());
+        Series::new(CustomerHash(customer), 0)
+    };
+    for number in 0..MOST + 10 {
+        ring.set(&store, &mut unwritten, series(number), 1, 1.0)
+            .unwrap();
+    }
+    ring.close_idle(200);
+    ring.seal_some(&mut unwritten, progress(1, 0));
+    let kept = (0..MOST + 10).filter(|number| ring.in_memory((series(*number), 0)).is_some());
+    assert_eq!(kept.count(), MOST);
 }

@@ -1,13 +1,13 @@
 //! What forecasts are made from, as the state has it at a moment, and who asks for them.
 
-use super::Plane;
 use super::sync::usage::Finished;
+use super::{Plane, State};
 use crate::buckets::POOL_ACCOUNT;
 use crate::error::ApiError;
 use crate::forecasts::{
-    Book, ClosedStep, ContractGroups, Desk, ForecastsQuery, ForecastsView, Grouping, Wanted,
+    Book, ClosedStep, ContractGroups, Desk, ForecastsQuery, ForecastsView, Grouping, Linked, Wanted,
 };
-use crate::history::{Coverage, Ring, Series, step_at};
+use crate::history::{Chunk, Coverage, Ring, Series, step_at};
 use crate::store::{Row, StoreError, Table};
 use forebay_core::policy::ContractIndex;
 use forebay_wire::key::CustomerHash;
@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// After so many steps in which no gateway has synced the wall clock says which step is the newest: nothing was asked for since, as far as anybody knows.
 const SILENT_STEPS: u64 = 2;
+/// Customers whose contracts are looked up at once: syncs wait meanwhile.
+const MEMBERS_AT_ONCE: usize = 4_096;
 /// The history is read in so many pieces, by the first bits of the customers' hashes: a store may keep changes waiting while rows are read.
 const PIECE_SHIFT: u32 = 4;
 /// A key of the history: customer, resource, chunk.
@@ -97,34 +99,30 @@ impl Plane {
         self.lock().coverage.clone()
     }
 
-    /// The groups of the policy in force, with as many contracts among them at most: those that most customers have, after that of strangers.
+    /// The groups of the policy in force, with as many contracts among them at most: those that most customers have, after that of strangers. Linked accounts
+    /// come to that, with at most as many sums.
     pub(crate) fn grouping(&self, contracts_most: usize) -> Grouping {
-        let state = self.lock();
-        let Some(policy) = state.policies.compiled() else {
-            return Grouping::default();
+        let (contracts, rule) = {
+            let state = self.lock();
+            (
+                contract_groups(&state, contracts_most),
+                state.policies.sharing().cloned(),
+            )
         };
-        let mut customers = vec![0_usize; policy.contracts.len()];
-        for (_, member) in state.directory.iter() {
-            if let Some(count) = customers.get_mut(usize::from(member.contract.0)) {
-                *count = count.saturating_add(1);
-            }
-        }
-        if let Some(unknown) = policy.unknown_contract()
-            && let Some(count) = customers.get_mut(usize::from(unknown.0))
-        {
-            *count = usize::MAX;
-        }
-        let mut by_size: Vec<usize> = (0..customers.len()).collect();
-        by_size.sort_by_key(|row| std::cmp::Reverse(customers.get(*row).copied()));
-        by_size.truncate(contracts_most);
-        let contracts = policy.contracts.iter().enumerate();
-        let contracts = contracts.map(|(row, contract)| ContractGroups {
-            tier: contract.tier.number(),
-            own: by_size.contains(&row).then(|| contract.name.clone()),
+        let rule = rule.filter(|rule| !rule.groups.is_empty());
+        let linked = rule.map(|rule| {
+            let members: Vec<(CustomerHash, usize)> = rule.members().collect();
+            let members = members.chunks(MEMBERS_AT_ONCE).flat_map(|some| {
+                let customers: Vec<CustomerHash> =
+                    some.iter().map(|(customer, _)| *customer).collect();
+                let groups = some.iter().map(|(_, group)| *group);
+                groups
+                    .zip(self.contracts_of(&customers))
+                    .collect::<Vec<_>>()
+            });
+            Linked::choose(rule.clone(), members, contracts_most)
         });
-        Grouping {
-            contracts: contracts.collect(),
-        }
+        Grouping { contracts, linked }
     }
 
     /// The contracts of customers.
@@ -150,14 +148,20 @@ impl Plane {
         self.store.range(Table::History, &from, &to)
     }
 
-    /// Usage of a series as far as the store has it.
+    /// Usage of a series as far as the store has it; NaN where that cannot be read.
     pub(crate) fn usage_from_store(
         &self,
         series: Series,
         from: u64,
         to: u64,
     ) -> Result<Vec<Option<f32>>, StoreError> {
-        Ring::read(&*self.store, series, from, to).map(|usage| usage.values)
+        let usage = Ring::read(&*self.store, series, from, to)?;
+        let is_damaged = |step: u64| usage.damaged.contains(&Chunk::number_of(step));
+        let steps = usage.values.iter().zip(usage.first_step..);
+        // What is there and cannot be read is no silence.
+        let known =
+            steps.map(|(value, step)| value.or_else(|| is_damaged(step).then_some(f32::NAN)));
+        Ok(known.collect())
     }
 
     pub(crate) fn forecast_desk(&self) -> &Desk {
@@ -181,4 +185,31 @@ impl Plane {
         let wanted = Wanted::of(query, |key| self.hash_of(key), resource_of)?;
         self.forecast_book().view(&wanted, self.settings.step_ms)
     }
+}
+
+/// What groups depend on of each contract, by its row.
+fn contract_groups(state: &State, contracts_most: usize) -> Vec<ContractGroups> {
+    let Some(policy) = state.policies.compiled() else {
+        return Vec::new();
+    };
+    let mut customers = vec![0_usize; policy.contracts.len()];
+    for (_, member) in state.directory.iter() {
+        if let Some(count) = customers.get_mut(usize::from(member.contract.0)) {
+            *count = count.saturating_add(1);
+        }
+    }
+    if let Some(unknown) = policy.unknown_contract()
+        && let Some(count) = customers.get_mut(usize::from(unknown.0))
+    {
+        *count = usize::MAX;
+    }
+    let mut by_size: Vec<usize> = (0..customers.len()).collect();
+    by_size.sort_by_key(|row| std::cmp::Reverse(customers.get(*row).copied()));
+    by_size.truncate(contracts_most);
+    let contracts = policy.contracts.iter().enumerate();
+    let contracts = contracts.map(|(row, contract)| ContractGroups {
+        tier: contract.tier.number(),
+        own: by_size.contains(&row).then(|| contract.name.clone()),
+    });
+    contracts.collect()
 }

@@ -4,10 +4,15 @@ use super::Plane;
 use super::audit::{Deed, Done};
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::history::{CHUNK_BYTES, CHUNK_STEPS, Ring, Series};
+use crate::history::{CHUNK_BYTES, CHUNK_STEPS, Ring, Series, series_of};
+use crate::store::{Batch, Row, Table};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Chunks that are deleted at once: syncs wait meanwhile.
+const SWEPT_AT_ONCE: usize = 512;
+/// Chunks of a piece of the history that are deleted in one go: what is more waits for the next one.
+const SWEPT_MOST: usize = 16_384;
 /// Values in one import: bounds what one request can make us hold.
 const MAX_VALUES: usize = 8_000_000;
 
@@ -96,6 +101,34 @@ impl Plane {
         // A survey that has begun meanwhile has read the store before the batch was in it.
         self.forecast_desk().history_changed();
         Ok(imported??)
+    }
+
+    /// Deletes those of some rows of the history that have left the retention when a step is the newest: a series that has gone idle begins no chunk that would
+    /// push them out. Those that are in memory are left for another time.
+    pub(crate) fn sweep(&self, rows: &[Row], newest_step: u64) {
+        let number_of = |key: &[u8]| key.last_chunk().map(|number| u64::from_be_bytes(*number));
+        let has_left = {
+            let state = self.lock();
+            let rows = rows.iter().filter(|(key, _)| {
+                number_of(key).is_some_and(|number| state.ring.has_left(number, newest_step))
+            });
+            rows.take(SWEPT_MOST).collect::<Vec<_>>()
+        };
+        for some in has_left.chunks(SWEPT_AT_ONCE) {
+            let state = self.lock();
+            if state.is_stopped {
+                return;
+            }
+            let mut batch = Batch::default();
+            for (key, _) in some {
+                let id = series_of(key).zip(number_of(key));
+                if id.is_some_and(|id| state.ring.in_memory(id).is_none()) {
+                    batch.delete(Table::History, key.as_slice());
+                }
+            }
+            // Nobody waits for it: what is left is found by the next survey.
+            drop(self.journal.submit(batch));
+        }
     }
 
     fn resolve<'a>(

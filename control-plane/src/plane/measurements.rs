@@ -12,6 +12,7 @@ use crate::error::ApiError;
 use crate::history::{CHUNK_BYTES, Chunk, ChunkId, Ring, step_at};
 use crate::prometheus::{BadWrite, SAMPLES_MOST, TimeSeries, each_series};
 use crate::store::{Batch, StoreError};
+use axum::http::StatusCode;
 use hashbrown::{HashMap, HashSet};
 use smallvec::SmallVec;
 
@@ -21,6 +22,8 @@ const SAMPLES_AT_ONCE: usize = 512;
 const LATE_MOST: usize = 1 << 18;
 /// How far the clocks of others may be ahead of ours.
 const AHEAD_MS_MOST: i64 = 10_000;
+/// Of a label that a refusal names.
+const LABEL_CHARS_SHOWN: usize = 100;
 /// The largest value that the trainer takes.
 const VALUE_MOST: f64 = 1e30;
 /// A series is idle after so many steps, or after as long as Prometheus believes the last sample of one.
@@ -46,6 +49,9 @@ struct ReadWrite {
     /// Those of all of them.
     samples: usize,
     dropped: DroppedCounts,
+    /// Series that are none, and a label that the first of them has twice.
+    repeated: usize,
+    repeats: Option<String>,
 }
 
 /// Samples of one series that are kept at once.
@@ -95,6 +101,14 @@ impl Covariates {
         series: &TimeSeries,
         read: &mut ReadWrite,
     ) -> Result<(), BadWrite> {
+        if let Some(label) = series.repeats() {
+            // Whose it is, and which series, depends on which of the two one takes.
+            Dropped::RepeatedLabel.count(&mut read.dropped, series.samples.len());
+            read.repeated = read.repeated.saturating_add(1);
+            let shown = || label.chars().take(LABEL_CHARS_SHOWN).collect();
+            read.repeats.get_or_insert_with(shown);
+            return Ok(());
+        }
         let mut is_chosen = false;
         for position in self.chosen.of(series) {
             is_chosen = true;
@@ -174,7 +188,8 @@ impl Plane {
     /// call it on a thread that may block.
     ///
     /// # Errors
-    /// When something is wrong with it; then nothing of it counts. When the store has no room, or cannot be read or written.
+    /// When something is wrong with it; then nothing of it counts, but where a series has a label twice: then all others count. When the store has no room, or cannot
+    /// be read or written.
     pub(crate) fn take_measurements(&self, body: &[u8]) -> Result<(), ApiError> {
         let covariates = self.covariates()?;
         let read = self.read_measurements(covariates, body)?;
@@ -189,7 +204,15 @@ impl Plane {
             self.forget_late(covariates, newest_piece);
         }
         kept?;
-        Ok(saved?)
+        saved?;
+        read.repeats.map_or(Ok(()), |label| {
+            let message = format!(
+                "{} series have a label twice (the first one `{label}`), and are dropped; all others of the request are kept",
+                read.repeated
+            );
+            let hint = "look for a relabelling that makes two labels of one name, or a client library that does; to send the request again changes nothing";
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "repeated_label", message, hint))
+        })
     }
 
     fn read_measurements(
@@ -199,10 +222,8 @@ impl Plane {
     ) -> Result<ReadWrite, ApiError> {
         let mut read = ReadWrite::default();
         let mut visit = |series| covariates.read(self, &series, &mut read);
-        each_series(body, &mut visit).map_err(|error| {
-            let hint = "nothing of the request is kept: let the sender send fewer samples at once, by remote write 1.0";
-            ApiError::malformed(error.to_string(), hint)
-        })?;
+        each_series(body, &mut visit)
+            .map_err(|error| ApiError::malformed(error.to_string(), error.hint()))?;
         Ok(read)
     }
 
@@ -316,7 +337,7 @@ impl Plane {
             let ring = &mut state.ring;
             ring.set_read(&of_store, &mut batch, part.series, means);
         }
-        state.ring.seal_some(&mut batch);
+        state.ring.seal_some(&mut batch, self.journal.progress());
         covariates.tally.add(kept, &dropped);
         // Whoever waits, waits for all of them.
         drop(self.journal.submit(batch));

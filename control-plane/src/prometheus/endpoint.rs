@@ -43,7 +43,7 @@ pub enum BadEndpoint {
     Scheme,
     /// A token that no header can hold.
     #[error(
-        "the token has characters that no header can hold: give it as one line of printable ASCII"
+        "its token has characters that no header can hold, as the line break at the end of a file: give the token as one line of printable ASCII"
     )]
     Token,
     /// Two ways to say who we are.

@@ -3,6 +3,7 @@
 //! The five messages are written by hand: code generated from Prometheus' files would bring its build tools for 20 lines.
 
 use super::outbox::Batch;
+use hashbrown::HashSet;
 
 /// The name of the series.
 const NAME: &str = "forebay_usage_tokens";
@@ -47,6 +48,21 @@ pub(crate) struct TimedValue {
     pub(crate) value: f64,
     #[prost(int64, tag = "2")]
     pub(crate) timestamp: i64,
+}
+
+// === impl TimeSeries ===
+
+impl TimeSeries {
+    /// A label that it has twice, which the protocol forbids.
+    pub(crate) fn repeats(&self) -> Option<&str> {
+        let names = || self.labels.iter().map(|label| label.name.as_str());
+        // As nearly all come: each behind the one before.
+        if names().zip(names().skip(1)).all(|(one, next)| one < next) {
+            return None;
+        }
+        let mut seen = HashSet::new();
+        names().find(|name| !seen.insert(*name))
+    }
 }
 
 /// The body of a request.

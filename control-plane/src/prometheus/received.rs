@@ -45,6 +45,29 @@ pub enum BadWrite {
     TooManyMeasurements,
 }
 
+// === impl BadWrite ===
+
+impl BadWrite {
+    /// What the sender's configuration needs.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NotSnappy(_) => {
+                "nothing of the request is kept: compress the message as one raw block of Snappy, neither framed nor by gzip or zstd"
+            }
+            Self::NotProtobuf(_) => {
+                "nothing of the request is kept: send the message prometheus.WriteRequest of remote write 1.0, neither 2.0 nor JSON nor OTLP"
+            }
+            Self::LongSeries(_) => {
+                "nothing of the request is kept: drop long labels by write_relabel_configs, or send fewer samples at once (queue_config.max_samples_per_send)"
+            }
+            Self::TooLarge(_) | Self::TooManySamples | Self::TooManyMeasurements => {
+                "nothing of the request is kept: send fewer samples at once (queue_config.max_samples_per_send of Prometheus)"
+            }
+        }
+    }
+}
+
 /// Visits each series of a body that has samples: so there are no more of them than samples, however many there are without any.
 ///
 /// # Errors

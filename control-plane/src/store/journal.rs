@@ -10,6 +10,7 @@
 //! waits for the next reply.
 
 use super::{Batch, Store, StoreError};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -35,7 +36,18 @@ struct Entry {
 #[derive(Debug)]
 pub struct Journal {
     queue: Option<mpsc::Sender<Entry>>,
+    queued: AtomicU64,
+    durable: Arc<AtomicU64>,
     writer: Option<JoinHandle<()>>,
+}
+
+/// How many entries there were since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Those that were queued.
+    pub queued: u64,
+    /// Those of them, from the first on, that are durable.
+    pub durable: u64,
 }
 
 /// A promise that a batch is durable.
@@ -52,11 +64,15 @@ impl Journal {
     /// When the system gives no thread.
     pub fn start(store: Arc<dyn Store>) -> std::io::Result<Self> {
         let (queue, entries) = mpsc::channel();
+        let durable = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&durable);
         let writer = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || write_all(&*store, &entries))?;
+            .spawn(move || write_all(&*store, &entries, &count))?;
         Ok(Self {
             queue: Some(queue),
+            queued: AtomicU64::new(0),
+            durable,
             writer: Some(writer),
         })
     }
@@ -69,6 +85,15 @@ impl Journal {
         self.queue(batch)
     }
 
+    /// How far it is. What was queued under a lock counts as soon as the lock is free.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress {
+            queued: self.queued.load(Ordering::Acquire),
+            durable: self.durable.load(Ordering::Acquire),
+        }
+    }
+
     /// Promises that all batches so far are durable. For whoever repeats a change that stands already, and so has none of its own to wait for: it may
     /// still be on its way, or wait for a store that did not take it.
     pub fn all_so_far(&self) -> Receipt {
@@ -78,6 +103,7 @@ impl Journal {
     fn queue(&self, batch: Batch) -> Receipt {
         let (waiter, promise) = oneshot::channel();
         if let Some(queue) = &self.queue {
+            self.queued.fetch_add(1, Ordering::AcqRel);
             // A closed queue drops the waiter, and the receipt then says that the server has stopped.
             drop(queue.send(Entry { batch, waiter }));
         }
@@ -121,8 +147,9 @@ impl Receipt {
     }
 }
 
-fn write_all(store: &dyn Store, entries: &mpsc::Receiver<Entry>) {
+fn write_all(store: &dyn Store, entries: &mpsc::Receiver<Entry>, durable: &AtomicU64) {
     let mut unwritten = Batch::default();
+    let mut waiting = 0_u64;
     let mut next_at = Instant::now();
     while let Ok(first) = entries.recv() {
         std::thread::sleep(next_at.saturating_duration_since(Instant::now()));
@@ -135,6 +162,7 @@ fn write_all(store: &dyn Store, entries: &mpsc::Receiver<Entry>) {
             waiters.push(next.waiter);
             unwritten.append(next.batch);
         }
+        waiting = waiting.saturating_add(waiters.len() as u64);
         let result = match unwritten.is_empty() {
             true => Ok(()),
             false => store.commit(&unwritten),
@@ -145,7 +173,10 @@ fn write_all(store: &dyn Store, entries: &mpsc::Receiver<Entry>) {
             began_at
         };
         match &result {
-            Ok(()) => unwritten = Batch::default(),
+            Ok(()) => {
+                unwritten = Batch::default();
+                durable.fetch_add(std::mem::take(&mut waiting), Ordering::AcqRel);
+            }
             Err(error) => {
                 tracing::error!(%error, waiting = waiters.len(), "changes are not durable; they will be tried again");
                 // The disk may stay full for days, and every sync changes the same rows.

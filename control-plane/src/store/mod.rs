@@ -18,7 +18,7 @@ mod start;
 
 pub use batch::{Batch, Change, Changes};
 pub use embedded::EmbeddedStore;
-pub use journal::{Journal, Receipt};
+pub use journal::{Journal, Progress, Receipt};
 pub(crate) use leisure::giving_way;
 pub use memory::MemoryStore;
 pub use redis::{Candidate, Lease, RedisStore, RedisUrl, Standing, doubts};

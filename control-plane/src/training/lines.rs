@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 /// A longer line is none of ours.
 const LINE_BYTES_MAX: usize = 16 << 10;
 /// A longer message is cut.
-const MESSAGE_CHARS_MAX: usize = 500;
+pub(super) const MESSAGE_CHARS_MAX: usize = 500;
+/// A larger count is none: readers of JSON take no larger one as it is.
+pub(super) const COUNT_MAX: u64 = 1 << 53;
 
 /// How far a training is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +46,8 @@ impl Lines {
             }
             if !self.is_too_long
                 && let Ok(told) = serde_json::from_slice::<Told>(&self.line)
+                && told.done <= told.of
+                && told.of <= COUNT_MAX
             {
                 heard(told.shortened());
             }
@@ -58,10 +62,17 @@ impl Lines {
 impl Told {
     fn shortened(self) -> Self {
         Self {
-            message: self.message.chars().take(MESSAGE_CHARS_MAX).collect(),
+            message: printable(&self.message, MESSAGE_CHARS_MAX),
             ..self
         }
     }
+}
+
+/// At most so many characters, none of which could do anything to a terminal or a log.
+pub(super) fn printable(text: &str, chars_max: usize) -> String {
+    let is_harmless = |letter: char| letter == '\n' || !letter.is_control();
+    let harmless = |letter| if is_harmless(letter) { letter } else { ' ' };
+    text.trim().chars().map(harmless).take(chars_max).collect()
 }
 
 #[cfg(test)]
@@ -85,6 +96,23 @@ mod tests {
         ]);
         let expected = [(1, 4, String::new()), (2, 4, "epoch 1".to_owned())];
         assert_eq!(found, expected, "the last line has not ended");
+    }
+
+    #[test]
+    fn what_cannot_be_a_progress_is_passed_over_and_nothing_reaches_a_terminal() {
+        let long = "x".repeat(MESSAGE_CHARS_MAX + 1);
+        let long = format!("{{\"done\":2,\"of\":2,\"message\":\"{long}\"}}\n");
+        let found = heard(&[
+            b"{\"done\":5,\"of\":4}\n",
+            b"{\"done\":1,\"of\":9007199254740993}\n",
+            b"{\"done\":-1,\"of\":4}\n{\"done\":0.5,\"of\":1}\n{\"done\":1e999,\"of\":1}\n",
+            b"{\"done\":1,\"of\":2,\"message\":\"\\u001b[2Jepoch\\u0000\\u009b1\"}\n",
+            long.as_bytes(),
+        ]);
+        let counts: Vec<(u64, u64)> = found.iter().map(|(done, of, _)| (*done, *of)).collect();
+        assert_eq!(counts, [(1, 2), (2, 2)]);
+        assert_eq!(found[0].2, " [2Jepoch  1");
+        assert_eq!(found[1].2.len(), MESSAGE_CHARS_MAX);
     }
 
     #[test]

@@ -6,16 +6,21 @@
 mod covariate_files;
 mod desk;
 mod job;
+mod keeper;
 mod lines;
 mod options;
+mod program;
 mod run;
 mod schedule;
+mod trial;
 mod usage_files;
 
 pub(crate) use covariate_files::CovariateFiles;
 pub use desk::{Desk, RunningView, Stage, TrainingView};
-pub use job::{JobError, JobLimits, Program};
+pub use job::{Job, JobError, JobLimits};
+pub use keeper::keep_group;
 pub use options::{Chosen, TrainingOptions, TrainingOptionsError};
+pub use program::{Program, Unusable};
 pub use run::Training;
 pub use schedule::{Cause, Schedule};
 pub(crate) use usage_files::UsageFiles;

@@ -1,6 +1,7 @@
 //! Options of `forebay serve` that are about training.
 
-use super::job::{JobLimits, Program};
+use super::job::JobLimits;
+use super::program::{Program, Unusable};
 use super::schedule::Schedule;
 use crate::plane::{Promotion, Share};
 use clap::Args;
@@ -13,7 +14,7 @@ const ENOUGH_MS: u64 = 7 * 24 * HOUR_MS;
 /// Options of training.
 #[derive(Clone, Debug, Default, Args)]
 pub struct TrainingOptions {
-    /// forebay-train, which trains models on the usage history of this server; beside this program by default
+    /// forebay-train, which trains models on the usage history of this server; beside this program by default. A name without a slash is looked for in PATH
     #[arg(long, value_name = "FILE")]
     pub trainer: Option<PathBuf>,
     /// Train so often, like 1d, 7d or 12h; without it only when asked
@@ -32,12 +33,14 @@ pub struct TrainingOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum TrainingOptionsError {
     /// There is a schedule and nothing to run.
-    #[error("{option} needs the trainer, and there is no {}: build forebay-train, or name it with --trainer", program.display())]
+    #[error(
+        "{option} needs the trainer, and {reason}: build forebay-train, or name it with --trainer FILE"
+    )]
     NoTrainer {
         /// Which option asks for it.
         option: &'static str,
-        /// Where it was looked for.
-        program: PathBuf,
+        /// What is wrong with it.
+        reason: Unusable,
     },
     /// No model could win.
     #[error(
@@ -62,6 +65,8 @@ pub enum TrainingOptionsError {
 #[derive(Clone, Debug)]
 pub struct Chosen {
     pub(super) program: Program,
+    /// What keeps its processes together.
+    pub(super) keeper: PathBuf,
     pub(super) schedule: Schedule,
     pub(super) canary: Option<Share>,
     pub(super) limits: JobLimits,
@@ -90,10 +95,6 @@ impl TrainingOptions {
     /// # Errors
     /// When something that they need is missing.
     pub fn choose(&self, step_ms: u32, history_steps: u64) -> Result<Chosen, TrainingOptionsError> {
-        let program = self
-            .trainer
-            .clone()
-            .map_or_else(Program::beside_us, Program);
         let option = match self {
             Self {
                 trainer: Some(_), ..
@@ -134,17 +135,26 @@ impl TrainingOptions {
                 steps_needed,
             });
         }
+        let search = std::env::var_os("PATH").unwrap_or_default();
+        let program = match &self.trainer {
+            Some(given) => Program::named(given, &search),
+            None => Ok(Program::beside_us()),
+        };
+        let no_trainer = |reason| TrainingOptionsError::NoTrainer {
+            option: option.unwrap_or("--trainer"),
+            reason,
+        };
+        let program = program.map_err(no_trainer)?;
         if let Some(option) = option {
-            if !program.is_there() {
-                let program = program.0;
-                return Err(TrainingOptionsError::NoTrainer { option, program });
-            }
+            program.check().map_err(no_trainer)?;
             if !step_ms.is_multiple_of(1_000) {
                 return Err(TrainingOptionsError::PartsOfSeconds(option, step_ms));
             }
         }
         Ok(Chosen {
             program,
+            // This program, also when its file has been replaced meanwhile.
+            keeper: PathBuf::from("/proc/self/exe"),
             schedule: Schedule {
                 every_ms: self.train_every,
                 on_drift: self.train_on_drift,
@@ -155,6 +165,16 @@ impl TrainingOptions {
             }),
             limits: JobLimits::default(),
         })
+    }
+}
+
+// === impl Chosen ===
+
+impl Chosen {
+    /// The same with `forebay` in another place, for a server inside another program.
+    #[must_use]
+    pub fn kept_by(self, keeper: PathBuf) -> Self {
+        Self { keeper, ..self }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The task that trains: it waits for a reason, runs the trainer on the usage history, and brings what it has made into the registry.
 
 use super::desk::{Asked, Desk, Stage, TrainingView};
-use super::job::JobError;
+use super::job::{Job, JobError};
 use super::options::Chosen;
 use super::schedule::{Cause, Past};
+use super::trial;
 use crate::api::Server;
 use crate::error::ApiError;
 use crate::models::{SandboxError, hex};
@@ -65,6 +66,8 @@ struct Run {
     server: Weak<Server>,
     desk: Arc<Desk>,
     chosen: Chosen,
+    /// The trainer, while there is one.
+    job: tokio::sync::Mutex<Option<Job>>,
     folder: Arc<TempDir>,
 }
 
@@ -96,10 +99,10 @@ impl Training {
     /// # Errors
     /// When this server has no trainer.
     pub(crate) fn desk(&self) -> Result<&Desk, ApiError> {
-        if self.chosen.program.is_there() {
+        let Err(reason) = self.chosen.program.check() else {
             return Ok(&self.desk);
-        }
-        let message = format!("there is no trainer at {}", self.chosen.program.0.display());
+        };
+        let message = format!("this server cannot train: {reason}");
         let hint = "build forebay-train and start the server with --trainer FILE";
         Err(ApiError::new(
             axum::http::StatusCode::SERVICE_UNAVAILABLE,
@@ -236,12 +239,15 @@ async fn train(
                 server: server.clone(),
                 desk: Arc::clone(desk),
                 chosen: chosen.clone(),
+                job: tokio::sync::Mutex::default(),
                 folder: Arc::new(folder),
             };
-            tokio::select! {
+            let result = tokio::select! {
                 result = work.go(&mut run, resource) => result,
                 by = stopped(desk) => Err(RunError::Stopped(by)),
-            }
+            };
+            work.end().await;
+            result
         }
         Err(error) => Err(error.into()),
     };
@@ -360,10 +366,25 @@ impl Run {
     }
 
     async fn run_trainer(&self, arguments: &[&OsStr]) -> Result<(), RunError> {
+        let Chosen {
+            program,
+            keeper,
+            limits,
+            ..
+        } = &self.chosen;
+        let mut place = self.job.lock().await;
+        let job = Job::start(program, keeper, arguments, self.folder.path(), *limits)?;
         let heard = |told| self.desk.hears(told);
-        let program = &self.chosen.program;
-        let ended = program.run(arguments, self.folder.path(), self.chosen.limits, heard);
-        Ok(ended.await?)
+        place.insert(job).wait(heard).await?;
+        *place = None;
+        Ok(())
+    }
+
+    /// Ends the trainer of a run that is given up, before its folder is deleted.
+    async fn end(&self) {
+        if let Some(job) = &mut *self.job.lock().await {
+            job.end().await;
+        }
     }
 
     /// Brings the model and what is known of it into the registry.
@@ -376,6 +397,8 @@ impl Run {
             .map_err(|error| RunError::Result("card", error.to_string()))?;
         let trial = card.get("trial").cloned().unwrap_or_default();
         let trial: TrialView = serde_json::from_value(trial)
+            .map_err(|error| RunError::Result("card with a trial", error.to_string()))?;
+        let trial = trial::checked(trial)
             .map_err(|error| RunError::Result("card with a trial", error.to_string()))?;
         let server = self.server()?;
         let judge = Arc::clone(&server);

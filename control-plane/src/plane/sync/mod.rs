@@ -226,7 +226,7 @@ impl Plane {
             state.save_grants(batch, customer, now.mono);
         }
         state.save_some(batch, now.mono);
-        state.ring.seal_some(batch);
+        state.ring.seal_some(batch, self.journal.progress());
         state.save_gateway(batch, id);
         Ok(Answered {
             reply,

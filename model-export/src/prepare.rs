@@ -137,6 +137,15 @@ impl Preparation {
         if grids.is_empty() {
             return Err(self.data_error("there is no row of usage in any of the sources".into()));
         }
+        let mut amounts = grids
+            .iter()
+            .flat_map(|grid| &grid.customers)
+            .flat_map(|one| &one.amounts);
+        if amounts.all(|amount| amount.is_nan()) {
+            return Err(self.data_error(
+                "there is no amount in any of the sources: all of them are empty or NaN".into(),
+            ));
+        }
         let mut covariates = extras.covariates;
         // The order of columns is that of names, and so is that of the manifest.
         covariates.sort_by(|a, b| a.name.cmp(&b.name));

@@ -11,6 +11,9 @@ use crate::read::named_twice;
 use crate::rows::{Cells, Rows};
 use crate::{ReadOptions, TraceError};
 
+/// So much of a cell is said again.
+const SHOWN_CHARS: usize = 60;
+
 struct Columns {
     tenant: usize,
     at: usize,
@@ -55,7 +58,7 @@ fn push(
             &columns.at_name,
             format!(
                 "`{}` is no time; write 2025-04-01T00:00:00Z or Unix seconds",
-                cell(columns.at)
+                shown(cell(columns.at))
             ),
         )
     })?;
@@ -74,8 +77,12 @@ fn push(
     }
     let gap = match columns.gap.map(cell) {
         None => false,
-        Some(text) => flag(text)
-            .ok_or_else(|| rows.bad_cell("gap", format!("`{text}` is neither true nor false")))?,
+        Some(text) => flag(text).ok_or_else(|| {
+            rows.bad_cell(
+                "gap",
+                format!("`{}` is neither true nor false", shown(text)),
+            )
+        })?,
     };
     let resource = match columns.resource.map(cell) {
         Some("") => return Err(rows.bad_cell("resource", "the resource is empty")),
@@ -94,10 +101,19 @@ fn push(
 fn amount(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_infinite() => Err(format!(
-            "`{text}` is no amount; amounts are finite and not negative"
+            "`{}` is no amount; amounts are finite and not negative",
+            shown(text)
         )),
         Ok(value) => Ok(value),
-        Err(_) => Err(format!("`{text}` is no number")),
+        Err(_) => Err(format!("`{}` is no number", shown(text))),
+    }
+}
+
+/// As much of a cell as can be shown.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     }
 }
 

@@ -243,6 +243,11 @@ fn the_line_of_a_bad_row_is_said_however_lines_end() {
         let message = error(text);
         assert!(message.contains(place), "{text:?}: {message}");
     }
+    let message = error(&format!(
+        "tenant,timestamp_utc,requests\na,0,{}\n",
+        "x".repeat(1_000)
+    ));
+    assert!(message.len() < 300, "{message}");
     let bytes = b"tenant,timestamp_utc,requests\na,0,1\n\xff,60,1\n";
     let message = Scratch::new("trace.csv", bytes)
         .read(&ReadOptions::value("requests"))

@@ -249,6 +249,9 @@ impl Entry {
             step_s: self.step_s.or(common.step_s),
             ..common.clone()
         };
+        if taking.step_s == Some(0) {
+            return Err(place.refused("`step_s` is 0; it must be at least 1".into()));
+        }
         if let Some(label) = &self.customer_label {
             taking.customer_label.clone_from(label);
         }

@@ -394,6 +394,17 @@ fn what_is_no_usage_is_refused_with_its_place_and_leaves_nothing_behind() {
             "two columns `requests`",
         ),
         ("u.json", history(0, 9), "`step_ms` is 0"),
+        ("u.csv", cells("a,0,nan\na,60,NaN"), "empty or NaN"),
+        (
+            "u.toml",
+            "[usage]\nkind = \"file\"\n".into(),
+            "write [[usage]], with two brackets",
+        ),
+        (
+            "u.toml",
+            "[[usage]]\nkind = \"file\"\npath = \"u.toml\"\nstep_s = 0\n".into(),
+            "`step_s` is 0",
+        ),
         (
             "u.csv",
             cells("a,0,1\na,60,1\na,9100000000,1"),

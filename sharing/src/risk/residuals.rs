@@ -114,6 +114,19 @@ impl Residuals {
         self.values.get(customer).map_or(&[], Vec::as_slice)
     }
 
+    /// Those of some customers, in their order: a matrix of all is as large as the square of their number.
+    #[must_use]
+    pub fn part(&self, customers: &[usize]) -> Self {
+        let chosen = |all: &[Vec<f32>]| {
+            let chosen = customers.iter().filter_map(|customer| all.get(*customer));
+            chosen.cloned().collect()
+        };
+        Self {
+            values: chosen(&self.values),
+            scores: chosen(&self.scores),
+        }
+    }
+
     /// How many steps the grid has.
     #[must_use]
     pub fn steps(&self) -> usize {

@@ -20,6 +20,8 @@ pub enum Kind {
     ModelMissing,
     /// A canary was taken back.
     CanaryTakenBack,
+    /// A customer behaves as it never did.
+    CustomerUnusual,
 }
 
 /// How bad it is. Nothing here is critical: without good forecasts the plain contract works.
@@ -40,6 +42,9 @@ pub struct Key {
     pub gateway: Option<String>,
     /// Digest of the model that it is about.
     pub model: Option<String>,
+    /// Of which customer, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
 }
 
 /// An alert.
@@ -57,7 +62,7 @@ pub struct Alert {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ForecastLoss,
         Self::ForecastCoverage,
         Self::ForecastDrift,
@@ -65,6 +70,7 @@ impl Kind {
         Self::ModelRefused,
         Self::ModelMissing,
         Self::CanaryTakenBack,
+        Self::CustomerUnusual,
     ];
 
     /// Its name, as the label `alertname` says it.
@@ -78,6 +84,7 @@ impl Kind {
             Self::ModelRefused => "ForebayModelRefused",
             Self::ModelMissing => "ForebayModelMissing",
             Self::CanaryTakenBack => "ForebayCanaryTakenBack",
+            Self::CustomerUnusual => "ForebayCustomerUnusual",
         }
     }
 
@@ -96,8 +103,8 @@ impl Kind {
         let (hold, clear) = match self {
             Self::ForecastLoss | Self::GatewayForecasts => (5, 10),
             Self::ForecastCoverage => (10, 10),
-            // What was found stays for blocks of rounds, and is told once.
-            Self::ForecastDrift | Self::CanaryTakenBack => (0, 0),
+            // What was found stays for blocks of rounds, and is told once; a customer's flag has had its patience.
+            Self::ForecastDrift | Self::CanaryTakenBack | Self::CustomerUnusual => (0, 0),
             Self::ModelRefused => (2, 2),
             // A model is fetched within some rounds.
             Self::ModelMissing => (10, 2),

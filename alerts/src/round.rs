@@ -36,6 +36,19 @@ pub struct Round {
     pub gateways: Vec<GatewayRound>,
     /// The model that was taken back as a canary, while that is news.
     pub taken_back: Option<String>,
+    /// Customers that behave as they never did, the worst first.
+    pub unusual: Vec<UnusualCustomer>,
+}
+
+/// A customer that behaves as it never did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnusualCustomer {
+    /// How it is named.
+    pub customer: String,
+    /// What speaks for it.
+    pub says: String,
+    /// Whether it is allocated nothing beyond its contract.
+    pub is_capped: bool,
 }
 
 /// A model in a round.

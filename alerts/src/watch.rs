@@ -16,6 +16,8 @@ const MAX_MODELS: usize = 64;
 const MAX_GATEWAYS: usize = 1_024;
 /// Alerts: all of all gateways and models.
 const MAX_ALERTS: usize = 4 * MAX_GATEWAYS;
+/// Customers that are told of one by one: of more, nobody reads them.
+const MAX_UNUSUAL: usize = 64;
 /// Drifts that are remembered.
 const MAX_DRIFTS: usize = 64;
 /// Rounds within which the gateways are here again that ran a model when another process watched it: as many as one of them needs to be warm.
@@ -148,6 +150,7 @@ impl Watch {
                 kind,
                 gateway: gateway.map(str::to_owned),
                 model: Some(model.to_owned()),
+                customer: None,
             };
             findings.insert(key, (reading, words));
         };
@@ -191,6 +194,15 @@ impl Watch {
         if let Some(model) = &round.taken_back {
             let words = Words::taken_back(model);
             find(Kind::CanaryTakenBack, None, model, Reading::Bad, words);
+        }
+        for unusual in round.unusual.iter().take(MAX_UNUSUAL) {
+            let key = Key {
+                kind: Kind::CustomerUnusual,
+                gateway: None,
+                model: None,
+                customer: Some(unusual.customer.clone()),
+            };
+            findings.insert(key, (Reading::Bad, Words::unusual(unusual)));
         }
         findings
     }

@@ -1,5 +1,7 @@
 //! What people read of an alert: what is wrong in a line, and what to do about it.
 
+use crate::round::UnusualCustomer;
+
 /// Of digests, people need the beginning.
 const DIGEST_CHARS: usize = 12;
 
@@ -85,6 +87,22 @@ impl Words {
             ),
             "It could not fetch the file, or has been fetching it for long. Look at `model_state` in `forebay status`, at the gateway's log, \
              and whether it reaches GET /v1/models/DIGEST of this server.",
+        )
+    }
+
+    pub(crate) fn unusual(unusual: &UnusualCustomer) -> Self {
+        let follows = match unusual.is_capped {
+            true => "It is allocated nothing beyond its contract for as long as that lasts.",
+            false => "Nothing else follows.",
+        };
+        let customer = &unusual.customer;
+        Self::of(
+            format!("Customer {customer} behaves as it never did, and its peers do not"),
+            format!(
+                "What speaks for it: {}. {follows} A leaked key, scraping or a client that runs away look like this, and so does success that \
+                 nobody announced. Look at `forebay anomalies` and `forebay customer show {customer}`; what is to stop now can be frozen or banned.",
+                plain(&unusual.says)
+            ),
         )
     }
 

@@ -10,7 +10,9 @@
 mod fleets;
 
 use fleets::{CALM, DAY_ROUNDS, Fleet, MINUTE_MS};
-use forebay_alerts::{Alert, GatewayRound, Kind, ModelRound, Refusal, Round, Stage, Sums, Watch};
+use forebay_alerts::{
+    Alert, GatewayRound, Kind, ModelRound, Refusal, Round, Stage, Sums, UnusualCustomer, Watch,
+};
 use proptest::prelude::*;
 
 const SUMS: Sums = Sums::of_one(20.0, 18.0, 5.0, 100.0);
@@ -49,7 +51,7 @@ fn round(number: u64, gateways: Vec<GatewayRound>) -> Round {
         unix_ms: number * MINUTE_MS,
         models: models.collect(),
         gateways,
-        taken_back: None,
+        ..Round::default()
     }
 }
 
@@ -121,6 +123,36 @@ fn a_gateway_that_has_left_is_nobodys_trouble() {
     );
     let says = |(_, alert): (_, &Alert)| alert.summary.starts_with("Gateway ");
     assert!(watch.alerts().all(says), "what it was about");
+}
+
+#[test]
+fn a_customer_is_told_of_as_long_as_it_is_unusual_and_of_many_the_first() {
+    let mut watch = Watch::new(60_000);
+    let unusual = |customer: usize| UnusualCustomer {
+        customer: format!("hash:{customer:04}"),
+        says: "9.0 times\nthe demand".to_owned(),
+        is_capped: customer == 0,
+    };
+    let news = |number, customers: usize| Round {
+        unusual: (0..customers).map(unusual).collect(),
+        ..round(number, Vec::new())
+    };
+    watch.observe(&news(1, 1));
+    let (key, alert) = watch.alerts().next().unwrap();
+    assert_eq!(
+        (key.kind, key.customer.as_deref(), alert.stage.is_firing()),
+        (Kind::CustomerUnusual, Some("hash:0000"), true)
+    );
+    assert!(alert.description.contains("9.0 times the demand"));
+    assert!(alert.description.contains("nothing beyond its contract"));
+    watch.observe(&news(2, 0));
+    assert_eq!(
+        alerts(&watch),
+        [("ForebayCustomerUnusual", None, "resolved")]
+    );
+    watch.observe(&news(3, 1_000));
+    let firing = watch.alerts().filter(|(_, alert)| alert.stage.is_firing());
+    assert_eq!(firing.count(), 64);
 }
 
 #[test]

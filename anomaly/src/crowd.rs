@@ -13,6 +13,7 @@
 use crate::customer::Watch;
 use crate::past::Past;
 use crate::signs::{Seen, Signs};
+use serde::{Deserialize, Serialize};
 
 /// Standard deviations below which nobody has risen, however quiet its days were.
 const RISEN_Z: f64 = 2.5;
@@ -31,9 +32,10 @@ const BINS: usize = 40;
 /// Bins of the multiples, for each factor of two.
 const BINS_A_DOUBLING: f64 = 4.0;
 
-/// The customers of a tier, of a group, or all of them.
-#[derive(Clone, Debug)]
+/// The customers of a tier, of a group, or all of them. What is written down of them is whether they are a crowd, and not the step that runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Peers {
+    #[serde(skip, default = "Round::new")]
     round: Round,
     /// Steps for which it counts as a crowd after it was one: not all come home at the same time.
     lingers: u16,

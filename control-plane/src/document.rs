@@ -5,7 +5,7 @@
 //! and cannot tell where a value stands.) JSON has no budget and is the format for very long customer lists.
 
 use crate::objects::Objects;
-use forebay_policy::{Compiled, PolicyError, Sharing, compile, sharing};
+use forebay_policy::{Anomaly, Compiled, PolicyError, Sharing, anomaly, compile, sharing};
 use forebay_wire::policy::PolicyDocument;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
@@ -33,6 +33,8 @@ pub struct CheckedPolicy {
     pub compiled: Compiled,
     /// How the pools are divided among the customers.
     pub sharing: Option<Sharing>,
+    /// What is done about customers that behave as they never did.
+    pub anomaly: Option<Anomaly>,
 }
 
 /// One thing that is wrong with a document.
@@ -80,13 +82,16 @@ impl Format {
 /// What is wrong with it, and where.
 pub fn check(text: &str, format: Format) -> Result<CheckedPolicy, Faults> {
     let document = read(text, format).map_err(|fault| Faults(vec![fault]))?;
-    let compiled =
-        compile(&document).and_then(|compiled| Ok((sharing(&document, &compiled)?, compiled)));
+    let compiled = compile(&document).and_then(|compiled| {
+        let sharing = sharing(&document, &compiled)?;
+        Ok((sharing, anomaly(&document)?, compiled))
+    });
     match compiled {
-        Ok((sharing, compiled)) => Ok(CheckedPolicy {
+        Ok((sharing, anomaly, compiled)) => Ok(CheckedPolicy {
             document,
             compiled,
             sharing,
+            anomaly,
         }),
         Err(error) => Err(faults_of(&error, text)),
     }

@@ -6,6 +6,7 @@
 
 pub mod alertmanager;
 pub mod allocation;
+pub mod anomaly;
 pub mod api;
 pub mod audit;
 pub mod auth;
@@ -14,6 +15,7 @@ pub mod cli;
 mod connections;
 pub mod covariates;
 pub mod document;
+pub mod dry_run;
 pub mod error;
 mod exposure;
 pub mod forecasts;
@@ -26,6 +28,7 @@ pub mod plane;
 pub mod prometheus;
 mod quota;
 mod replica;
+pub mod risk;
 pub mod serve;
 pub mod simulated;
 pub mod store;

@@ -229,6 +229,7 @@ fn notice(gateway: &str) -> Notice {
             kind: Kind::ModelRefused,
             gateway: Some(gateway.to_owned()),
             model: Some("ab".repeat(32)),
+            customer: None,
         },
         since_unix_ms: unix_ms(),
         summary: format!("Gateway {gateway} has refused a model"),

@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Method, path, and which of sender, gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 5]); 47] = [
+const TABLE: [(&str, &str, [bool; 5]); 53] = [
     ("GET", "/healthz", ALL),
     ("GET", "/readyz", ALL),
     ("GET", "/metrics", ALL),
@@ -32,6 +32,11 @@ const TABLE: [(&str, &str, [bool; 5]); 47] = [
     ("GET", "/v1/audit", VIEWER),
     ("GET", "/v1/policies", VIEWER),
     ("POST", "/v1/policies", ADMIN),
+    ("POST", "/v1/policies/candidate", OPERATOR),
+    ("GET", "/v1/policies/candidate", VIEWER),
+    ("DELETE", "/v1/policies/candidate", OPERATOR),
+    ("POST", "/v1/policies/promote", ADMIN),
+    ("POST", "/v1/policies/rollback", OPERATOR),
     ("POST", "/v1/policies/check", OPERATOR),
     ("GET", "/v1/policies/diff", VIEWER),
     ("GET", "/v1/policies/{version}", VIEWER),
@@ -63,6 +68,9 @@ const TABLE: [(&str, &str, [bool; 5]); 47] = [
     ("GET", "/v1/forecasts", VIEWER),
     ("GET", "/v1/allocations", VIEWER),
     ("POST", "/v1/allocations/run", OPERATOR),
+    ("GET", "/v1/anomalies", VIEWER),
+    ("GET", "/v1/spillover", VIEWER),
+    ("GET", "/v1/spillover/links", VIEWER),
     ("GET", "/v1/loans", VIEWER),
     ("GET", "/v1/statements/{key}", VIEWER),
     ("GET", "/v1/history", VIEWER),

@@ -31,6 +31,11 @@ fn the_policies_in_the_guide_on_sharing_pass_the_door() {
     pass_the_door(include_str!("../../docs/guide/sharing.md"), 3);
 }
 
+#[test]
+fn the_policy_in_the_guide_on_unusual_customers_passes_the_door() {
+    pass_the_door(include_str!("../../docs/guide/anomalies.md"), 1);
+}
+
 /// The first policies of a page.
 fn pass_the_door(page: &str, policies: usize) {
     let examples = page.split("```yaml\n").skip(1).take(policies);

@@ -5,7 +5,9 @@
 //! moved to another contract, nor that a line in a long list changes nothing.
 
 use crate::compile::{DEFAULT_POOL_DEPTH_MS, DEFAULT_PREFIX_LEN_V4, DEFAULT_PREFIX_LEN_V6};
-use forebay_wire::policy::{Contract, Customer, Decimal, PolicyDocument, UnknownAction};
+use forebay_wire::policy::{
+    AnomalyAction, Contract, Customer, Decimal, PolicyDocument, UnknownAction,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -267,6 +269,9 @@ fn contract_fields(contract: &Contract) -> Fields {
     set("tier".to_owned(), contract.tier.to_string());
     set("priority".to_owned(), contract.priority.to_string());
     set("weight".to_owned(), contract.weight.to_string());
+    if let Some(action) = contract.anomaly {
+        set("anomaly".to_owned(), name_of(action));
+    }
     for (resource, limit) in contract.limits.iter() {
         let ceiling = limit
             .ceiling_per_s
@@ -292,6 +297,15 @@ fn contract_fields(contract: &Contract) -> Fields {
         }
     }
     fields
+}
+
+fn name_of(action: AnomalyAction) -> String {
+    let name = match action {
+        AnomalyAction::Off => "off",
+        AnomalyAction::Flag => "flag",
+        AnomalyAction::CapAtContract => "cap_at_contract",
+    };
+    name.to_owned()
 }
 
 fn customer_fields(customer: &Customer) -> Fields {
@@ -376,6 +390,39 @@ fn settings(document: &PolicyDocument) -> Fields {
         ] {
             set(format!("sharing.{field}"), Some(value));
         }
+        if let Some(spillover) = &sharing.spillover {
+            for (field, value) in [
+                ("threshold_score", spillover.threshold_score.to_string()),
+                ("headroom_share", spillover.headroom_share.to_string()),
+                ("ttl_ms", spillover.ttl_ms.to_string()),
+                ("protect", format!("{:?}", spillover.protect).to_lowercase()),
+            ] {
+                set(format!("sharing.spillover.{field}"), Some(value));
+            }
+        }
+        if let Some(prioritize) = &sharing.prioritize {
+            for (field, value) in [
+                ("most", prioritize.most.to_string()),
+                ("error_budget", prioritize.error_budget.to_string()),
+                ("half_life_ms", prioritize.half_life_ms.to_string()),
+            ] {
+                set(format!("sharing.prioritize.{field}"), Some(value));
+            }
+        }
+    }
+    if let Some(anomaly) = &document.anomaly {
+        let set_out = anomaly.cap_from_score.map(|score| score.to_string());
+        set("anomaly.action".to_owned(), Some(name_of(anomaly.action)));
+        set("anomaly.cap_from_score".to_owned(), set_out);
+    }
+    for event in &document.events {
+        let whom = match event.contracts.as_slice() {
+            [] => "all".to_owned(),
+            contracts => contracts.join(", "),
+        };
+        let (from, until, factor) = (event.from_unix_s, event.until_unix_s, event.factor);
+        let says = format!("{from} to {until}, {factor} times, {whom}");
+        set(format!("events.{}", event.name), Some(says));
     }
     for (name, group) in document.groups.iter() {
         let parent = group.parent.as_deref().unwrap_or("none");

@@ -8,18 +8,22 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::arithmetic_side_effects)]
 
+mod anomaly;
 mod check;
 mod compile;
 mod contract;
 mod customers;
 mod diff;
 mod error;
+mod merge;
 mod sharing;
 
+pub use anomaly::{Anomaly, CompiledEvent, anomaly};
 pub use compile::{Compiled, CompiledCustomer, compile};
 pub use diff::{Change, Difference, DifferenceKind, PolicyDiff, diff};
 pub use error::{Mistake, PolicyError, Problem};
-pub use sharing::{CompiledGroup, Sharing, sharing};
+pub use merge::{CustomerShare, NotForAShare, merge};
+pub use sharing::{CompiledGroup, Prioritize, Sharing, Spillover, sharing};
 
 /// Customers that a policy can list.
 pub const MAX_CUSTOMERS: usize = 4_000_000;

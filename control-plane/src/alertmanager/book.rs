@@ -150,6 +150,7 @@ mod tests {
                 kind: Kind::ModelRefused,
                 gateway: Some(gateway.to_owned()),
                 model: None,
+                customer: None,
             },
             since_unix_ms,
             summary: String::new(),

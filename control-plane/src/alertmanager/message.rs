@@ -29,6 +29,7 @@ fn alert(told: &Told, until_unix_ms: u64) -> Value {
     for (name, value) in [
         ("gateway", &notice.key.gateway),
         ("model", &notice.key.model),
+        ("customer", &notice.key.customer),
     ] {
         value.as_ref().map(|value| label(name, value));
     }
@@ -61,6 +62,7 @@ mod tests {
                     kind: Kind::ModelRefused,
                     gateway: gateway.map(str::to_owned),
                     model: Some("abc".to_owned()),
+                    customer: None,
                 },
                 since_unix_ms: 1_790_000_000_123,
                 summary: "in a \"line\"".to_owned(),

@@ -91,6 +91,7 @@ fn notice(gateway: &str) -> Notice {
             kind: Kind::ModelRefused,
             gateway: Some(gateway.to_owned()),
             model: None,
+            customer: None,
         },
         since_unix_ms: 1_000,
         summary: "summary".to_owned(),

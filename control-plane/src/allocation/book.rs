@@ -1,8 +1,10 @@
 //! A cycle as it is in force: what it was made from, and what it gives to whom.
 
+use super::leavers::Leavers;
 use super::months::Month;
 use super::rule::ttl_ms;
 use forebay_core::resource::{PerResource, ResourceIndex};
+use forebay_sharing::priority::Raise;
 use forebay_sharing::{Allocation, Customer, Group, Part, Settings, allocate, credits_after};
 use forebay_wire::key::CustomerHash;
 
@@ -39,6 +41,9 @@ pub(crate) struct Entry {
     pub(crate) parts: PerResource<Part>,
     /// What it had lent in the cycle before, and has back.
     pub(crate) recalled_per_s: PerResource<f64>,
+    /// Its priority by the policy, and how far it is raised above that.
+    pub(crate) priority_of_policy: u8,
+    pub(crate) raise: Raise,
     /// The cycle since which it has as much as it has.
     pub(crate) changed_in: u64,
     /// What it has lent and borrowed in the running month, up to this cycle.
@@ -91,8 +96,8 @@ pub struct Book {
     pub(crate) entries: Vec<Entry>,
     /// Customers that there was no room for.
     pub(crate) left_out: usize,
-    /// Who has had an allocation lately, by hash, and since which cycle no more. Not kept over a restart, after which gateways are told everything.
-    pub(crate) gone: Vec<(CustomerHash, u64)>,
+    /// Who had an allocation and has none any more.
+    pub(crate) leavers: Leavers,
     /// SHA-256 of what it was made from, and of what it gives.
     pub(crate) inputs_digest: [u8; 32],
     pub(crate) result_digest: [u8; 32],
@@ -162,11 +167,12 @@ impl Book {
 
     /// Whether gateways may have to be told something about a customer.
     pub(crate) fn speaks_of(&self, customer: CustomerHash) -> bool {
-        let is_gone = || {
-            let place = self.gone.binary_search_by(|(gone, _)| gone.cmp(&customer));
-            place.is_ok()
-        };
-        self.entry(customer).is_some() || is_gone()
+        self.entry(customer).is_some() || self.leavers.left_lately(customer, self.number)
+    }
+
+    /// Whether it is known who has left since a cycle. Of one that is still to come, which a server with another store has made, nothing is.
+    pub(crate) fn knows_who_left_since(&self, cycle: u64) -> bool {
+        (self.leavers.whole_since..=self.number).contains(&cycle)
     }
 
     /// Resources that are divided.

@@ -101,10 +101,28 @@ pub struct CustomerAllocation {
     pub group: Option<String>,
     /// Its tier.
     pub tier: u8,
+    /// Its priority within the tier.
+    pub priority: u8,
+    /// Why that is above the policy's; absent where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raise: Option<RaiseView>,
     /// What it has earned by lending, in seconds of a whole capacity.
     pub credits: f64,
     /// By resource that is divided.
     pub resources: Vec<PartView>,
+}
+
+/// Why a priority is raised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RaiseView {
+    /// The priority that the policy gives.
+    pub priority_of_policy: u8,
+    /// By so much it is raised.
+    pub steps: u8,
+    /// What part of its guarantee was denied in the last five minutes, 0 to 1, fading.
+    pub denied_share_5m: f64,
+    /// The same in the last hour.
+    pub denied_share_1h: f64,
 }
 
 /// Allocations.
@@ -386,6 +404,13 @@ impl Book {
             customer: name_of(entry.hash),
             group: entry.customer.group.and_then(name),
             tier: entry.customer.tier.number(),
+            priority: entry.customer.priority,
+            raise: (entry.raise.steps > 0).then(|| RaiseView {
+                priority_of_policy: entry.priority_of_policy,
+                steps: entry.raise.steps,
+                denied_share_5m: entry.raise.burn.short,
+                denied_share_1h: entry.raise.burn.long,
+            }),
             credits: entry.customer.credits,
             resources: resources.collect(),
         }

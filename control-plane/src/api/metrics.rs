@@ -3,7 +3,7 @@
 //! Counters of a metrics library would be a second set of books beside the state. Aggregates only, no customers: the route is
 //! open, so that scrapers need no token.
 
-use super::{Shared, allocations};
+use super::{Shared, allocations, anomalies, spillover};
 use crate::alertmanager::Notified;
 use crate::covariates::{Dropped, TakenCounts};
 use crate::forecasts::{Book, Tally};
@@ -362,6 +362,8 @@ pub(super) async fn metrics(State(server): Shared) -> impl IntoResponse {
     }
     write_forecasts(&mut text, &server.plane.forecast_book());
     allocations::write_metrics(&mut text, &server.plane.cycle_counts());
+    spillover::write_metrics(&mut text, &server.plane);
+    anomalies::write_metrics(&mut text, &server.plane.anomaly_book());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
@@ -419,12 +421,12 @@ fn write_forecasts(text: &mut String, book: &Book) {
             book.rest_series as f64,
         ),
         (
-            "forebay_forecast_pass_seconds",
-        (
             "forebay_forecast_damaged_chunks",
             "Chunks of usage that cannot be read and are gaps, at the last survey of the history",
             book.damaged_chunks as f64,
         ),
+        (
+            "forebay_forecast_pass_seconds",
             "How long the last pass of forecasts took",
             book.pass_ms as f64 / 1e3,
         ),

@@ -4,6 +4,7 @@
 
 mod alerts;
 mod allocations;
+mod anomalies;
 mod audit;
 mod body;
 mod covariates;
@@ -16,6 +17,7 @@ mod models;
 mod openapi;
 mod policies;
 mod routes;
+mod spillover;
 mod sync;
 mod throttle;
 mod training;
@@ -73,6 +75,9 @@ impl Server {
         server.training.begin(&server, background);
         crate::forecasts::begin(&server, background);
         crate::allocation::begin(&server, background);
+        crate::dry_run::begin(&server, background);
+        crate::risk::begin(&server, background);
+        crate::anomaly::begin(&server, background);
         server
     }
 }

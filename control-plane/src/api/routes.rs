@@ -5,18 +5,21 @@
 
 use super::openapi::{self, Description};
 use super::{
-    Server, Shared, alerts, allocations, audit, covariates, customers, forecasts, gateways,
-    history, metrics, models, policies, sync, training,
+    Server, Shared, alerts, allocations, anomalies, audit, covariates, customers, forecasts,
+    gateways, history, metrics, models, policies, spillover, sync, training,
 };
 use crate::allocation::{
     AllocationsQuery, AllocationsView, CycleView, LoansQuery, LoansView, StatementView,
 };
+use crate::anomaly::{AnomaliesQuery, AnomaliesView};
 use crate::auth::{Access, Role};
+use crate::dry_run::{DryRunQuery, DryRunView};
 use crate::forecasts::{ForecastsQuery, ForecastsView};
 use crate::plane::{
     AlertsView, AuditPage, ChallengerView, CustomerView, ModelView, Release, SeriesView,
     StatusView, VersionInfo,
 };
+use crate::risk::{LinksQuery, LinksView, SpilloverQuery, SpilloverView};
 use crate::training::TrainingView;
 use axum::Json;
 use axum::extract::State;
@@ -88,9 +91,40 @@ pub fn routes() -> Vec<Route> {
             .says("Policy versions, newest first")
             .answers::<policies::Versions>(),
         post("/v1/policies", at_least(Admin), policies::apply)
-            .says("Puts a policy in force")
+            .says("Puts a policy in force, for all customers or a share of them")
+            .queries::<policies::For>()
             .takes_policy()
             .answers::<VersionInfo>(),
+        post("/v1/policies/promote", at_least(Admin), policies::promote)
+            .says("Gives the policy that has a share to all customers")
+            .answers::<VersionInfo>(),
+        post("/v1/policies/rollback", at_least(Operator), policies::roll_back)
+            .says("Takes the policy that has a share back")
+            .answers::<VersionInfo>(),
+        // It has no effect, as a check has none.
+        post(
+            "/v1/policies/candidate",
+            at_least(Operator),
+            policies::try_candidate,
+        )
+        .says("Counts beside the policy in force what another would admit and deny; nothing is enforced")
+        .takes_policy()
+        .answers::<DryRunView>(),
+        get(
+            "/v1/policies/candidate",
+            at_least(Viewer),
+            policies::show_candidate,
+        )
+        .says("What the candidate would have admitted and denied, against the policy in force")
+        .queries::<DryRunQuery>()
+        .answers::<DryRunView>(),
+        delete(
+            "/v1/policies/candidate",
+            at_least(Operator),
+            policies::end_candidate,
+        )
+        .says("Ends the counting, and says how it stood")
+        .answers::<DryRunView>(),
         post("/v1/policies/check", at_least(Operator), policies::check)
             .says("Checks a policy and keeps nothing")
             .takes_policy()
@@ -250,9 +284,21 @@ pub fn routes() -> Vec<Route> {
             .says("Who has a claim on how much of the pools, and the cycle that has divided them")
             .queries::<AllocationsQuery>()
             .answers::<AllocationsView>(),
+        get("/v1/spillover", at_least(Viewer), spillover::list)
+            .says("Whose spike would leave whom short, by how much, how surely and why, and the headroom that follows")
+            .queries::<SpilloverQuery>()
+            .answers::<SpilloverView>(),
+        get("/v1/spillover/links", at_least(Viewer), spillover::links)
+            .says("Who rises with whom in the usage history, and matrices of correlations")
+            .queries::<LinksQuery>()
+            .answers::<LinksView>(),
         post("/v1/allocations/run", at_least(Operator), allocations::run)
             .says("Divides the pools anew, at once")
             .answers::<CycleView>(),
+        get("/v1/anomalies", at_least(Viewer), anomalies::list)
+            .says("Customers that behave as they never did: since when, what speaks for it, and what follows")
+            .queries::<AnomaliesQuery>()
+            .answers::<AnomaliesView>(),
         get("/v1/loans", at_least(Viewer), allocations::loans)
             .says("What of guarantees is lent, who has it, and why")
             .queries::<LoansQuery>()
@@ -304,6 +350,21 @@ fn post<H: Handler<T, Arc<Server>>, T: 'static>(
     handler: H,
 ) -> Route {
     let (method, handler) = (Method::POST, routing::post(handler));
+    Route {
+        method,
+        path,
+        access,
+        handler,
+        description: Description::default(),
+    }
+}
+
+fn delete<H: Handler<T, Arc<Server>>, T: 'static>(
+    path: &'static str,
+    access: Access,
+    handler: H,
+) -> Route {
+    let (method, handler) = (Method::DELETE, routing::delete(handler));
     Route {
         method,
         path,

@@ -114,6 +114,8 @@ pub struct Told<'a> {
 pub struct News {
     /// Demand that is new in it, in micro-tokens.
     pub demand: u64,
+    /// What of that was denied.
+    pub denied: u64,
     /// Whether anything has changed that must survive.
     pub is_changed: bool,
     /// Whether the gateway has not applied all that was moved to it.
@@ -269,9 +271,10 @@ impl Account {
         let Some(own) = part.holdings.get_mut(resource) else {
             return News::default();
         };
-        let (admitted, since_us) = (own.totals().admitted, own.counted_since_us);
+        let (before, since_us) = (own.totals(), own.counted_since_us);
         let demand = own.count(report);
-        let admitted = own.totals().admitted.saturating_sub(admitted);
+        let counted = own.totals().less(before);
+        let admitted = counted.admitted;
         if told.is_lump {
             own.pace.goes_on(now);
         } else {
@@ -336,6 +339,7 @@ impl Account {
             over_admitted,
             unfit: unfit.at_least_zero(),
             demand,
+            denied: counted.denied.min(demand),
             is_changed,
             is_behind: is_granted && own.share.moved_cum() != arrived_cum,
             is_due: is_listed && holding.is_due(limits, own, parts, now),
@@ -356,13 +360,13 @@ impl Account {
     }
 
     /// Counts demand at a gateway into the running step of usage history.
-    pub fn count(&mut self, session: SessionNumber, resource: usize, step: u64, demand: u64) {
+    pub fn count(&mut self, session: SessionNumber, resource: usize, step: u64, news: &News) {
         if let Some(holding) = self.holdings.get_mut(resource) {
-            holding.usage.count(step, demand);
+            holding.usage.count(step, news.demand, news.denied);
         }
         let part = self.parts.of_mut(session);
         if let Some(holding) = part.and_then(|part| part.holdings.get_mut(resource)) {
-            holding.usage.count(step, demand);
+            holding.usage.count(step, news.demand, news.denied);
         }
     }
 

@@ -86,32 +86,41 @@ pub struct StepDemand {
     pub step: u64,
     /// Demand of it so far, in micro-tokens.
     pub demand: u64,
-    /// The step before it with demand, and its demand: it may not be in the usage history yet. Not kept over a restart.
-    pub before: (u64, u64),
+    /// What of that was denied.
+    pub denied: u64,
+    /// The step before it with demand, its demand, and what was denied: it may not be in the usage history yet. Not kept over a restart.
+    pub before: (u64, u64, u64),
 }
 
 // === impl StepDemand ===
 
 impl StepDemand {
     /// Counts demand into the running step.
-    pub fn count(&mut self, step: u64, demand: u64) {
+    pub fn count(&mut self, step: u64, demand: u64, denied: u64) {
         if self.step != step {
-            self.before = (self.step, self.demand);
+            self.before = (self.step, self.demand, self.denied);
             self.step = step;
-            self.demand = 0;
+            (self.demand, self.denied) = (0, 0);
         }
         self.demand = self.demand.saturating_add(demand);
+        self.denied = self.denied.saturating_add(denied);
     }
 
     /// Demand of a step, in micro-tokens.
     #[must_use]
     pub const fn of(&self, step: u64) -> u64 {
+        self.with_denied(step).0
+    }
+
+    /// The same, and what of it was denied.
+    #[must_use]
+    pub const fn with_denied(&self, step: u64) -> (u64, u64) {
         if self.step == step {
-            self.demand
+            (self.demand, self.denied)
         } else if self.before.0 == step {
-            self.before.1
+            (self.before.1, self.before.2)
         } else {
-            0
+            (0, 0)
         }
     }
 }

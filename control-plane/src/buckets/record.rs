@@ -39,6 +39,9 @@ pub struct HoldingRecord {
     /// Demand of that step so far.
     #[prost(uint64, tag = "6")]
     pub step_demand_micro: u64,
+    /// What of that was denied.
+    #[prost(uint64, tag = "7")]
+    pub step_denied_micro: u64,
 }
 
 /// Cumulative counters.
@@ -188,6 +191,7 @@ impl HoldingRecord {
             usage: StepDemand {
                 step: self.step,
                 demand: self.step_demand_micro,
+                denied: self.step_denied_micro,
                 ..StepDemand::default()
             },
             ..Holding::default()
@@ -205,6 +209,7 @@ impl From<&Holding> for HoldingRecord {
             past: holding.past.into(),
             step: holding.usage.step,
             step_demand_micro: holding.usage.demand,
+            step_denied_micro: holding.usage.denied,
         }
     }
 }

@@ -127,8 +127,12 @@ pub enum Command {
     Forecasts(ForecastsOptions),
     /// Who has a claim on how much of the pools
     Allocations(AllocationsOptions),
+    /// Customers that behave as they never did: since when, what speaks for it, and what follows
+    Anomalies(AnomaliesOptions),
     /// What of guarantees is lent, who has it, and why
     Loans(LoansOptions),
+    /// Whose spike would leave whom short, and the headroom that follows
+    Spillover(SpilloverOptions),
     /// What a customer has lent and borrowed in a calendar month
     Statement {
         /// The customer's key, or `hash:` and its hash
@@ -152,13 +156,13 @@ pub enum Command {
     Status,
     /// Compare ways to limit a fleet under the demand of a trace, without a server
     Simulate(SimulateOptions),
+    /// End this process' group when standard input ends: the server starts this beside the trainer
+    #[command(hide = true)]
+    KeepGroup,
 }
 
 /// Options of `forebay simulate`.
 #[derive(Clone, Debug, Args)]
-    /// End this process' group when standard input ends: the server starts this beside the trainer
-    #[command(hide = true)]
-    KeepGroup,
 #[command(group(ArgGroup::new("demand").required(true)))]
 pub struct SimulateOptions {
     /// File with the demand (.parquet or .csv): a row for each request, or `requests` per step
@@ -230,7 +234,29 @@ pub enum PolicyCommand {
     Apply {
         /// The policy
         file: PathBuf,
+        /// For this part of the customers first, 1% to 99%; again with more of them for the same file
+        #[arg(long, value_parser = Share::percent_from)]
+        share: Option<u8>,
     },
+    /// Count beside the policy in force what a file would admit and deny; nothing is enforced
+    Try {
+        /// The policy
+        #[arg(required_unless_present_any = ["show", "stop"])]
+        file: Option<PathBuf>,
+        /// What has been counted
+        #[arg(long, conflicts_with_all = ["file", "stop"])]
+        show: bool,
+        /// Customers, and loans, of each resource that are shown at most
+        #[arg(long, requires = "show")]
+        limit: Option<usize>,
+        /// End it
+        #[arg(long, conflicts_with = "file")]
+        stop: bool,
+    },
+    /// Give the policy that is in force for a share of the customers to all of them
+    Promote,
+    /// Take the policy that is in force for a share of the customers back
+    Rollback,
     /// What one policy changes against another. Exit code 0: nothing, 1: something, 2: an error
     Diff {
         /// A file, the number of a version, or `active`. Alone, it is compared with the policy in force: what would it change?
@@ -537,6 +563,23 @@ pub struct AllocationsOptions {
     pub run: bool,
 }
 
+/// Options of `forebay anomalies`.
+#[derive(Clone, Debug, Args)]
+pub struct AnomaliesOptions {
+    /// Of this customer only: its key, or `hash:` and its hash
+    #[arg(long, value_name = "KEY", conflicts_with = "after")]
+    pub customer: Option<String>,
+    /// Of this kind only
+    #[arg(long, value_parser = ["unusual", "crowd"])]
+    pub kind: Option<String>,
+    /// Only those behind this customer (`hash:` and its hash)
+    #[arg(long)]
+    pub after: Option<String>,
+    /// At most so many customers, 1000 without it
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
 /// Options of `forebay loans`.
 #[derive(Clone, Debug, Args)]
 pub struct LoansOptions {
@@ -549,6 +592,35 @@ pub struct LoansOptions {
     /// At most so many customers, 1000 without it
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+}
+
+/// Options of `forebay spillover`.
+#[derive(Clone, Debug, Args)]
+pub struct SpilloverOptions {
+    /// Pairs of this customer on either side: its key, or `hash:` and its hash
+    #[arg(long, value_name = "KEY")]
+    pub customer: Option<String>,
+    /// Pairs in which this customer's spike is looked at
+    #[arg(long, value_name = "KEY")]
+    pub spiker: Option<String>,
+    /// Pairs in which this customer would be short
+    #[arg(long, value_name = "KEY")]
+    pub hit: Option<String>,
+    /// Pairs of tiers or groups instead: tier or group
+    #[arg(long, conflicts_with_all = ["customer", "spiker", "hit"])]
+    pub by: Option<String>,
+    /// Of this resource only
+    #[arg(long)]
+    pub resource: Option<String>,
+    /// Leave out the first so many pairs
+    #[arg(long, value_name = "N")]
+    pub offset: Option<usize>,
+    /// At most so many pairs, 1000 without it
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Who rises with whom in the usage history instead, and matrices of correlations
+    #[arg(long, conflicts_with_all = ["customer", "spiker", "hit", "by", "offset"])]
+    pub links: bool,
 }
 
 /// Gateways.

@@ -1,6 +1,7 @@
 //! The command line: everything but `serve` is a client of the API, or works on files alone.
 
 mod allocations;
+mod anomalies;
 mod audit;
 mod client;
 mod commands;
@@ -11,12 +12,13 @@ mod model;
 mod output;
 mod policy;
 mod simulate;
+mod spillover;
 
 pub use client::Client;
 pub use commands::{
-    AllocationsOptions, Command, Connection, CustomerCommand, ForecastsOptions, GatewayCommand,
+    AllocationsOptions, AnomaliesOptions, Command, Connection, CustomerCommand, ForecastsOptions, GatewayCommand,
     HistoryCommand, ImportOptions, LoansOptions, ModelCommand, Options, PolicyCommand,
-    SimulateOptions,
+    SimulateOptions, SpilloverOptions,
 };
 
 use crate::api::openapi_document;
@@ -41,15 +43,17 @@ pub fn run(command: Command, connection: &Connection) -> Result<ExitCode, String
         Command::History(HistoryCommand::Import(options)) => history::import(*options, connection),
         Command::Forecasts(options) => forecasts::run(&options, connection),
         Command::Allocations(options) => allocations::run(&options, connection),
+        Command::Anomalies(options) => anomalies::run(&options, connection),
         Command::Loans(options) => allocations::loans(&options, connection),
+        Command::Spillover(options) => spillover::run(&options, connection),
         Command::Statement { key, month } => {
             allocations::statement(&key, month.as_deref(), connection)
         }
         Command::Openapi => print(&openapi_document()),
         Command::Audit { after, verify } => audit::run(after, verify, connection),
         Command::Simulate(options) => simulate::run(&options),
+        Command::KeepGroup => crate::training::keep_group().map_err(|error| error.to_string()),
         Command::Status => print(&Client::new(connection)?.get("/v1/status")?),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
-        Command::KeepGroup => crate::training::keep_group().map_err(|error| error.to_string()),

@@ -14,13 +14,17 @@ use super::state::State;
 use super::sync::round_at;
 use super::{Now, Plane};
 use crate::alertmanager::{Notice, Notified, Notifier};
+use crate::anomaly::Book as Anomalies;
 use crate::buckets::Standing;
 use crate::models::hex;
 use crate::store::{Batch, Store, StoreError, Table};
-use forebay_alerts::{FoundDrift, GatewayRound, ModelRound, Refusal, Round, Watch};
+use forebay_alerts::{
+    FoundDrift, GatewayRound, ModelRound, Refusal, Round, UnusualCustomer, Watch,
+};
 use forebay_core::fleet::Presence;
 use forebay_wire::model::ModelDigest;
 use forebay_wire::sync::ModelState;
+use hashbrown::HashSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,6 +34,9 @@ const NEWS_MS: u64 = 86_400_000;
 
 /// The key of what is usual in the store.
 const META_ALERTS: &[u8] = b"alerts";
+
+/// Customers that alerts are given at most.
+const UNUSUAL_MOST: usize = 64;
 
 /// Rounds after which it is written down again.
 const SAVED_ROUNDS: u64 = 10;
@@ -69,6 +76,9 @@ pub struct AlertView {
     /// SHA-256 of the model that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// `hash:` and the hash of the customer that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
     /// Since when it is pending, or fires, or has fired.
     pub since_unix_ms: u64,
     /// When it was over.
@@ -198,7 +208,8 @@ impl Plane {
         if round == state.alerts.round || state.is_stopped {
             return;
         }
-        let seen = close_round(state, self.settings.terms(), round, now);
+        let mut seen = close_round(state, self.settings.terms(), round, now);
+        seen.unusual = unusual(&self.anomaly_book());
         state.alerts.round = round;
         state.alerts.watch.observe(&seen);
         if let Some(notifier) = &self.notifier {
@@ -226,6 +237,7 @@ impl AlertView {
             state: alert.stage.name().to_owned(),
             gateway: key.gateway.clone(),
             model: key.model.clone(),
+            customer: key.customer.clone(),
             since_unix_ms,
             resolved_unix_ms,
             summary: alert.summary.clone(),
@@ -287,7 +299,21 @@ fn close_round(state: &mut State, terms: Terms, next: u64, now: Now) -> Round {
         models: models.collect(),
         gateways: gateways.collect(),
         taken_back: taken_back(book, now).map(|release| release.digest.clone()),
+        unusual: Vec::new(),
     }
+}
+
+/// Customers that behave as they never did, the worst first.
+fn unusual(book: &Anomalies) -> Vec<UnusualCustomer> {
+    let (mut named, capped) = (HashSet::new(), book.capped());
+    let flags = book.worst().into_iter();
+    let flags = flags.filter(|flag| named.insert(flag.series.customer));
+    let unusual = flags.take(UNUSUAL_MOST).map(|flag| UnusualCustomer {
+        customer: format!("hash:{}", flag.series.customer),
+        says: flag.says(),
+        is_capped: capped.contains(&flag.series.customer),
+    });
+    unusual.collect()
 }
 
 /// What has matured at a gateway that is warm.

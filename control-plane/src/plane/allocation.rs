@@ -8,19 +8,22 @@ mod reading;
 use super::audit::{Deed, Done};
 use super::clock::Now;
 use super::state::State;
+use super::sync::usage::Finished;
 use super::{Plane, Settings};
 use crate::allocation::{
-    AllocationsQuery, AllocationsView, Book, Cause, CycleView, Gathered, LoansQuery, LoansView,
-    MONTHS_KEPT, Made, Month, NEVER, RECENT_KEPT, Rule, Seen, StatementView, Trails, Wanted,
+    AllocationsQuery, AllocationsView, Asked, Book, Cause, CycleView, Gathered, LoansQuery, LoansView,
+    MONTHS_KEPT, Made, Month, NEVER, Priorities, RECENT_KEPT, Rule, Seen, StatementView, Trails, Wanted,
     drop_old_statements, load, make, month_of, statement_of, write, write_closed,
 };
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::history::{Series, step_at};
+use crate::risk::Headroom;
 use crate::store::{Batch, Receipt, Store, StoreError};
+use forebay_core::resource::ResourceIndex;
 use forebay_core::time::TimeUs;
 use forebay_wire::key::CustomerHash;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use reading::{capacities, live};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,6 +65,11 @@ pub struct Allocations {
     /// Customers whose demand has left its forecast: since when, and when that was heard last.
     contended: HashMap<CustomerHash, (TimeUs, TimeUs)>,
     contention_from: TimeUs,
+    /// When the last cycle was made.
+    made_at: TimeUs,
+    /// Customers that the cycle in force caps, and those that one which is being made does.
+    capped: Arc<HashSet<CustomerHash>>,
+    capped_next: Arc<HashSet<CustomerHash>>,
     /// Cycles ahead of their time since the last one that was not.
     hurried: u32,
     /// Since the start, by position in `Cause::ALL`.
@@ -74,6 +82,7 @@ pub struct Allocations {
 pub(super) struct Cycles {
     turn: tokio::sync::Mutex<()>,
     trails: Arc<Mutex<Trails>>,
+    priorities: Arc<Mutex<Priorities>>,
 }
 
 /// Cycles since the start, for metrics.
@@ -82,6 +91,15 @@ pub(crate) struct CycleCounts {
     pub(crate) by_cause: Vec<(&'static str, u64)>,
     pub(crate) took_s: f64,
     pub(crate) book: Arc<Book>,
+}
+
+// === impl Cycles ===
+
+impl Cycles {
+    /// What was measured of each customer lately.
+    pub(super) fn trails(&self) -> Arc<Mutex<Trails>> {
+        Arc::clone(&self.trails)
+    }
 }
 
 // === impl Allocations ===
@@ -137,12 +155,24 @@ impl Allocations {
         *heard = now;
     }
 
-    /// Whether somebody's demand has been beside its forecast for long enough.
+    /// Whether a customer's demand has been beside its forecast for long enough.
+    fn has_left(&self, customer: CustomerHash, now: TimeUs) -> bool {
+        let contended = self.contended.get(&customer);
+        contended.is_some_and(|(since, heard)| {
+            now.since(*heard) <= CONTENDED_GAP_US && heard.since(*since) >= CONTENDED_US
+        })
+    }
+
+    /// Whether somebody's demand has been.
     fn is_contended(&mut self, now: TimeUs) -> bool {
         self.contended
             .retain(|_, (_, heard)| now.since(*heard) <= CONTENDED_GAP_US);
         let mut all = self.contended.values();
-        now >= self.contention_from && all.any(|(since, heard)| heard.since(*since) >= CONTENDED_US)
+        // The last cycle knew of what came before it.
+        let lasts = |(since, heard): &(TimeUs, TimeUs)| {
+            heard.since((*since).max(self.made_at)) >= CONTENDED_US
+        };
+        now >= self.contention_from && all.any(lasts)
     }
 
     /// Why a cycle is due, if one is.
@@ -165,7 +195,11 @@ impl Allocations {
         if state.allocations.is_contended(now.mono) {
             return Some(Cause::Contention);
         }
-        (now.mono >= state.allocations.next_at).then_some(Cause::Interval)
+        let allocations = &state.allocations;
+        if now.mono >= allocations.contention_from && state.capped != allocations.capped {
+            return Some(Cause::Anomaly);
+        }
+        (now.mono >= allocations.next_at).then_some(Cause::Interval)
     }
 
     fn put_in_force(&mut self, made: &Made, took_us: u64, now: TimeUs) {
@@ -190,9 +224,10 @@ impl Allocations {
         let pause_us = pause_us.max(doubled.min(interval_us / CONTENTION_PARTS));
         self.not_before = now.plus_us(pause_us);
         self.next_at = now.plus_us(interval_us);
+        self.made_at = now;
         self.live.clone_from(&made.live);
-        self.contended.clear();
-        if book.cause == Cause::Contention {
+        self.capped = std::mem::take(&mut self.capped_next);
+        if matches!(book.cause, Cause::Contention | Cause::Anomaly) {
             self.contention_from = now.plus_us(interval_us / CONTENTION_PARTS);
         }
         let place = Cause::ALL.iter().position(|cause| *cause == book.cause);
@@ -276,7 +311,7 @@ impl Plane {
     }
 
     /// Takes note of the step that was closed last.
-    fn hear_step(&self) {
+    pub(super) fn hear_step(&self) {
         let mut trails = self
             .cycles
             .trails
@@ -292,7 +327,35 @@ impl Plane {
             });
             trails.hear(finished.step, usage);
         }
+        self.hear_denied(&finished);
         trails.expire(step_at(self.clock.now().unix_ms, self.settings.step_ms));
+    }
+
+    /// Takes note of guarantees that were not kept in it.
+    fn hear_denied(&self, finished: &Finished) {
+        let (rule, book) = {
+            let state = self.lock();
+            let rule = state.policies.sharing().cloned();
+            (rule, Arc::clone(&state.allocations.book))
+        };
+        let Some(settings) = rule.and_then(|rule| rule.prioritize) else {
+            return;
+        };
+        let usage = finished.usage.iter().filter_map(|usage| {
+            Some(Asked {
+                customer: usage.customer,
+                resource: ResourceIndex::new(usage.resource)?,
+                demand: usage.demand as f64 / 1e6,
+                denied: usage.denied as f64 / 1e6,
+            })
+        });
+        let mut priorities = self
+            .cycles
+            .priorities
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let step = (finished.step, self.settings.step_ms);
+        priorities.hear(&settings, &book, step, usage);
     }
 
     /// The next cycle, and the rows that keep it; none where the policy divides nothing.
@@ -305,6 +368,8 @@ impl Plane {
             cause,
             forecasts: self.forecast_book(),
             trails: Arc::clone(&self.cycles.trails),
+            priorities: Arc::clone(&self.cycles.priorities),
+            headroom: self.headroom(),
             store: Arc::clone(&self.store),
             step_ms: self.settings.step_ms,
             now_unix_ms: self.clock.now().unix_ms,
@@ -429,6 +494,8 @@ struct Work {
     cause: Cause,
     forecasts: Arc<crate::forecasts::Book>,
     trails: Arc<Mutex<Trails>>,
+    priorities: Arc<Mutex<Priorities>>,
+    headroom: Arc<Headroom>,
     store: Arc<dyn Store>,
     step_ms: u32,
     now_unix_ms: u64,
@@ -441,9 +508,13 @@ impl Work {
         let before = Arc::clone(&self.gathered.before);
         let mut made = {
             let trails = self.trails.lock().unwrap_or_else(PoisonError::into_inner);
+            let priorities = self.priorities.lock();
+            let priorities = priorities.unwrap_or_else(PoisonError::into_inner);
             let seen = Seen {
+                priorities: &priorities,
                 forecasts: &self.forecasts,
                 trails: &trails,
+                headroom: &self.headroom,
                 step_ms: self.step_ms,
                 now_unix_ms: self.now_unix_ms,
                 cause: self.cause,

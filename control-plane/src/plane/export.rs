@@ -122,6 +122,8 @@ mod tests {
                 customer: CustomerHash([*customer; 16]),
                 resource: *resource,
                 demand: *demand,
+                denied: 0,
+                gateways: None,
             });
         let mut finished = Finished::of(step);
         for usage in usage {

@@ -10,11 +10,13 @@ use super::fleet::{Fleet, GatewayRecord};
 use super::later::Later;
 use super::models::ModelBook;
 use super::policies::{Policies, VersionInfo, VersionRecord};
+use super::rollout::Rollout;
 use super::state::{META_COVERAGE, META_SESSIONS, META_STEP_MS, Settings, State};
 use super::sync::is_set_back;
 use super::tally::Tally;
 use super::training::TrainingBook;
 use crate::allocation::Rule;
+use crate::anomaly::Rule as AnomalyRule;
 use crate::buckets::{
     Account, AccountRecord, Cause, Contract, POOL_ACCOUNT, Part, PartRecord, SessionNumber,
 };
@@ -24,7 +26,7 @@ use crate::keys::Keys;
 use crate::store::{Batch, Start, Store, StoreError, Table, open_epoch};
 use forebay_core::amount::Micro;
 use forebay_core::policy::{ContractIndex, Policy};
-use forebay_policy::{compile, sharing};
+use forebay_policy::{anomaly, compile, sharing};
 use forebay_wire::key::CustomerHash;
 use forebay_wire::policy::PolicyDocument;
 use hashbrown::{HashMap, HashSet};
@@ -91,6 +93,7 @@ pub(super) fn load(
         training: TrainingBook::load(store)?,
         alerts: Alerts::load(store, settings.step_ms, now)?,
         allocations: Allocations::load(store, now)?,
+        capped: Arc::default(),
         audit: AuditLog::load(store)?,
         forecasts: HashMap::new(),
         unsaved: Later::default(),
@@ -224,7 +227,10 @@ fn load_policies(
     directory.replace(&compiled.customers, &moved, policy.unknown_contract(), keys);
     let sharing = sharing(&document, &compiled).map_err(|error| damaged("policy", &error))?;
     let rule = sharing.map(|sharing| Rule::of(&sharing, &compiled.customers, &moved, keys));
-    policies.put_in_force(policy, rule);
+    let anomaly = anomaly(&document).map_err(|error| damaged("policy", &error))?;
+    let anomaly = anomaly.map(|anomaly| AnomalyRule::of(&anomaly, &moved));
+    policies.rollout = Rollout::load(store, policy.epoch)?;
+    policies.put_in_force(policy, rule, anomaly);
     Ok(policies)
 }
 

@@ -6,6 +6,7 @@
 
 mod alerts;
 mod allocation;
+mod anomaly;
 mod audit;
 mod canary;
 mod challenger;
@@ -13,6 +14,7 @@ mod clock;
 mod covariates;
 mod customers;
 mod directory;
+mod dry_run;
 mod export;
 mod fleet;
 mod forecasts;
@@ -24,6 +26,8 @@ mod measurements;
 mod models;
 mod policies;
 mod releases;
+mod risk;
+mod rollout;
 mod score;
 mod session;
 mod sides;
@@ -50,6 +54,8 @@ pub use history::{ImportedSeries, SeriesView};
 pub use models::{ModelView, Origin};
 pub use policies::VersionInfo;
 pub use releases::{Release, ReleaseRequest, Signer};
+pub(crate) use risk::SpilloverAsked;
+pub use rollout::RolloutView;
 pub use session::{Session, Terms};
 pub use state::{Settings, State};
 pub use status::{GatewayView, RunningModelView, StatusView};
@@ -65,7 +71,9 @@ use crate::models::SigningKeyFile;
 use crate::prometheus::RemoteWrite;
 use crate::store::{Batch, Journal, Receipt, Start, Store, StoreError, mark_clean};
 use allocation::Cycles;
+use anomaly::Anomalies;
 use audit::{Deed, Done};
+use dry_run::DryRun;
 use forebay_sharing::{Forecast, Law};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -91,6 +99,9 @@ pub struct Plane {
     signing_key: Option<SigningKeyFile>,
     forecasts: Desk,
     cycles: Cycles,
+    spillover: crate::risk::Desk,
+    anomalies: Anomalies,
+    dry_run: Mutex<Option<DryRun>>,
 }
 
 /// Why a control plane does not come up.
@@ -130,9 +141,11 @@ impl Plane {
         settings: Settings,
         clock: Clock,
     ) -> Result<Self, StartError> {
-        let (state, start) = load::load(&*store, &keys, &settings, clock.now())?;
+        let (mut state, start) = load::load(&*store, &keys, &settings, clock.now())?;
+        let anomalies = Anomalies::load(&*store, settings.step_ms)?;
+        state.capped = Arc::new(anomalies.book().capped());
         let journal = Journal::start(Arc::clone(&store))?;
-        Ok(Self {
+        let plane = Self {
             state: Mutex::new(state),
             journal,
             store,
@@ -147,7 +160,12 @@ impl Plane {
             signing_key: None,
             forecasts: Desk::default(),
             cycles: Cycles::default(),
-        })
+            spillover: crate::risk::Desk::default(),
+            anomalies,
+            dry_run: Mutex::default(),
+        };
+        plane.take_up_candidate();
+        Ok(plane)
     }
 
     /// Divides contracts by another law than ours, so that a simulation can compare them.
@@ -169,6 +187,12 @@ impl Plane {
     /// # Errors
     /// When the mark cannot be made durable.
     pub async fn stop(&self) -> Result<(), StoreError> {
+        if let Err(error) = self.watch_customers().await
+            && !self.is_stopped()
+        {
+            tracing::warn!(%error, "the last step is missing from what is known of customers");
+        }
+        self.save_all_ways();
         let mut batch = Batch::default();
         let (receipt, number) = {
             let mut state = self.lock();

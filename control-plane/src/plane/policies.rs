@@ -5,9 +5,11 @@
 
 use super::audit::{Deed, Done};
 use super::limits::LimitsTable;
+use super::rollout::{Rollout, rollout_runs};
 use super::state::State;
 use super::{Now, Plane};
 use crate::allocation::Rule;
+use crate::anomaly::Rule as AnomalyRule;
 use crate::auth::Caller;
 use crate::document::{CheckedPolicy, Format, check};
 use crate::error::ApiError;
@@ -46,6 +48,31 @@ pub struct VersionInfo {
     /// The older version whose document it repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<u64>,
+    /// Percent of the customers that go by a newer policy; all others go by that of the version `base`. Absent: all go by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u8>,
+    /// See `share`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<u64>,
+}
+
+/// Why a version comes into force.
+pub(super) enum VersionCause {
+    /// Somebody has brought its document.
+    Applied,
+    /// Somebody wants the document of an older version back.
+    Restores(u64),
+    /// It has some customers go by a newer document, which is kept until all or none do.
+    RollsOut {
+        /// The version that it was made from.
+        instead_of: u64,
+        rollout: Rollout,
+        document: String,
+    },
+    /// All customers go by the newer document.
+    Promotes { instead_of: u64 },
+    /// None do.
+    RollsBack { instead_of: u64, base: u64 },
 }
 
 /// A version in the store.
@@ -67,6 +94,8 @@ pub(super) struct VersionRecord {
 pub struct Policies {
     versions: BTreeMap<u64, VersionInfo>,
     active: Option<Active>,
+    /// The policy that has a share of the customers.
+    pub(super) rollout: Option<Rollout>,
 }
 
 /// The policy in force.
@@ -76,6 +105,44 @@ struct Active {
     encoded: Vec<u8>,
     limits: LimitsTable,
     sharing: Option<Arc<Rule>>,
+    anomaly: Option<Arc<AnomalyRule>>,
+}
+
+// === impl VersionCause ===
+
+impl VersionCause {
+    /// Whether it still makes sense: another request may have been faster.
+    fn check(&self, policies: &Policies) -> Result<(), ApiError> {
+        let instead_of = match self {
+            Self::Applied | Self::Restores(_) => {
+                let running = policies.rollout.as_ref();
+                return running.map_or(Ok(()), |running| Err(rollout_runs(running)));
+            }
+            Self::RollsOut { instead_of, .. }
+            | Self::Promotes { instead_of }
+            | Self::RollsBack { instead_of, .. } => *instead_of,
+        };
+        if policies.active_epoch() == instead_of {
+            return Ok(());
+        }
+        let message = "another policy has come into force meanwhile";
+        let hint = "look at `forebay policy list`, then try again";
+        Err(ApiError::conflict("policy_changed", message, hint))
+    }
+
+    const fn restores(&self) -> Option<u64> {
+        match self {
+            Self::Restores(version) | Self::RollsBack { base: version, .. } => Some(*version),
+            _ => None,
+        }
+    }
+
+    const fn rollout(&self) -> Option<&Rollout> {
+        match self {
+            Self::RollsOut { rollout, .. } => Some(rollout),
+            _ => None,
+        }
+    }
 }
 
 // === impl Policies ===
@@ -109,6 +176,11 @@ impl Policies {
         self.active.as_ref()?.sharing.as_ref()
     }
 
+    /// What is done about customers that behave as they never did; `None` where they are not watched.
+    pub(super) fn anomaly(&self) -> Option<&Arc<AnomalyRule>> {
+        self.active.as_ref()?.anomaly.as_ref()
+    }
+
     /// All versions, oldest first.
     pub fn versions(&self) -> impl DoubleEndedIterator<Item = &VersionInfo> {
         self.versions.values()
@@ -118,11 +190,17 @@ impl Policies {
         self.versions.insert(info.version, info);
     }
 
-    pub(super) fn put_in_force(&mut self, policy: Policy, sharing: Option<Rule>) {
+    pub(super) fn put_in_force(
+        &mut self,
+        policy: Policy,
+        sharing: Option<Rule>,
+        anomaly: Option<AnomalyRule>,
+    ) {
         self.active = Some(Active {
             encoded: policy.encode(),
             limits: LimitsTable::of(&policy),
             sharing: sharing.map(Arc::new),
+            anomaly: anomaly.map(Arc::new),
             policy,
         });
     }
@@ -161,7 +239,8 @@ impl Plane {
         let deed = Deed::new(by, "policy.apply", digest)
             .with("customers", Some(checked.compiled.customers.len()))
             .with("contracts", Some(checked.document.contracts.len()));
-        self.install_policy(deed, &checked, None).await
+        self.install_policy(deed, &checked, VersionCause::Applied)
+            .await
     }
 
     /// Puts the document of an older version in force again, as a new version.
@@ -177,23 +256,28 @@ impl Plane {
             .map_err(|error| damaged(&error))?;
         let checked = self.check_policy(&text, Format::Json)?;
         let deed = Deed::new(by, "policy.activate", format!("version {version}"));
-        self.install_policy(deed, &checked, Some(version)).await
+        let cause = VersionCause::Restores(version);
+        self.install_policy(deed, &checked, cause).await
     }
 
-    async fn install_policy(
+    pub(super) async fn install_policy(
         &self,
         deed: Deed,
         checked: &CheckedPolicy,
-        restores: Option<u64>,
+        cause: VersionCause,
     ) -> Result<VersionInfo, ApiError> {
         let document = serde_json::to_string(&checked.document).map_err(|error| damaged(&error))?;
         // Only strangers' accounts begin another life.
         let begun = self.lock().others.min(checked.compiled.customers.len());
         let tables = checked.compiled.policy.encode().len();
-        let bytes = [document.len(), tables, begun.saturating_mul(ACCOUNT_BYTES)];
-        self.make_room(bytes.iter().sum())?;
+        let newer = match &cause {
+            VersionCause::RollsOut { document, .. } => document.len(),
+            _ => 0,
+        };
+        let accounts = begun.saturating_mul(ACCOUNT_BYTES);
+        self.make_room([document.len(), tables, accounts, newer].iter().sum())?;
         self.change(deed, |state, batch, now| {
-            install(state, batch, now, &self.keys, checked, document, restores)
+            install(state, batch, now, &self.keys, checked, document, cause)
         })
         .await
     }
@@ -284,9 +368,10 @@ fn install(
     keys: &Keys,
     checked: &CheckedPolicy,
     document: String,
-    restores: Option<u64>,
+    cause: VersionCause,
 ) -> Result<Done<VersionInfo>, ApiError> {
     // Again, because another request may have been faster since the check.
+    cause.check(&state.policies)?;
     same_resources(state, &checked.compiled.policy)?;
     let mut policy = checked.compiled.policy.clone();
     let moved = match state.policies.compiled() {
@@ -323,7 +408,9 @@ fn install(
         applied_at_unix_ms: now.unix_ms,
         customers: checked.compiled.customers.len(),
         contracts: checked.document.contracts.len(),
-        restores,
+        restores: cause.restores(),
+        share: cause.rollout().map(Rollout::percent),
+        base: cause.rollout().map(|rollout| rollout.base),
     };
     let record = VersionRecord {
         document,
@@ -343,13 +430,33 @@ fn install(
     );
     state.begin_lives(batch, &listed, now.mono);
     state.count_others();
+    state.policies.rollout = match cause {
+        VersionCause::RollsOut {
+            rollout, document, ..
+        } => {
+            let rollout = rollout.as_version(info.version);
+            rollout.save(batch, document)?;
+            Some(rollout)
+        }
+        _ => {
+            Rollout::drop_from(batch);
+            None
+        }
+    };
     let sharing = checked.sharing.as_ref();
     let rule = sharing.map(|sharing| Rule::of(sharing, &checked.compiled.customers, &moved, keys));
-    state.policies.put_in_force(policy, rule);
+    let anomaly = checked.anomaly.as_ref();
+    let anomaly = anomaly.map(|anomaly| AnomalyRule::of(anomaly, &moved));
+    state.policies.put_in_force(policy, rule, anomaly);
     state.policies.remember(info.clone());
+    // The version that a share may go back to is kept however often the share changes.
+    let base = info.base.unwrap_or(u64::MAX);
     while state.policies.versions.len() > MAX_VERSIONS
-        && let Some((oldest, _)) = state.policies.versions.pop_first()
+        && let Some((oldest, _)) = state.policies.versions.first_key_value()
+        && *oldest < base
     {
+        let oldest = *oldest;
+        state.policies.versions.remove(&oldest);
         batch.delete(Table::Policies, oldest.to_be_bytes());
     }
     tracing::info!(
@@ -361,7 +468,7 @@ fn install(
     Ok(Done::new(info, outcome))
 }
 
-fn damaged(error: &dyn std::fmt::Display) -> ApiError {
+pub(super) fn damaged(error: &dyn std::fmt::Display) -> ApiError {
     StoreError::Damaged {
         what: "policy",
         reason: error.to_string(),

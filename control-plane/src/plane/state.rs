@@ -100,6 +100,8 @@ pub struct State {
     pub alerts: Alerts,
     /// Who has a claim on how much of the pools.
     pub allocations: Allocations,
+    /// Customers that are allocated nothing beyond their contracts, because they are unusual.
+    pub capped: Arc<HashSet<CustomerHash>>,
     /// Who has changed what.
     pub audit: AuditLog,
     /// The newest forecast of each series, whichever gateway made it.

@@ -28,8 +28,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// Version of the files, the tables' layout and the encodings, which a start stamps the store with. Version 4 has a log in front of a file,
-/// version 5 one in Redis: an older build would take no notice of it. Version 6 has the table of allocations, which an older build does not know in a log.
-pub const LAYOUT_VERSION: u32 = 6;
+/// version 5 one in Redis: an older build would take no notice of it. Versions 6 and 7 have the tables of allocations and of customers' ways, which an older build
+/// does not know in a log.
+pub const LAYOUT_VERSION: u32 = 7;
 /// The versions that this build reads.
 const READABLE_LAYOUTS: RangeInclusive<u32> = 3..=LAYOUT_VERSION;
 
@@ -60,6 +61,8 @@ pub enum Table {
     Audit,
     /// Allocations: the newest cycle, lines of those before it, statements of months.
     Sharing,
+    /// Customer hash, resource -> what is usual for it.
+    Ways,
 }
 
 /// What is done with each row.
@@ -196,7 +199,7 @@ pub enum StoreError {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Meta,
         Self::Policies,
         Self::Overrides,
@@ -209,6 +212,7 @@ impl Table {
         Self::Parts,
         Self::Audit,
         Self::Sharing,
+        Self::Ways,
     ];
 
     /// Whether ranges of its keys are asked for. Of the others all rows are visited, or one is read.
@@ -233,6 +237,7 @@ impl Table {
             Self::Gateways => 10,
             Self::Audit => 11,
             Self::Sharing => 12,
+            Self::Ways => 13,
         }
     }
 
@@ -252,6 +257,7 @@ impl Table {
             Self::Parts => "parts",
             Self::Audit => "audit",
             Self::Sharing => "sharing",
+            Self::Ways => "ways",
         }
     }
 }

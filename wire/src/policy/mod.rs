@@ -42,6 +42,12 @@ pub struct PolicyDocument {
     /// forecasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharing: Option<Sharing>,
+    /// What a control plane does about customers that behave as they never did. Absent: it does not watch them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anomaly: Option<Anomaly>,
+    /// Events that are known before: more demand is no anomaly while they last, and what accounts then do together makes no spillover score.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<KnownEvent>,
     /// Linked accounts, by name.
     #[serde(default, skip_serializing_if = "Named::is_empty")]
     pub groups: Named<Group>,
@@ -129,6 +135,96 @@ pub struct Sharing {
     pub reserve_share: f64,
     /// Whether who has lent most goes first among customers of one tier and priority, in place of equal parts by weight.
     pub credits: bool,
+    /// Scores whose spike would leave whom short, and room before the spike. Absent: nobody is scored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spillover: Option<Spillover>,
+    /// Whose guarantee was not kept goes before others of its tier for a while. Absent: priorities stay as they are written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prioritize: Option<Prioritize>,
+}
+
+/// How priorities move with how fast the error budgets of guarantees are used up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Prioritize {
+    /// How far a priority is raised at most, 1 to 255. It never reaches another tier.
+    pub most: u8,
+    /// The part of what is guaranteed that may be denied before a priority is raised, 0.001 to 0.5.
+    pub error_budget: f64,
+    /// A raise falls by half in this time, in milliseconds, 60 000 to 86 400 000.
+    pub half_life_ms: u32,
+}
+
+/// When a pair of customers is worth room before the spike, how much, and for whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Spillover {
+    /// Pairs with a score above this are given headroom, 0.001 to 1: by which part of its rate a spike of the one is expected to leave the other short.
+    pub threshold_score: f64,
+    /// The largest part of a capacity that is given as headroom, 0 to 0.5. With 0 pairs are scored, and nothing is given.
+    pub headroom_share: f64,
+    /// For how long headroom is given, in milliseconds, 60 000 to 3 600 000. A risk that is still there is found again.
+    pub ttl_ms: u32,
+    /// For whom it is.
+    pub protect: Protect,
+}
+
+/// Whom headroom is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Protect {
+    /// Who would be short.
+    #[default]
+    Hit,
+    /// Whose spike it is: what it has of its own it does not take from the common rest.
+    Spiker,
+}
+
+/// What is done about customers that behave as they never did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Anomaly {
+    /// What follows for whoever is flagged.
+    pub action: AnomalyAction,
+    /// From which score on a flagged customer is capped, 1 to 100; below it is only flagged. Absent: 1, whoever is flagged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cap_from_score: Option<f64>,
+}
+
+/// What follows for a customer that behaves as it never did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum AnomalyAction {
+    /// It is not watched.
+    Off,
+    /// People are told.
+    #[default]
+    Flag,
+    /// And it is allocated nothing beyond its contract's rate for as long as it is flagged. Needs `sharing`.
+    CapAtContract,
+}
+
+/// Something that is known before, and that changes how much is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct KnownEvent {
+    /// Its name.
+    pub name: String,
+    /// When it begins, seconds since 1970-01-01 UTC.
+    pub from_unix_s: u64,
+    /// When it is over, seconds since 1970-01-01 UTC.
+    pub until_unix_s: u64,
+    /// How many times the usual demand is expected, above 1 to 100.
+    pub factor: f64,
+    /// Whom it moves: customers with one of these contracts. Absent: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contracts: Vec<String>,
 }
 
 /// Linked accounts: their sum may be capped, and what one does not need of its guarantee is the others' first.
@@ -171,6 +267,9 @@ pub struct Contract {
     /// Share among equals when something has to be divided.
     #[serde(default = "one_u32")]
     pub weight: u32,
+    /// What follows for its customers that behave as they never did, in place of what `anomaly` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anomaly: Option<AnomalyAction>,
     /// The limits, by resource. Each resource of the policy must be named: a missing limit is an error, not "no limit".
     pub limits: Named<Limit>,
 }
@@ -261,6 +360,29 @@ impl Default for Sharing {
             quantiles: [0.99, 0.9, 0.5],
             reserve_share: 0.25,
             credits: false,
+            spillover: None,
+            prioritize: None,
+        }
+    }
+}
+
+impl Default for Prioritize {
+    fn default() -> Self {
+        Self {
+            most: 2,
+            error_budget: 0.001,
+            half_life_ms: 900_000,
+        }
+    }
+}
+
+impl Default for Spillover {
+    fn default() -> Self {
+        Self {
+            threshold_score: 0.02,
+            headroom_share: 0.1,
+            ttl_ms: 900_000,
+            protect: Protect::default(),
         }
     }
 }

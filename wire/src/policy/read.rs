@@ -1,6 +1,6 @@
 //! Readers of the policy document for the plugin (see [`crate::json`]), in the order of its types.
 //!
-//! What only a control plane does (sharing, groups, lending) is unknown here: a gateway that stands alone would take it and do nothing.
+//! What only a control plane does (sharing, groups, lending, anomalies) is unknown here: a gateway that stands alone would take it and do nothing.
 
 use super::{
     Contention, Contract, Customer, Decimal, Limit, Named, PolicyDocument, Resource, Shadow,
@@ -28,6 +28,8 @@ impl Read for PolicyDocument {
             resources: fields.required::<Named<Resource>>("resources")?,
             shadow: fields.or("shadow", Shadow::default())?,
             sharing: None,
+            anomaly: None,
+            events: Vec::new(),
             groups: Named::default(),
             contracts: fields.required::<Named<Contract>>("contracts")?,
             customers: fields.or("customers", Vec::new())?,
@@ -113,6 +115,7 @@ impl Read for Contract {
             tier: fields.or("tier", super::one_u8())?,
             priority: fields.or("priority", 0)?,
             weight: fields.or("weight", super::one_u32())?,
+            anomaly: None,
             limits: fields.required("limits")?,
         })
     }

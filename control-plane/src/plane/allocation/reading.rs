@@ -2,8 +2,9 @@
 
 use super::super::state::State;
 use super::super::{Plane, Settings};
-use crate::allocation::{Candidate, Gathered, Rule};
+use crate::allocation::{Candidate, Gathered, Lately, Rule};
 use crate::buckets::{POOL_ACCOUNT, Standing};
+use forebay_anomaly::Action;
 use forebay_core::fleet::Presence;
 use forebay_core::policy::Policy;
 use forebay_core::resource::{PerResource, ResourceIndex};
@@ -19,7 +20,8 @@ impl Plane {
     /// What the next cycle goes by; none where the policy divides nothing.
     pub(super) fn gather(&self) -> Option<Gathered> {
         let (mut gathered, hashes) = {
-            let state = self.lock();
+            let mut state = self.lock();
+            state.allocations.capped_next = Arc::clone(&state.capped);
             let now = self.clock.now().mono;
             let policy = state.policies.compiled()?;
             let rule = Arc::clone(state.policies.sharing()?);
@@ -46,6 +48,7 @@ impl Plane {
             let state = self.lock();
             // Under another policy groups and contracts mean something else: that one calls for a cycle of its own.
             if state.policies.active_epoch() != gathered.policy {
+                drop(state);
                 return self.gather();
             }
             let (policy, now) = (state.policies.compiled()?, self.clock.now());
@@ -79,6 +82,7 @@ fn candidate(
     let lends = rule.lend(row);
     let mut terms = PerResource::default();
     let mut now_per_s = PerResource::default();
+    let mut lately: PerResource<Lately> = PerResource::default();
     let account = state.accounts.get(&hash);
     let account = account.filter(|_| state.allocations.are_measured(now));
     for (index, resource) in policy.resource_indexes().zip(&policy.resources) {
@@ -86,10 +90,14 @@ fn candidate(
             continue;
         }
         let limits = contract.limits.at(index);
+        let action = match state.capped.contains(&hash) {
+            true => Action::CapAtContract,
+            false => Action::Flag,
+        };
         *terms.at_mut(index) = Terms {
             guarantee_per_s: to_per_s(limits.guarantee),
             rate_per_s: to_per_s(limits.rate),
-            ceiling_per_s: to_per_s(limits.ceiling.max(limits.rate)),
+            ceiling_per_s: to_per_s(action.ceiling(limits.rate, limits.ceiling)),
             lend: *lends.at(index),
         };
         let holdings = account.into_iter();
@@ -97,6 +105,12 @@ fn candidate(
         *now_per_s.at_mut(index) = holdings
             .map(|holding| holding.pace.average_per_s(now))
             .sum();
+        let usage = account.and_then(|account| account.holdings.get(index.position()));
+        let asked = |step| usage.map_or(0.0, |holding| holding.usage.of(step) as f64 / 1e6);
+        *lately.at_mut(index) = Lately {
+            running: asked(state.step_now),
+            before: asked(state.step_now.saturating_sub(1)),
+        };
     }
     Some(Candidate {
         hash,
@@ -109,6 +123,8 @@ fn candidate(
         group: rule.group(hash),
         terms,
         now_per_s,
+        lately,
+        has_left: state.allocations.has_left(hash, now),
     })
 }
 

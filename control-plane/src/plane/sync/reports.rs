@@ -187,7 +187,7 @@ fn take_report(
     let stranded = account.take_stranded();
     if intake.in_history && news.demand > 0 {
         let resource = report.resource as usize;
-        account.count(caller.session, resource, step_now, news.demand);
+        account.count(caller.session, resource, step_now, &news);
         state.active.insert(customer);
     }
     // Of pools nobody buys tokens.

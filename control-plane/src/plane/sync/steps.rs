@@ -156,10 +156,13 @@ impl State {
         };
         let step = finished.step;
         let demands = account.holdings.iter().enumerate();
-        let demands = demands.map(|(resource, holding)| (resource, holding.usage.of(step)));
-        let demands: SmallVec<[(usize, u64); 1]> =
-            demands.filter(|(_, demand)| *demand > 0).collect();
-        for (resource, demand) in &demands {
+        let demands = demands.map(|(resource, holding)| {
+            let (demand, denied) = holding.usage.with_denied(step);
+            (resource, demand, denied)
+        });
+        let demands: SmallVec<[(usize, u64, u64); 1]> =
+            demands.filter(|(_, demand, _)| *demand > 0).collect();
+        for (resource, demand, _) in &demands {
             let series = Series::new(customer, u8::try_from(*resource).unwrap_or(u8::MAX));
             let usage = tokens(*demand);
             match self.ring.set(store, batch, series, step, usage) {
@@ -172,15 +175,21 @@ impl State {
                 Err(error) => return Err(error),
             }
         }
-        for (resource, demand) in demands {
+        for (resource, demand, denied) in demands {
             let by_part = account.parts.iter().filter_map(|part| {
                 let holding = part.holdings.get(resource)?;
                 Some((part.session(), holding.usage.of(step)))
+            });
+            let with_any = by_part.clone().filter(|(_, own)| *own > 0);
+            let (gateways, known) = with_any.fold((0_u32, 0_u64), |(gateways, known), (_, own)| {
+                (gateways.saturating_add(1), known.saturating_add(own))
             });
             let usage = FinishedUsage {
                 customer,
                 resource,
                 demand,
+                denied,
+                gateways: (known >= demand).then_some(gateways),
             };
             finished.add(usage, by_part);
         }

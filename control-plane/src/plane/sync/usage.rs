@@ -38,6 +38,10 @@ pub struct FinishedUsage {
     pub resource: usize,
     /// Demand of all gateways in micro-tokens.
     pub demand: u64,
+    /// What of that was denied, whatever for.
+    pub denied: u64,
+    /// At how many gateways there was any; none where a part of it is not known by gateway any more.
+    pub gateways: Option<u32>,
 }
 
 // === impl Finished ===

@@ -1,0 +1,568 @@
+//! Customers that behave as they never did, as the server finds them in what gateways report, and what follows.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed step must stop the test"
+)]
+
+mod kit;
+
+use forebay_control_plane::allocation::AllocationsQuery;
+use forebay_control_plane::anomaly::{AnomaliesQuery, AnomalyKind, AnomalyView, FlagAction};
+use forebay_control_plane::auth::{Caller, Role};
+use forebay_control_plane::document::Format;
+use forebay_control_plane::keys::Keys;
+use forebay_control_plane::plane::{Clock, CustomerChange, Plane, Settings};
+use forebay_control_plane::store::{Batch, MemoryStore, Store, Table};
+use forebay_wire::key::CustomerHash;
+use forebay_wire::sync::SyncRequest;
+use kit::{Gateway, hash};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Ten minutes: weeks pass quickly, and the arithmetic is that of steps of a minute.
+const STEP_MS: u32 = 600_000;
+const STEP_S: f64 = 600.0;
+const DAY: u64 = 144;
+/// Nobody is judged in the first week.
+const LEARNED: u64 = 9 * DAY;
+/// Tokens per second.
+const RATE: f64 = 100.0;
+const GUARANTEE: f64 = 20.0;
+const KEYS: [&str; 12] = [
+    "acme", "bolt", "cord", "dune", "echo", "fern", "gale", "haze", "iris", "jade", "kelp", "lava",
+];
+
+/// What somebody does in a step, in tokens per second.
+#[derive(Clone, Copy)]
+struct Does {
+    asks: f64,
+    /// What of that is denied.
+    denied: f64,
+}
+
+/// A control plane whose time is moved by hand, and two gateways.
+struct Site {
+    store: Arc<MemoryStore>,
+    clock: Arc<AtomicU64>,
+    plane: Plane,
+    gateways: [Gateway; 2],
+    /// What each gateway has denied, in micro-tokens.
+    denied: [BTreeMap<CustomerHash, u64>; 2],
+    step: u64,
+    /// The second gateway makes up demand of one customer.
+    is_lied_to: bool,
+    /// Why cycles were made.
+    causes: Vec<String>,
+}
+
+fn policy(action: &str, events: &Value) -> Value {
+    let limits = json!({"requests": {
+        "rate_per_s": RATE, "burst": 1000, "guarantee_per_s": GUARANTEE, "ceiling_per_s": 2000
+    }});
+    let customers = KEYS.map(|key| json!({"key": key, "contract": "gold"}));
+    json!({
+        "version": 1,
+        "resources": {"requests": {"capacity_per_s": 5000}},
+        "sharing": {"interval_ms": STEP_MS, "reserve_share": 0},
+        "anomaly": {"action": action},
+        "events": events,
+        "contracts": {"gold": {"limits": limits}},
+        "customers": customers,
+    })
+}
+
+fn start(store: &Arc<MemoryStore>, clock: &Arc<AtomicU64>) -> Plane {
+    let settings = Settings {
+        step_ms: STEP_MS,
+        lease_ttl_ms: 2 * STEP_MS,
+        fallback_ttl_ms: 20 * STEP_MS,
+        ..kit::settings()
+    };
+    let plane = Plane::start(
+        Arc::clone(store) as Arc<dyn Store>,
+        Keys::new(None, None).unwrap(),
+        settings,
+        Clock::Manual(Arc::clone(clock)),
+    );
+    plane.unwrap()
+}
+
+fn admin() -> Caller {
+    Caller {
+        role: Role::Admin,
+        fingerprint: String::new(),
+    }
+}
+
+/// A number from 0 to 1 that looks like chance.
+fn noise(seed: u64, place: u64) -> f64 {
+    let mixed = (seed << 32 | place)
+        .wrapping_add(1)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// As ever: much by day, little by night, 15 % of noise, and customers of different sizes.
+fn as_ever(place: usize, step: u64) -> Does {
+    let hour = (step % DAY) as f64 / DAY as f64;
+    let day = 1.0 - 0.8 * (std::f64::consts::TAU * hour).cos();
+    let noise = 0.85 + 0.3 * noise(place as u64, step);
+    Does {
+        asks: (5.0 + place as f64) * day * noise,
+        denied: 0.0,
+    }
+}
+
+/// The first step of a night after everything is learned: four in the morning.
+const NIGHT: u64 = LEARNED + 24;
+
+impl Site {
+    async fn new(action: &str, events: Value) -> Self {
+        let store: Arc<MemoryStore> = Arc::default();
+        let clock = Arc::new(AtomicU64::new(u64::from(STEP_MS) * 1_000));
+        let plane = start(&store, &clock);
+        let policy = policy(action, &events).to_string();
+        let by = admin();
+        plane
+            .apply_policy(&by, &policy, Format::Json)
+            .await
+            .unwrap();
+        let mut site = Self {
+            store,
+            clock,
+            plane,
+            gateways: ["g1", "g2"].map(|id| Gateway::new(id, 7)),
+            denied: Default::default(),
+            step: 1,
+            is_lied_to: false,
+            causes: Vec::new(),
+        };
+        // The policy arrives with the first reply.
+        site.sync_all().await;
+        site
+    }
+
+    fn request(&mut self, place: usize) -> SyncRequest {
+        let mut request = self.gateways[place].request();
+        for report in &mut request.customers {
+            let customer = CustomerHash::from_parts(report.hash_high, report.hash_low);
+            let denied = self.denied[place].get(&customer).copied().unwrap_or(0);
+            report.denied_micro = denied;
+            report.admitted_micro = report.demand_micro - denied;
+        }
+        request
+    }
+
+    async fn sync_all(&mut self) {
+        for place in 0..2 {
+            let request = self.request(place);
+            let answer = self.plane.sync(request).await;
+            assert_eq!(answer.status, 200, "{:?}", answer.reply.error);
+            self.gateways[place].apply(&answer.reply);
+        }
+    }
+
+    /// Lets a step pass in which customers do something: most of it at the first gateway.
+    async fn step(&mut self, does: &impl Fn(usize, u64) -> Does) {
+        self.clock
+            .fetch_add(u64::from(STEP_MS) * 1_000, Ordering::SeqCst);
+        self.step += 1;
+        // The first sync after a restart says nothing of when something was asked for.
+        self.sync_all().await;
+        for (customer, key) in KEYS.iter().enumerate() {
+            let Does { asks, denied } = does(customer, self.step);
+            for (place, share) in [(0, 0.75), (1, 0.25)] {
+                self.gateways[place].spend(key, (asks * share * STEP_S) as u64);
+                let micro = (denied * share * STEP_S) as u64 * 1_000_000;
+                *self.denied[place].entry(hash(key)).or_default() += micro;
+            }
+        }
+        if self.is_lied_to && self.step >= 8 * DAY {
+            self.gateways[1].spend("bolt", (6e7 * noise(99, self.step)) as u64);
+        }
+        self.sync_all().await;
+        self.plane.watch_customers().await.unwrap();
+        let cycle = self.plane.allocate_when_due().await.unwrap();
+        self.causes.extend(cycle.map(|cycle| cycle.cause));
+    }
+
+    async fn steps(&mut self, until: u64, does: &impl Fn(usize, u64) -> Does) {
+        while self.step < until {
+            self.step(does).await;
+        }
+    }
+
+    /// The same, and who was flagged at any time: key, kind.
+    async fn flagged_until(
+        &mut self,
+        until: u64,
+        does: &impl Fn(usize, u64) -> Does,
+    ) -> BTreeSet<(&'static str, &'static str)> {
+        let mut flagged = BTreeSet::new();
+        while self.step < until {
+            self.step(does).await;
+            flagged.extend(self.anomalies().iter().map(|anomaly| {
+                let kind = match anomaly.kind {
+                    AnomalyKind::Unusual => "unusual",
+                    AnomalyKind::Crowd => "crowd",
+                };
+                (key_of(&anomaly.customer), kind)
+            }));
+        }
+        flagged
+    }
+
+    fn anomalies(&self) -> Vec<AnomalyView> {
+        let view = self.plane.anomalies(&AnomaliesQuery::default());
+        view.unwrap().anomalies
+    }
+
+    fn of(&self, key: &str) -> Option<AnomalyView> {
+        let query = AnomaliesQuery {
+            customer: Some(key.to_owned()),
+            ..AnomaliesQuery::default()
+        };
+        let view = self.plane.anomalies(&query).unwrap();
+        view.anomalies.into_iter().next()
+    }
+
+    /// What a customer is allocated, in tokens per second.
+    fn allocated(&self, key: &str) -> f64 {
+        let query = AllocationsQuery {
+            customer: Some(key.to_owned()),
+            ..AllocationsQuery::default()
+        };
+        let view = self.plane.allocations(&query).unwrap();
+        view.customers[0].resources[0].allocated_per_s
+    }
+
+    /// Customers that alerts are about, and how those stand.
+    fn alerts(&self) -> Vec<(String, String)> {
+        let alerts = self.plane.alerts().alerts.into_iter();
+        let alerts = alerts.filter(|alert| alert.name == "ForebayCustomerUnusual");
+        alerts
+            .map(|alert| (alert.customer.unwrap(), alert.state))
+            .collect()
+    }
+
+    /// What the server has done by itself: action, object.
+    fn deeds(&self) -> Vec<(String, String)> {
+        let page = self.plane.audit(0, 1_000).unwrap();
+        let records = page.records.into_iter();
+        let own = records.filter(|record| record.role == "server");
+        own.map(|record| (record.action, record.object)).collect()
+    }
+
+    async fn restart(&mut self, is_clean: bool) {
+        if is_clean {
+            self.plane.stop().await.unwrap();
+        }
+        self.plane = start(&self.store, &self.clock);
+    }
+}
+
+fn key_of(customer: &str) -> &'static str {
+    let named = |key: &&&str| format!("hash:{}", hash(key)) == customer;
+    KEYS.iter().find(named).unwrap()
+}
+
+fn signs(anomaly: &AnomalyView) -> BTreeSet<&str> {
+    let evidence = anomaly.evidence.iter();
+    evidence.map(|evidence| evidence.sign.as_str()).collect()
+}
+
+/// One asks for more of what it asks for as ever, from a step on for some steps.
+fn times(who: usize, factor: f64, from: u64, steps: u64) -> impl Fn(usize, u64) -> Does {
+    move |customer, step| {
+        let mut does = as_ever(customer, step);
+        if customer == who && (from..from + steps).contains(&step) {
+            does.asks *= factor;
+        }
+        does
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_for_far_more_at_night_is_flagged_with_its_evidence_and_capped_until_it_is_over()
+ {
+    let mut site = Site::new("cap_at_contract", json!([])).await;
+    let abuse = times(8, 60.0, NIGHT, 12);
+    site.steps(NIGHT - 1, &abuse).await;
+    assert_eq!(site.anomalies(), []);
+    let mut most = 0.0_f64;
+    while site.of("iris").is_none() {
+        site.step(&abuse).await;
+        most = most.max(site.allocated("iris"));
+        assert!(site.step < NIGHT + 7, "not found within an hour");
+    }
+    assert!(most > RATE, "before it borrows: {most}");
+    let found = site.of("iris").unwrap();
+    assert_eq!(
+        (
+            found.kind,
+            found.action,
+            found.contract.as_str(),
+            found.resource.as_str()
+        ),
+        (
+            AnomalyKind::Unusual,
+            Some(FlagAction::CapAtContract),
+            "gold",
+            "requests"
+        )
+    );
+    assert!(signs(&found).contains("burst"), "{found:?}");
+    assert!(found.score >= 1.0);
+    let burst = found
+        .evidence
+        .iter()
+        .find(|one| one.sign == "burst")
+        .unwrap();
+    assert!(
+        burst.times > 20.0 && burst.says.contains("times the demand"),
+        "{burst:?}"
+    );
+    let step = u64::from(STEP_MS);
+    assert!((NIGHT * step..site.step * step).contains(&found.since_unix_ms));
+    let mut told = BTreeSet::new();
+    // Nobody else is, whatever it does to the pool.
+    while site.of("iris").is_some() {
+        assert_eq!(site.anomalies().len(), 1);
+        let allocated = site.allocated("iris");
+        assert!(allocated <= RATE + 1e-6, "{allocated}");
+        // What it does not need of its guarantee is lent, as ever.
+        assert!(
+            allocated >= GUARANTEE || site.step >= NIGHT + 12,
+            "{allocated}"
+        );
+        site.step(&abuse).await;
+        told.extend(site.alerts());
+        assert!(site.step < NIGHT + DAY, "not over within a day");
+    }
+    let object = format!("hash:{}", hash("iris"));
+    let deed = |action: &str| (action.to_owned(), object.clone());
+    assert_eq!(site.deeds(), [deed("anomaly.cap"), deed("anomaly.uncap")]);
+    let alert = |state: &str| (object.clone(), state.to_owned());
+    assert!(told.contains(&alert("firing")), "{told:?}");
+    assert!(!site.alerts().contains(&alert("firing")));
+    site.step(&abuse).await;
+    let by_cap = site.causes.iter().filter(|cause| *cause == "anomaly");
+    assert_eq!(by_cap.count(), 2, "one as it begins, one as it ends");
+}
+
+#[tokio::test]
+async fn a_flag_alone_caps_nobody() {
+    let mut site = Site::new("flag", json!([])).await;
+    let abuse = times(8, 60.0, NIGHT, 12);
+    site.steps(NIGHT + 10, &abuse).await;
+    let found = site.of("iris").unwrap();
+    assert_eq!(found.action, Some(FlagAction::Flag));
+    assert!(site.allocated("iris") > RATE);
+    assert_eq!(site.deeds(), []);
+}
+
+#[tokio::test]
+async fn a_flood_that_the_contract_denies_is_flagged_for_that() {
+    let mut site = Site::new("cap_at_contract", json!([])).await;
+    let flood = |customer: usize, step: u64| {
+        let mut does = as_ever(customer, step);
+        if customer == 3 && (NIGHT..NIGHT + 9).contains(&step) {
+            // Its tokens go to those who had them before; all else is denied.
+            does.denied = 900.0;
+            does.asks += does.denied + RATE;
+        }
+        does
+    };
+    site.steps(NIGHT + 8, &flood).await;
+    let found = site.of("dune").unwrap();
+    assert_eq!(found.kind, AnomalyKind::Unusual);
+    let denied = found.evidence.iter().find(|one| one.sign == "denied");
+    let share = denied.unwrap_or_else(|| panic!("{found:?}")).times;
+    assert!((0.7..1.0).contains(&share), "{share}");
+    assert_eq!(site.anomalies().len(), 1);
+    assert!((GUARANTEE..=RATE + 1e-6).contains(&site.allocated("dune")));
+}
+
+#[tokio::test]
+async fn a_crowd_that_nobody_has_announced_flags_nobody_as_unusual() {
+    let mut site = Site::new("cap_at_contract", json!([])).await;
+    let crowd = |customer: usize, step: u64| {
+        let mut does = as_ever(customer, step);
+        if customer != 0 && (NIGHT..NIGHT + 9).contains(&step) {
+            does.asks *= 8.0;
+        }
+        does
+    };
+    let flagged = site.flagged_until(NIGHT + DAY / 2, &crowd).await;
+    let kinds: BTreeSet<&str> = flagged.iter().map(|(_, kind)| *kind).collect();
+    assert_eq!(kinds, BTreeSet::from(["crowd"]), "{flagged:?}");
+    assert!(flagged.len() >= 9, "{flagged:?}");
+    assert_eq!(site.deeds(), []);
+}
+
+#[tokio::test]
+async fn an_announced_event_explains_whoever_it_moves_and_nobody_else() {
+    let second = |step: u64| step * u64::from(STEP_MS) / 1_000;
+    let event = json!([{
+        "name": "launch", "from_unix_s": second(NIGHT), "until_unix_s": second(NIGHT + 9), "factor": 10
+    }]);
+    let moved = times(8, 9.0, NIGHT, 9);
+    let mut site = Site::new("cap_at_contract", event).await;
+    let flagged = site.flagged_until(NIGHT + DAY / 2, &moved).await;
+    assert_eq!(flagged, BTreeSet::from([("iris", "crowd")]));
+    let mut other = Site::new("cap_at_contract", json!([])).await;
+    let flagged = other.flagged_until(NIGHT + 9, &moved).await;
+    assert_eq!(flagged, BTreeSet::from([("iris", "unusual")]));
+}
+
+#[tokio::test]
+async fn in_weeks_that_are_as_ever_nobody_is_flagged() {
+    let mut site = Site::new("cap_at_contract", json!([])).await;
+    let flagged = site.flagged_until(28 * DAY, &as_ever).await;
+    assert_eq!(flagged, BTreeSet::new());
+    let view = site.plane.anomalies(&AnomaliesQuery::default()).unwrap();
+    assert_eq!((view.watched, view.learning, view.left_out), (12, 0, 0));
+    let newest = (site.step - 1) * u64::from(STEP_MS);
+    assert_eq!(view.step_unix_ms, Some(newest));
+}
+
+/// Without what is not kept: what spoke before the restart.
+fn without_evidence(mut anomalies: Vec<AnomalyView>) -> Vec<AnomalyView> {
+    for anomaly in &mut anomalies {
+        anomaly.evidence.clear();
+    }
+    anomalies
+}
+
+#[tokio::test]
+async fn a_restart_in_the_middle_changes_nothing() {
+    let abuse = times(8, 60.0, NIGHT, 12);
+    let mut all = [
+        Site::new("cap_at_contract", json!([])).await,
+        Site::new("cap_at_contract", json!([])).await,
+        Site::new("cap_at_contract", json!([])).await,
+    ];
+    let restarts = [4 * DAY + 7, NIGHT + 2, NIGHT + 9, NIGHT + 14];
+    let mut were_flagged = 0;
+    while all[0].step < NIGHT + 40 {
+        for (place, site) in all.iter_mut().enumerate() {
+            site.step(&abuse).await;
+            if place > 0 && restarts.contains(&site.step) {
+                let before = without_evidence(site.anomalies());
+                site.restart(place == 1).await;
+                let after: Vec<AnomalyView> = without_evidence(site.anomalies());
+                // Names are known again with the first step.
+                let named = |anomaly: AnomalyView| AnomalyView {
+                    contract: "gold".to_owned(),
+                    resource: "requests".to_owned(),
+                    ..anomaly
+                };
+                let after: Vec<AnomalyView> = after.into_iter().map(named).collect();
+                assert_eq!(before, after, "{place} {}", site.step);
+            }
+        }
+        let [first, clean, killed] = &all;
+        let expected = without_evidence(first.anomalies());
+        were_flagged += expected.len();
+        if !restarts.contains(&first.step) {
+            let found = without_evidence(clean.anomalies());
+            assert_eq!(found, expected, "{}", first.step);
+        }
+        // Whoever is killed has lost what no report said twice: the step that ran.
+        let since = |anomalies: &[AnomalyView]| anomalies.len();
+        if !restarts.contains(&first.step) && first.step > NIGHT + 20 {
+            assert_eq!(since(&killed.anomalies()), since(&expected));
+        }
+    }
+    assert!(were_flagged > 5, "{were_flagged}");
+    assert_eq!(all[1].deeds(), all[0].deeds());
+}
+
+#[tokio::test]
+async fn a_gateway_that_lies_changes_the_verdict_on_its_customers_alone() {
+    let mut honest = Site::new("cap_at_contract", json!([])).await;
+    let mut lied_to = Site::new("cap_at_contract", json!([])).await;
+    let abuse = times(8, 60.0, NIGHT, 12);
+    lied_to.is_lied_to = true;
+    let mut of_the_liar = 0;
+    while honest.step < NIGHT + 30 {
+        honest.step(&abuse).await;
+        lied_to.step(&abuse).await;
+        let (of_bolt, of_others): (Vec<_>, Vec<_>) = lied_to
+            .anomalies()
+            .into_iter()
+            .partition(|anomaly| key_of(&anomaly.customer) == "bolt");
+        of_the_liar += of_bolt.len();
+        assert_eq!(of_others, honest.anomalies(), "{}", honest.step);
+    }
+    assert!(of_the_liar > 0);
+}
+
+#[tokio::test]
+async fn whoever_is_frozen_is_not_judged_and_a_policy_that_watches_nobody_lets_go_of_all() {
+    let mut site = Site::new("cap_at_contract", json!([])).await;
+    let abuse = times(8, 60.0, NIGHT, 30);
+    site.steps(NIGHT + 10, &abuse).await;
+    assert!(site.of("iris").is_some());
+    let by = admin();
+    for (change, is_judged) in [
+        (CustomerChange::Freeze, false),
+        (CustomerChange::Thaw, true),
+    ] {
+        let changed = site.plane.change_customer(&by, hash("iris"), change);
+        changed.await.unwrap();
+        site.step(&abuse).await;
+        site.step(&abuse).await;
+        assert_eq!(site.of("iris").is_some(), is_judged);
+    }
+    let mut off = policy("flag", &json!([]));
+    for field in ["anomaly", "events"] {
+        off.as_object_mut().unwrap().remove(field);
+    }
+    let off = off.to_string();
+    site.plane
+        .apply_policy(&by, &off, Format::Json)
+        .await
+        .unwrap();
+    site.step(&abuse).await;
+    assert_eq!(site.anomalies(), []);
+    site.step(&abuse).await;
+    assert!(site.allocated("iris") > RATE);
+    let actions: Vec<String> = site.deeds().into_iter().map(|(action, _)| action).collect();
+    let each_time = ["anomaly.cap", "anomaly.uncap"];
+    assert_eq!(actions, [each_time, each_time].concat());
+}
+
+#[tokio::test]
+async fn what_is_damaged_in_the_store_is_learned_again_and_stops_nothing() {
+    let mut site = Site::new("cap_at_contract", json!([])).await;
+    site.steps(20, &as_ever).await;
+    site.plane.stop().await.unwrap();
+    let mut rows = Vec::new();
+    let keep = &mut |key: &[u8], row: &[u8]| {
+        rows.push((key.to_vec(), row.to_vec()));
+        Ok(())
+    };
+    site.store.visit(Table::Ways, keep).unwrap();
+    assert!(rows.iter().all(|(_, row)| row.len() <= 512));
+    let of_customers: Vec<_> = rows.iter().filter(|(key, _)| key.len() == 17).collect();
+    assert_eq!(of_customers.len(), KEYS.len());
+    let mut batch = Batch::default();
+    let (cut, other) = (&of_customers[0].1, &of_customers[1].1);
+    batch.put(Table::Ways, of_customers[0].0.clone(), cut[..20].to_vec());
+    let version = [&[9][..], &other[1..]].concat();
+    batch.put(Table::Ways, of_customers[1].0.clone(), version);
+    batch.put(Table::Ways, b"no customer".to_vec(), b"no row".to_vec());
+    batch.put(Table::Ways, vec![0], b"no peers".to_vec());
+    site.store.commit(&batch).unwrap();
+    site.plane = start(&site.store, &site.clock);
+    site.steps(23, &as_ever).await;
+    let view = site.plane.anomalies(&AnomaliesQuery::default()).unwrap();
+    assert_eq!(view.watched, KEYS.len());
+}

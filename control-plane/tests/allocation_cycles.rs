@@ -14,7 +14,7 @@ use forebay_control_plane::allocation::{CycleView, replays};
 use forebay_control_plane::store::{Store, Table};
 use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::{
-    Allocation, FLAG_CONTENDED, PoolGrant, PoolReport, SyncReply, SyncRequest,
+    Allocation, DeviationSignal, FLAG_CONTENDED, PoolGrant, PoolReport, SyncReply, SyncRequest,
 };
 use kit::{Gateway, OPERATOR_TOKEN, TestServer, VIEWER_TOKEN, hash};
 use serde_json::{Value, json};
@@ -54,6 +54,10 @@ struct Told {
     rates: BTreeMap<CustomerHash, f64>,
     /// The newest grant of the pool.
     pool: PoolGrant,
+    /// It says that all its customers' demand has left the forecast.
+    contends: bool,
+    /// Of customers' demand it denies so many hundredths.
+    denies: BTreeMap<CustomerHash, u64>,
 }
 
 // === impl Told ===
@@ -65,6 +69,8 @@ impl Told {
             applied: 0,
             rates: BTreeMap::new(),
             pool: PoolGrant::default(),
+            contends: false,
+            denies: BTreeMap::new(),
         }
     }
 
@@ -78,10 +84,20 @@ impl Told {
             reply_applied: self.gateway.reply_applied,
             ..PoolReport::default()
         };
+        let mut request = self.gateway.request();
+        for report in &mut request.customers {
+            let customer = CustomerHash::from_parts(report.hash_high, report.hash_low);
+            let hundredths = self.denies.get(&customer).copied().unwrap_or(0);
+            report.denied_micro = report.demand_micro / 100 * hundredths;
+            report.admitted_micro -= report.denied_micro;
+            if self.contends {
+                report.flags |= FLAG_CONTENDED;
+            }
+        }
         SyncRequest {
             allocation_cycle_applied: self.applied,
             pools: vec![pool],
-            ..self.gateway.request()
+            ..request
         }
     }
 
@@ -89,6 +105,9 @@ impl Told {
         self.gateway.apply(reply);
         if let Some(pool) = reply.pools.first() {
             self.pool = *pool;
+        }
+        if reply.allocations_anew {
+            self.rates.clear();
         }
         for told in &reply.allocations {
             let customer = CustomerHash::from_parts(told.hash_high, told.hash_low);
@@ -336,24 +355,294 @@ async fn demand_that_leaves_its_forecast_calls_for_a_cycle_only_when_it_lasts() 
     gateway.asks(&server, 2, &[("acme", 5)]).await;
     run(&server).await;
     let mut contended = async |seconds: u64| {
-        let mut causes = Vec::new();
-        for _ in 0..seconds * 2 {
-            server.advance_ms(500);
-            let mut request = gateway.request();
-            for report in &mut request.customers {
-                report.flags |= FLAG_CONTENDED;
-            }
-            let (_, reply) = server.sync(&request).await;
-            gateway.apply(&reply);
-            causes.extend(look(&server).await.map(|cycle| cycle.cause));
-        }
-        causes
+        gateway.contends = true;
+        let cycles = gateway.asks(&server, seconds, &[("acme", 200)]).await;
+        gateway.contends = false;
+        cycles
+            .into_iter()
+            .map(|cycle| cycle.cause)
+            .collect::<Vec<_>>()
     };
     assert_eq!(contended(2).await, [""; 0]);
     server.advance_ms(5_000);
     assert_eq!(contended(3).await, [""; 0], "what is over does not count");
     // It lasts, and then not more than one in a tenth of the interval.
     assert_eq!(contended(7).await, ["contention", "contention"]);
+}
+
+#[tokio::test]
+async fn contention_is_not_believed_of_who_asks_for_no_more_than_it_is_allocated() {
+    let (server, mut gateway) = begun(policy()).await;
+    gateway.asks(&server, 5, &[("acme", 5)]).await;
+    let mut stranger = Told::new("g2");
+    stranger.gateway.spend("bolt", 1);
+    stranger.sync(&server).await;
+    stranger.sync(&server).await;
+    run(&server).await;
+    gateway.contends = true;
+    let mut causes = Vec::new();
+    for _ in 0..40 {
+        // It has a part of bolt, whom nobody asks anything of any more, and none of acme.
+        stranger.contends = true;
+        let mut request = stranger.request();
+        for key in ["acme", "bolt"] {
+            let (hash_high, hash_low) = hash(key).parts();
+            request.deviations.push(DeviationSignal {
+                hash_high,
+                hash_low,
+                resource: 0,
+                rate_micro_per_s: 500_000_000,
+            });
+        }
+        let (_, reply) = server.sync(&request).await;
+        stranger.apply(&reply);
+        // Acme is allocated what it asks for.
+        let cycles = gateway.asks(&server, 1, &[("acme", 4)]).await;
+        causes.extend(cycles.into_iter().map(|cycle| cycle.cause));
+    }
+    assert!(!causes.contains(&"contention".to_owned()), "{causes:?}");
+}
+
+#[tokio::test]
+async fn cycles_for_gateways_that_come_and_go_wait_twice_as_long_each_time() {
+    let (server, _) = begun(policy()).await;
+    run(&server).await;
+    let mut number = 0;
+    let mut joins = async |seconds: u64| {
+        let mut passed_ms = Vec::new();
+        let mut since_ms = 0;
+        for _ in 0..seconds * 4 {
+            number += 1;
+            Told::new(&format!("g{}", number + 1)).sync(&server).await;
+            server.advance_ms(250);
+            since_ms += 250;
+            if let Some(cycle) = look(&server).await {
+                assert!(["gateways", "capacity"].contains(&cycle.cause.as_str()));
+                passed_ms.push(since_ms);
+                since_ms = 0;
+            }
+        }
+        passed_ms
+    };
+    assert_eq!(joins(20).await, [1_000, 1_000, 2_000, 4_000, 6_000, 6_000]);
+    // One of another kind, and the next is made at once again.
+    run(&server).await;
+    assert_eq!(joins(2).await, [1_000, 1_000]);
+}
+
+#[tokio::test]
+async fn replies_say_what_is_left_of_the_time_for_which_allocations_hold() {
+    let (server, mut gateway) = begun(policy()).await;
+    gateway.asks(&server, 2, &[("acme", 5)]).await;
+    run(&server).await;
+    for (passed_ms, left_ms) in [
+        (0, 150_000),
+        (40_000, 110_000),
+        (100_000, 10_000),
+        (9_999, 1),
+        (1, 0),
+        (60_000, 0),
+    ] {
+        server.advance_ms(passed_ms);
+        let reply = gateway.sync(&server).await;
+        assert_eq!(reply.allocation_ttl_ms, left_ms, "after {passed_ms} more");
+    }
+    let reply = gateway.sync(&server).await;
+    assert_eq!((reply.allocations.len(), reply.allocation_cycle), (0, 0));
+}
+
+#[tokio::test]
+async fn whoever_has_left_while_a_gateway_was_away_is_told_to_it_although_the_server_was_killed() {
+    let (server, mut gateway) = begun(policy()).await;
+    gateway.asks(&server, 5, &[("who", 3), ("acme", 5)]).await;
+    run(&server).await;
+    gateway.sync(&server).await;
+    gateway.sync(&server).await;
+    assert!(gateway.rate("who") > 0.0, "{:?}", gateway.rates);
+    // More cycles than gateways were once told of, and a gateway that hears of none of them.
+    server.advance_ms(30_000);
+    for _ in 0..20 {
+        server.advance_ms(1_000);
+        assert_eq!(run(&server).await.customers, 4);
+    }
+    let server = server.killed();
+    let reply = gateway.sync(&server).await;
+    assert!(!reply.allocations_anew, "it is known who has left");
+    assert_eq!(gateway.rate("who"), 0.0, "{:?}", gateway.rates);
+}
+
+#[tokio::test]
+async fn a_gateway_of_whose_cycle_nothing_is_known_forgets_what_it_had() {
+    let (other, mut gateway) = begun(policy()).await;
+    gateway.asks(&other, 5, &[("who", 3), ("acme", 5)]).await;
+    for _ in 0..5 {
+        run(&other).await;
+    }
+    gateway.sync(&other).await;
+    gateway.sync(&other).await;
+    assert!(gateway.rate("who") > 0.0, "{:?}", gateway.rates);
+    // The server has lost its store: its cycles count from 1 again, and the stranger was in none of them.
+    let server = TestServer::new();
+    server.ok("POST", "/v1/policies", policy()).await;
+    assert_eq!(look(&server).await.unwrap().number, 1);
+    gateway.gateway.demand.remove(&hash("who"));
+    let request = gateway.request();
+    let (_, lost) = server.sync(&request).await;
+    assert!(lost.allocations_anew);
+    let reply = gateway.sync(&server).await;
+    assert!(reply.allocations_anew, "a reply that is lost is told again");
+    for _ in 0..3 {
+        let reply = gateway.sync(&server).await;
+        assert!(!reply.allocations_anew, "and one that has arrived is not");
+    }
+    assert_eq!(gateway.rate("who"), -1.0, "{:?}", gateway.rates);
+    assert!(gateway.rate("acme") >= 0.0, "{:?}", gateway.rates);
+}
+
+#[tokio::test]
+async fn a_priority_rises_while_a_guarantee_is_not_kept_survives_a_kill_and_comes_back() {
+    let mut moving = policy();
+    moving["sharing"]["prioritize"] = json!({"most": 3, "half_life_ms": 60_000});
+    let (server, mut gateway) = begun(moving).await;
+    let of_acme = async |server: &TestServer| {
+        let path = format!("?customer=hash:{}", hash("acme"));
+        allocations(server, &path).await["customers"][0].clone()
+    };
+    gateway.asks(&server, 3, &[("acme", 30)]).await;
+    run(&server).await;
+    let before = of_acme(&server).await;
+    assert_eq!(
+        (&before["priority"], before.get("raise")),
+        (&json!(0), None)
+    );
+    // Of 30/s, all of it guaranteed, half is denied; of bolt's, nothing of which is guaranteed, all.
+    gateway.denies = [(hash("acme"), 50), (hash("bolt"), 100)].into();
+    gateway
+        .asks(&server, 20, &[("acme", 30), ("bolt", 50)])
+        .await;
+    run(&server).await;
+    let raised = of_acme(&server).await;
+    assert_eq!(raised["raise"]["priority_of_policy"], json!(0), "{raised}");
+    let steps = raised["raise"]["steps"].as_u64().unwrap();
+    assert!((1..=3).contains(&steps), "{raised}");
+    assert_eq!(raised["priority"], json!(steps));
+    let share = raised["raise"]["denied_share_5m"].as_f64().unwrap();
+    assert!(
+        (0.01..0.1).contains(&share),
+        "20 s of 300 s, by half: {raised}"
+    );
+    let all = allocations(&server, "").await;
+    let kept = all["customers"].as_array().unwrap().iter();
+    assert_eq!(
+        kept.filter(|customer| customer.get("raise").is_some())
+            .count(),
+        1
+    );
+    assert_eq!(replays(&*server.store), Ok(Some(true)));
+    let server = server.killed();
+    assert_eq!(of_acme(&server).await, raised);
+    gateway.denies.clear();
+    gateway.asks(&server, 6, &[("acme", 30)]).await;
+    run(&server).await;
+    let still = of_acme(&server).await;
+    assert!(still["priority"].as_u64() >= Some(1), "{still}");
+    // It is kept again, and forgotten.
+    server.advance_ms(86_400_000);
+    gateway.asks(&server, 3, &[("acme", 30)]).await;
+    run(&server).await;
+    let after = of_acme(&server).await;
+    assert_eq!((&after["priority"], after.get("raise")), (&json!(0), None));
+}
+
+/// Whether acme, that is guaranteed 60/s and was lending it, has it back before the next cycle would have come by itself; and why.
+async fn has_its_guarantee_back(server: &TestServer, gateway: &mut Told) -> Vec<String> {
+    let began_ms = server.clock.load(std::sync::atomic::Ordering::SeqCst) / 1_000;
+    gateway.contends = true;
+    let mut causes = Vec::new();
+    while gateway.rate("acme") < 57.0 {
+        let cycles = gateway
+            .asks(server, 1, &[("acme", 60), ("bolt", 200)])
+            .await;
+        causes.extend(cycles.into_iter().map(|cycle| cycle.cause));
+        let passed_ms = server.clock.load(std::sync::atomic::Ordering::SeqCst) / 1_000 - began_ms;
+        assert!(
+            passed_ms < INTERVAL_MS / 2,
+            "{causes:?} {:?}",
+            gateway.rates
+        );
+    }
+    causes
+}
+
+#[tokio::test]
+async fn guarantees_are_back_in_less_than_a_cycle_after_a_gateway_or_the_leader_was_lost() {
+    // A gateway that has a part of the pool is gone, and a lender asks for its own at the others.
+    let (server, mut gateway) = begun(policy()).await;
+    let mut lost = Told::new("g2");
+    for _ in 0..5 {
+        lost.gateway.spend("bolt", 20);
+        lost.sync(&server).await;
+        gateway
+            .asks(&server, 1, &[("acme", 2), ("bolt", 200)])
+            .await;
+    }
+    run(&server).await;
+    gateway
+        .asks(&server, 9, &[("acme", 2), ("bolt", 200)])
+        .await;
+    assert!(gateway.rate("acme") < 10.0, "{:?}", gateway.rates);
+    let causes = has_its_guarantee_back(&server, &mut gateway).await;
+    assert!(causes.contains(&"gateways".to_owned()), "{causes:?}");
+    // The leader is gone, and another one goes on with its store.
+    gateway.contends = false;
+    gateway
+        .asks(&server, 90, &[("acme", 2), ("bolt", 200)])
+        .await;
+    assert!(gateway.rate("acme") < 10.0, "{:?}", gateway.rates);
+    let server = server.killed();
+    let causes = has_its_guarantee_back(&server, &mut gateway).await;
+    assert_eq!(causes, ["contention"]);
+}
+
+#[tokio::test]
+async fn a_capacity_that_is_lost_calls_for_a_cycle_and_takes_from_no_guarantee() {
+    let (server, mut gateway) = begun(policy()).await;
+    let mut lost = Told::new("g2");
+    for _ in 0..8 {
+        lost.gateway.spend("bolt", 20);
+        lost.sync(&server).await;
+        gateway
+            .asks(&server, 1, &[("acme", 60), ("bolt", 200)])
+            .await;
+    }
+    run(&server).await;
+    gateway.sync(&server).await;
+    assert!(close(gateway.rate("acme"), 60.0), "{:?}", gateway.rates);
+    // It is cut off with its part of the pool, and its fallback ends later: there is less, and then all of it again.
+    let mut causes = Vec::new();
+    let mut least_per_s = f64::INFINITY;
+    for _ in 0..100 {
+        let cycles = gateway
+            .asks(&server, 1, &[("acme", 60), ("bolt", 200)])
+            .await;
+        gateway.sync(&server).await;
+        for cycle in cycles {
+            least_per_s = least_per_s.min(cycle.resources[0].capacity_per_s);
+            causes.push(cycle.cause);
+        }
+        assert!(
+            close(gateway.rate("acme"), 60.0),
+            "{causes:?} {:?}",
+            gateway.rates
+        );
+    }
+    assert!(least_per_s < 100.0, "{causes:?}");
+    for cause in ["gateways", "capacity"] {
+        assert!(causes.contains(&cause.to_owned()), "{causes:?}");
+    }
+    let view = allocations(&server, "").await;
+    let whole = &view["cycle"]["resources"][0]["capacity_per_s"];
+    assert_eq!(whole, &json!(100.0));
 }
 
 #[tokio::test]

@@ -3,17 +3,22 @@
 //! It is compiled apart from the tables, because gateways never see it: they are told what the division comes to. In one pass with the
 //! rest, its code would lie in the plugin as well.
 
+use crate::anomaly::{CompiledEvent, events};
 use crate::check;
 use crate::compile::Compiled;
 use crate::compile::tokens;
 use crate::error::{Mistakes, PolicyError, Problem};
 use forebay_core::amount::Rate;
 use forebay_core::resource::{PerResource, ResourceIndex};
-use forebay_wire::policy::{Decimal, Limit, Named, PolicyDocument};
+use forebay_wire::policy::{self as wire, Decimal, Limit, Named, PolicyDocument, Protect};
 use std::collections::BTreeMap;
 
 /// Shortest and longest time between two divisions, in milliseconds.
 const INTERVAL_MS: (u64, u64) = (10_000, 3_600_000);
+/// Headroom is given for so long at least and at most, in milliseconds.
+const HEADROOM_MS: (u64, u64) = (60_000, 3_600_000);
+/// Shortest and longest half-life of a raised priority, in milliseconds.
+const HALF_LIFE_MS: (u64, u64) = (60_000, 86_400_000);
 /// Groups that a policy can have.
 const MAX_GROUPS: usize = 65_536;
 /// How deep groups may be nested.
@@ -30,12 +35,42 @@ pub struct Sharing {
     pub reserve_share: f64,
     /// Whether who has lent most goes first among equals.
     pub with_credits: bool,
+    /// When there is room before a spike; none where nobody is scored.
+    pub spillover: Option<Spillover>,
+    /// How priorities move; none where they stay.
+    pub prioritize: Option<Prioritize>,
+    /// Events that were announced, and make no scores; none where nobody is scored.
+    pub events: Vec<CompiledEvent>,
     /// Linked accounts; a group lies behind the one that it is a part of.
     pub groups: Vec<CompiledGroup>,
     /// For each customer of the document, the innermost group that it belongs to.
     pub group_of: Vec<Option<usize>>,
     /// For each row of the contract table: how much of the guarantee may be lent at most; none: all of it.
     pub lend_limits: Vec<PerResource<Option<Rate>>>,
+}
+
+/// When a pair of customers is worth room before the spike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spillover {
+    /// Pairs with a score above this.
+    pub threshold_score: f64,
+    /// The largest part of a capacity that is given.
+    pub headroom_share: f64,
+    /// For how long, in milliseconds.
+    pub ttl_ms: u32,
+    /// For whom.
+    pub protect: Protect,
+}
+
+/// How priorities move with how fast the error budgets of guarantees are used up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prioritize {
+    /// By so much at most.
+    pub most: u8,
+    /// The part of what is guaranteed that may be denied.
+    pub error_budget: f64,
+    /// A raise falls by half in this time, in milliseconds.
+    pub half_life_ms: u32,
 }
 
 /// Linked accounts.
@@ -88,6 +123,14 @@ pub fn sharing(
         0,
         900,
     );
+    let spillover = written.spillover.as_ref();
+    let spillover = spillover.map(|written| spillover_of(&mut mistakes, written));
+    let events = match spillover {
+        Some(_) => events(&mut mistakes, document),
+        None => Vec::new(),
+    };
+    let prioritize = written.prioritize.as_ref();
+    let prioritize = prioritize.map(|written| prioritize_of(&mut mistakes, written));
     let groups = groups(&mut mistakes, document);
     let group_of = members(&mut mistakes, document, &groups);
     caps(&mut mistakes, compiled, &groups, &group_of);
@@ -101,10 +144,56 @@ pub fn sharing(
         quantiles: written.quantiles,
         reserve_share: written.reserve_share,
         with_credits: written.credits,
+        spillover,
+        prioritize,
+        events,
         groups,
         group_of,
         lend_limits,
     }))
+}
+
+fn spillover_of(mistakes: &mut Mistakes, written: &wire::Spillover) -> Spillover {
+    let path = "sharing.spillover";
+    for (field, share, least, most) in [
+        ("threshold_score", written.threshold_score, 1, 1000),
+        ("headroom_share", written.headroom_share, 0, 500),
+    ] {
+        check::permille(mistakes, &format!("{path}.{field}"), share, least, most);
+    }
+    check::range(
+        mistakes,
+        &format!("{path}.ttl_ms"),
+        u64::from(written.ttl_ms),
+        HEADROOM_MS.0,
+        HEADROOM_MS.1,
+    );
+    Spillover {
+        threshold_score: written.threshold_score,
+        headroom_share: written.headroom_share,
+        ttl_ms: written.ttl_ms,
+        protect: written.protect,
+    }
+}
+
+fn prioritize_of(mistakes: &mut Mistakes, written: &wire::Prioritize) -> Prioritize {
+    let path = "sharing.prioritize";
+    let most = u64::from(written.most);
+    check::range(mistakes, &format!("{path}.most"), most, 1, 255);
+    let budget = format!("{path}.error_budget");
+    check::permille(mistakes, &budget, written.error_budget, 1, 500);
+    check::range(
+        mistakes,
+        &format!("{path}.half_life_ms"),
+        u64::from(written.half_life_ms),
+        HALF_LIFE_MS.0,
+        HALF_LIFE_MS.1,
+    );
+    Prioritize {
+        most: written.most,
+        error_budget: written.error_budget,
+        half_life_ms: written.half_life_ms,
+    }
 }
 
 /// What is written for a division that does not take place.

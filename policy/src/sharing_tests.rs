@@ -10,7 +10,9 @@ fn document() -> Value {
     json!({
         "version": 1,
         "resources": {"requests": {"capacity_per_s": 1000}, "bytes": {}},
-        "sharing": {"interval_ms": 60000, "quantiles": [0.95, 0.8, 0.5], "reserve_share": 0.2, "credits": true},
+        "sharing": {"interval_ms": 60000, "quantiles": [0.95, 0.8, 0.5], "reserve_share": 0.2, "credits": true,
+            "spillover": {"threshold_score": 0.05, "headroom_share": 0.2, "ttl_ms": 600000, "protect": "spiker"},
+            "prioritize": {"most": 3, "error_budget": 0.01, "half_life_ms": 120000}},
         "groups": {
             "alpha": {"parent": "zulu", "cap_per_s": {"requests": 400}},
             "zulu": {}
@@ -59,6 +61,19 @@ fn groups_lie_behind_those_that_they_are_a_part_of() {
         Some(Rate::from_tokens_per_s(50))
     );
     assert!(sharing.with_credits);
+    let spillover = Spillover {
+        threshold_score: 0.05,
+        headroom_share: 0.2,
+        ttl_ms: 600_000,
+        protect: Protect::Spiker,
+    };
+    assert_eq!(sharing.spillover, Some(spillover));
+    let prioritize = Prioritize {
+        most: 3,
+        error_budget: 0.01,
+        half_life_ms: 120_000,
+    };
+    assert_eq!(sharing.prioritize, Some(prioritize));
 }
 
 #[test]
@@ -79,6 +94,29 @@ fn a_document_that_says_nothing_shares_nothing() {
         (defaults.interval_ms, defaults.reserve_share),
         (300_000, 0.25)
     );
+    assert_eq!(defaults.spillover, None, "nobody asked for it");
+    assert_eq!(defaults.events, []);
+    assert_eq!(defaults.prioritize, None, "nor for this");
+    silent["sharing"] = json!({"spillover": {}, "prioritize": {}});
+    let prioritize = read(&silent).unwrap().unwrap().prioritize.unwrap();
+    assert_eq!((prioritize.most, prioritize.half_life_ms), (2, 900_000));
+    let spillover = read(&silent).unwrap().unwrap().spillover.unwrap();
+    assert_eq!(
+        (spillover.threshold_score, spillover.protect),
+        (0.02, Protect::Hit)
+    );
+    let sale = json!({"name": "sale", "from_unix_s": 100, "until_unix_s": 200, "factor": 3, "contracts": ["gold"]});
+    silent["events"] = json!([sale]);
+    let events = read(&silent).unwrap().unwrap().events;
+    let contracts = events[0].contracts.as_ref().unwrap();
+    assert_eq!(
+        (events[0].from_unix_ms, events[0].until_unix_ms),
+        (100_000, 200_000)
+    );
+    assert!(contracts.contains(&1), "{contracts:?}");
+    silent["events"][0]["contracts"][0] = json!("golf");
+    let refused = read(&silent).unwrap_err().to_string();
+    assert!(refused.contains("events[0].contracts[0]"), "{refused}");
 }
 
 #[test]
@@ -103,6 +141,51 @@ fn every_mistake_is_named_with_its_place() {
             "/sharing/reserve_share",
             json!(0.95),
             "sharing.reserve_share is 0.95",
+        ),
+        (
+            "/sharing/prioritize/most",
+            json!(0),
+            "sharing.prioritize.most is 0",
+        ),
+        (
+            "/sharing/prioritize/error_budget",
+            json!(0.6),
+            "sharing.prioritize.error_budget is 0.6",
+        ),
+        (
+            "/sharing/prioritize/half_life_ms",
+            json!(5),
+            "sharing.prioritize.half_life_ms is 5",
+        ),
+        (
+            "/sharing/spillover/threshold_score",
+            json!(0),
+            "sharing.spillover.threshold_score is 0",
+        ),
+        (
+            "/sharing/spillover/threshold_score",
+            json!(1.001),
+            "sharing.spillover.threshold_score is 1.001",
+        ),
+        (
+            "/sharing/spillover/headroom_share",
+            json!(0.501),
+            "sharing.spillover.headroom_share is 0.501",
+        ),
+        (
+            "/sharing/spillover/headroom_share",
+            json!(-0.1),
+            "sharing.spillover.headroom_share is -0.1",
+        ),
+        (
+            "/sharing/spillover/ttl_ms",
+            json!(59999),
+            "sharing.spillover.ttl_ms is 59999",
+        ),
+        (
+            "/sharing/spillover/ttl_ms",
+            json!(3_600_001),
+            "sharing.spillover.ttl_ms is 3600001",
         ),
         (
             "/groups/alpha/parent",

@@ -3,24 +3,28 @@
 use super::book::{Book, Cause, Closed, Entry, Sums};
 use super::digest;
 use super::gathered::{Candidate, Gathered};
+use super::leavers::Leavers;
 use super::months::Month;
 use super::outlook::outlook_of;
+use super::priorities::Priorities;
 use super::trails::Trails;
 use super::views::CycleView;
 use crate::forecasts::Book as Forecasts;
+use crate::risk::Headroom;
 use forebay_core::resource::{PerResource, ResourceIndex};
+use forebay_sharing::priority::Raise;
 use forebay_sharing::{Customer, Held, Outlook, Terms, credits_of_newcomer};
 use forebay_wire::key::CustomerHash;
 use std::sync::Arc;
 
 /// Customers that are allocated anything; of more the smallest are left out.
 const CUSTOMERS_MOST: usize = 100_000;
-/// Who had an allocation and has none any more is remembered for so many cycles, so that gateways are told.
-const GONE_FOR: u64 = 12;
 /// What a cycle goes by beside what it has gathered.
 pub(crate) struct Seen<'a> {
     pub(crate) forecasts: &'a Forecasts,
     pub(crate) trails: &'a Trails,
+    pub(crate) priorities: &'a Priorities,
+    pub(crate) headroom: &'a Headroom,
     pub(crate) step_ms: u32,
     pub(crate) now_unix_ms: u64,
     pub(crate) cause: Cause,
@@ -70,19 +74,41 @@ pub(crate) fn make(gathered: Gathered, seen: &Seen<'_>) -> Made {
         .into_iter()
         .map(|(candidate, outlook)| {
             let known = settled_of(candidate.hash);
+            let credits = match known {
+                Some((_, (_, credits))) => *credits,
+                // Whoever comes back goes on with what it had.
+                None => {
+                    let left_with = before.leavers.credits_of(candidate.hash, seen.now_unix_ms);
+                    left_with.unwrap_or(newcomers_credits)
+                }
+            };
+            let raise = rule.prioritize.map_or_else(Raise::default, |settings| {
+                let priorities = seen.priorities;
+                priorities.at(&settings, candidate.hash, seen.now_unix_ms)
+            });
             Entry {
                 hash: candidate.hash,
-                customer: customer_of(&candidate, outlook, known.map(|(entry, _)| entry), {
-                    known.map_or(newcomers_credits, |(_, (_, credits))| *credits)
-                }),
+                customer: Customer {
+                    priority: raise.priority(candidate.priority),
+                    ..customer_of(&candidate, outlook, known.map(|(entry, _)| entry), credits)
+                },
                 parts: PerResource::default(),
                 recalled_per_s: PerResource::default(),
+                priority_of_policy: candidate.priority,
+                raise,
                 changed_in: number,
                 sums: known.map_or_else(Sums::default, |(_, (sums, _))| *sums),
             }
         })
         .collect();
     entries.sort_unstable_by_key(|entry| entry.hash);
+    for extra in seen.headroom.in_force(policy, seen.now_unix_ms) {
+        let (hash, resource, per_s) = extra.amount();
+        let place = entries.binary_search_by_key(&hash, |entry| entry.hash);
+        if let Some(entry) = place.ok().and_then(|place| entries.get_mut(place)) {
+            *entry.customer.headroom_per_s.at_mut(resource) = per_s;
+        }
+    }
     let mut book = Book {
         number,
         at_unix_ms: seen.now_unix_ms,
@@ -108,7 +134,7 @@ pub(crate) fn make(gathered: Gathered, seen: &Seen<'_>) -> Made {
             entry.follow(had);
         }
     }
-    book.gone = gone(&before, &book);
+    book.leavers = Leavers::after(&before, &balances, &book, newcomers_credits);
     let month = Month::at(seen.now_unix_ms);
     let closed = close(&before, &settled, &mut book, month);
     book.inputs_digest = digest::of_inputs(&book);
@@ -195,26 +221,6 @@ fn customer_of(
     }
 }
 
-/// Who had something, and is in no cycle any more.
-fn gone(before: &Book, book: &Book) -> Vec<(CustomerHash, u64)> {
-    let had_something = before.entries.iter().filter(|entry| {
-        let mut parts = entry.parts.iter();
-        parts.any(|part| part.allocated_per_s() > 0.0)
-    });
-    let left = had_something.map(|entry| (entry.hash, book.number));
-    let still = before.gone.iter().copied();
-    let is_gone = |(hash, since): &(CustomerHash, u64)| {
-        book.entry(*hash).is_none() && since.saturating_add(GONE_FOR) > book.number
-    };
-    let mut gone: Vec<(CustomerHash, u64)> = still.chain(left).filter(is_gone).collect();
-    if gone.len() > CUSTOMERS_MOST {
-        gone.sort_unstable_by_key(|(_, since)| std::cmp::Reverse(*since));
-        gone.truncate(CUSTOMERS_MOST);
-    }
-    gone.sort_unstable_by_key(|(hash, _)| *hash);
-    gone
-}
-
 /// Takes sums of a month that is over, and of customers that are gone, out of the book.
 fn close(before: &Book, settled: &[(Sums, f64)], book: &mut Book, month: Month) -> Closed {
     let mut closed = Closed::new();
@@ -237,8 +243,14 @@ fn close(before: &Book, settled: &[(Sums, f64)], book: &mut Book, month: Month) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::rule::Rule;
     use super::*;
+    use crate::document::{Format, check};
+    use crate::keys::Keys;
     use forebay_core::policy::Tier;
+    use proptest::prelude::*;
+    use proptest::test_runner::FileFailurePersistence;
+    use std::collections::BTreeMap;
 
     fn candidate(number: u8, guarantee_per_s: f64) -> Candidate {
         Candidate {
@@ -254,6 +266,8 @@ mod tests {
                 ..Terms::default()
             }),
             now_per_s: PerResource::default(),
+            lately: PerResource::default(),
+            has_left: false,
         }
     }
 
@@ -274,5 +288,114 @@ mod tests {
             .collect();
         assert_eq!((chosen, left_out), (vec![2, 1], 2));
         assert_eq!(largest(all, &capacity_per_s, 4).1, 0);
+    }
+
+    #[test]
+    fn of_more_than_there_is_room_for_whoever_is_promised_something_is_in() {
+        let asks = |per_s| PerResource::only_first(Outlook::of_demand(per_s));
+        let numbered = |number: usize, guarantee_per_s| {
+            let mut one = candidate(0, guarantee_per_s);
+            one.hash.0[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            one
+        };
+        // The last ones by hash ask for nothing, and are promised a little.
+        let all = (0..CUSTOMERS_MOST + 3).map(|number| match number < CUSTOMERS_MOST {
+            true => (numbered(number, 0.0), asks(1_000.0)),
+            false => (numbered(number, 0.001), asks(0.0)),
+        });
+        let capacity_per_s = PerResource::only_first(100.0);
+        let (chosen, left_out) = largest(all.collect(), &capacity_per_s, CUSTOMERS_MOST);
+        assert_eq!((chosen.len(), left_out), (CUSTOMERS_MOST, 3));
+        let promised = |(candidate, _): &&(Candidate, PerResource<Outlook>)| {
+            candidate.terms.at(ResourceIndex::FIRST).guarantee_per_s > 0.0
+        };
+        assert_eq!(chosen.iter().filter(promised).count(), 3);
+    }
+
+    const CAPACITY_PER_S: f64 = 100.0;
+
+    fn rule() -> Rule {
+        let text = r#"{"version": 1, "sharing": {"interval_ms": 60000, "credits": true},
+            "resources": {"requests": {"capacity_per_s": 100}},
+            "contracts": {"free": {"limits": {"requests": {"rate_per_s": 9, "burst": 9}}}}}"#;
+        let checked = check(text, Format::Json).unwrap();
+        let keys = Keys::new(None, None).unwrap();
+        Rule::of(&checked.sharing.unwrap(), &[], &[], &keys)
+    }
+
+    /// The cycle after another one, with those who ask for something.
+    fn next(
+        rule: &Arc<Rule>,
+        before: &Arc<Book>,
+        now_unix_ms: u64,
+        asks: &[(u8, f64)],
+    ) -> Arc<Book> {
+        let candidates = asks.iter().map(|(number, per_s)| {
+            let mut one = candidate(*number, f64::from(*number) * 5.0);
+            *one.now_per_s.at_mut(ResourceIndex::FIRST) = *per_s;
+            one.terms = PerResource::only_first(Terms {
+                rate_per_s: CAPACITY_PER_S,
+                ceiling_per_s: CAPACITY_PER_S,
+                ..*one.terms.at(ResourceIndex::FIRST)
+            });
+            one
+        });
+        let gathered = Gathered {
+            policy: 1,
+            rule: Arc::clone(rule),
+            resources: vec!["requests".to_owned()],
+            policy_capacity_per_s: PerResource::only_first(CAPACITY_PER_S),
+            capacity_per_s: PerResource::only_first(CAPACITY_PER_S),
+            candidates: candidates.collect(),
+            before: Arc::clone(before),
+            live: Vec::new(),
+        };
+        let seen = Seen {
+            forecasts: &Forecasts::default(),
+            trails: &Trails::default(),
+            priorities: &Priorities::default(),
+            headroom: &Headroom::default(),
+            step_ms: 60_000,
+            now_unix_ms,
+            cause: Cause::Interval,
+        };
+        make(gathered, &seen).book
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 2_000,
+            failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
+            ..ProptestConfig::default()
+        })]
+
+        /// Whoever leaves a cycle and comes back has the credits that it left with, however long it was away and whoever else comes and goes; and what is
+        /// there changes hands and is not made.
+        #[test]
+        fn to_leave_and_come_back_neither_gains_nor_loses(
+            cycles in prop::collection::vec(prop::collection::vec(prop::option::of(0.0..90.0), 4), 2..12),
+            passed_ms in 1_000_u64..90_000,
+        ) {
+            let rule = Arc::new(rule());
+            let mut book = Arc::new(Book::default());
+            let mut now_unix_ms = 1_000_000_000_000;
+            let mut balances: BTreeMap<CustomerHash, f64> = BTreeMap::new();
+            for asks in cycles {
+                now_unix_ms += passed_ms;
+                for (entry, (_, credits)) in book.entries.iter().zip(book.settled(book.lasted_s(now_unix_ms))) {
+                    balances.insert(entry.hash, credits);
+                }
+                let asks = (1_u8..).zip(asks);
+                let asks: Vec<(u8, f64)> = asks.filter_map(|(number, per_s)| Some((number, per_s?))).collect();
+                let had: Vec<f64> = book.entries.iter().map(|entry| balances[&entry.hash]).collect();
+                let newcomers = credits_of_newcomer(&had);
+                book = next(&rule, &book, now_unix_ms, &asks);
+                prop_assert_eq!(book.entries.len(), asks.len());
+                for entry in &book.entries {
+                    let expected = balances.get(&entry.hash).copied().unwrap_or(newcomers);
+                    prop_assert!((entry.customer.credits - expected).abs() < 1e-9, "{:?}", entry.hash);
+                }
+            }
+        }
     }
 }

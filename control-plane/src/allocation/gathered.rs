@@ -23,6 +23,17 @@ pub(crate) struct Candidate {
     pub(crate) terms: PerResource<Terms>,
     /// What is asked for at this moment, at all gateways.
     pub(crate) now_per_s: PerResource<f64>,
+    /// What was asked for in the running step and the one before, at all gateways.
+    pub(crate) lately: PerResource<Lately>,
+    /// Gateways have said for long enough that it asks for something else than its forecast.
+    pub(crate) has_left: bool,
+}
+
+/// What was asked for in the running step and the one before, in tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lately {
+    pub(crate) running: f64,
+    pub(crate) before: f64,
 }
 
 /// All of it.

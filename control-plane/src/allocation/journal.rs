@@ -5,19 +5,23 @@
 //!   2                   the newest cycle without its customers
 //!   3, number           a line of a cycle, as JSON
 //!   4, month, customer  what a customer has lent and borrowed in a month
+//!   5, customer         one that has left: since when, and with how many credits
 //! ```
 //! All rows of a cycle are in one batch, so the newest one is there as a whole or is another one. A row for each customer was the worse alternative: a
-//! hundred thousand of them every few minutes, for nobody who reads a single one.
+//! hundred thousand of them every few minutes, for nobody who reads a single one. Those who have left have rows, because few leave in one cycle.
 
 use super::book::{Book, Cause, Closed, Entry, Sums};
+use super::leavers::{Leaver, Leavers};
 use super::months::Month;
 use super::views::CycleView;
 use crate::store::{Batch, Store, StoreError, Table};
 use forebay_core::limits::MAX_RESOURCES;
 use forebay_core::policy::Tier;
 use forebay_core::resource::{PerResource, ResourceIndex};
+use forebay_sharing::priority::{Burn, Raise};
 use forebay_sharing::{Customer, Group, Held, Lend, Outlook, Part, Settings, Terms};
 use forebay_wire::key::CustomerHash;
+use hashbrown::{HashMap, HashSet};
 use prost::Message;
 
 /// Lines of cycles that are kept.
@@ -30,6 +34,7 @@ const CUSTOMERS: u8 = 1;
 const HEAD: u8 = 2;
 const LINES: u8 = 3;
 const STATEMENTS: u8 = 4;
+const LEAVERS: u8 = 5;
 
 #[derive(Clone, PartialEq, Message)]
 struct ChunkRecord {
@@ -58,6 +63,35 @@ struct EntryRecord {
     /// As many as the policy has resources.
     #[prost(message, repeated, tag = "9")]
     resources: Vec<ResourceRecord>,
+    /// Of a customer whose priority is, or was, raised.
+    #[prost(message, optional, tag = "10")]
+    raise: Option<RaiseRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RaiseRecord {
+    #[prost(uint32, tag = "1")]
+    priority_of_policy: u32,
+    #[prost(uint64, tag = "2")]
+    at_ms: u64,
+    #[prost(double, tag = "3")]
+    short: f64,
+    #[prost(double, tag = "4")]
+    long: f64,
+    #[prost(double, tag = "5")]
+    exact: f64,
+    #[prost(uint32, tag = "6")]
+    steps: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LeaverRecord {
+    #[prost(uint64, tag = "1")]
+    left_in: u64,
+    #[prost(uint64, tag = "2")]
+    at_unix_ms: u64,
+    #[prost(double, tag = "3")]
+    credits: f64,
 }
 
 /// Of one customer and resource, in tokens per second.
@@ -164,6 +198,9 @@ struct HeadRecord {
     chunks: u32,
     #[prost(uint64, tag = "20")]
     left_out: u64,
+    /// Whoever has left in a later cycle has a row, or is back; none: that is not known.
+    #[prost(uint64, optional, tag = "21")]
+    leavers_whole_since: Option<u64>,
 }
 
 /// Adds a cycle to a batch, in the place of the one before.
@@ -183,6 +220,7 @@ pub(crate) fn write(batch: &mut Batch, (book, line): (&Book, &CycleView), before
     for number in (0_u32..).take(had).skip(count) {
         batch.delete(Table::Sharing, chunk_key(number));
     }
+    write_leavers(batch, &book.leavers, &before.leavers);
     let head = HeadRecord::of(book, count);
     batch.put_message(Table::Sharing, &[&[HEAD]], &head);
     // What cannot be written as JSON is no line; plain numbers and names always can.
@@ -191,6 +229,44 @@ pub(crate) fn write(batch: &mut Batch, (book, line): (&Book, &CycleView), before
     if let Some(old) = book.number.checked_sub(RECENT_KEPT) {
         batch.delete(Table::Sharing, line_key(old));
     }
+}
+
+/// Rows of those who have left since, and of those who are back or forgotten.
+fn write_leavers(batch: &mut Batch, now: &Leavers, before: &Leavers) {
+    let known: HashMap<CustomerHash, &Leaver> =
+        before.all.iter().map(|left| (left.hash, left)).collect();
+    for left in &now.all {
+        if known.get(&left.hash).copied() != Some(left) {
+            let record = LeaverRecord {
+                left_in: left.left_in,
+                at_unix_ms: left.at_unix_ms,
+                credits: left.credits,
+            };
+            batch.put_message(Table::Sharing, &[&leaver_key(left.hash)], &record);
+        }
+    }
+    let still: HashSet<CustomerHash> = now.all.iter().map(|left| left.hash).collect();
+    let over = known.keys().filter(|hash| !still.contains(*hash));
+    for hash in over {
+        batch.delete(Table::Sharing, leaver_key(*hash));
+    }
+}
+
+/// Who has left, by hash.
+fn load_leavers(store: &dyn Store) -> Result<Vec<Leaver>, StoreError> {
+    let from = leaver_key(CustomerHash([0; 16]));
+    let to = leaver_key(CustomerHash([u8::MAX; 16]));
+    let rows = store.range(Table::Sharing, &from, &to)?;
+    let leavers = rows.iter().map(|(key, row)| {
+        let record = LeaverRecord::decode(row.as_slice()).map_err(|error| damaged(&error))?;
+        Ok(Leaver {
+            hash: CustomerHash(fixed(key.get(1..).unwrap_or_default())?),
+            left_in: record.left_in,
+            at_unix_ms: record.at_unix_ms,
+            credits: record.credits,
+        })
+    });
+    leavers.collect()
 }
 
 /// Adds sums of months to those that the store has.
@@ -276,6 +352,10 @@ pub(crate) fn load(store: &dyn Store) -> Result<(Book, Vec<CycleView>), StoreErr
     };
     let head = HeadRecord::decode(row.as_slice()).map_err(|error| damaged(&error))?;
     let mut book = head.to_book()?;
+    book.leavers = Leavers {
+        all: load_leavers(store)?,
+        whole_since: head.leavers_whole_since.unwrap_or(head.number),
+    };
     let last = chunk_key(head.chunks.saturating_sub(1));
     let rows = match head.chunks {
         0 => Vec::new(),
@@ -316,6 +396,10 @@ fn chunk_key(number: u32) -> Vec<u8> {
 
 fn line_key(number: u64) -> Vec<u8> {
     [&[LINES][..], &number.to_be_bytes()[..]].concat()
+}
+
+fn leaver_key(customer: CustomerHash) -> Vec<u8> {
+    [&[LEAVERS][..], &customer.0[..]].concat()
 }
 
 fn statement_key(month: Month, customer: CustomerHash) -> Vec<u8> {
@@ -409,6 +493,7 @@ impl EntryRecord {
             resources: of_each
                 .map(|resource| ResourceRecord::of(entry, resource))
                 .collect(),
+            raise: (!entry.raise.is_over()).then(|| RaiseRecord::of(entry)),
         }
     }
 
@@ -430,6 +515,8 @@ impl EntryRecord {
             },
             parts: PerResource::default(),
             recalled_per_s: PerResource::default(),
+            priority_of_policy: priority.unwrap_or(0),
+            raise: Raise::default(),
             changed_in: self.changed_in,
             sums: self
                 .sums
@@ -439,7 +526,41 @@ impl EntryRecord {
         for (resource, record) in ResourceIndex::first(MAX_RESOURCES).zip(&self.resources) {
             record.put_into(&mut entry, resource)?;
         }
+        if let Some(raise) = &self.raise {
+            raise.put_into(&mut entry)?;
+        }
         Ok(entry)
+    }
+}
+
+// === impl RaiseRecord ===
+
+impl RaiseRecord {
+    fn of(entry: &Entry) -> Self {
+        let raise = &entry.raise;
+        Self {
+            priority_of_policy: u32::from(entry.priority_of_policy),
+            at_ms: raise.at_ms,
+            short: raise.burn.short,
+            long: raise.burn.long,
+            exact: raise.exact,
+            steps: u32::from(raise.steps),
+        }
+    }
+
+    fn put_into(&self, entry: &mut Entry) -> Result<(), StoreError> {
+        let small = |number: u32| u8::try_from(number).map_err(|error| damaged(&error));
+        entry.priority_of_policy = small(self.priority_of_policy)?;
+        entry.raise = Raise {
+            at_ms: self.at_ms,
+            burn: Burn {
+                short: self.short,
+                long: self.long,
+            },
+            exact: self.exact,
+            steps: small(self.steps)?,
+        };
+        Ok(())
     }
 }
 
@@ -556,6 +677,7 @@ impl HeadRecord {
             result_digest: book.result_digest.to_vec(),
             chunks: u32::try_from(chunks).unwrap_or(u32::MAX),
             left_out: book.left_out as u64,
+            leavers_whole_since: Some(book.leavers.whole_since),
         }
     }
 

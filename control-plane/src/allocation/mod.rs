@@ -13,8 +13,10 @@ mod cycle;
 mod digest;
 mod gathered;
 mod journal;
+mod leavers;
 mod months;
 mod outlook;
+mod priorities;
 mod rule;
 mod trails;
 mod views;
@@ -23,17 +25,19 @@ mod worker;
 pub(crate) use book::NEVER;
 pub use book::{Book, Cause};
 pub(crate) use cycle::{Made, Seen, make};
-pub(crate) use gathered::{Candidate, Gathered};
+pub(crate) use gathered::{Candidate, Gathered, Lately};
 pub use journal::replays;
 pub(crate) use journal::{
     MONTHS_KEPT, RECENT_KEPT, drop_old_statements, load, statement_of, write, write_closed,
 };
 pub(crate) use months::Month;
-pub(crate) use rule::Rule;
+pub(crate) use outlook::expected;
+pub(crate) use priorities::{Asked, Priorities};
+pub(crate) use rule::{Occasion, Rule};
 pub(crate) use trails::Trails;
 pub use views::{
     AllocationsQuery, AllocationsView, CustomerAllocation, CycleView, Loan, LoanReason, LoanSums,
-    LoansQuery, LoansView, PartView, PoolView, StatementLine, StatementView,
+    LoansQuery, LoansView, PartView, PoolView, RaiseView, StatementLine, StatementView,
 };
 pub(crate) use views::{Wanted, month_of};
 pub(crate) use worker::begin;

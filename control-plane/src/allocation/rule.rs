@@ -6,10 +6,12 @@
 use crate::keys::Keys;
 use forebay_core::policy::ContractIndex;
 use forebay_core::resource::{PerResource, ResourceIndex};
-use forebay_policy::{CompiledCustomer, Sharing};
+use forebay_policy::{CompiledCustomer, CompiledEvent, Sharing, Spillover};
+use forebay_sharing::priority::Prioritize;
 use forebay_sharing::{Group, Lend, Settings, to_per_s};
 use forebay_wire::key::CustomerHash;
 use hashbrown::HashMap;
+use std::collections::BTreeSet;
 
 /// The sharing of the policy in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +19,12 @@ pub(crate) struct Rule {
     /// From one cycle to the next, in milliseconds.
     pub(crate) interval_ms: u32,
     pub(crate) settings: Settings,
+    /// How priorities move; none where they stay.
+    pub(crate) prioritize: Option<Prioritize>,
+    /// When there is room before a spike; none where nobody is scored.
+    pub(crate) spillover: Option<Spillover>,
+    /// Events that were announced.
+    pub(crate) occasions: Vec<Occasion>,
     /// Linked accounts; a group lies behind the one that it is a part of.
     pub(crate) groups: Vec<Group>,
     /// Their names.
@@ -24,6 +32,31 @@ pub(crate) struct Rule {
     group_of: HashMap<CustomerHash, usize>,
     /// By row of the contract table in force.
     lends: HashMap<ContractIndex, PerResource<Lend>>,
+}
+
+/// An event that was announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Occasion {
+    pub(crate) from_unix_ms: u64,
+    /// Not in it.
+    pub(crate) until_unix_ms: u64,
+    /// Whose customers it moves; none: all.
+    pub(crate) contracts: Option<BTreeSet<ContractIndex>>,
+}
+
+// === impl Occasion ===
+
+impl Occasion {
+    fn of(event: &CompiledEvent, moved: &[ContractIndex]) -> Self {
+        Self {
+            from_unix_ms: event.from_unix_ms,
+            until_unix_ms: event.until_unix_ms,
+            contracts: event.contracts.as_ref().map(|rows| {
+                let rows = rows.iter().filter_map(|row| moved.get(*row));
+                rows.copied().collect()
+            }),
+        }
+    }
 }
 
 // === impl Rule ===
@@ -71,6 +104,17 @@ impl Rule {
                 interval_s: f64::from(sharing.interval_ms) / 1e3,
                 ..Settings::default()
             },
+            prioritize: sharing.prioritize.map(|prioritize| Prioritize {
+                most: prioritize.most,
+                error_budget: prioritize.error_budget,
+                half_life_ms: u64::from(prioritize.half_life_ms),
+            }),
+            spillover: sharing.spillover,
+            occasions: sharing
+                .events
+                .iter()
+                .map(|event| Occasion::of(event, moved))
+                .collect(),
             groups: groups.collect(),
             group_names: sharing
                 .groups
@@ -87,6 +131,12 @@ impl Rule {
     /// The innermost group of a customer.
     pub(crate) fn group(&self, customer: CustomerHash) -> Option<usize> {
         self.group_of.get(&customer).copied()
+    }
+
+    /// Linked accounts, each with the innermost group that it belongs to.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (CustomerHash, usize)> {
+        let members = self.group_of.iter();
+        members.map(|(customer, group)| (*customer, *group))
     }
 
     /// How much may be lent of the guarantees of a contract.
@@ -133,12 +183,6 @@ mod tests {
             [Lend::Never, Lend::UpTo(2.0), Lend::Auto]
         );
         assert_eq!(rule.group(keys.hash("bolt")), Some(0));
-    /// Linked accounts, each with the innermost group that it belongs to.
-    pub(crate) fn members(&self) -> impl Iterator<Item = (CustomerHash, usize)> {
-        let members = self.group_of.iter();
-        members.map(|(customer, group)| (*customer, *group))
-    }
-
         assert_eq!(rule.group(keys.hash("acme")), None);
         assert_eq!(
             rule.groups[0].cap_per_s.at(ResourceIndex::FIRST),

@@ -99,6 +99,24 @@ impl Trails {
         });
     }
 
+    /// What a series has asked for in the newest step that was heard of.
+    pub(crate) fn newest_per_s(&self, series: Series) -> f64 {
+        let trail = self.series.get(&series);
+        let last = trail.and_then(|trail| trail.rates.back());
+        last.filter(|(step, _)| *step == self.newest)
+            .map_or(0.0, |(_, per_s)| f64::from(*per_s))
+    }
+
+    /// What a series has asked for in a step; none where that is not known: nobody has told of the step, or the series was seen first after it.
+    pub(crate) fn per_s_in(&self, series: Series, step: u64) -> Option<f64> {
+        let trail = self.series.get(&series)?;
+        let is_known = step >= trail.first && self.heard.contains(&step);
+        is_known.then(|| {
+            let found = trail.rates.iter().find(|(at, _)| *at == step);
+            found.map_or(0.0, |(_, per_s)| f64::from(*per_s))
+        })
+    }
+
     /// What a series will ask for, from what it has asked for and asks for now.
     pub(crate) fn outlook(&self, series: Series, now_per_s: f64) -> Outlook {
         let mut values = vec![now_per_s];

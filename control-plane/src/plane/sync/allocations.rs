@@ -1,7 +1,9 @@
 //! What a reply says of allocations: of whom the gateway has something, page by page, and later only what has changed.
 //!
 //! What is told is in the queue of the session until the reply that told it is known to have been applied, as grants are. Whether a gateway has all of a
-//! cycle it says itself; one that says that it has nothing is told everything again.
+//! cycle it says itself; one that says that it has nothing is told everything again. So is one whose cycle is so old that nobody knows any more who has
+//! left since: it must forget what it has first. Gateways of before do not, and keep claims of customers that are gone; to name every customer that was
+//! ever allocated anything was the worse alternative.
 
 use super::super::state::State;
 use super::Caller;
@@ -30,6 +32,10 @@ pub struct Told {
     completes: u64,
     /// The newest cycle that is known to have arrived in full.
     complete: u64,
+    /// The gateway is to forget what it had before, and whether the newest reply says so is not known to have arrived.
+    is_anew: bool,
+    /// The newest reply says so.
+    says_anew: bool,
     /// Whether the gateway has ever said that it has applied one. Older gateways never do.
     answers: bool,
     /// Who was in the queue at least once.
@@ -43,8 +49,10 @@ impl Told {
     pub(in crate::plane) fn hear(&mut self, has_arrived: bool) {
         let inflight = std::mem::take(&mut self.inflight);
         let completes = std::mem::take(&mut self.completes);
+        let says_anew = std::mem::take(&mut self.says_anew);
         if has_arrived {
             self.complete = self.complete.max(completes);
+            self.is_anew &= !says_anew;
         } else {
             self.pending.extend(inflight);
         }
@@ -81,11 +89,9 @@ pub(super) fn add_allocations(state: &mut State, caller: &Caller<'_>, reply: &mu
     };
     let mut told = std::mem::take(&mut session.told);
     let applied = request.allocation_cycle_applied;
-    if told.is_to_begin(applied, request.reply_applied == 0) {
-        told = Told {
-            answers: told.answers,
-            ..Told::default()
-        };
+    let is_cut_off = told.queued != 0 && !book.knows_who_left_since(told.queued);
+    if is_cut_off || told.is_to_begin(applied, request.reply_applied == 0) {
+        told = begin(&book, applied, told.answers);
     }
     told.answers |= applied != 0;
     queue_changes(state, caller, &book, &mut told);
@@ -110,6 +116,8 @@ pub(super) fn add_allocations(state: &mut State, caller: &Caller<'_>, reply: &mu
                 rate_micro_per_s: entry.map_or(0, |entry| entry.rate_micro_per_s(resource)),
             }));
     }
+    told.says_anew = told.is_anew;
+    reply.allocations_anew = told.is_anew;
     if told.pending.is_empty() {
         reply.allocation_cycle = book.number;
         told.completes = book.number;
@@ -117,6 +125,24 @@ pub(super) fn add_allocations(state: &mut State, caller: &Caller<'_>, reply: &mu
     if let Some(session) = state.fleet.numbered(caller.session) {
         session.told = told;
     }
+}
+
+/// Everything is to be told: what the gateway has of customers that have left since its cycle is void, and if that cannot be told one by one, all that
+/// it has is.
+fn begin(book: &Book, applied: u64, answers: bool) -> Told {
+    let mut told = Told {
+        answers,
+        ..Told::default()
+    };
+    let left = || book.leavers.since(applied);
+    told.is_anew =
+        applied == 0 || !book.knows_who_left_since(applied) || left().count() > MAX_ALLOCATIONS;
+    if !told.is_anew {
+        for customer in left() {
+            told.queue(customer);
+        }
+    }
+    told
 }
 
 /// Takes note of customers whose demand has left its forecast.
@@ -129,14 +155,26 @@ fn note_contention(state: &mut State, caller: &Caller<'_>) {
     for (high, low) in contended.chain(deviations) {
         let customer = CustomerHash::from_parts(high, low);
         let customer = state.directory.filed(customer, caller.dialect);
-        let account = state.accounts.get(&customer);
-        // Of others a gateway has nothing to say, and made-up ones would take the place of those that are.
-        if state.allocations.book.entry(customer).is_some()
-            && account.is_some_and(|account| account.part(caller.session).is_some())
-        {
+        if is_contended(state, caller, customer) {
             state.allocations.note_contended(customer, caller.now.mono);
         }
     }
+}
+
+/// Whether what a gateway says of contention is to be believed: it has a part of the customer, and the customer asks for more than it is allocated. Made-up
+/// contention would call for cycles, and take the place of what is real; and who has enough needs no other allocation.
+fn is_contended(state: &State, caller: &Caller<'_>, customer: CustomerHash) -> bool {
+    let book = &state.allocations.book;
+    let (Some(entry), Some(account)) = (book.entry(customer), state.accounts.get(&customer)) else {
+        return false;
+    };
+    let now = caller.now.mono;
+    let asks_for_more = book.divided().any(|resource| {
+        let holdings = account.holdings_of(resource.position());
+        let paces = holdings.map(|holding| holding.pace.average_per_s(now));
+        paces.sum::<f64>() > entry.parts.at(resource).allocated_per_s()
+    });
+    account.part(caller.session).is_some() && asks_for_more
 }
 
 /// Puts those into the queue of whom the gateway has something, and who have another allocation than it was told.
@@ -151,8 +189,7 @@ fn queue_changes(state: &State, caller: &Caller<'_>, book: &Book, told: &mut Tol
     let entries = book.entries.iter();
     let changed = entries.filter(|entry| entry.changed_in > since);
     let changed = changed.map(|entry| entry.hash);
-    let gone = book.gone.iter().filter(|(_, gone_in)| *gone_in > since);
-    let gone = gone.map(|(customer, _)| *customer);
+    let gone = book.leavers.since(since);
     for customer in changed.chain(gone) {
         let has_part = || {
             let account = state.accounts.get(&customer);

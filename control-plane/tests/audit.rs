@@ -166,9 +166,13 @@ fn changes() -> Vec<Change> {
 }
 
 /// Changes whose records are looked at elsewhere: the policy below, models in tests/models.rs, tests/model_origin.rs, tests/canary.rs and
-/// tests/challenger.rs, training in tests/training.rs, allocations in tests/allocation_cycles.rs.
-const ELSEWHERE: [(&str, &str); 11] = [
+/// tests/challenger.rs, training in tests/training.rs, shares of customers in tests/rollout.rs, candidates in tests/dry_run.rs, allocations in tests/allocation_cycles.rs.
+const ELSEWHERE: [(&str, &str); 15] = [
     ("POST", "/v1/policies"),
+    ("POST", "/v1/policies/promote"),
+    ("POST", "/v1/policies/rollback"),
+    ("POST", "/v1/policies/candidate"),
+    ("DELETE", "/v1/policies/candidate"),
     ("POST", "/v1/models"),
     ("POST", "/v1/models/{digest}/activate"),
     ("PUT", "/v1/models/{digest}/about"),

@@ -1,10 +1,11 @@
-//! Policies: check, apply, list, show, activate.
+//! Policies: check, apply to all customers or a share of them, list, show, activate.
 
 use super::body::read;
 use super::{Answer, By, Server, Shared};
 use crate::document::Format;
+use crate::dry_run::{DryRunQuery, DryRunView};
 use crate::error::ApiError;
-use crate::plane::VersionInfo;
+use crate::plane::{RolloutView, VersionInfo};
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -30,6 +31,18 @@ pub(super) struct Checked {
 pub(super) struct Versions {
     active: u64,
     versions: Vec<VersionInfo>,
+    /// The policy that has a share of the customers, while one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<RolloutView>,
+}
+
+/// For whom a policy is put in force.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct For {
+    /// Percent of the customers, 1 to 99; without it, all.
+    #[serde(default)]
+    share: Option<u8>,
 }
 
 pub(super) async fn check(
@@ -49,21 +62,62 @@ pub(super) async fn check(
 pub(super) async fn apply(
     State(server): Shared,
     Extension(by): By,
+    whom: Result<Query<For>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<VersionInfo> {
+    let Query(For { share }) = whom?;
     let (text, format) = document_text(&headers, body).await?;
-    server
-        .plane
-        .apply_policy(&by, &text, format)
-        .await
-        .map(Json)
+    let plane = &server.plane;
+    match share {
+        None => plane.apply_policy(&by, &text, format).await.map(Json),
+        Some(percent @ 1..=99) => {
+            let rolled = plane.roll_out_policy(&by, &text, format, percent).await;
+            rolled.map(Json)
+        }
+        Some(percent) => {
+            let message = format!("a share of {percent} % is none of 1 to 99");
+            let hint = "leave it out to put the policy in force for all customers";
+            Err(ApiError::invalid("bad_share", message, hint).at("share"))
+        }
+    }
+}
+
+pub(super) async fn try_candidate(
+    State(server): Shared,
+    Extension(by): By,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<DryRunView> {
+    let (text, format) = document_text(&headers, body).await?;
+    server.plane.try_policy(&by, &text, format).await.map(Json)
+}
+
+pub(super) async fn show_candidate(
+    State(server): Shared,
+    query: Result<Query<DryRunQuery>, QueryRejection>,
+) -> Answer<DryRunView> {
+    let Query(query) = query?;
+    server.plane.dry_run(&query).map(Json)
+}
+
+pub(super) async fn end_candidate(State(server): Shared, Extension(by): By) -> Answer<DryRunView> {
+    server.plane.end_dry_run(&by).await.map(Json)
+}
+
+pub(super) async fn promote(State(server): Shared, Extension(by): By) -> Answer<VersionInfo> {
+    server.plane.promote_policy(&by).await.map(Json)
+}
+
+pub(super) async fn roll_back(State(server): Shared, Extension(by): By) -> Answer<VersionInfo> {
+    server.plane.roll_back_policy(&by).await.map(Json)
 }
 
 pub(super) async fn list(State(server): Shared) -> Json<Versions> {
     Json(Versions {
         active: server.plane.active_policy().unwrap_or(0),
         versions: server.plane.policy_versions(),
+        rollout: server.plane.rollout(),
     })
 }
 

@@ -9,6 +9,9 @@ use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// The policy that is tried beside the one in force.
+const CANDIDATE: &str = "/v1/policies/candidate";
+
 pub(super) fn run(command: PolicyCommand, connection: &Connection) -> Result<ExitCode, String> {
     let done = match command {
         PolicyCommand::Check { file } => {
@@ -21,17 +24,28 @@ pub(super) fn run(command: PolicyCommand, connection: &Connection) -> Result<Exi
                 "resources": checked.document.resources.names().collect::<Vec<_>>(),
             }))
         }
-        PolicyCommand::Apply { file } => {
-            let (text, format) = read(&file)?;
-            let content_type = match format {
-                Format::Json => "application/json",
-                Format::Yaml => "application/yaml",
+        PolicyCommand::Apply { file, share } => {
+            let path = match share {
+                None => "/v1/policies".to_owned(),
+                Some(percent) => format!("/v1/policies?share={percent}"),
             };
-            print(&Client::new(connection)?.post_bytes(
-                "/v1/policies",
-                content_type,
-                text.into_bytes(),
-            )?)
+            send(&file, &path, connection)
+        }
+        PolicyCommand::Try {
+            file: Some(file), ..
+        } => send(&file, CANDIDATE, connection),
+        PolicyCommand::Try { stop: true, .. } => {
+            print(&Client::new(connection)?.delete(CANDIDATE)?)
+        }
+        PolicyCommand::Try { limit, .. } => {
+            let query = limit.map_or(String::new(), |limit| format!("?limit={limit}"));
+            print(&Client::new(connection)?.get(&format!("{CANDIDATE}{query}"))?)
+        }
+        PolicyCommand::Promote => {
+            print(&Client::new(connection)?.post("/v1/policies/promote", None)?)
+        }
+        PolicyCommand::Rollback => {
+            print(&Client::new(connection)?.post("/v1/policies/rollback", None)?)
         }
         PolicyCommand::Diff {
             first,
@@ -49,6 +63,17 @@ pub(super) fn run(command: PolicyCommand, connection: &Connection) -> Result<Exi
         PolicyCommand::Schema => print(&schemars::schema_for!(PolicyDocument)),
     };
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Sends a file, as it is, and prints the answer.
+fn send(file: &Path, path: &str, connection: &Connection) -> Result<(), String> {
+    let (text, format) = read(file)?;
+    let content_type = match format {
+        Format::Json => "application/json",
+        Format::Yaml => "application/yaml",
+    };
+    let client = Client::new(connection)?;
+    print(&client.post_bytes(path, content_type, text.into_bytes())?)
 }
 
 /// Compares two policies. One alone is compared with that in force, as it would be applied.

@@ -14,6 +14,7 @@
 //! A gateway that comes back after its lease may still refill at the fallback rates, while its granted rates may have gone to
 //! others. It is told lower ones first, and has no lease until all of them fit into one reply.
 
+use super::rollout::PolicyOffer;
 use super::score::{DuelScores, Scores};
 use super::sync::Told;
 use crate::buckets::{Seat, SessionNumber, Standing};
@@ -87,6 +88,8 @@ pub struct Session {
     pub version: String,
     /// Policy that is in force there.
     pub policy_epoch_applied: u64,
+    /// Whether it takes what it is sent of a policy.
+    pub(super) policy_offer: PolicyOffer,
 }
 
 /// How far a session is that came back after its lease.

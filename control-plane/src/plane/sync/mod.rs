@@ -16,6 +16,7 @@ use super::Plane;
 use super::clock::Now;
 use super::export::EndedStep;
 use super::fleet::{Admission, Refusal};
+use super::rollout::watch_offer;
 use super::state::State;
 use crate::buckets::{Contract, POOL_ACCOUNT, Roster, SessionNumber};
 use crate::error::ApiError;
@@ -172,6 +173,7 @@ impl Plane {
                 return Err(unavailable(StoreError::Stopped));
             };
             session.policy_epoch_applied = request.policy_epoch_applied;
+            session.policy_offer.hear(request);
             session.version = request.version.chars().take(64).collect();
             if let Some(status) = &request.model_status {
                 session.hear_forecaster(status);
@@ -218,7 +220,12 @@ impl Plane {
         self.watch_alerts(state, now);
         state.alerts.save_sometimes(batch);
         self.watch_challenger(state, batch, id, now);
+        watch_offer(state, id);
         let mut reply = self.reply(state, request, dialect, now);
+        if let Some(session) = state.fleet.session_mut(id) {
+            let delta = reply.policy.as_ref();
+            session.policy_offer.told(delta, request.sequence);
+        }
         self.add_grants(state, &caller, due, &mut reply, &mut changed);
         usage::add_step_usage(state, &caller, &mut reply);
         allocations::add_allocations(state, &caller, &mut reply);

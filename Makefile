@@ -3,7 +3,7 @@ SECONDS ?= 60
 REPORT := target/report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint build wasm test demo bench-accounts bench-filter bench-fleet bench-core bench-forecast bench-size bench-scale bench-sharing bench-simulate test-fleet evaluate train clean
+.PHONY: help setup lint build wasm test demo bench-accounts bench-filter bench-fleet bench-core bench-forecast bench-neighbour bench-size bench-scale bench-sharing bench-simulate test-fleet evaluate train clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,10 @@ bench-core: ## time, allocations and instructions of one decision, native
 bench-forecast: wasm ## time of the forecaster's inference, tick and model swap in Envoy
 	cargo build --release -p forebay-control-plane
 	cargo run --release -p forebay-bench -- forecast
+
+bench-neighbour: wasm ## what others at two real gateways notice of a neighbour that floods both
+	cargo build --release -p forebay-control-plane
+	cargo run --release -p forebay-bench -- neighbour
 
 bench-size: wasm ## bytes of the plugins, Envoy's time to ready and memory with them
 	cargo run --release -p forebay-bench -- size

@@ -122,7 +122,7 @@ pub(crate) fn customer(number: usize) -> String {
 }
 
 /// Whether an answer has arrived to its last byte.
-fn is_whole(answer: &[u8]) -> bool {
+pub(crate) fn is_whole(answer: &[u8]) -> bool {
     let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
         return false;
     };

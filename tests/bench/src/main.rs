@@ -20,6 +20,7 @@ mod filter;
 mod fleet;
 mod forecast;
 mod load;
+mod neighbour;
 mod report;
 mod sharing;
 mod simulate;
@@ -36,12 +37,13 @@ async fn main() -> ExitCode {
         "filter" => filter::run().await,
         "fleet" => fleet::run().await,
         "forecast" => forecast::run().await,
+        "neighbour" => neighbour::run().await,
         "sharing" => sharing::run(),
         "simulate" => simulate::run(),
         "size" => size::run().await,
         _ => {
             eprintln!(
-                "usage: forebay-bench accounts | faults | filter | fleet | forecast | sharing | simulate | size"
+                "usage: forebay-bench accounts | faults | filter | fleet | forecast | neighbour | sharing | simulate | size"
             );
             return ExitCode::from(2);
         }

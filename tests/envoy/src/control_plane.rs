@@ -169,6 +169,11 @@ impl ControlPlane {
         Ok(cluster)
     }
 
+    /// The process's id, for /proc.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Memory that it has resident.
     pub fn resident_bytes(&self) -> Result<u64> {
         resident_bytes(self.process.id())

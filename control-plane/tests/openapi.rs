@@ -415,6 +415,10 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
     let few = "/v1/allocations?limit=5";
     check("GET", "/v1/allocations", few, NONE).await;
     check("GET", "/v1/loans", "/v1/loans?limit=5", NONE).await;
+    let few = "/v1/spillover?limit=5";
+    check("GET", "/v1/spillover", few, NONE).await;
+    let links = "/v1/spillover/links";
+    check("GET", links, "/v1/spillover/links?limit=5", NONE).await;
     let statement = "/v1/statements/acme";
     check("GET", "/v1/statements/{key}", statement, NONE).await;
     check("POST", "/v1/training", "/v1/training", nothing()).await;

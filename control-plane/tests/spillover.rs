@@ -33,6 +33,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const STEP_MS: u32 = STEP_S * 1_000;
 const TTL_MS: u64 = 600_000;
+/// Capacity over what is expected of all.
+const TIGHT: f64 = 1.05;
 /// More than anybody could need.
 const AMPLE: f64 = 1e6;
 
@@ -198,7 +200,7 @@ fn policy(customers: usize, capacity_per_s: f64, spillover: Value) -> Value {
 }
 
 fn rule() -> Value {
-    json!({"threshold_score": 0.01, "headroom_share": 0.1, "ttl_ms": TTL_MS})
+    json!({"threshold_score": 0.003, "headroom_share": 0.1, "ttl_ms": TTL_MS})
 }
 
 /// Twelve customers of whom the seventh follows the first and the eighth the second, in a pool that is ample.
@@ -215,7 +217,7 @@ async fn planted() -> (Deployment, Fleet) {
 
 /// Makes the pool tight, and a cycle of it.
 async fn tighten(deployment: &mut Deployment, spillover: Value) {
-    let capacity_per_s = deployment.expected_per_s() * 1.1;
+    let capacity_per_s = deployment.expected_per_s() * TIGHT;
     deployment
         .apply(&policy(12, capacity_per_s, spillover))
         .await;
@@ -254,11 +256,11 @@ async fn a_planted_pair_has_a_score_and_a_reason_where_the_pool_is_tight_and_nob
         .spillover_links(&LinksQuery::default())
         .unwrap();
     let matrices = &links.resources[0];
-    for (from, to) in &planted {
+    for (from, to, ..) in &fleet.drives {
         let pair = pair(&view, *from, *to);
         let scores = (pair.score_interval.low, pair.score_interval.high);
         assert!(scores.0 <= pair.score && pair.score <= scores.1, "{pair:?}");
-        assert!(pair.score > 0.01 && pair.magnitude_per_s > 0.0, "{pair:?}");
+        assert!(pair.score > 0.003 && pair.magnitude_per_s > 0.0, "{pair:?}");
         let shares = pair.shares;
         assert!((shares.spike + shares.own + shares.others - 1.0).abs() < 1e-9);
         assert!(pair.explanation.contains(&pair.spiker) && pair.explanation.contains(" %"));
@@ -358,7 +360,7 @@ async fn headroom_is_there_before_the_spike_and_goes_back_when_its_time_is_over(
     tighten(&mut deployment, rule()).await;
     assert_eq!(deployment.headroom(), []);
     let view = deployment.look();
-    let capacity_per_s = deployment.expected_per_s() * 1.1;
+    let capacity_per_s = deployment.expected_per_s() * TIGHT;
     let wanted: f64 = view.headroom.iter().map(|extra| extra.per_s).sum();
     assert!(
         wanted > 0.0 && wanted <= 0.1 * capacity_per_s * 1.001,
@@ -498,7 +500,7 @@ async fn what_was_announced_leaves_no_score_between_those_whom_it_moves() {
         .import_all(&fleet.demand(TWO_WEEKS, true, 301))
         .await;
     deployment.cycle().await;
-    let capacity_per_s = deployment.expected_per_s() * 1.1;
+    let capacity_per_s = deployment.expected_per_s() * TIGHT;
     let mut tight = policy(24, capacity_per_s, rule());
     tight["contracts"]["sold"] = tight["contracts"]["bulk"].clone();
     for place in &fleet.campaign {
@@ -525,7 +527,9 @@ async fn what_was_announced_leaves_no_score_between_those_whom_it_moves() {
     assert!(events.len() > 3);
     tight["events"] = json!(events);
     deployment.apply(&tight).await;
-    deployment.pass_ms(120_000);
+    // Another study may have to wait after one that took long.
+    deployment.worker = Worker::new(Limits::default());
+    deployment.pass_ms(61_000);
     deployment.cycle().await;
     let known = among(&deployment.look());
     assert!(unknown > 0.0 && known < 0.1 * unknown, "{unknown} {known}");
@@ -553,9 +557,7 @@ async fn whatever_the_history_holds_somebody_answers() {
     ];
     for (case, usage) in cases {
         let mut deployment = Deployment::new();
-        deployment
-            .apply(&policy(3, 50.0 + 3.0 * 40.0, rule()))
-            .await;
+        deployment.apply(&policy(3, 250.0, rule())).await;
         deployment.import_all(&usage).await;
         deployment.cycle().await;
         let view = deployment.look();

@@ -272,12 +272,14 @@ fn a_long_list_ends_with_how_many_more_there_are() {
 #[test]
 fn sharing_groups_and_lending_are_named() {
     let mut after = document();
-    after["sharing"] = json!({"reserve_share": 0.1});
+    after["sharing"] = json!({"reserve_share": 0.1, "spillover": {"protect": "spiker"}});
     after["groups"] = json!({"emea": {"cap_per_s": {"requests": 400}}});
     after["customers"][0]["group"] = json!("emea");
     let text = diff(&read(&document()), &read(&after)).to_string();
     for expected in [
         "policy: sharing.reserve_share none -> 0.1",
+        "policy: sharing.spillover.ttl_ms none -> 900000",
+        "policy: sharing.spillover.protect none -> spiker",
         "policy: groups.emea.cap_per_s.requests none -> 400",
         "group none -> emea",
     ] {

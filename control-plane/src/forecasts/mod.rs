@@ -26,6 +26,7 @@ mod worker;
 pub(crate) use book::{Book, Desk, Tally};
 pub(crate) use groups::{ContractGroups, Grouping, Linked};
 pub(crate) use known::ClosedStep;
+pub(crate) use survey::Pace;
 pub(crate) use thread::begin;
 pub(crate) use view::Wanted;
 pub use view::{

@@ -40,7 +40,7 @@ struct Survey<'a> {
 
 /// Leaves as much time to others as reading takes.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     owed: Cell<Duration>,
 }
 
@@ -99,7 +99,7 @@ pub(super) fn survey(
 
 impl Pace {
     /// Reads something, and makes a pause after it.
-    pub(super) fn after<T>(&self, read: impl FnOnce() -> T) -> T {
+    pub(crate) fn after<T>(&self, read: impl FnOnce() -> T) -> T {
         let began = Instant::now();
         let result = read();
         let owed = self.owed.get().saturating_add(began.elapsed());

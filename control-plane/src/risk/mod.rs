@@ -18,6 +18,7 @@ mod scores;
 mod study;
 mod thread;
 mod view;
+mod week;
 mod words;
 mod worker;
 

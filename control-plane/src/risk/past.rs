@@ -45,7 +45,6 @@ pub(super) struct Grid {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Past {
     pub(super) resources: Vec<String>,
-    pub(super) changes: u64,
     pub(super) grid: Grid,
     pub(super) pools: Vec<(ResourceIndex, OfPool)>,
 }
@@ -132,7 +131,6 @@ impl Past {
         });
         Ok(Self {
             resources: moment.resources.clone(),
-            changes: moment.changes,
             grid,
             pools: pools.iter().copied().zip(of_pools).collect(),
         })

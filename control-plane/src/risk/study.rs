@@ -17,9 +17,6 @@ const SEED: u64 = 1;
 pub(super) const IN_MATRICES: usize = 64;
 /// Links that are kept to be shown.
 const LINKS_KEPT: usize = 4_096;
-/// From the first midnight of 1970, a Thursday, back to a Monday's.
-const THURSDAY_S: u64 = 3 * 86_400;
-const WEEK_S: u64 = 7 * 86_400;
 
 /// Matrices of the accounts with the strongest links.
 #[derive(Clone, Debug)]
@@ -48,8 +45,6 @@ pub(super) struct Studied {
 #[derive(Clone, Debug)]
 pub(crate) struct Study {
     pub(super) resources: Vec<String>,
-    /// How often history had been imported.
-    pub(super) changes: u64,
     pub(super) grid: Grid,
     pub(super) reach_steps: usize,
     pub(super) pools: Vec<Studied>,
@@ -78,7 +73,6 @@ impl Study {
             .collect();
         (!pools.is_empty()).then_some(Self {
             resources: past.resources,
-            changes: past.changes,
             grid: past.grid,
             reach_steps,
             pools,
@@ -100,7 +94,7 @@ impl Studied {
         let OfPool { customers, usage } = pool;
         let residuals = residuals(&History {
             step_s: u32::try_from(grid.step_ms / 1_000).unwrap_or(u32::MAX),
-            first_s: grid.second_of_week(),
+            first_s: grid.second_of_week(&usage),
             usage: &usage,
             events,
         });
@@ -147,31 +141,5 @@ impl Studied {
         self.links
             .iter()
             .find(|link| (link.from, link.to) == (from, to))
-    }
-}
-
-// === impl Grid ===
-
-impl Grid {
-    /// When it begins, in seconds after a Monday's midnight in UTC.
-    fn second_of_week(&self) -> i64 {
-        let since_monday = (self.from_ms / 1_000).saturating_add(THURSDAY_S) % WEEK_S;
-        i64::try_from(since_monday).unwrap_or(0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weeks_begin_on_a_monday() {
-        let at = |from_ms| Grid {
-            from_ms,
-            ..Grid::default()
-        };
-        // Monday, 2026-11-30, 00:00 UTC, and the last second before.
-        assert_eq!(at(1_795_996_800_000).second_of_week(), 0);
-        assert_eq!(at(1_795_996_799_000).second_of_week(), 7 * 86_400 - 1);
     }
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Method, path, and which of sender, gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 5]); 53] = [
+const TABLE: [(&str, &str, [bool; 5]); 55] = [
     ("GET", "/healthz", ALL),
     ("GET", "/readyz", ALL),
     ("GET", "/metrics", ALL),

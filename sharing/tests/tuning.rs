@@ -206,7 +206,10 @@ proptest! {
             let explores = decision.arm > 0;
             let got = if explores { reward * (1.0 - worse_by) } else { reward };
             let told = earning(got);
-            tuner.observe(cycle as u64 * CYCLE_MS, (!(explores && is_silent)).then_some(&told));
+            // Not even "nobody has told".
+            if !(explores && is_silent) {
+                tuner.observe(cycle as u64 * CYCLE_MS, Some(&told));
+            }
             earned += got;
             by_policy += reward;
             assert!(earned >= (1.0 - loss_most) * by_policy - 1e-6, "cycle {cycle}: {earned} of {by_policy}");
@@ -349,6 +352,48 @@ fn while_nothing_is_lost_nearly_all_that_may_be_explored_is_and_every_arm() {
         (likely - explored as f64).abs() < 80.0,
         "{likely} {explored}"
     );
+}
+
+#[test]
+fn a_good_year_does_not_pay_for_a_bad_week() {
+    let rules = Rules {
+        loss_most: 0.001,
+        ..rules(wide(), 4)
+    };
+    let mut tuner = Tuner::new(&Settings::default(), &rules).unwrap();
+    // Nothing is ever lost in it: rewards end at 1.
+    learn(&mut tuner, 30_000, |_, _| 1.02);
+    let (_, decisions) = learn(&mut tuner, 1_000, |arm, _| match arm {
+        0 => 0.97,
+        _ => 0.02,
+    });
+    let explored = decisions.iter().filter(|decision| decision.arm > 0).count();
+    assert!((1..=4).contains(&explored), "{explored}");
+}
+
+#[test]
+fn each_pause_is_twice_as_long_as_the_one_before_up_to_a_week() {
+    let rules = Rules {
+        loss_most: 0.5,
+        ..rules(wide(), 5)
+    };
+    let mut tuner = Tuner::new(&Settings::default(), &rules).unwrap();
+    let mut hours = Vec::new();
+    let mut now_ms = 0;
+    while hours.len() < 10 {
+        let decision = tuner.choose(now_ms, &Context::default());
+        let mut outcome = earning(0.99);
+        outcome.missed = if decision.arm > 0 { 0.1 } else { 0.0 };
+        let observed = tuner.observe(now_ms, Some(&outcome));
+        hours.extend(
+            observed
+                .fallback
+                .map(|fallback| (fallback.until_ms - now_ms) / 3_600_000),
+        );
+        now_ms += CYCLE_MS;
+        assert!(now_ms < 1_000 * 24 * 3_600_000, "{hours:?}");
+    }
+    assert_eq!(hours, [1, 2, 4, 8, 16, 32, 64, 128, 168, 168]);
 }
 
 #[test]
@@ -500,6 +545,19 @@ fn what_a_short_and_noisy_log_seems_to_teach_is_not_taken_for_a_gain() {
     let logs = 200;
     let mean = (1..=logs).map(of_log).sum::<f64>() / logs as f64;
     assert!(mean < 0.1, "{mean}");
+}
+
+#[test]
+fn an_arm_that_was_hardly_seen_is_not_followed_however_good_it_looks() {
+    let seen = |count: usize| {
+        let mut learned = Learned::nothing(Features::Constant, 3);
+        let context = Context::default();
+        for arm in [0, 1] {
+            (0..count).for_each(|_| learned.learn(&context, arm, 0.9 + 0.02 * arm as f64));
+        }
+        learned.surest(&context)
+    };
+    assert_eq!([0, 1, 3, 200].map(seen), [0, 0, 0, 1]);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use forebay_families::in_parallel;
 use forebay_sharing::tuning::{
-    Arms, Context, Decision, Estimate, Features, Knob, Learned, Logged, Outcome, Ranges, Rules,
-    Tuner, best_features, doubly_robust,
+    Arms, Context, Decision, Estimate, Features, Hold, Knob, Learned, Logged, Outcome, Ranges,
+    Rules, Tuner, best_features, doubly_robust, inverse_propensity,
 };
 use forebay_sharing::{Outlook, Settings};
 use forebay_simulator::Mean;
@@ -51,6 +51,11 @@ pub(crate) struct Tuned {
     fallbacks: f64,
     /// The same gain, as the guarded tuner's own log has it.
     by_log: Estimate,
+    by_propensities: Estimate,
+    /// Of the guarded tuner's cycles, the part in which it could not explore, by reason.
+    held: BTreeMap<&'static str, f64>,
+    /// Of each seed, the arm that the guarded tuner has most evidence for.
+    leading: Vec<Value>,
     named: usize,
 }
 
@@ -69,6 +74,8 @@ struct Earned {
     /// Cycles by arm.
     arms: BTreeMap<usize, f64>,
     fallbacks: f64,
+    /// Cycles that could not explore, by reason.
+    held: BTreeMap<&'static str, f64>,
     log: Vec<Logged>,
 }
 
@@ -99,6 +106,7 @@ struct Trial {
     own: (PoolFigures, Earned),
     follow: (PoolFigures, Earned),
     guarded: Earned,
+    leading: Value,
     named: usize,
 }
 
@@ -184,6 +192,7 @@ pub(crate) fn of_trace(trace: &Trace) -> Vec<Tuned> {
                 Trial {
                     own: follow(None),
                     follow: follow(is_gain(expected).then_some(learned)),
+                    leading: leading(*seed, &guarded.tuner),
                     named: usize::from(guarded.tuner.better().is_some()),
                     guarded: guarded.earned,
                 }
@@ -207,6 +216,10 @@ pub(crate) fn of_trace(trace: &Trace) -> Vec<Tuned> {
                 .flat_map(|trial| &trial.guarded.log)
                 .copied()
                 .collect();
+            let followed = |context: &Context| match is_gain(&expected) {
+                true => learned.surest(context),
+                false => 0,
+            };
             Tuned {
                 trace: trace.name,
                 has_bars: trace.has_bars,
@@ -225,15 +238,47 @@ pub(crate) fn of_trace(trace: &Trace) -> Vec<Tuned> {
                 guarded: mean(&|trial| trial.guarded.mean() - trial.own.1.mean()),
                 explored: mean(&|trial| trial.guarded.others()).mean,
                 fallbacks: mean(&|trial| trial.guarded.fallbacks).mean,
-                by_log: doubly_robust(&log, &learned, |context| match is_gain(&expected) {
-                    true => learned.surest(context),
-                    false => 0,
-                }),
+                by_log: doubly_robust(&log, &learned, followed),
+                by_propensities: inverse_propensity(&log, followed),
+                held: held(of_way.iter().map(|trial| &trial.guarded)),
+                leading: of_way.iter().map(|trial| trial.leading.clone()).collect(),
                 named: of_way.iter().map(|trial| trial.named).sum(),
             }
         },
     )
     .collect()
+}
+
+/// Parts of all cycles that could not explore, by reason.
+fn held<'a>(runs: impl Iterator<Item = &'a Earned>) -> BTreeMap<&'static str, f64> {
+    let (mut held, mut all) = (BTreeMap::new(), 0.0);
+    for run in runs {
+        all += run.arms.values().sum::<f64>();
+        for (why, cycles) in &run.held {
+            *held.entry(*why).or_insert(0.0) += cycles;
+        }
+    }
+    held.values_mut().for_each(|cycles| *cycles /= all);
+    held
+}
+
+/// The arm with most evidence that it is better than the policy's own values.
+fn leading(seed: u64, tuner: &Tuner) -> Value {
+    let arms = tuner.arms().iter().zip(tuner.evidence());
+    let compared = arms.filter(|(_, evidence)| evidence.effect().count > 0);
+    let others = compared.filter_map(|(arm, evidence)| Some((arm.knob?, arm.settings, evidence)));
+    let leads = others.max_by(|one, other| one.2.e_value().total_cmp(&other.2.e_value()));
+    leads.map_or(Value::Null, |(knob, settings, evidence)| {
+        let effect = evidence.effect();
+        json!({
+            "seed": seed,
+            "knob": knob.name(),
+            "value": knob.of(&settings),
+            "compared": effect.count,
+            "effect": [effect.mean, effect.ci95],
+            "e_value": evidence.e_value(),
+        })
+    })
 }
 
 /// Whether all of the interval is above 0: what the log does not show to be a gain is not followed.
@@ -331,6 +376,9 @@ impl Tuned {
             "explored": self.explored,
             "fallbacks": self.fallbacks,
             "gain_by_log": estimate(self.by_log),
+            "gain_by_propensities": estimate(self.by_propensities),
+            "held": self.held,
+            "leading_arms": self.leading,
             "seeds_with_a_better_arm": self.named,
         })
     }
@@ -433,8 +481,22 @@ impl Ask for Follow<'_> {
 
 impl Ask for Guarded {
     fn choose(&mut self, now_ms: u64, context: &Context) -> Settings {
-        let Decision { arm, settings, .. } = self.tuner.choose(now_ms, context);
+        let Decision {
+            arm,
+            settings,
+            hold,
+            ..
+        } = self.tuner.choose(now_ms, context);
         self.earned.go_by(arm);
+        if let Some(hold) = hold {
+            let why = match hold {
+                Hold::Off => "off",
+                Hold::Paused { .. } => "paused",
+                Hold::Window { .. } => "window",
+                Hold::Allowance { .. } => "allowance",
+            };
+            *self.earned.held.entry(why).or_default() += 1.0;
+        }
         settings
     }
 

@@ -297,6 +297,25 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
     )
     .await;
     check("GET", "/v1/policies/{version}", "/v1/policies/active", NONE).await;
+    let candidate = "/v1/policies/candidate";
+    check("POST", candidate, candidate, policy()).await;
+    for _ in 0..4 {
+        gateway.spend("acme", 1);
+        gateway.sync(&server).await;
+        server.server.plane.count_dry_run();
+        server.advance_ms(u64::from(kit::STEP_MS));
+    }
+    let counted = check("GET", candidate, "/v1/policies/candidate?limit=3", NONE).await;
+    assert_ne!(counted["resources"][0]["changes"][0], NONE, "{counted}");
+    check("DELETE", candidate, candidate, NONE).await;
+    let (first, shared) = ("/v1/policies", "/v1/policies?share=50");
+    check("POST", first, shared, policy()).await;
+    let listed = check("GET", first, first, NONE).await;
+    assert_ne!(listed["rollout"], NONE);
+    let roll_back = "/v1/policies/rollback";
+    check("POST", roll_back, roll_back, NONE).await;
+    check("POST", first, shared, policy()).await;
+    check("POST", "/v1/policies/promote", "/v1/policies/promote", NONE).await;
     let credit = json!({"tokens": -1.5, "resource": "requests"});
     check(
         "POST",

@@ -349,7 +349,7 @@ async fn guarantees_that_do_not_fit_together_are_refused_before_anybody_has_them
     let policy = |first: &str, second: &str| {
         let mut document = policy(OLDER);
         document["contracts"] = json!({
-            "sure": {"limits": {"requests": {"rate_per_s": 1000, "burst": 9, "guarantee_per_s": 600}}},
+            "sure": {"limits": {"requests": {"rate_per_s": 1000, "burst": 9, "guarantee_per_s": 660}}},
             "free": {"tier": 3, "limits": {"requests": {"rate_per_s": 10, "burst": 5}}}
         });
         let customers = document["customers"].as_array_mut().unwrap();
@@ -382,7 +382,7 @@ async fn guarantees_that_do_not_fit_together_are_refused_before_anybody_has_them
         let sure = sure
             .iter()
             .filter(|customer| customer["contract"] == "sure");
-        assert!(sure.count() * 600 <= 100_000);
+        assert!(sure.count() * 660 <= 100_000);
     }
     assert!(sound < 5, "at least one share holds more of them than fit");
 }

@@ -122,19 +122,21 @@ impl Process {
         } else {
             program.env_remove("FOREBAY_GATEWAY_TOKEN");
         }
+        let has_steps = options
+            .iter()
+            .any(|option| option.starts_with("--step-ms="));
         program
             .args([
                 "serve",
                 "--listen",
                 "127.0.0.1:0",
-                "--step-ms",
-                "100",
                 // Gateways of tests sync as fast as they can.
                 "--max-syncs-per-s",
                 "100000",
                 kind,
             ])
             .arg(store)
+            .args((!has_steps).then_some("--step-ms=100"))
             .args(options)
             .env("FOREBAY_VIEWER_TOKEN", VIEWER_TOKEN)
             .env("FOREBAY_ADMIN_TOKEN", ADMIN_TOKEN)

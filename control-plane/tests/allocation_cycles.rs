@@ -882,6 +882,8 @@ async fn a_policy_that_divides_nothing_allocates_nothing() {
     server.ok("POST", "/v1/policies", kit::policy()).await;
     gateway.sync(&server).await;
     assert_eq!(gateway.sync(&server).await.allocation_ttl_ms, 0);
+    let view = allocations(&server, "").await;
+    assert_eq!((view.get("cycle"), view.get("interval_ms")), (None, None));
 }
 
 #[tokio::test]

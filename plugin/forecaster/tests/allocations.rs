@@ -173,6 +173,15 @@ fn a_customer_whose_traffic_nobody_knows_claims_the_gateways_part_of_the_pool() 
 }
 
 #[test]
+fn a_claim_by_an_allocation_is_counted_without_a_forecast_as_well() {
+    let world = World::new();
+    let plane = plane(&[(1, 80)]);
+    drop(settled(&world, &plane));
+    assert!(is_near(claim(&world, 1), 20.0), "{}", claim(&world, 1));
+    assert!(world.metric(Metric::ShadowRefillsAllocation) > 0);
+}
+
+#[test]
 fn an_allocation_exceeds_neither_the_contract_nor_the_pool() {
     let world = World::new();
     let mut plane = plane(&[(0, u64::MAX / TOKEN), (1, 1_000_000)]);

@@ -81,6 +81,16 @@ pub struct Terms<'a> {
     pub allocations: Option<&'a Allocations>,
 }
 
+// === impl Terms ===
+
+impl Terms<'_> {
+    /// The running step, counted from whenever the clock began.
+    fn step(&self) -> i64 {
+        let step = self.now_us.checked_div(self.step_us).unwrap_or(0);
+        i64::try_from(step).unwrap_or(i64::MAX)
+    }
+}
+
 // === impl ShadowWriter ===
 
 impl ShadowWriter {
@@ -259,10 +269,10 @@ impl ShadowWriter {
             series.claim.depth = depth;
             let scale = self.protection.scale(contract.0, key.resource);
             let span_us = span_us(policy, rate, credit, depth * scale, excess);
+            let forecast = series.forecast();
+            let forecast = forecast.map(|forecast| (forecast.step, forecast.source));
             report.count(
-                series
-                    .forecast()
-                    .map(|forecast| (forecast.step, forecast.source)),
+                forecast.or_else(|| allocated.map(|_| (terms.step(), Source::Nothing))),
                 allocated.is_some(),
                 rate,
                 &mut series.claim,
@@ -345,7 +355,7 @@ impl Protection {
 // === impl WriteReport ===
 
 impl WriteReport {
-    /// Counts a refill once per forecast.
+    /// Counts a refill once per forecast; one that is allocated to a customer without a forecast once per step.
     fn count(
         &mut self,
         forecast: Option<(i64, Source)>,

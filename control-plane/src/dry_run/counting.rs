@@ -1,6 +1,7 @@
 //! Counts of a dry run: both policies step by step, and what gateways have counted in the same steps.
 //!
-//! Resources are counted apart, as if a request asked for one of them only: a step of usage history does not say which tokens were asked for together.
+//! Resources are counted apart, as if a request asked for one of them only: a step of usage history does not say which tokens were asked
+//! for together.
 
 use super::listed::Listed;
 use super::side::Reading;
@@ -184,7 +185,8 @@ impl Counting {
         self.hashes.push(seen.hash);
     }
 
-    /// Counts a step that has been closed, with what each customer asked for in it, by resource, in tokens, and what is known of everybody who takes part.
+    /// Counts a step that has been closed, with what each customer asked for in it, by resource, in tokens, and what is known of everybody
+    /// who takes part.
     pub(crate) fn count(
         &mut self,
         step: u64,

@@ -1,4 +1,5 @@
-//! The task that counts a step for the candidate policy when it has been closed, and takes a policy back that a gateway refuses, for as long as its server leads.
+//! The task that counts a step for the candidate policy when it has been closed, and takes a policy back that a gateway refuses, for as
+//! long as its server leads.
 
 use crate::api::Server;
 use std::sync::Arc;

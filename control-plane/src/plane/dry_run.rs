@@ -1,9 +1,11 @@
 //! The candidate policy that runs beside the one in force, without effect.
 //!
-//! The store has its document, so that it goes on after a restart; counts begin anew then, and say from when. They begin anew with each version that comes into force as well: what was
+//! The store has its document, so that it goes on after a restart; counts begin anew then, and say from when. They begin anew with each
+//! version that comes into force as well: what was
 //! counted against another policy is no answer any more.
 //!
-//! The state is locked only to read, a thousand customers at a time, and nothing is written to it: whatever a gateway is answered is the same with a candidate and without.
+//! The state is locked only to read, a thousand customers at a time, and nothing is written to it: whatever a gateway is answered is the
+//! same with a candidate and without.
 
 use super::Plane;
 use super::audit::{Deed, Done};

@@ -1,6 +1,7 @@
 //! Two policies side by side on usage that is still being measured: one step after the other, with customers that come in between.
 //!
-//! What is kept is bounded by the number of customers, however long it goes on. To keep the usage and to run it anew each time was the worse alternative: a question on the
+//! What is kept is bounded by the number of customers, however long it goes on. To keep the usage and to run it anew each time was the
+//! worse alternative: a question on the
 //! second day would cost a thousand times as much as one in the first minutes.
 
 use super::outcome::Outcome;
@@ -87,7 +88,8 @@ impl Stepwise {
         }
     }
 
-    /// Goes on by a step in which each customer has asked for so many tokens; those that are not named, and what is no amount, count as nothing. `outlooks`: for each policy what was
+    /// Goes on by a step in which each customer has asked for so many tokens; those that are not named, and what is no amount, count as
+    /// nothing. `outlooks`: for each policy what was
     /// expected of each customer before the step, for cycles that begin in it. A loan counts for the whole cycle as soon as that begins.
     pub fn step(&mut self, asked: &[f64], outlooks: [&[Outlook]; 2]) {
         let customers = self.randoms.len();

@@ -99,6 +99,12 @@ fn admin() -> Caller {
     }
 }
 
+/// The wall clock when something is asked for in a step.
+fn unix_ms(step: u64) -> u64 {
+    let clock = AtomicU64::new(step * u64::from(STEP_MS) * 1_000);
+    Clock::Manual(Arc::new(clock)).now().unix_ms
+}
+
 /// A number from 0 to 1 that looks like chance.
 fn noise(seed: u64, place: u64) -> f64 {
     let mixed = (seed << 32 | place)
@@ -328,8 +334,7 @@ async fn whoever_asks_for_far_more_at_night_is_flagged_with_its_evidence_and_cap
         burst.times > 20.0 && burst.says.contains("times the demand"),
         "{burst:?}"
     );
-    let step = u64::from(STEP_MS);
-    assert!((NIGHT * step..site.step * step).contains(&found.since_unix_ms));
+    assert!((unix_ms(NIGHT - 1)..unix_ms(site.step)).contains(&found.since_unix_ms));
     let mut told = BTreeSet::new();
     // Nobody else is, whatever it does to the pool.
     while site.of("iris").is_some() {
@@ -408,7 +413,7 @@ async fn a_crowd_that_nobody_has_announced_flags_nobody_as_unusual() {
 
 #[tokio::test]
 async fn an_announced_event_explains_whoever_it_moves_and_nobody_else() {
-    let second = |step: u64| step * u64::from(STEP_MS) / 1_000;
+    let second = |step: u64| unix_ms(step) / 1_000;
     let event = json!([{
         "name": "launch", "from_unix_s": second(NIGHT), "until_unix_s": second(NIGHT + 9), "factor": 10
     }]);
@@ -428,8 +433,8 @@ async fn in_weeks_that_are_as_ever_nobody_is_flagged() {
     assert_eq!(flagged, BTreeSet::new());
     let view = site.plane.anomalies(&AnomaliesQuery::default()).unwrap();
     assert_eq!((view.watched, view.learning, view.left_out), (12, 0, 0));
-    let newest = (site.step - 1) * u64::from(STEP_MS);
-    assert_eq!(view.step_unix_ms, Some(newest));
+    let newest = unix_ms(site.step - 1) / u64::from(STEP_MS);
+    assert_eq!(view.step_unix_ms, Some(newest * u64::from(STEP_MS)));
 }
 
 /// Without what is not kept: what spoke before the restart.

@@ -452,6 +452,7 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
     )
     .await;
     check("GET", "/v1/alerts", "/v1/alerts", NONE).await;
+    check("GET", "/v1/anomalies", "/v1/anomalies", NONE).await;
     check("GET", "/v1/audit", "/v1/audit?after=1&limit=5", NONE).await;
     let routes = routes();
     let in_json = routes.iter().filter(|route| {

@@ -1,7 +1,8 @@
 //! What is known before a cycle that may tell which arm suits it.
 //!
-//! Three numbers, because an explored cycle in twenty is all that there is to learn from: how full the pool is expected to be, how sure the forecasts
-//! are, and the hour. Which of them help is decided off-line ([`crate::tuning::best_features`]), and "none" is one of the answers.
+//! Three numbers, because an explored cycle in twenty is all that there is to learn from: how full the pool is expected to be, how sure the
+//! forecasts are, and the hour. Which of them help is decided off-line ([`crate::tuning::best_features`]), and "none" is one of the
+//! answers.
 
 use crate::Outlook;
 use crate::numbers::clean;
@@ -38,7 +39,8 @@ pub enum Features {
 impl Context {
     /// From numbers; what cannot be one counts as 0.
     ///
-    /// `load` is demand over capacity, `spread` the distance from the median to the 0.9 quantile over the median, both of all customers together.
+    /// `load` is demand over capacity, `spread` the distance from the median to the 0.9 quantile over the median, both of all customers
+    /// together.
     #[must_use]
     pub fn new(load: f64, spread: f64, second_of_day: f64) -> Self {
         Self {

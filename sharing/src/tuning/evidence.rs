@@ -1,13 +1,14 @@
 //! Which arm is better than the policy's own values, decided as soon as the evidence allows.
 //!
-//! A cycle that explored is compared with the mean of its neighbours, the last one before and the first one after that went by the policy. Demand moves from hour to
-//! hour by far more than any arm does, and a drift that is straight over three cycles cancels. Which cycle explores is decided by chance, so an arm that changes
-//! nothing has differences whose mean is 0.
+//! A cycle that explored is compared with the mean of its neighbours, the last one before and the first one after that went by the policy.
+//! Demand moves from hour to hour by far more than any arm does, and a drift that is straight over three cycles cancels. Which cycle
+//! explores is decided by chance, so an arm that changes nothing has differences whose mean is 0.
 //!
-//! The test is that by which models are promoted: betting against the claim that the mean difference is at most 0 (Waudby-Smith and Ramdas, JRSS B 86(1),
-//! 2024), with stakes chosen from the differences before. One may look after each; the probability that any of the arms that change nothing is ever called better is
-//! at most 5 %. Importance-weighted differences (Karampatziakis et al., ICML 2021) need no neighbours, and their range is the inverse of a propensity:
-//! at one decision in a thousand for an arm they would need hundreds of thousands.
+//! The test is that by which models are promoted: betting against the claim that the mean difference is at most 0 (Waudby-Smith and Ramdas,
+//! JRSS B 86(1), 2024), with stakes chosen from the differences before. One may look after each; the probability that any of the arms that
+//! change nothing is ever called better is at most 5 %. Importance-weighted differences (Karampatziakis et al., ICML 2021) need no
+//! neighbours, and their range is the inverse of a propensity, here one in 320: a bet that must not lose more than there is may stake next
+//! to nothing on each.
 
 use crate::tuning::learned::NOISE;
 

@@ -2,10 +2,11 @@
 //!
 //! Three bounds, each with its own reason to say no:
 //! - of any [`WINDOW`] decisions in a row at most [`EXPLORED_MOST`] explore;
-//! - **the allowance**. Conservative bandits (Wu et al., ICML 2016) explore while what was earned, with the worst that the next decision may bring, is at
-//!   least a part (1 - a) of what the policy's own values would have earned. What those would have earned in a decision that explored is not known; here
-//!   it counts as the most that there is, and the next reward as none. So the bound holds for every sequence of rewards, also of an adversary. The linear
-//!   confidence bounds of Kazerouni et al. (NIPS 2017) begin sooner, and hold if the linear model does;
+//! - **the allowance**. Conservative bandits (Wu et al., ICML 2016) explore while what was earned, with the worst that the next decision
+//!   may bring, is at least a part (1 - a) of what the policy's own values would have earned. What those would have earned in a decision
+//!   that explored is not known; here it counts as the most that there is, and the next reward as none. So the bound holds for every
+//!   sequence of rewards, also of an adversary. The linear confidence bounds of Kazerouni et al. (NIPS 2017) begin sooner, and hold if the
+//!   linear model does;
 //! - **the pause** after a promise was broken: an hour, twice as long each time, a week at most.
 //!
 //! The allowance is bounded: a good year does not pay for a bad week.

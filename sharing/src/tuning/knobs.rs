@@ -1,13 +1,14 @@
 //! Which values may be tried: one knob at a time, at the ends of the range that somebody has named for it.
 //!
-//! All combinations of three values of five knobs are 243 arms. At one explored cycle in twenty, each would be seen once in two weeks, and nothing would
-//! ever be learned. One knob at a time has ten arms at most, and says which knob it was.
+//! All combinations of three values of five knobs are 243 arms. At one explored cycle in twenty, each would be seen once in two weeks, and
+//! nothing would ever be learned. One knob at a time has ten arms at most, and says which knob it was.
 
 use crate::Settings;
 use crate::risk::chance::Chance;
 use crate::tuning::TuningError;
 
-/// A knob that may be tuned. How long an allocation holds and how fast it is taken up are none: neither can make a cycle better, only staler.
+/// A knob that may be tuned. How long an allocation holds and how fast it is taken up are none: neither can make a cycle better, only
+/// staler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knob {
     /// Which quantile of its forecast a customer of tier 1 is allocated.
@@ -180,7 +181,8 @@ impl Arms {
         self.0.iter()
     }
 
-    /// The position of one of them, all as likely as one another: how a log is made off-line, where exploring costs nothing. A number has always the same.
+    /// The position of one of them, all as likely as one another: how a log is made off-line, where exploring costs nothing. A number has
+    /// always the same.
     #[must_use]
     pub fn by_chance(&self, seed: u64, number: u64) -> usize {
         let part = usize::try_from(number).unwrap_or(usize::MAX);

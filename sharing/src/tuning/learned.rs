@@ -1,12 +1,14 @@
 //! What was learned of arms: the reward of the policy's own values, and by how much each other arm differs from it, by context.
 //!
-//! Differences and not rewards, because they are what is small and what matters: an arm of which nothing is known is expected to be as good as the policy.
+//! Differences and not rewards, because they are what is small and what matters: an arm of which nothing is known is expected to be as good
+//! as the policy.
 
 use crate::tuning::context::{Context, FEATURES, Features};
 use crate::tuning::offline::Logged;
 use crate::tuning::ridge::Ridge;
 
-/// What rewards differ by from cycle to cycle, roughly: a width in rewards. Also what a difference is bounded by where a few large ones must not decide.
+/// What rewards differ by from cycle to cycle, roughly: a width in rewards. Also what a difference is bounded by where a few large ones
+/// must not decide.
 pub(crate) const NOISE: f64 = 0.05;
 
 /// Models of all arms.

@@ -1,8 +1,9 @@
 //! What another way to choose would have earned, from a log of decisions with their propensities.
 //!
-//! Of a decision that chose otherwise the log says nothing about what was not done. Inverse propensities make up for that without any model and have a large
-//! spread. The doubly robust estimate (Dudik, Langford and Li, ICML 2011) weighs only what a model does not explain: it is right if the propensities or the
-//! model are, and its spread is that of the model's errors. Both are of differences to the policy's own values, which is what is asked for.
+//! Of a decision that chose otherwise the log says nothing about what was not done. Inverse propensities make up for that without any model
+//! and have a large spread. The doubly robust estimate (Dudik, Langford and Li, ICML 2011) weighs only what a model does not explain: it is
+//! right if the propensities or the model are, and its spread is that of the model's errors. Both are of differences to the policy's own
+//! values, which is what is asked for.
 
 use crate::tuning::context::{Context, Features};
 use crate::tuning::learned::Learned;
@@ -34,7 +35,8 @@ pub struct Estimate {
     pub ci95: f64,
 }
 
-/// By how much `choose` would have earned more than the policy's own values, per decision that could have been made otherwise, by inverse propensities.
+/// By how much `choose` would have earned more than the policy's own values, per decision that could have been made otherwise, by inverse
+/// propensities.
 pub fn inverse_propensity(log: &[Logged], choose: impl Fn(&Context) -> usize) -> Estimate {
     Estimate::of(open(log).map(|logged| {
         let is = |arm: usize| if logged.arm == arm { 1.0 } else { 0.0 };

@@ -1,7 +1,7 @@
 //! What came of a cycle, and what it is worth.
 
-/// A guarantee that was missed in all minutes costs ten times what it costs to admit nobody. The bars of `make bench-sharing` weigh the same: 0.05 % of
-/// missed minutes, and half a point of goodput.
+/// A guarantee that was missed in all minutes costs ten times what it costs to admit nobody. The bars of `make bench-sharing` weigh the
+/// same: 0.05 % of missed minutes, and half a point of goodput.
 const OF_MISSED: f64 = 10.0;
 /// What was denied while there was capacity is missing in the goodput, and costs that once more: somebody could have had it.
 const OF_FALSE_REJECTED: f64 = 1.0;

@@ -1,7 +1,7 @@
 //! Ridge regression that takes one observation after the other.
 //!
-//! The inverse is kept up to date by the formula of Sherman and Morrison, so an observation costs 25 products and no matrix is ever inverted. Rounding
-//! adds up over very many of them; arms see a few thousand.
+//! The inverse is kept up to date by the formula of Sherman and Morrison, so an observation costs 25 products and no matrix is ever
+//! inverted. Rounding adds up over very many of them; arms see a few thousand.
 
 use crate::tuning::context::FEATURES;
 

@@ -11,7 +11,8 @@ use crate::tuning::learned::Learned;
 use crate::tuning::offline::Logged;
 use crate::tuning::outcome::Outcome;
 
-/// Of the decisions that explore, the part in which any arm is as likely as another: no arm's propensity is 0, so what is logged says something of all.
+/// Of the decisions that explore, the part in which any arm is as likely as another: no arm's propensity is 0, so what is logged says
+/// something of all.
 const BY_CHANCE: f64 = 0.5;
 
 /// What may be tuned, and how much it may cost.

@@ -1,7 +1,7 @@
 //! A run in which what came of a cycle may move the values that the next one is made by.
 //!
-//! A [`super::Plan`] is made for all cycles before anything is admitted, which no tuning can do. What is asked for is the same whatever is admitted, so a tuned run and
-//! one by fixed values see the same requests and the same forecasts.
+//! A [`super::Plan`] is made for all cycles before anything is admitted, which no tuning can do. What is asked for is the same whatever is
+//! admitted, so a tuned run and one by fixed values see the same requests and the same forecasts.
 
 use super::CYCLE_S;
 use super::claims::Claims;
@@ -24,7 +24,8 @@ pub trait Ask {
     fn observe(&mut self, now_ms: u64, outcome: &Outcome);
 }
 
-/// Runs the demand against a pool that is divided by our allocation, with a credit of each guarantee where it is claimed. Each cycle is made by the values that `ask` says.
+/// Runs the demand against a pool that is divided by our allocation, with a credit of each guarantee where it is claimed. Each cycle is
+/// made by the values that `ask` says.
 #[must_use]
 pub fn run_tuned(
     market: &Market,

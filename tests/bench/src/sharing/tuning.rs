@@ -1,7 +1,8 @@
 //! What tuning is worth: learned from some seeds, and tried on other seeds and a later time, beside the policy's own values.
 //!
-//! Off-line exploring costs nothing, so the first seeds go by any arm by chance in each cycle of the third quarter of the trace. What their log teaches, if by the log itself it
-//! is surely a gain, is then followed in every cycle of the last quarter of the others: the most that tuning could bring. The guarded tuner in the same place, which explores in one cycle of twenty, is what it would cost.
+//! Off-line exploring costs nothing, so the first seeds go by any arm by chance in each cycle of the third quarter of the trace. What their
+//! log teaches, if by the log itself it is surely a gain, is then followed in every cycle of the last quarter of the others: the most that
+//! tuning could bring. The guarded tuner in the same place, which explores in one cycle of twenty, is what it would cost.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -304,7 +305,8 @@ fn mostly<'a>(arms: &Arms, runs: impl Iterator<Item = &'a Earned>) -> String {
 /// A line for each, in per cent.
 pub(crate) fn print(all: &[Tuned]) {
     println!(
-        "\ntuning, bursty arrivals: learned from {LEARNED} seeds in the third quarter, tried on {TRIED} others in the last; rewards in %, differences to the policy's own values, +- half of the 95 % interval"
+        "\ntuning, bursty arrivals: learned from {LEARNED} seeds in the third quarter, tried on {TRIED} others in the last; \
+         rewards in %, differences to the policy's own values, +- half of the 95 % interval"
     );
     println!(
         "{:<14} {:>5} {:<7} {:<9} {:>8} {:>14} {:>14} {:>14} {:>15} {:>9} {:<24} {:>14} {:>9} {:>10} {:>15} {:>6}",

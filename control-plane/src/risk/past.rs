@@ -56,16 +56,18 @@ struct Reading<'a> {
     steps: (u64, u64),
     history_step_s: f64,
     most: usize,
-    /// By resource: customers by their usage, the smallest first, and their tapes.
-    pools: BTreeMap<
-        u8,
-        (
-            BTreeSet<(u64, CustomerHash)>,
-            BTreeMap<CustomerHash, Vec<f32>>,
-        ),
-    >,
+    /// By resource.
+    pools: BTreeMap<u8, Largest>,
     /// Of one series, step by step.
     tape: Vec<f32>,
+}
+
+/// The largest customers so far.
+#[derive(Default)]
+struct Largest {
+    /// By their usage, the smallest first.
+    ranking: BTreeSet<(u64, CustomerHash)>,
+    tapes: BTreeMap<CustomerHash, Vec<f32>>,
 }
 
 // === impl Grid ===
@@ -111,7 +113,7 @@ impl Past {
             steps: (first, first.saturating_add(length).saturating_sub(1)),
             history_step_s: f64::from(settings.step_ms.max(1)) / 1e3,
             most: (limits.customers / pools.len().max(1)).max(1),
-            pools: numbers.map(|number| (number, Default::default())).collect(),
+            pools: numbers.map(|number| (number, Largest::default())).collect(),
             tape: Vec::new(),
         };
         let pace = Pace::default();
@@ -125,8 +127,8 @@ impl Past {
                 Ok::<(), StoreError>(())
             })?;
         }
-        let of_pools = reading.pools.into_values().map(|(_, tapes)| {
-            let (customers, usage) = tapes.into_iter().unzip();
+        let of_pools = reading.pools.into_values().map(|largest| {
+            let (customers, usage) = largest.tapes.into_iter().unzip();
             OfPool { customers, usage }
         });
         Ok(Self {
@@ -204,7 +206,7 @@ impl Reading<'_> {
 
     /// Keeps a tape if it is one of the largest.
     fn place(&mut self, resource: u8, customer: CustomerHash, tape: Vec<f32>) {
-        let Some((ranking, tapes)) = self.pools.get_mut(&resource) else {
+        let Some(largest) = self.pools.get_mut(&resource) else {
             return;
         };
         let ranked = usize::try_from(RANKED_BY_MS / self.grid.step_ms.max(1)).unwrap_or(usize::MAX);
@@ -215,12 +217,12 @@ impl Reading<'_> {
             .filter(|value| !value.is_nan());
         let usage: f64 = lately.map(|value| f64::from(*value)).sum();
         // Numbers that are not negative are in the order of their bits.
-        ranking.insert((usage.to_bits(), customer));
-        tapes.insert(customer, tape);
-        if ranking.len() > self.most
-            && let Some((_, smallest)) = ranking.pop_first()
+        largest.ranking.insert((usage.to_bits(), customer));
+        largest.tapes.insert(customer, tape);
+        if largest.ranking.len() > self.most
+            && let Some((_, smallest)) = largest.ranking.pop_first()
         {
-            tapes.remove(&smallest);
+            largest.tapes.remove(&smallest);
         }
     }
 }

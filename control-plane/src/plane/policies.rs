@@ -434,7 +434,7 @@ fn install(
         VersionCause::RollsOut {
             rollout, document, ..
         } => {
-            let rollout = rollout.as_version(info.version);
+            let rollout = rollout.with_version(info.version);
             rollout.save(batch, document)?;
             Some(rollout)
         }

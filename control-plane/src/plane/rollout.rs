@@ -76,7 +76,7 @@ pub struct RolloutView {
 
 /// Whether a gateway takes what it is sent of a policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PolicyOffer {
+pub(super) struct PolicyOffer {
     epoch: u64,
     /// The reply that brought the beginning of it; none while no answer to that is awaited.
     sequence: Option<u64>,
@@ -132,7 +132,7 @@ impl Rollout {
     }
 
     /// The same, in force as this version.
-    pub(super) fn as_version(self, version: u64) -> Self {
+    pub(super) fn with_version(self, version: u64) -> Self {
         Self { version, ..self }
     }
 

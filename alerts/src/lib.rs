@@ -36,6 +36,8 @@ mod words;
 
 pub use alert::{Alert, Key, Kind, Severity};
 pub use memory::Memory;
-pub use round::{GatewayRound, Losses, ModelRound, RESOURCES_MOST, Refusal, Round, Sums, UnusualCustomer};
+pub use round::{
+    GatewayRound, Losses, ModelRound, RESOURCES_MOST, Refusal, Round, Sums, UnusualCustomer,
+};
 pub use stage::{Patience, Reading, Stage};
 pub use watch::{FoundDrift, Watch};

@@ -16,9 +16,9 @@ mod spillover;
 
 pub use client::Client;
 pub use commands::{
-    AllocationsOptions, AnomaliesOptions, Command, Connection, CustomerCommand, ForecastsOptions, GatewayCommand,
-    HistoryCommand, ImportOptions, LoansOptions, ModelCommand, Options, PolicyCommand,
-    SimulateOptions, SpilloverOptions,
+    AllocationsOptions, AnomaliesOptions, Command, Connection, CustomerCommand, ForecastsOptions,
+    GatewayCommand, HistoryCommand, ImportOptions, LoansOptions, ModelCommand, Options,
+    PolicyCommand, SimulateOptions, SpilloverOptions,
 };
 
 use crate::api::openapi_document;

@@ -11,9 +11,9 @@ use super::state::State;
 use super::sync::usage::Finished;
 use super::{Plane, Settings};
 use crate::allocation::{
-    AllocationsQuery, AllocationsView, Asked, Book, Cause, CycleView, Gathered, LoansQuery, LoansView,
-    MONTHS_KEPT, Made, Month, NEVER, Priorities, RECENT_KEPT, Rule, Seen, StatementView, Trails, Wanted,
-    drop_old_statements, load, make, month_of, statement_of, write, write_closed,
+    AllocationsQuery, AllocationsView, Asked, Book, Cause, CycleView, Gathered, LoansQuery,
+    LoansView, MONTHS_KEPT, Made, Month, NEVER, Priorities, RECENT_KEPT, Rule, Seen, StatementView,
+    Trails, Wanted, drop_old_statements, load, make, month_of, statement_of, write, write_closed,
 };
 use crate::auth::Caller;
 use crate::error::ApiError;

@@ -562,11 +562,11 @@ async fn what_is_damaged_in_the_store_is_learned_again_and_stops_nothing() {
     assert_eq!(of_customers.len(), KEYS.len());
     let mut batch = Batch::default();
     let (cut, other) = (&of_customers[0].1, &of_customers[1].1);
-    batch.put(Table::Ways, of_customers[0].0.clone(), cut[..20].to_vec());
+    batch.put(Table::Ways, of_customers[0].0.clone(), &cut[..20]);
     let version = [&[9][..], &other[1..]].concat();
     batch.put(Table::Ways, of_customers[1].0.clone(), version);
-    batch.put(Table::Ways, b"no customer".to_vec(), b"no row".to_vec());
-    batch.put(Table::Ways, vec![0], b"no peers".to_vec());
+    batch.put(Table::Ways, b"no customer", b"no row");
+    batch.put(Table::Ways, vec![0], b"no peers");
     site.store.commit(&batch).unwrap();
     site.plane = start(&site.store, &site.clock);
     site.steps(23, &as_ever).await;

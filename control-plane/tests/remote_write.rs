@@ -11,9 +11,10 @@
 mod kit;
 mod process;
 mod timeseries;
+mod writes;
 
 use axum::body::Body;
-use forebay_control_plane::covariates::{Chosen, CovariateOptions, Dropped};
+use forebay_control_plane::covariates::Dropped;
 use forebay_control_plane::history::{Chunk, Series, chunk_key};
 use forebay_control_plane::models::Sandbox;
 use forebay_control_plane::store::{Batch, MemoryStore, Store, Table};
@@ -34,111 +35,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use timeseries::{Database, Label, Sample, TimeSeries, WriteRequest};
+use timeseries::{Database, Label, WriteRequest};
 use tokio::task::JoinSet;
-
-const WRITE: &str = "/api/v1/write";
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Prometheus' word for the end of a series.
-const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
-
-fn chosen(rules: &[&str]) -> Chosen {
-    let options = CovariateOptions {
-        covariates: rules.iter().map(|rule| rule.parse().unwrap()).collect(),
-        covariate_customer_label: "customer".to_owned(),
-        covariate_replica_label: "__replica__".to_owned(),
-    };
-    options.choose().unwrap().unwrap()
-}
-
-fn latency() -> Chosen {
-    chosen(&[
-        r#"latency_s=app_latency_seconds{quantile="0.9"}"#,
-        "cpu=app_cpu",
-    ])
-}
-
-fn on(store: Arc<MemoryStore>, clock: Arc<AtomicU64>, chosen: Chosen) -> TestServer {
-    TestServer::measuring(store, clock, chosen, kit::nowhere(), kit::no_training())
-}
-
-async fn server() -> TestServer {
-    let server = on(
-        Arc::default(),
-        Arc::new(AtomicU64::new(100_000_000)),
-        latency(),
-    );
-    server.ok("POST", "/v1/policies", policy()).await;
-    server
-}
-
-fn series(labels: &[(&str, &str)], samples: &[(u64, f64)]) -> TimeSeries {
-    let label = |(name, value): &(&str, &str)| Label {
-        name: (*name).to_owned(),
-        value: (*value).to_owned(),
-    };
-    let sample = |(unix_ms, value): &(u64, f64)| Sample {
-        value: *value,
-        timestamp: unix_ms.cast_signed(),
-    };
-    TimeSeries {
-        labels: labels.iter().map(label).collect(),
-        samples: samples.iter().map(sample).collect(),
-    }
-}
-
-fn body(timeseries: Vec<TimeSeries>) -> Vec<u8> {
-    compressed(&WriteRequest { timeseries }.encode_to_vec())
-}
-
-fn compressed(message: &[u8]) -> Vec<u8> {
-    snap::raw::Encoder::new().compress_vec(message).unwrap()
-}
-
-/// The 0.9 quantile of a customer's latency in a pod.
-fn of(customer: &str, pod: &str, samples: &[(u64, f64)]) -> TimeSeries {
-    let labels = [
-        ("__name__", "app_latency_seconds"),
-        ("customer", customer),
-        ("pod", pod),
-        ("quantile", "0.9"),
-    ];
-    series(&labels, samples)
-}
-
-async fn write(server: &TestServer, timeseries: Vec<TimeSeries>) {
-    let (status, said) = server
-        .request("POST", WRITE, SENDER_TOKEN, body(timeseries))
-        .await;
-    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&said));
-}
-
-/// What is known of a covariate, by step.
-fn known(view: &Value) -> BTreeMap<u64, f64> {
-    let usage = view["usage"].as_array().unwrap();
-    let newest = view["newest_step"].as_u64().unwrap();
-    let steps = newest + 1 - usage.len() as u64..=newest;
-    steps
-        .zip(usage)
-        .filter_map(|(step, value)| Some((step, value.as_f64()?)))
-        .collect()
-}
-
-async fn history(server: &TestServer, key: &str, covariate: &str) -> BTreeMap<u64, f64> {
-    let path = format!("/v1/history?key={key}&covariate={covariate}");
-    known(&server.ok("GET", &path, Value::Null).await)
-}
-
-fn now_ms(server: &TestServer) -> u64 {
-    server.server.plane.now().unix_ms
-}
-
-/// Reasons for which samples were dropped.
-fn dropped(server: &TestServer) -> BTreeMap<&'static str, u64> {
-    let counts = server.server.plane.measured().unwrap().dropped;
-    let counts = Dropped::ALL.iter().map(|reason| reason.name()).zip(counts);
-    counts.filter(|(_, count)| *count > 0).collect()
-}
+use writes::*;
 
 #[tokio::test]
 async fn a_step_has_the_mean_of_all_samples_of_a_customer_and_covariate() {

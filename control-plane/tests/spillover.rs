@@ -229,7 +229,7 @@ async fn tighten(deployment: &mut Deployment, spillover: Value) {
     deployment.cycle().await;
 }
 
-fn pair<'a>(view: &'a SpilloverView, spiker: usize, hit: usize) -> &'a AccountPair {
+fn pair(view: &SpilloverView, spiker: usize, hit: usize) -> &AccountPair {
     let (spiker, hit) = (named(spiker), named(hit));
     let mut pairs = view.pairs.iter();
     let found = pairs.find(|pair| pair.spiker == spiker && pair.hit == hit);

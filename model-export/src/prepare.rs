@@ -333,6 +333,8 @@ mod covariates_tests;
 #[cfg(test)]
 mod database_tests;
 #[cfg(test)]
+mod evaluated_tests;
+#[cfg(test)]
 #[cfg(target_os = "linux")]
 mod memory_tests;
 #[cfg(test)]

@@ -85,7 +85,7 @@ proptest! {
         for (share, merged) in [(&smaller, &merged[0]), (&larger, &merged[1])] {
             let compiled = compile(merged).unwrap();
             sharing(merged, &compiled).unwrap();
-            prop_assert!(merged.contracts.len() <= older.contracts.len() + newer.contracts.len());
+            prop_assert!(merged.contracts.len() <= older.contracts.len().saturating_add(newer.contracts.len()));
             for key in keys([&older, &newer]) {
                 let by = if share.takes(&key) { &newer } else { &older };
                 prop_assert_eq!(treated(merged, &key), treated(by, &key), "{}", key);

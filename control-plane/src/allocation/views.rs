@@ -405,7 +405,7 @@ impl Book {
             group: entry.customer.group.and_then(name),
             tier: entry.customer.tier.number(),
             priority: entry.customer.priority,
-            raise: (entry.raise.steps > 0).then(|| RaiseView {
+            raise: (entry.raise.steps > 0).then_some(RaiseView {
                 priority_of_policy: entry.priority_of_policy,
                 steps: entry.raise.steps,
                 denied_share_5m: entry.raise.burn.short,

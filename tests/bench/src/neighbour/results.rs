@@ -273,13 +273,13 @@ fn refused(measured: &Measured, itself: Interval) -> Vec<String> {
         let name = condition.name();
         let late_ms = percentile_ms(&mut sum.late_us, 0.99);
         // What is no number is not passed over.
-        if !(late_ms <= LATE_P99_MS) {
+        if late_ms.is_nan() || late_ms > LATE_P99_MS {
             reasons.push(format!(
                 "{name}: 1 of 100 requests was sent {late_ms:.1} ms late or more, and {LATE_P99_MS} are allowed"
             ));
         }
         let others_cpu = sum.others_cpu();
-        if !(others_cpu <= OTHERS_CPU) {
+        if others_cpu.is_nan() || others_cpu > OTHERS_CPU {
             reasons.push(format!(
                 "{name}: others used {:.0} % of the machine, and {:.0} % are allowed",
                 100.0 * others_cpu,
@@ -288,7 +288,7 @@ fn refused(measured: &Measured, itself: Interval) -> Vec<String> {
         }
     }
     let width = (itself.high - itself.low) / measured.percentile_ms(Condition::Quiet, 0.99);
-    if !(width <= INTERVAL_WIDTH) {
+    if width.is_nan() || width > INTERVAL_WIDTH {
         reasons.push(format!(
             "two quiet runs are {:.0} % of their p99 apart, and {:.0} % are allowed",
             100.0 * width,

@@ -97,11 +97,11 @@ impl Watch {
         }
     }
 
-    /// Takes what a customer did in a step. Steps come in order; one that is not newer than the last changes nothing. If it is older by more than
-    /// a day, the last was of a clock that ran ahead, and time goes on from this one: otherwise nobody would be judged until that time comes.
+    /// Takes what a customer did in a step. Steps come in order; one that is not newer than the last changes nothing. If it is older by three steps or
+    /// more, the clock was set back, and time goes on from this one: otherwise nobody would be judged, and nobody's flag end, until that time comes again.
     pub fn observe(&self, customer: &mut Customer, step: &Step) -> Option<Signs> {
         if customer.steps > 0 && step.unix_ms <= customer.last_unix_ms {
-            if customer.last_unix_ms - step.unix_ms <= DAY_MS as u64 {
+            if customer.last_unix_ms - step.unix_ms < self.pace.set_back_ms {
                 return None;
             }
             customer.turn_back(step.unix_ms);
@@ -132,7 +132,7 @@ impl Customer {
         }
     }
 
-    /// The clock that ran ahead is right again. What it took for an hour and a day is neither.
+    /// The clock was set back. What it took for an hour and a day is neither.
     fn turn_back(&mut self, unix_ms: u64) {
         self.season.forget_hour();
         self.day = day(unix_ms);

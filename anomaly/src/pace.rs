@@ -14,6 +14,8 @@ const QUIET_MINUTES: f64 = 60.0;
 const QUIET_STEPS_LEAST: f64 = 6.0;
 /// Days that are learned from before anybody is flagged.
 const LEARNED_DAYS: f64 = 7.0;
+/// The steps of usage history follow a clock that went back by more than three steps; the newest one that is over is then that far ahead.
+const SET_BACK_STEPS: f64 = 3.0;
 /// By so many spreads the middle of a sign may move in a day.
 const SPREADS_A_DAY: f64 = 0.7;
 
@@ -25,6 +27,8 @@ pub(crate) struct Pace {
     pub quiet_steps: u16,
     pub learned_steps: u32,
     pub robust_rate: f64,
+    /// A step that is older than the last by as much says that the clock was set back.
+    pub set_back_ms: u64,
 }
 
 // === impl Pace ===
@@ -38,6 +42,7 @@ impl Pace {
             quiet_steps: steps(QUIET_MINUTES * MINUTE_MS).max(QUIET_STEPS_LEAST) as u16,
             learned_steps: steps(LEARNED_DAYS * DAY_MS) as u32,
             robust_rate: (SPREADS_A_DAY / steps(DAY_MS)).min(0.05),
+            set_back_ms: (SET_BACK_STEPS * step_ms) as u64,
         }
     }
 }

@@ -223,10 +223,61 @@ fn a_clock_that_ran_ahead_for_a_step_leaves_nobody_unjudged() {
         found.is_some_and(|minute| (60..70).contains(&minute)),
         "{found:?}"
     );
-    // What is late by less than a day is not taken for it.
-    let before = customer.clone();
-    assert_eq!(next(&watch, &mut customer, &step(10 * DAY, 1e6)), None);
-    assert_eq!(before, customer);
+}
+
+#[test]
+fn a_clock_that_was_set_back_leaves_nobody_unjudged_and_nobody_flagged() {
+    let (watch, mut chance) = (Watch::new(60_000), Chance(13));
+    let mut customer = watched(&watch, &mut chance);
+    let attack = 10 * DAY..10 * DAY + 10;
+    let mut kind = Kind::Normal;
+    for minute in attack {
+        let said = step(minute, 10.0 * usual(minute, &mut chance));
+        kind = next(&watch, &mut customer, &said).unwrap().kind;
+    }
+    assert_eq!(kind, Kind::Unusual);
+    // By two hours.
+    let set_back = 10 * DAY - 110;
+    let (mut ended, mut found) = (None, None);
+    for minute in set_back..set_back + 480 {
+        let times = if minute < set_back + 420 { 1.0 } else { 10.0 };
+        let said = step(minute, times * usual(minute, &mut chance));
+        let verdict = next(&watch, &mut customer, &said);
+        let verdict =
+            verdict.unwrap_or_else(|| panic!("minute {} is not judged", minute - set_back));
+        assert!(verdict.since_unix_ms <= Some(minute * MINUTE_MS));
+        match (verdict.kind, ended) {
+            (Kind::Unusual, Some(_)) => found = found.or(Some(minute - set_back)),
+            (Kind::Normal, None) => ended = Some(minute - set_back),
+            _ => {}
+        }
+    }
+    println!("flagged until {ended:?}, found again at {found:?}");
+    assert!(ended.is_some_and(|minute| minute < 300), "{ended:?}");
+    assert!(
+        found.is_some_and(|minute| (420..430).contains(&minute)),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_step_that_is_late_by_less_than_three_changes_nothing() {
+    for step_ms in [60_000_u32, 600_000] {
+        let (watch, mut chance) = (Watch::new(step_ms), Chance(14));
+        let at = |number: u64| Step {
+            unix_ms: number * u64::from(step_ms),
+            asked: 100.0,
+            ..Step::default()
+        };
+        let mut customer = watched(&watch, &mut chance);
+        assert!(next(&watch, &mut customer, &at(100_000)).is_some());
+        let before = customer.clone();
+        for late in 0..3 {
+            assert_eq!(next(&watch, &mut customer, &at(100_000 - late)), None);
+            assert_eq!(before, customer);
+        }
+        assert!(next(&watch, &mut customer, &at(100_000 - 3)).is_some());
+    }
 }
 
 #[test]

@@ -9,10 +9,13 @@
 
 mod process;
 
+use forebay_control_plane::store::{Batch, Journal, MemoryStore, Store, Table};
 use process::{ADMIN_TOKEN, Process};
 use serde_json::json;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 fn forebay(server: &Process, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_forebay"))
@@ -96,4 +99,26 @@ async fn a_disk_that_was_full_takes_changes_again_when_it_has_room() {
     let shown = forebay(&server, &["customer", "show", &customer]);
     let text = String::from_utf8(shown.stdout).unwrap();
     assert!(text.contains("\"frozen\": false"), "{text}");
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_is_written_later_even_if_nobody_changes_anything() {
+    let store = Arc::new(MemoryStore::default());
+    let journal = Journal::start(Arc::<MemoryStore>::clone(&store) as Arc<dyn Store>).unwrap();
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, *b"key", *b"value");
+    store.set_full(true);
+    assert!(journal.submit(batch).durable().await.is_err());
+    assert_eq!(journal.progress().durable, 0);
+    store.set_full(false);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while journal.progress().durable == 0 {
+        assert!(Instant::now() < deadline, "it is never tried again");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        store.get(Table::Meta, b"key").unwrap(),
+        Some(b"value".to_vec())
+    );
+    assert_eq!(journal.progress().queued, journal.progress().durable);
 }

@@ -5,13 +5,14 @@
 //! wait. An fsync per request was the worse alternative: a few hundred changes per second at most. Fsyncs as fast as the disk makes them
 //! were worse, too: each took two or three changes, and cost a busy server more than those did.
 //!
-//! A batch that could not be written is kept and written again before the next one. Memory is then ahead of the disk for a
-//! while, which is safe: nobody was told of the change, and grants are cumulative, so one that was counted and never sent only
+//! A batch that could not be written is kept and written again before the next one, or after a while if none comes: on a server that nobody
+//! changes, what was refused would otherwise wait for ever. Memory is then ahead of the disk for a while, which is safe: nobody was told of the change, and grants are cumulative, so one that was counted and never sent only
 //! waits for the next reply.
 
 use super::{Batch, Store, StoreError};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -24,6 +25,10 @@ const MAX_GROUP: usize = 256;
 /// that takes no time, a change waits for nothing.
 pub(super) const GAP: Duration = Duration::from_millis(4);
 const GAP_COMMITS: u32 = 8;
+
+/// What could not be written is tried again after so long without another change, and then after twice as long each time, up to the most.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+const RETRY_AFTER_MOST: Duration = Duration::from_secs(8);
 
 type Waiter = oneshot::Sender<Result<(), StoreError>>;
 
@@ -151,11 +156,25 @@ fn write_all(store: &dyn Store, entries: &mpsc::Receiver<Entry>, durable: &Atomi
     let mut unwritten = Batch::default();
     let mut waiting = 0_u64;
     let mut next_at = Instant::now();
-    while let Ok(first) = entries.recv() {
+    let mut retry_after = RETRY_AFTER;
+    loop {
+        let first = match unwritten.is_empty() {
+            true => entries.recv().map_err(RecvTimeoutError::from),
+            false => entries.recv_timeout(retry_after),
+        };
+        if matches!(first, Err(RecvTimeoutError::Disconnected)) {
+            break;
+        }
         std::thread::sleep(next_at.saturating_duration_since(Instant::now()));
         let began_at = Instant::now();
-        let mut waiters = vec![first.waiter];
-        unwritten.append(first.batch);
+        let mut waiters = Vec::new();
+        match first {
+            Ok(first) => {
+                waiters.push(first.waiter);
+                unwritten.append(first.batch);
+            }
+            Err(_) => retry_after = retry_after.saturating_mul(2).min(RETRY_AFTER_MOST),
+        }
         while waiters.len() < MAX_GROUP
             && let Ok(next) = entries.try_recv()
         {
@@ -175,10 +194,11 @@ fn write_all(store: &dyn Store, entries: &mpsc::Receiver<Entry>, durable: &Atomi
         match &result {
             Ok(()) => {
                 unwritten = Batch::default();
+                retry_after = RETRY_AFTER;
                 durable.fetch_add(std::mem::take(&mut waiting), Ordering::AcqRel);
             }
             Err(error) => {
-                tracing::error!(%error, waiting = waiters.len(), "changes are not durable; they will be tried again");
+                tracing::error!(%error, waiting, "changes are not durable; they will be tried again");
                 // The disk may stay full for days, and every sync changes the same rows.
                 unwritten.compact();
             }

@@ -2,6 +2,7 @@
 
 use crate::store::StoreError;
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub struct ApiError {
     pub place: String,
     /// What to do.
     pub hint: String,
+    /// After how many seconds the same request may be taken, for the header `Retry-After`; 0 where that is not known.
+    #[serde(skip)]
+    pub retry_after_s: u32,
 }
 
 // === impl ApiError ===
@@ -41,7 +45,15 @@ impl ApiError {
             message: message.into(),
             place: String::new(),
             hint: hint.into(),
+            retry_after_s: 0,
         }
+    }
+
+    /// The same refusal, with when to try again.
+    #[must_use]
+    pub fn retry_after_s(mut self, seconds: u32) -> Self {
+        self.retry_after_s = seconds;
+        self
     }
 
     /// The same refusal with a place.
@@ -112,6 +124,13 @@ impl From<StoreError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, axum::Json(self)).into_response()
+        let retry_after_s = self.retry_after_s;
+        let mut response = (status, axum::Json(self)).into_response();
+        if retry_after_s > 0 {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, retry_after_s.into());
+        }
+        response
     }
 }

@@ -9,6 +9,7 @@ mod audit;
 mod body;
 mod covariates;
 mod customers;
+mod documents;
 mod forecasts;
 mod gateways;
 mod history;

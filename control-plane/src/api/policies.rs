@@ -1,6 +1,7 @@
 //! Policies: check, apply to all customers or a share of them, list, show, activate.
 
 use super::body::read;
+use super::documents::{in_turn, place_for};
 use super::{Answer, By, Server, Shared};
 use crate::document::Format;
 use crate::dry_run::{DryRunQuery, DryRunView};
@@ -9,13 +10,14 @@ use crate::plane::{RolloutView, VersionInfo};
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use forebay_policy::{PolicyDiff, diff};
 use forebay_wire::policy::PolicyDocument;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Largest policy: a million customers in JSON.
 const MAX_POLICY_BYTES: usize = 128 << 20;
@@ -50,13 +52,17 @@ pub(super) async fn check(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Checked> {
+    let place = place_for(&server, &body)?;
     let (text, format) = document_text(&headers, body).await?;
-    let checked = server.plane.check_policy(&text, format)?;
-    Ok(Json(Checked {
-        customers: checked.compiled.customers.len(),
-        contracts: checked.document.contracts.len(),
-        resources: checked.document.resources.len(),
-    }))
+    let check = move |server: Arc<Server>| async move {
+        let checked = server.plane.check_policy(&text, format)?;
+        Ok(Checked {
+            customers: checked.compiled.customers.len(),
+            contracts: checked.document.contracts.len(),
+            resources: checked.document.resources.len(),
+        })
+    };
+    in_turn(&server, place, check).await.map(Json)
 }
 
 pub(super) async fn apply(
@@ -67,20 +73,24 @@ pub(super) async fn apply(
     body: Body,
 ) -> Answer<VersionInfo> {
     let Query(For { share }) = whom?;
-    let (text, format) = document_text(&headers, body).await?;
-    let plane = &server.plane;
-    match share {
-        None => plane.apply_policy(&by, &text, format).await.map(Json),
-        Some(percent @ 1..=99) => {
-            let rolled = plane.roll_out_policy(&by, &text, format, percent).await;
-            rolled.map(Json)
-        }
-        Some(percent) => {
-            let message = format!("a share of {percent} % is none of 1 to 99");
-            let hint = "leave it out to put the policy in force for all customers";
-            Err(ApiError::invalid("bad_share", message, hint).at("share"))
-        }
+    if let Some(percent) = share
+        && !(1..=99).contains(&percent)
+    {
+        let message = format!("a share of {percent} % is none of 1 to 99");
+        let hint = "leave it out to put the policy in force for all customers";
+        return Err(ApiError::invalid("bad_share", message, hint).at("share"));
     }
+    let place = place_for(&server, &body)?;
+    let (text, format) = document_text(&headers, body).await?;
+    let apply = move |server: Arc<Server>| async move {
+        let plane = &server.plane;
+        let Some(percent) = share else {
+            return plane.apply_policy(&by, &text, format).await;
+        };
+        plane.policy_settled(base(&server)).await?;
+        plane.roll_out_policy(&by, &text, format, percent).await
+    };
+    in_turn(&server, place, apply).await.map(Json)
 }
 
 pub(super) async fn try_candidate(
@@ -89,8 +99,11 @@ pub(super) async fn try_candidate(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<DryRunView> {
+    let place = place_for(&server, &body)?;
     let (text, format) = document_text(&headers, body).await?;
-    server.plane.try_policy(&by, &text, format).await.map(Json)
+    let take_up =
+        move |server: Arc<Server>| async move { server.plane.try_policy(&by, &text, format).await };
+    in_turn(&server, place, take_up).await.map(Json)
 }
 
 pub(super) async fn show_candidate(
@@ -106,11 +119,24 @@ pub(super) async fn end_candidate(State(server): Shared, Extension(by): By) -> A
 }
 
 pub(super) async fn promote(State(server): Shared, Extension(by): By) -> Answer<VersionInfo> {
-    server.plane.promote_policy(&by).await.map(Json)
+    let place = server.plane.document_place(0)?;
+    let promote = move |server: Arc<Server>| async move {
+        // The newer document became durable together with the version that is in force.
+        if let Some(rollout) = server.plane.rollout() {
+            server.plane.policy_settled(rollout.version).await?;
+        }
+        server.plane.promote_policy(&by).await
+    };
+    in_turn(&server, place, promote).await.map(Json)
 }
 
 pub(super) async fn roll_back(State(server): Shared, Extension(by): By) -> Answer<VersionInfo> {
-    server.plane.roll_back_policy(&by).await.map(Json)
+    let place = server.plane.document_place(0)?;
+    let roll_back = move |server: Arc<Server>| async move {
+        server.plane.policy_settled(base(&server)).await?;
+        server.plane.roll_back_policy(&by).await
+    };
+    in_turn(&server, place, roll_back).await.map(Json)
 }
 
 pub(super) async fn list(State(server): Shared) -> Json<Versions> {
@@ -126,10 +152,10 @@ pub(super) async fn document(
     text: Result<Path<String>, PathRejection>,
 ) -> Answer<PolicyDocument> {
     let Path(text) = text?;
-    server
-        .plane
-        .policy_document(version(&server, &text)?)
-        .map(Json)
+    let version = version(&server, &text)?;
+    let place = server.plane.document_place(0)?;
+    let read = move |server: Arc<Server>| async move { document_of(&server, version).await };
+    in_turn(&server, place, read).await.map(Json)
 }
 
 /// From one version to another.
@@ -158,22 +184,15 @@ pub(super) async fn compare(
     let Query(FromTo { from, to }) = versions?;
     let from = version(&server, &from).map_err(|error| error.at("from"))?;
     let to = version(&server, &to).map_err(|error| error.at("to"))?;
-    // A million customers take a second.
-    let comparing = tokio::task::spawn_blocking(move || {
-        let before = document_of(&server, from, "from")?;
-        let after = document_of(&server, to, "to")?;
+    let place = server.plane.document_place(0)?;
+    let compare = move |server: Arc<Server>| async move {
+        let before = document_of(&server, from).await;
+        let before = before.map_err(|error| error.at("from"))?;
+        let after = document_of(&server, to).await;
+        let after = after.map_err(|error| error.at("to"))?;
         Ok(diff(&before, &after))
-    });
-    let diff = comparing.await.unwrap_or_else(|error| {
-        let hint = "look at the server's log";
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Err(ApiError::new(
-            status,
-            "compare_failed",
-            error.to_string(),
-            hint,
-        ))
-    })?;
+    };
+    let diff = in_turn(&server, place, compare).await?;
     Ok(Json(Compared {
         from,
         to,
@@ -188,16 +207,24 @@ pub(super) async fn activate(
     version: Result<Path<String>, PathRejection>,
 ) -> Answer<VersionInfo> {
     let Path(version) = version?;
-    server
-        .plane
-        .activate_policy(&by, number(&version)?)
-        .await
-        .map(Json)
+    let version = number(&version)?;
+    let place = server.plane.document_place(0)?;
+    let activate = move |server: Arc<Server>| async move {
+        server.plane.policy_settled(version).await?;
+        server.plane.activate_policy(&by, version).await
+    };
+    in_turn(&server, place, activate).await.map(Json)
 }
 
-fn document_of(server: &Server, version: u64, place: &str) -> Result<PolicyDocument, ApiError> {
-    let found = server.plane.policy_document(version);
-    found.map_err(|error| error.at(place))
+async fn document_of(server: &Server, version: u64) -> Result<PolicyDocument, ApiError> {
+    server.plane.policy_settled(version).await?;
+    server.plane.policy_document(version)
+}
+
+/// The version that those go by who have no share of a newer policy.
+fn base(server: &Server) -> u64 {
+    let running = server.plane.rollout().map(|rollout| rollout.base);
+    running.unwrap_or_else(|| server.plane.active_policy().unwrap_or(0))
 }
 
 fn version(server: &Server, text: &str) -> Result<u64, ApiError> {

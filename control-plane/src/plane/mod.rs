@@ -14,6 +14,7 @@ mod clock;
 mod covariates;
 mod customers;
 mod directory;
+mod documents;
 mod dry_run;
 mod export;
 mod fleet;
@@ -48,6 +49,7 @@ pub use clock::{Clock, Now};
 pub(crate) use covariates::Covariates;
 pub use customers::CustomerChange;
 pub use directory::{Directory, Member, Override};
+pub(crate) use documents::DocumentPlace;
 pub use fleet::{Admission, Fleet};
 pub(crate) use forecasts::Moment;
 pub use history::{ImportedSeries, SeriesView};
@@ -73,6 +75,7 @@ use crate::store::{Batch, Journal, Receipt, Start, Store, StoreError, mark_clean
 use allocation::Cycles;
 use anomaly::Anomalies;
 use audit::{Deed, Done};
+use documents::Documents;
 use dry_run::DryRun;
 use forebay_sharing::{Forecast, Law};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,6 +105,7 @@ pub struct Plane {
     spillover: crate::risk::Desk,
     anomalies: Anomalies,
     dry_run: Mutex<Option<DryRun>>,
+    documents: Documents,
 }
 
 /// Why a control plane does not come up.
@@ -163,6 +167,7 @@ impl Plane {
             spillover: crate::risk::Desk::default(),
             anomalies,
             dry_run: Mutex::default(),
+            documents: Documents::default(),
         };
         plane.take_up_candidate();
         Ok(plane)

@@ -16,13 +16,16 @@ use crate::error::ApiError;
 use crate::keys::Keys;
 use crate::models::{digest_of, hex};
 use crate::store::{Batch, StoreError, Table};
+use axum::http::StatusCode;
 use forebay_core::policy::{ContractIndex, Policy};
 use forebay_wire::policy::PolicyDocument;
 use prost::Message;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Largest binary form of a policy's tables. A gateway reads no reply above 4 MiB, and the first part of a policy shares its reply
 /// with 4096 customers and 2 MB of usage windows.
@@ -30,6 +33,10 @@ const MAX_ENCODED_BYTES: usize = 3 << 19;
 
 /// Versions that are kept to go back to.
 const MAX_VERSIONS: usize = 200;
+
+/// How long somebody who wants a document waits for the store to take it.
+const SETTLED_WITHIN: Duration = Duration::from_secs(2);
+const RETRY_AFTER_S: u32 = 1;
 
 /// About what is written of an account that a policy makes a customer's.
 const ACCOUNT_BYTES: usize = 256;
@@ -96,6 +103,8 @@ pub struct Policies {
     active: Option<Active>,
     /// The policy that has a share of the customers.
     pub(super) rollout: Option<Rollout>,
+    /// Versions of which nobody knows yet that they are durable: their documents may be in the journal only.
+    unsettled: BTreeSet<u64>,
 }
 
 /// The policy in force.
@@ -190,6 +199,11 @@ impl Policies {
         self.versions.insert(info.version, info);
     }
 
+    /// Takes note that this version, and all before it, are durable.
+    fn settle(&mut self, version: u64) {
+        self.unsettled.retain(|unsettled| *unsettled > version);
+    }
+
     pub(super) fn put_in_force(
         &mut self,
         policy: Policy,
@@ -276,10 +290,34 @@ impl Plane {
         };
         let accounts = begun.saturating_mul(ACCOUNT_BYTES);
         self.make_room([document.len(), tables, accounts, newer].iter().sum())?;
-        self.change(deed, |state, batch, now| {
-            install(state, batch, now, &self.keys, checked, document, cause)
-        })
-        .await
+        let info = self
+            .change(deed, |state, batch, now| {
+                install(state, batch, now, &self.keys, checked, document, cause)
+            })
+            .await?;
+        self.lock().policies.settle(info.version);
+        Ok(info)
+    }
+
+    /// Waits until the store has the document of a version, so that it can be read: a version is in force before it is durable.
+    ///
+    /// # Errors
+    /// 503 `not_yet_durable` when the store does not take it.
+    pub(crate) async fn policy_settled(&self, version: u64) -> Result<(), ApiError> {
+        let (receipt, newest) = {
+            let state = self.lock();
+            if !state.policies.unsettled.contains(&version) {
+                return Ok(());
+            }
+            (self.journal.all_so_far(), state.policies.active_epoch())
+        };
+        match timeout(SETTLED_WITHIN, receipt.durable()).await {
+            Ok(Ok(())) => {
+                self.lock().policies.settle(newest);
+                Ok(())
+            }
+            Ok(Err(_)) | Err(_) => Err(not_yet_durable(version)),
+        }
     }
 
     /// All versions, newest first.
@@ -306,12 +344,15 @@ impl Plane {
     /// The document of a version.
     ///
     /// # Errors
-    /// When there is no such version.
+    /// When there is no such version, or it is not durable yet.
     pub fn policy_document(&self, version: u64) -> Result<PolicyDocument, ApiError> {
         let record = self
             .store
             .get(Table::Policies, &version.to_be_bytes())?
             .ok_or_else(|| {
+                if self.lock().policies.unsettled.contains(&version) {
+                    return not_yet_durable(version);
+                }
                 let message = format!("there is no policy version {version}");
                 ApiError::not_found(
                     "no_such_version",
@@ -449,6 +490,7 @@ fn install(
     let anomaly = anomaly.map(|anomaly| AnomalyRule::of(anomaly, &moved));
     state.policies.put_in_force(policy, rule, anomaly);
     state.policies.remember(info.clone());
+    state.policies.unsettled.insert(info.version);
     // The version that a share may go back to is kept however often the share changes.
     let base = info.base.unwrap_or(u64::MAX);
     while state.policies.versions.len() > MAX_VERSIONS
@@ -457,6 +499,7 @@ fn install(
     {
         let oldest = *oldest;
         state.policies.versions.remove(&oldest);
+        state.policies.unsettled.remove(&oldest);
         batch.delete(Table::Policies, oldest.to_be_bytes());
     }
     tracing::info!(
@@ -466,6 +509,16 @@ fn install(
     );
     let outcome = format!("version {}", info.version);
     Ok(Done::new(info, outcome))
+}
+
+fn not_yet_durable(version: u64) -> ApiError {
+    let message = format!(
+        "policy version {version} is not yet durable: the store has not taken its document"
+    );
+    let hint =
+        "try again when the store takes changes again: look at the server's disk and its log";
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    ApiError::new(status, "not_yet_durable", message, hint).retry_after_s(RETRY_AFTER_S)
 }
 
 pub(super) fn damaged(error: &dyn std::fmt::Display) -> ApiError {

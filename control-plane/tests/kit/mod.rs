@@ -220,6 +220,21 @@ impl TestServer {
         server
     }
 
+    /// A server over a plane whose store is not that of the kit.
+    pub(crate) fn over(plane: Plane, clock: Arc<AtomicU64>) -> Self {
+        let unlimited = Throttle::new(1_000_000);
+        let store = Arc::default();
+        Self::of(
+            plane,
+            store,
+            clock,
+            nowhere(),
+            None,
+            unlimited,
+            no_training(),
+        )
+    }
+
     fn of(
         plane: Plane,
         store: Arc<MemoryStore>,

@@ -376,24 +376,30 @@ async fn a_flag_alone_caps_nobody() {
 
 #[tokio::test]
 async fn a_flood_that_the_contract_denies_is_flagged_for_that() {
-    let mut site = Site::new("cap_at_contract", json!([])).await;
     let flood = |customer: usize, step: u64| {
         let mut does = as_ever(customer, step);
         if customer == 3 && (NIGHT..NIGHT + 9).contains(&step) {
-            // Its tokens go to those who had them before; all else is denied.
-            does.denied = 900.0;
+            // Five times what it may borrow: its tokens go to those who had them before; all else is denied.
+            does.denied = 9_900.0;
             does.asks += does.denied + RATE;
         }
         does
     };
-    site.steps(NIGHT + 8, &flood).await;
-    let found = site.of("dune").unwrap();
-    assert_eq!(found.kind, AnomalyKind::Unusual);
+    let [mut told, mut capped] = [
+        Site::new("flag", json!([])).await,
+        Site::new("cap_at_contract", json!([])).await,
+    ];
+    for site in [&mut told, &mut capped] {
+        site.steps(NIGHT + 8, &flood).await;
+        assert_eq!(site.anomalies().len(), 1);
+        assert_eq!(site.of("dune").unwrap().kind, AnomalyKind::Unusual);
+    }
+    // While it is capped, its denials are not counted.
+    let found = told.of("dune").unwrap();
     let denied = found.evidence.iter().find(|one| one.sign == "denied");
     let share = denied.unwrap_or_else(|| panic!("{found:?}")).times;
     assert!((0.7..1.0).contains(&share), "{share}");
-    assert_eq!(site.anomalies().len(), 1);
-    assert!((GUARANTEE..=RATE + 1e-6).contains(&site.allocated("dune")));
+    assert!((GUARANTEE..=RATE + 1e-6).contains(&capped.allocated("dune")));
 }
 
 #[tokio::test]
@@ -572,4 +578,54 @@ async fn what_is_damaged_in_the_store_is_learned_again_and_stops_nothing() {
     site.steps(23, &as_ever).await;
     let view = site.plane.anomalies(&AnomaliesQuery::default()).unwrap();
     assert_eq!(view.watched, KEYS.len());
+}
+
+/// The last one asks for twice its contract's rate, day and night, and the fourth one asks for what nobody has: the pool denies from that on.
+fn beside_a_flood(customer: usize, step: u64) -> Does {
+    let mut does = as_ever(customer, step);
+    let is_short = step >= NIGHT;
+    if customer == KEYS.len() - 1 {
+        let asks = 2.0 * RATE * (0.95 + 0.1 * noise(7, step));
+        // What is denied it asks for once more.
+        let denied = if is_short { asks } else { 0.0 };
+        does = Does {
+            asks: asks + 0.5 * denied,
+            denied,
+        };
+    } else if customer == 3 && is_short {
+        does.asks += 9_000.0;
+        does.denied = 8_000.0;
+    }
+    does
+}
+
+#[tokio::test]
+async fn whoever_borrows_as_ever_is_not_flagged_for_a_neighbour_that_floods_the_pool() {
+    let mut site = Site::new("cap_at_contract", json!([])).await;
+    let flagged = site.flagged_until(NIGHT + DAY, &beside_a_flood).await;
+    assert_eq!(flagged, BTreeSet::from([("dune", "unusual")]));
+}
+
+#[tokio::test]
+async fn a_cap_that_denies_what_was_borrowed_does_not_keep_itself_up() {
+    let mut site = Site::new("cap_at_contract", json!([])).await;
+    let (abuse, lava) = (NIGHT..NIGHT + 6, KEYS.len() - 1);
+    let does = |customer: usize, step: u64| {
+        if customer == lava && abuse.contains(&step) {
+            return Does {
+                asks: 6_000.0,
+                denied: 5_000.0,
+            };
+        }
+        beside_a_flood(customer, step)
+    };
+    site.steps(NIGHT + 6, &does).await;
+    let found = site.of("lava").unwrap();
+    assert_eq!(found.action, Some(FlagAction::CapAtContract));
+    while site.of("lava").is_some() {
+        site.step(&does).await;
+        assert!(site.step < NIGHT + DAY / 2, "{:?}", site.of("lava"));
+    }
+    let flagged = site.flagged_until(NIGHT + DAY, &does).await;
+    assert_eq!(flagged, BTreeSet::from([("dune", "unusual")]));
 }

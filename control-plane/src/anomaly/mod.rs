@@ -7,6 +7,7 @@
 //! A flag changes nothing but what the policy says: people are told, or the next cycle of the allocation takes the contract's rate for the ceiling.
 
 mod book;
+mod reading;
 mod row;
 mod rule;
 mod view;
@@ -14,8 +15,9 @@ mod watcher;
 mod worker;
 
 pub(crate) use book::{Book, Flag};
+pub(crate) use reading::{Reading, Round, Used};
 pub(crate) use rule::Rule;
 pub(crate) use view::Wanted;
 pub use view::{AnomaliesQuery, AnomaliesView, AnomalyKind, AnomalyView, EvidenceView, FlagAction};
-pub(crate) use watcher::{Reading, Round, Used, Watcher};
+pub(crate) use watcher::Watcher;
 pub(crate) use worker::begin;

@@ -4,15 +4,15 @@
 //! same work for each series whatever it holds, and is done beside all locks but this one's.
 
 use super::book::{Counts, Flag};
+use super::reading::{Reading, Round};
 use super::row;
 use super::view::EvidenceView;
 use crate::forecasts;
 use crate::history::Series;
 use crate::store::{Batch, Store, StoreError, Table};
-use forebay_anomaly::{Action, Customer, Kind, Peers, Rule, Signs, Step, Watch};
-use forebay_core::policy::ContractIndex;
+use forebay_anomaly::{Action, Customer, Kind, Peers, Rule, Sign, Signs, Watch};
 use forebay_wire::key::CustomerHash;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -55,41 +55,6 @@ struct Watched {
     evidence: Vec<EvidenceView>,
     /// Whether the store has it as it is.
     is_saved: bool,
-}
-
-/// What was used of a resource in a step, in tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Used {
-    pub(crate) asked: f64,
-    pub(crate) denied: f64,
-    /// Gateways at which anything was asked for.
-    pub(crate) gateways: Option<u32>,
-}
-
-/// Who is watched in a step, and by which contract.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reading {
-    pub(crate) series: Series,
-    pub(crate) contract: ContractIndex,
-    /// What the contract allows, in tokens per second.
-    pub(crate) rate_per_s: f64,
-    pub(crate) is_stranger: bool,
-    pub(crate) rule: Rule,
-    /// A known event in the step.
-    pub(crate) event_factor: Option<f64>,
-}
-
-/// A step.
-#[derive(Debug)]
-pub(crate) struct Round {
-    pub(crate) step: u64,
-    pub(crate) readings: Vec<Reading>,
-    /// Where it is not zero.
-    pub(crate) used: HashMap<Series, Used>,
-    /// Names of contracts, by row.
-    pub(crate) contracts: Vec<String>,
-    /// What is forecast from now on.
-    pub(crate) forecasts: Arc<forecasts::Book>,
 }
 
 /// Who is watched.
@@ -195,6 +160,12 @@ impl Watcher {
         let step_ms = u64::from(self.step_ms.max(1));
         let unix_ms = round.step.saturating_mul(step_ms);
         let left_out = self.welcome(round, unix_ms);
+        // A cap is on all resources of a customer, whichever it is flagged for.
+        let capped = self
+            .all
+            .iter()
+            .filter(|(_, watched)| watched.known.is_capped);
+        let capped: HashSet<CustomerHash> = capped.map(|(series, _)| series.customer).collect();
         for peers in &mut self.peers {
             peers.begin();
         }
@@ -215,7 +186,8 @@ impl Watcher {
                 (self.step_ms, unix_ms),
             );
             let forecast_high = high.map(|[_, upper, _]| upper * step_ms as f64 / 1e3);
-            let step = step_of(reading, used, (unix_ms, step_ms), forecast_high);
+            let is_capped = capped.contains(&series.customer);
+            let step = reading.step(used, (unix_ms, step_ms), forecast_high, is_capped);
             let signs = self.watch.observe(&mut watched.known.customer, &step);
             if let (Some(signs), Some(peers)) =
                 (&signs, self.peers.get_mut(usize::from(series.resource)))
@@ -377,7 +349,17 @@ impl Watched {
         };
         let kind_before = before.map(|flag| flag.kind);
         let kind = self.known.flag.map(|flag| flag.kind);
-        let spoke: Vec<EvidenceView> = verdict.evidence().map(EvidenceView::of).collect();
+        // The sum of what was denied outlasts the denials, which do not count while it is capped: what speaks is what was denied before.
+        let spoke = verdict.evidence().filter_map(|evidence| {
+            let is_over = evidence.sign == Sign::Denied && evidence.times == 0.0;
+            let view = EvidenceView::of(evidence);
+            let mut before = self.evidence.iter();
+            match is_over {
+                true => before.find(|before| before.sign == view.sign).cloned(),
+                false => Some(view),
+            }
+        });
+        let spoke: Vec<EvidenceView> = spoke.collect();
         if !spoke.is_empty() || kind != kind_before {
             self.evidence = spoke;
         }
@@ -398,27 +380,6 @@ impl Watched {
             }),
             evidence: self.evidence.clone(),
         })
-    }
-}
-
-/// What a customer did. Gateways say how much they denied and not why: of what lies beyond the contract's rate in the step, the contract has; of the rest a
-/// pool has, or a gateway whose part of the contract was too small, which is asked for once more elsewhere.
-fn step_of(
-    reading: &Reading,
-    used: Used,
-    (unix_ms, step_ms): (u64, u64),
-    forecast_high: Option<f64>,
-) -> Step {
-    let allowed = reading.rate_per_s * step_ms as f64 / 1e3;
-    let denied_contract = used.denied.min((used.asked - allowed).max(0.0));
-    Step {
-        unix_ms,
-        asked: used.asked,
-        denied_contract,
-        denied_pool: used.denied - denied_contract,
-        keys: used.gateways.map(f64::from),
-        forecast_high,
-        event_factor: reading.event_factor,
     }
 }
 

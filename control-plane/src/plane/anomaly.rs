@@ -293,7 +293,7 @@ fn reading(
     Some(Reading {
         series,
         contract: row,
-        rate_per_s: to_per_s(limits.rate),
+        ceiling_per_s: to_per_s(limits.ceiling.max(limits.rate)),
         is_stranger: member.is_none_or(|member| !member.in_policy),
         rule: action,
         event_factor: rule.event_factor(row, step),

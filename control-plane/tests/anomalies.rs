@@ -128,12 +128,26 @@ fn as_ever(place: usize, step: u64) -> Does {
 /// The first step of a night after everything is learned: four in the morning.
 const NIGHT: u64 = LEARNED + 24;
 
+/// The same for customers that it does not name.
+fn open_policy() -> Value {
+    let mut policy = policy("cap_at_contract", &json!([]));
+    policy["contracts"]["open"] = json!({"limits": {"requests": {
+        "rate_per_s": RATE, "burst": 1000, "ceiling_per_s": 2000
+    }}});
+    policy["unknown"] = json!({"action": "default_contract", "contract": "open"});
+    policy
+}
+
 impl Site {
     async fn new(action: &str, events: Value) -> Self {
+        Self::by(policy(action, &events)).await
+    }
+
+    async fn by(policy: Value) -> Self {
         let store: Arc<MemoryStore> = Arc::default();
         let clock = Arc::new(AtomicU64::new(u64::from(STEP_MS) * 1_000));
         let plane = start(&store, &clock);
-        let policy = policy(action, &events).to_string();
+        let policy = policy.to_string();
         let by = admin();
         plane
             .apply_policy(&by, &policy, Format::Json)
@@ -628,4 +642,64 @@ async fn a_cap_that_denies_what_was_borrowed_does_not_keep_itself_up() {
     }
     let flagged = site.flagged_until(NIGHT + DAY, &does).await;
     assert_eq!(flagged, BTreeSet::from([("dune", "unusual")]));
+}
+
+impl Site {
+    /// As after a restart with rows of so many more, who are as somebody who asks now and are no customers of the policy.
+    async fn with_strangers(&mut self, strangers: usize) {
+        self.plane.stop().await.unwrap();
+        let mut batch = Batch::default();
+        let row = self.rows().remove(&row_key("acme")).unwrap();
+        for number in 0..strangers as u64 {
+            let key = [&number.to_be_bytes()[..], &[7; 8], &[0]].concat();
+            batch.put(Table::Ways, key, &row);
+        }
+        self.store.commit(&batch).unwrap();
+        self.plane = start(&self.store, &self.clock);
+    }
+
+    /// What the store knows of series.
+    fn rows(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut rows = BTreeMap::new();
+        let keep = &mut |key: &[u8], row: &[u8]| {
+            rows.insert(key.to_vec(), row.to_vec());
+            Ok(())
+        };
+        self.store.visit(Table::Ways, keep).unwrap();
+        rows.retain(|key, _| key.len() == 17);
+        rows
+    }
+}
+
+fn row_key(key: &str) -> Vec<u8> {
+    [&hash(key).0[..], &[0]].concat()
+}
+
+#[tokio::test]
+async fn a_flag_that_begins_or_ends_outlives_a_kill_however_many_others_are_to_be_written() {
+    let mut site = Site::by(open_policy()).await;
+    let abuse = times(8, 60.0, NIGHT, 12);
+    site.steps(NIGHT - 2, &abuse).await;
+    site.with_strangers(5_000).await;
+    site.step(&abuse).await;
+    let view = site.plane.anomalies(&AnomaliesQuery::default()).unwrap();
+    assert_eq!(view.watched, 5_000 + KEYS.len());
+    let mut changes = 0;
+    let mut before: Option<AnomalyView> = None;
+    while changes < 2 {
+        site.step(&abuse).await;
+        assert!(site.step < NIGHT + DAY, "{before:?}");
+        let now = site.of("iris");
+        let follows = |found: &Option<AnomalyView>| {
+            let found = found.as_ref();
+            found.map(|found| (found.since_unix_ms, found.action))
+        };
+        if follows(&now) != follows(&before) {
+            changes += 1;
+            site.restart(false).await;
+            assert_eq!(follows(&site.of("iris")), follows(&now), "{}", site.step);
+        }
+        before = now;
+    }
+    assert_eq!(before, None);
 }

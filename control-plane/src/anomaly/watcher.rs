@@ -55,6 +55,8 @@ struct Watched {
     evidence: Vec<EvidenceView>,
     /// Whether the store has it as it is.
     is_saved: bool,
+    /// Whether it is among those whose flag or cap has changed.
+    is_ahead: bool,
 }
 
 /// Who is watched.
@@ -70,6 +72,8 @@ pub(crate) struct Watcher {
     newest: Option<u64>,
     /// What was forecast when it was judged: before the next one.
     forecasts: Arc<forecasts::Book>,
+    /// Whose flag or cap has changed, and is not written down.
+    ahead: VecDeque<Series>,
     /// Whose turn it is to be written down.
     queue: VecDeque<Series>,
     /// Who was forgotten, and is still in the store.
@@ -91,6 +95,7 @@ impl Watcher {
             strangers: 0,
             newest: None,
             forecasts: Arc::default(),
+            ahead: VecDeque::new(),
             queue: VecDeque::new(),
             gone: VecDeque::new(),
             begun: [0; 2],
@@ -140,6 +145,7 @@ impl Watcher {
             is_stranger: false,
             evidence: Vec::new(),
             is_saved: true,
+            is_ahead: false,
         };
         self.all.insert(series, watched);
         Ok(())
@@ -208,7 +214,12 @@ impl Watcher {
                 let verdict = self
                     .watch
                     .judge(&mut watched.known.customer, &signs, around);
+                let before = watched.follows();
                 let began = watched.take(&verdict, reading.rule);
+                if before != watched.follows() && !watched.is_ahead {
+                    watched.is_ahead = true;
+                    self.ahead.push_back(series);
+                }
                 let place = began.map(|kind| usize::from(kind == Kind::Crowd));
                 if let Some(count) = place.and_then(|place| self.begun.get_mut(place)) {
                     *count = count.saturating_add(1);
@@ -266,6 +277,7 @@ impl Watcher {
                 is_stranger: reading.is_stranger,
                 evidence: Vec::new(),
                 is_saved: false,
+                is_ahead: false,
             };
             self.all.insert(reading.series, watched);
             self.queue.push_back(reading.series);
@@ -273,9 +285,29 @@ impl Watcher {
         left_out
     }
 
-    /// Adds at most so many rows to a batch: those that have waited for longest, and crowds.
-    pub(crate) fn save_some(&mut self, batch: &mut Batch, most: usize) -> usize {
+    /// Adds at most so many rows to a batch whose flag or cap has changed. In turn with all others they would be too late: a server that is killed would
+    /// forget a cap that it has put in force, or bring one back that is over.
+    pub(crate) fn save_changed(&mut self, batch: &mut Batch, most: usize) -> usize {
         let mut rows = 0;
+        while rows < most
+            && let Some(series) = self.ahead.pop_front()
+        {
+            if let Some(watched) = self.all.get_mut(&series) {
+                watched.is_ahead = false;
+                rows += usize::from(watched.save(series, batch));
+            }
+        }
+        rows
+    }
+
+    /// Whether somebody's flag or cap has changed that is not written down.
+    pub(crate) fn has_changed(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Adds at most so many rows to a batch: those whose flag or cap has changed, then those that have waited for longest, and crowds.
+    pub(crate) fn save_some(&mut self, batch: &mut Batch, most: usize) -> usize {
+        let mut rows = self.save_changed(batch, most);
         while rows < most
             && let Some(series) = self.gone.pop_front()
         {
@@ -295,14 +327,7 @@ impl Watcher {
                 continue;
             };
             self.queue.push_back(series);
-            if watched.is_saved {
-                continue;
-            }
-            watched.is_saved = true;
-            if let Some(row) = row::of_series(&watched.known) {
-                batch.put(Table::Ways, key_of(series), row);
-                rows += 1;
-            }
+            rows += usize::from(watched.save(series, batch));
         }
         if rows > 0 {
             for (resource, peers) in (0_u8..).zip(&self.peers) {
@@ -364,6 +389,25 @@ impl Watched {
             self.evidence = spoke;
         }
         kind.filter(|_| kind != kind_before)
+    }
+
+    /// What a flag is to others, which must outlive the server: since when it is unusual, and whether it is capped. Nothing follows from a crowd.
+    fn follows(&self) -> (Option<u64>, bool) {
+        let flag = self.known.flag.filter(|flag| flag.kind == Kind::Unusual);
+        (flag.map(|flag| flag.since_unix_ms), self.known.is_capped)
+    }
+
+    /// Adds its row to a batch, if the store does not have it.
+    fn save(&mut self, series: Series, batch: &mut Batch) -> bool {
+        let row = match std::mem::replace(&mut self.is_saved, true) {
+            true => None,
+            false => row::of_series(&self.known),
+        };
+        let is_row = row.is_some();
+        if let Some(row) = row {
+            batch.put(Table::Ways, key_of(series), row);
+        }
+        is_row
     }
 
     fn flag(&self, series: Series, contract: &str) -> Option<Flag> {

@@ -24,10 +24,10 @@ use std::time::Instant;
 
 /// Series that are read without giving the lock back.
 const AT_ONCE: usize = 1_024;
-/// Rows that a step writes at most. With no more series than that all of them are written with each step.
+/// Rows that are written at once. With no more series than that all of them are written with each step.
 const ROWS_MOST: usize = 1_024;
-/// About what a row takes.
-const ROW_BYTES: usize = 600;
+/// About what so many take.
+const ROWS_BYTES: usize = ROWS_MOST * 600;
 
 /// Who is watched, and what was found.
 #[derive(Debug)]
@@ -117,6 +117,10 @@ impl Plane {
         self.anomalies.publish(Arc::clone(&book));
         let (capped, were_capped) = (book.capped(), before.capped());
         let mut batch = Batch::default();
+        // Where there is no room for them the flags hold all the same, and [`Self::save_ways`] says so.
+        if self.make_room(ROWS_BYTES).is_ok() {
+            self.anomalies.watcher().save_changed(&mut batch, ROWS_MOST);
+        }
         let mut state = self.lock();
         let (now, keep) = (self.clock.now(), self.settings.audit_keep);
         let mut note = |action, customer: CustomerHash, outcome: String| {
@@ -143,18 +147,27 @@ impl Plane {
         self.journal.submit(batch)
     }
 
-    /// Writes some of what is known of customers down.
+    /// Writes some of what is known of customers down: as many pieces as it takes for flags and caps that the piece with the flags had no room for, and one.
     fn save_ways(&self) -> Result<Receipt, StoreError> {
-        self.make_room(ROWS_MOST.saturating_mul(ROW_BYTES))?;
-        let mut batch = Batch::default();
-        self.anomalies.watcher().save_some(&mut batch, ROWS_MOST);
-        Ok(self.journal.submit(batch))
+        loop {
+            self.make_room(ROWS_BYTES)?;
+            let mut batch = Batch::default();
+            let has_more = {
+                let mut watcher = self.anomalies.watcher();
+                watcher.save_some(&mut batch, ROWS_MOST);
+                watcher.has_changed()
+            };
+            let receipt = self.journal.submit(batch);
+            if !has_more {
+                return Ok(receipt);
+            }
+        }
     }
 
     /// The same with all of it, in pieces: the server stops. Whatever follows in the journal is durable only after them.
     pub(super) fn save_all_ways(&self) {
         loop {
-            if let Err(error) = self.make_room(ROWS_MOST.saturating_mul(ROW_BYTES)) {
+            if let Err(error) = self.make_room(ROWS_BYTES) {
                 tracing::warn!(%error, "what the last steps say of some customers is not written down");
                 return;
             }

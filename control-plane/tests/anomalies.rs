@@ -703,3 +703,33 @@ async fn a_flag_that_begins_or_ends_outlives_a_kill_however_many_others_are_to_b
     }
     assert_eq!(before, None);
 }
+
+#[tokio::test]
+async fn strangers_give_way_to_customers_of_the_policy() {
+    let most = 1 << 16;
+    let mut site = Site::by(open_policy()).await;
+    let lava = KEYS.len() - 1;
+    let silent_until = |from: u64| {
+        move |customer: usize, step: u64| {
+            let mut does = as_ever(customer, step);
+            if customer == lava && step < from {
+                does.asks = 0.0;
+            }
+            does
+        }
+    };
+    site.steps(10, &silent_until(20)).await;
+    site.with_strangers(most - lava).await;
+    site.steps(12, &silent_until(20)).await;
+    let seen = |site: &Site| {
+        let view = site.plane.anomalies(&AnomaliesQuery::default()).unwrap();
+        (view.watched, view.left_out)
+    };
+    assert_eq!(seen(&site), (most, 0));
+    site.steps(14, &silent_until(13)).await;
+    assert_eq!(seen(&site), (most, 0));
+    site.plane.stop().await.unwrap();
+    let rows = site.rows();
+    assert_eq!(rows.len(), most);
+    assert!(KEYS.iter().all(|key| rows.contains_key(&row_key(key))));
+}

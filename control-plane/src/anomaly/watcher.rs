@@ -1,7 +1,7 @@
 //! Everybody that is watched: signs of all first, then a verdict on each beside its peers.
 //!
-//! What is kept is of a bounded size. Customers of the policy have room before strangers, who are as many as somebody cares to make up. A step takes the
-//! same work for each series whatever it holds, and is done beside all locks but this one's.
+//! What is kept is of a bounded size. Strangers, who are as many as somebody cares to make up, have a part of it, and give way to customers of the policy. A step
+//! takes the same work for each series whatever it holds, and is done beside all locks but this one's.
 
 use super::book::{Counts, Flag};
 use super::reading::{Reading, Round};
@@ -260,11 +260,17 @@ impl Watcher {
                 self.strangers += usize::from(reading.is_stranger);
             }
         }
+        let is_new = |reading: &&Reading| {
+            !self.all.contains_key(&reading.series) && round.used.contains_key(&reading.series)
+        };
+        let (strangers, members): (Vec<&Reading>, Vec<&Reading>) = round
+            .readings
+            .iter()
+            .filter(is_new)
+            .partition(|reading| reading.is_stranger);
+        self.displace(members.len());
         let mut left_out = 0;
-        for reading in &round.readings {
-            if self.all.contains_key(&reading.series) || !round.used.contains_key(&reading.series) {
-                continue;
-            }
+        for reading in members.into_iter().chain(strangers) {
             let has_room = self.all.len() < WATCHED_MOST
                 && (!reading.is_stranger || self.strangers < STRANGERS_MOST);
             if !has_room {
@@ -283,6 +289,35 @@ impl Watcher {
             self.queue.push_back(reading.series);
         }
         left_out
+    }
+
+    /// Makes room for so many customers of the policy. Strangers go: first those that are not flagged, and of these who has been silent for longest.
+    fn displace(&mut self, members: usize) {
+        let needed = self.all.len().saturating_add(members);
+        let needed = needed.saturating_sub(WATCHED_MOST);
+        if needed == 0 {
+            return;
+        }
+        let strangers = self.all.iter().filter(|(_, watched)| watched.is_stranger);
+        let mut strangers: Vec<(bool, u64, Series)> = strangers
+            .map(|(series, watched)| {
+                let known = &watched.known;
+                (known.flag.is_some(), known.asked_unix_ms, *series)
+            })
+            .collect();
+        strangers.sort_unstable_by_key(|(is_flagged, asked_unix_ms, series)| {
+            (
+                *is_flagged,
+                *asked_unix_ms,
+                series.customer,
+                series.resource,
+            )
+        });
+        for (_, _, series) in strangers.into_iter().take(needed) {
+            self.all.remove(&series);
+            self.gone.push_back(series);
+            self.strangers = self.strangers.saturating_sub(1);
+        }
     }
 
     /// Adds at most so many rows to a batch whose flag or cap has changed. In turn with all others they would be too late: a server that is killed would

@@ -54,6 +54,8 @@ struct Site {
     /// What each gateway has denied, in micro-tokens.
     denied: [BTreeMap<CustomerHash, u64>; 2],
     step: u64,
+    /// Who asks for something.
+    keys: Vec<String>,
     /// The second gateway makes up demand of one customer.
     is_lied_to: bool,
     /// Why cycles were made.
@@ -160,6 +162,7 @@ impl Site {
             gateways: ["g1", "g2"].map(|id| Gateway::new(id, 7)),
             denied: Default::default(),
             step: 1,
+            keys: KEYS.map(str::to_owned).to_vec(),
             is_lied_to: false,
             causes: Vec::new(),
         };
@@ -195,7 +198,7 @@ impl Site {
         self.step += 1;
         // The first sync after a restart says nothing of when something was asked for.
         self.sync_all().await;
-        for (customer, key) in KEYS.iter().enumerate() {
+        for (customer, key) in self.keys.iter().enumerate() {
             let Does { asks, denied } = does(customer, self.step);
             for (place, share) in [(0, 0.75), (1, 0.25)] {
                 self.gateways[place].spend(key, (asks * share * STEP_S) as u64);
@@ -548,11 +551,7 @@ async fn whoever_is_frozen_is_not_judged_and_a_policy_that_watches_nobody_lets_g
         site.step(&abuse).await;
         assert_eq!(site.of("iris").is_some(), is_judged);
     }
-    let mut off = policy("flag", &json!([]));
-    for field in ["anomaly", "events"] {
-        off.as_object_mut().unwrap().remove(field);
-    }
-    let off = off.to_string();
+    let off = policy_off().to_string();
     site.plane
         .apply_policy(&by, &off, Format::Json)
         .await
@@ -732,4 +731,59 @@ async fn strangers_give_way_to_customers_of_the_policy() {
     let rows = site.rows();
     assert_eq!(rows.len(), most);
     assert!(KEYS.iter().all(|key| rows.contains_key(&row_key(key))));
+}
+
+#[tokio::test]
+async fn many_strangers_that_are_capped_at_once_push_nobody_out_of_the_audit_log() {
+    let mut site = Site::by(open_policy()).await;
+    site.keys
+        .extend((0..30).map(|number| format!("stranger-{number}")));
+    let abusers = KEYS.len() - 1..KEYS.len() + 15;
+    let does = |customer: usize, step: u64| {
+        let mut does = as_ever(customer, step);
+        if abusers.contains(&customer) && step >= NIGHT {
+            does.asks = 3_000.0;
+        }
+        does
+    };
+    site.steps(NIGHT + 8, &does).await;
+    let capped = site.anomalies().len();
+    assert_eq!(capped, abusers.len());
+    let named = |site: &Site, action: &str| -> Vec<String> {
+        let deeds = site.deeds().into_iter().filter(|deed| deed.0 == action);
+        deeds.map(|(_, object)| object).collect()
+    };
+    let caps = named(&site, "anomaly.cap");
+    println!("{caps:?}");
+    assert!(
+        caps.len() < capped && caps.contains(&"customers".to_owned()),
+        "{caps:?}"
+    );
+    assert_eq!(
+        caps[0],
+        format!("hash:{}", hash("lava")),
+        "customers of the policy first"
+    );
+    let off = policy_off().to_string();
+    site.plane
+        .apply_policy(&admin(), &off, Format::Json)
+        .await
+        .unwrap();
+    site.step(&does).await;
+    site.step(&does).await;
+    let uncaps = named(&site, "anomaly.uncap");
+    assert_eq!(uncaps.len(), 9, "eight and all others: {uncaps:?}");
+    assert_eq!(uncaps[8], "customers");
+    let page = site.plane.audit(0, 1_000).unwrap();
+    let last = page.records.last().unwrap();
+    assert_eq!(last.parameters["more"], (capped - 8).to_string());
+}
+
+/// Nobody is watched.
+fn policy_off() -> Value {
+    let mut off = policy("flag", &json!([]));
+    for field in ["anomaly", "events"] {
+        off.as_object_mut().unwrap().remove(field);
+    }
+    off
 }

@@ -12,6 +12,7 @@ pub(crate) struct Flag {
     pub(crate) series: Series,
     /// Name of the customer's contract.
     pub(crate) contract: String,
+    pub(crate) is_stranger: bool,
     pub(crate) kind: Kind,
     pub(crate) since_unix_ms: u64,
     pub(crate) score: f64,
@@ -54,6 +55,22 @@ impl Book {
         let capped = self.flags.iter();
         let capped = capped.filter(|flag| flag.action == Some(Action::CapAtContract));
         capped.map(|flag| flag.series.customer).collect()
+    }
+
+    /// One flag for each customer that is capped, and is not among others: of customers of the policy first, then by the highest score.
+    pub(crate) fn capped_beside(&self, others: &HashSet<CustomerHash>) -> Vec<&Flag> {
+        let flags = self.flags.iter();
+        let mut capped: Vec<&Flag> = flags
+            .filter(|flag| flag.action == Some(Action::CapAtContract))
+            .filter(|flag| !others.contains(&flag.series.customer))
+            .collect();
+        capped.sort_by(|one, other| {
+            let by_kind = one.is_stranger.cmp(&other.is_stranger);
+            by_kind.then(other.score.total_cmp(&one.score))
+        });
+        let mut seen = HashSet::new();
+        capped.retain(|flag| seen.insert(flag.series.customer));
+        capped
     }
 
     /// Flags of customers that are unusual, the highest score first.

@@ -450,6 +450,7 @@ impl Watched {
         Some(Flag {
             series,
             contract: contract.to_owned(),
+            is_stranger: self.is_stranger,
             kind: standing.kind,
             since_unix_ms: standing.since_unix_ms,
             score: standing.score,

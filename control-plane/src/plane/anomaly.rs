@@ -17,7 +17,6 @@ use crate::store::{Batch, Receipt, Store, StoreError, giving_way};
 use forebay_core::policy::Policy;
 use forebay_core::resource::ResourceIndex;
 use forebay_sharing::to_per_s;
-use forebay_wire::key::CustomerHash;
 use hashbrown::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -28,6 +27,10 @@ const AT_ONCE: usize = 1_024;
 const ROWS_MOST: usize = 1_024;
 /// About what so many take.
 const ROWS_BYTES: usize = ROWS_MOST * 600;
+
+/// Customers whose cap begins or ends in a step, and who have a record of their own in the audit log. Of more there is one record together: strangers are as many
+/// as somebody cares to make up, and would push out of the log what people did.
+const NAMED_MOST: usize = 8;
 
 /// Who is watched, and what was found.
 #[derive(Debug)]
@@ -123,26 +126,22 @@ impl Plane {
         }
         let mut state = self.lock();
         let (now, keep) = (self.clock.now(), self.settings.audit_keep);
-        let mut note = |action, customer: CustomerHash, outcome: String| {
-            let deed = Deed::of_the_server(action, format!("hash:{customer}"));
-            state.audit.append(&mut batch, deed, outcome, now, keep);
-        };
-        let is_new = |flag: &&Flag| {
-            let customer = flag.series.customer;
-            capped.contains(&customer) && !were_capped.contains(&customer)
-        };
-        let mut noted = HashSet::new();
-        for flag in book.flags.iter().filter(is_new) {
-            let is_capped = flag.action == Some(forebay_anomaly::Action::CapAtContract);
-            if is_capped && noted.insert(flag.series.customer) {
-                note("anomaly.cap", flag.series.customer, flag.says());
+        let mut note = |action, flags: &[&Flag], says: fn(&Flag) -> String| {
+            for flag in flags.iter().take(NAMED_MOST) {
+                let deed = Deed::of_the_server(action, format!("hash:{}", flag.series.customer));
+                state.audit.append(&mut batch, deed, says(flag), now, keep);
             }
-        }
-        let mut ended: Vec<CustomerHash> = were_capped.difference(&capped).copied().collect();
-        ended.sort_unstable();
-        for customer in ended {
-            note("anomaly.uncap", customer, "as its contract says".to_owned());
-        }
+            let more = flags.len().saturating_sub(NAMED_MOST);
+            if more > 0 {
+                let deed = Deed::of_the_server(action, "customers").with("more", Some(more));
+                let says = format!("{more} more in the same step");
+                state.audit.append(&mut batch, deed, says, now, keep);
+            }
+        };
+        note("anomaly.cap", &book.capped_beside(&were_capped), Flag::says);
+        note("anomaly.uncap", &before.capped_beside(&capped), |_| {
+            "as its contract says".to_owned()
+        });
         state.capped = Arc::new(capped);
         self.journal.submit(batch)
     }

@@ -433,6 +433,7 @@ async fn what_the_server_reads_and_answers_is_what_the_document_says() {
     check("POST", run, run, NONE).await;
     let few = "/v1/allocations?limit=5";
     check("GET", "/v1/allocations", few, NONE).await;
+    check("GET", "/v1/tuning", "/v1/tuning", NONE).await;
     check("GET", "/v1/loans", "/v1/loans?limit=5", NONE).await;
     let few = "/v1/spillover?limit=5";
     check("GET", "/v1/spillover", few, NONE).await;

@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Method, path, and which of sender, gateway, viewer, operator and admin may take it.
-const TABLE: [(&str, &str, [bool; 5]); 55] = [
+const TABLE: [(&str, &str, [bool; 5]); 56] = [
     ("GET", "/healthz", ALL),
     ("GET", "/readyz", ALL),
     ("GET", "/metrics", ALL),
@@ -68,6 +68,7 @@ const TABLE: [(&str, &str, [bool; 5]); 55] = [
     ("GET", "/v1/forecasts", VIEWER),
     ("GET", "/v1/allocations", VIEWER),
     ("POST", "/v1/allocations/run", OPERATOR),
+    ("GET", "/v1/tuning", VIEWER),
     ("GET", "/v1/anomalies", VIEWER),
     ("GET", "/v1/spillover", VIEWER),
     ("GET", "/v1/spillover/links", VIEWER),

@@ -409,6 +409,17 @@ fn settings(document: &PolicyDocument) -> Fields {
                 set(format!("sharing.prioritize.{field}"), Some(value));
             }
         }
+        if let Some(tuning) = &sharing.tuning {
+            let reserve = format!("{:?}", tuning.reserve_share);
+            let quantiles = tuning.quantiles.map(|ranges| format!("{ranges:?}"));
+            for (field, value) in [
+                ("reserve_share", Some(reserve)),
+                ("quantiles", quantiles),
+                ("loss_most", Some(tuning.loss_most.to_string())),
+            ] {
+                set(format!("sharing.tuning.{field}"), value);
+            }
+        }
     }
     if let Some(anomaly) = &document.anomaly {
         let set_out = anomaly.cap_from_score.map(|score| score.to_string());

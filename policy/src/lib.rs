@@ -17,6 +17,7 @@ mod diff;
 mod error;
 mod merge;
 mod sharing;
+mod tuning;
 
 pub use anomaly::{Anomaly, CompiledEvent, anomaly};
 pub use compile::{Compiled, CompiledCustomer, compile};
@@ -24,6 +25,7 @@ pub use diff::{Change, Difference, DifferenceKind, PolicyDiff, diff};
 pub use error::{Mistake, PolicyError, Problem};
 pub use merge::{CustomerShare, NotForAShare, merge};
 pub use sharing::{CompiledGroup, Prioritize, Sharing, Spillover, sharing};
+pub use tuning::Tuning;
 
 /// Customers that a policy can list.
 pub const MAX_CUSTOMERS: usize = 4_000_000;

@@ -8,6 +8,7 @@ use crate::check;
 use crate::compile::Compiled;
 use crate::compile::tokens;
 use crate::error::{Mistakes, PolicyError, Problem};
+use crate::tuning::{Tuning, tuning_of};
 use forebay_core::amount::Rate;
 use forebay_core::resource::{PerResource, ResourceIndex};
 use forebay_wire::policy::{self as wire, Decimal, Limit, Named, PolicyDocument, Protect};
@@ -39,6 +40,8 @@ pub struct Sharing {
     pub spillover: Option<Spillover>,
     /// How priorities move; none where they stay.
     pub prioritize: Option<Prioritize>,
+    /// Which other values are tried; none where all cycles go by these.
+    pub tuning: Option<Tuning>,
     /// Events that were announced, and make no scores; none where nobody is scored.
     pub events: Vec<CompiledEvent>,
     /// Linked accounts; a group lies behind the one that it is a part of.
@@ -131,6 +134,8 @@ pub fn sharing(
     };
     let prioritize = written.prioritize.as_ref();
     let prioritize = prioritize.map(|written| prioritize_of(&mut mistakes, written));
+    let tuning = written.tuning.as_ref();
+    let tuning = tuning.map(|tuning| tuning_of(&mut mistakes, written, tuning));
     let groups = groups(&mut mistakes, document);
     let group_of = members(&mut mistakes, document, &groups);
     caps(&mut mistakes, compiled, &groups, &group_of);
@@ -146,6 +151,7 @@ pub fn sharing(
         with_credits: written.credits,
         spillover,
         prioritize,
+        tuning,
         events,
         groups,
         group_of,

@@ -97,7 +97,13 @@ fn a_document_that_says_nothing_shares_nothing() {
     assert_eq!(defaults.spillover, None, "nobody asked for it");
     assert_eq!(defaults.events, []);
     assert_eq!(defaults.prioritize, None, "nor for this");
-    silent["sharing"] = json!({"spillover": {}, "prioritize": {}});
+    assert_eq!(defaults.tuning, None, "nor for this");
+    silent["sharing"] = json!({"spillover": {}, "prioritize": {}, "tuning": {}});
+    let tuning = read(&silent).unwrap().unwrap().tuning.unwrap();
+    assert_eq!(
+        (tuning.reserve_share, tuning.quantiles, tuning.loss_most),
+        ([0.1, 0.4], None, 0.01)
+    );
     let prioritize = read(&silent).unwrap().unwrap().prioritize.unwrap();
     assert_eq!((prioritize.most, prioritize.half_life_ms), (2, 900_000));
     let spillover = read(&silent).unwrap().unwrap().spillover.unwrap();
@@ -156,6 +162,26 @@ fn every_mistake_is_named_with_its_place() {
             "/sharing/prioritize/half_life_ms",
             json!(5),
             "sharing.prioritize.half_life_ms is 5",
+        ),
+        (
+            "/sharing/tuning",
+            json!({"reserve_share": [0.1, 0.6]}),
+            "sharing.tuning.reserve_share is 0.1 to 0.6",
+        ),
+        (
+            "/sharing/tuning",
+            json!({"reserve_share": [0.3, 0.4]}),
+            "holds the policy's own value, 0.2",
+        ),
+        (
+            "/sharing/tuning",
+            json!({"quantiles": [[0.9, 0.99], [0.81, 0.9], [0.5, 0.6]]}),
+            "sharing.tuning.quantiles[1] is 0.81 to 0.9",
+        ),
+        (
+            "/sharing/tuning",
+            json!({"loss_most": 0.6}),
+            "sharing.tuning.loss_most is 0.6",
         ),
         (
             "/sharing/spillover/threshold_score",

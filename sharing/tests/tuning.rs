@@ -3,7 +3,8 @@
 use forebay_sharing::Settings;
 use forebay_sharing::tuning::{
     Arms, Context, Decision, EXPLORED_MOST, Features, Hold, Knob, Learned, Logged, Outcome, Ranges,
-    Rules, Tuner, TuningError, WINDOW, best_features, doubly_robust, inverse_propensity,
+    Rules, Tuner, TuningError, WINDOW, WORDS_MOST, best_features, doubly_robust,
+    inverse_propensity,
 };
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -289,6 +290,103 @@ proptest! {
         });
         // Not by comparison: what was never compared has no interval, which is no number.
         assert_eq!(format!("{one:?}"), format!("{other:?}"));
+    }
+
+    /// Put away after each decision and each outcome, and taken up by one that knows nothing and has another seed.
+    #[test]
+    fn whoever_was_put_away_and_taken_up_goes_on_as_if_nothing_had_been(
+        (own, ranges) in any_ranges(),
+        story in any_story(),
+        context in any_context(),
+        seed in any::<u64>(),
+    ) {
+        let fresh = |seed| Tuner::new(&own, &rules(ranges, seed)).unwrap();
+        let again = |tuner: &Tuner| {
+            let words = tuner.words();
+            assert!(words.len() <= WORDS_MOST);
+            let taken = fresh(seed ^ 1).taking_up(&words).unwrap();
+            assert_eq!(taken.words(), words);
+            taken
+        };
+        let (mut one, mut other) = (fresh(seed), again(&fresh(seed)));
+        let mut now_ms = 0;
+        for (outcome, gap_ms) in &story {
+            assert_eq!(one.choose(now_ms, &context), other.choose(now_ms, &context));
+            other = again(&other);
+            now_ms += gap_ms;
+            assert_eq!(one.observe(now_ms, outcome.as_ref()), other.observe(now_ms, outcome.as_ref()));
+            other = again(&other);
+        }
+        assert_eq!(one.words(), other.words());
+    }
+
+    /// Words that are cut or have others in their place are refused, or read as a tuner that keeps the bounds.
+    #[test]
+    fn damaged_words_are_refused_or_harmless(
+        story in any_story(),
+        seed in any::<u64>(),
+        at in any::<prop::sample::Index>(),
+        by in any::<u64>(),
+        is_cut in any::<bool>(),
+    ) {
+        let fresh = || Tuner::new(&Settings::default(), &rules(wide(), seed)).unwrap();
+        let mut tuner = fresh();
+        run(&mut tuner, &story, &Context::default(), |_, _| ());
+        let mut words = tuner.words();
+        let at = at.index(words.len());
+        if is_cut {
+            words.truncate(at);
+        } else {
+            words[at] = by;
+        }
+        match fresh().taking_up(&words) {
+            Err(error) => assert_eq!(error, TuningError::Kept),
+            Ok(mut taken) => {
+                assert!(!is_cut);
+                let mut explored = 0;
+                for cycle in 0..u64::from(WINDOW) {
+                    let decision = taken.choose(cycle * CYCLE_MS, &Context::default());
+                    explored += u32::from(decision.arm > 0);
+                    taken.observe(cycle * CYCLE_MS, Some(&earning(1.0)));
+                }
+                assert!(explored <= EXPLORED_MOST);
+            }
+        }
+    }
+}
+
+#[test]
+fn other_ranges_or_a_lost_history_give_no_more_to_explore() {
+    let explored = |mut tuner: Tuner, cycles: u64| {
+        let mut explored = 0;
+        for cycle in 0..cycles {
+            let decision = tuner.choose(cycle * CYCLE_MS, &Context::default());
+            explored += u32::from(decision.arm > 0);
+            tuner.observe(cycle * CYCLE_MS, Some(&earning(1.0)));
+        }
+        (explored, tuner)
+    };
+    let fast = |ranges, seed| {
+        let rules = Rules {
+            loss_most: 0.5,
+            ..rules(ranges, seed)
+        };
+        Tuner::new(&Settings::default(), &rules).unwrap()
+    };
+    let narrow = Ranges::default().with(Knob::ReserveShare, 0.1, 0.4);
+    for seed in 0..200 {
+        let (before, tuner) = explored(fast(wide(), seed), 60);
+        let other = fast(narrow, seed).taking_up(&tuner.words()).unwrap();
+        let (after, _) = explored(other, 39);
+        assert!(before + after <= EXPLORED_MOST, "{seed}: {before} {after}");
+        // Within the window nothing, and then it goes on.
+        let (lost, tuner) = explored(
+            fast(wide(), seed).careful(),
+            u64::from(WINDOW) - EXPLORED_MOST as u64,
+        );
+        assert_eq!(lost, 0, "{seed}");
+        let (later, _) = explored(tuner, 500);
+        assert!(later > 0, "{seed}");
     }
 }
 

@@ -3,6 +3,7 @@
 use super::leavers::Leavers;
 use super::months::Month;
 use super::rule::ttl_ms;
+use super::tuning::Tuned;
 use forebay_core::resource::{PerResource, ResourceIndex};
 use forebay_sharing::priority::Raise;
 use forebay_sharing::{Allocation, Customer, Group, Part, Settings, allocate, credits_after};
@@ -29,6 +30,8 @@ pub enum Cause {
     Asked,
     /// A customer is capped at its contract from now on, or no more.
     Anomaly,
+    /// A guarantee was missed in a cycle that tuning has made by other values than the policy's.
+    Fallback,
 }
 
 /// A customer in a cycle.
@@ -92,6 +95,8 @@ pub struct Book {
     pub(crate) groups: Vec<Group>,
     pub(crate) group_names: Vec<String>,
     pub(crate) settings: Settings,
+    /// Where tuning is, or was, on: what was chosen, and what is known.
+    pub(crate) tuning: Option<Tuned>,
     /// By hash.
     pub(crate) entries: Vec<Entry>,
     /// Customers that there was no room for.
@@ -107,7 +112,7 @@ pub struct Book {
 
 impl Cause {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Interval,
         Self::Policy,
         Self::Gateways,
@@ -115,6 +120,7 @@ impl Cause {
         Self::Contention,
         Self::Asked,
         Self::Anomaly,
+        Self::Fallback,
     ];
 
     /// As in answers and metrics.
@@ -128,6 +134,7 @@ impl Cause {
             Self::Contention => "contention",
             Self::Asked => "asked",
             Self::Anomaly => "anomaly",
+            Self::Fallback => "fallback",
         }
     }
 }

@@ -8,6 +8,7 @@ use super::months::Month;
 use super::outlook::outlook_of;
 use super::priorities::Priorities;
 use super::trails::Trails;
+use super::tuning::{Told, choose};
 use super::views::CycleView;
 use crate::forecasts::Book as Forecasts;
 use crate::risk::Headroom;
@@ -24,6 +25,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) forecasts: &'a Forecasts,
     pub(crate) trails: &'a Trails,
     pub(crate) priorities: &'a Priorities,
+    /// What came of the cycle before.
+    pub(crate) told: &'a Told,
     pub(crate) headroom: &'a Headroom,
     pub(crate) step_ms: u32,
     pub(crate) now_unix_ms: u64,
@@ -54,6 +57,8 @@ pub(crate) fn make(gathered: Gathered, seen: &Seen<'_>) -> Made {
         live,
     } = gathered;
     let number = before.number.saturating_add(1);
+    let when = (seen.cause, seen.now_unix_ms);
+    let (settings, tuning) = choose(&before, &rule, seen.told, when);
     let settled = before.settled(before.lasted_s(seen.now_unix_ms));
     let balances: Vec<f64> = settled.iter().map(|(_, credits)| *credits).collect();
     let newcomers_credits = credits_of_newcomer(&balances);
@@ -120,7 +125,8 @@ pub(crate) fn make(gathered: Gathered, seen: &Seen<'_>) -> Made {
         capacity_per_s,
         groups: rule.groups.clone(),
         group_names: rule.group_names.clone(),
-        settings: rule.settings,
+        settings,
+        tuning,
         entries,
         left_out,
         ..Book::default()
@@ -354,6 +360,7 @@ mod tests {
             forecasts: &Forecasts::default(),
             trails: &Trails::default(),
             priorities: &Priorities::default(),
+            told: &Told::default(),
             headroom: &Headroom::default(),
             step_ms: 60_000,
             now_unix_ms,

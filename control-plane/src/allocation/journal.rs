@@ -6,6 +6,7 @@
 //!   3, number           a line of a cycle, as JSON
 //!   4, month, customer  what a customer has lent and borrowed in a month
 //!   5, customer         one that has left (`leaver_rows`)
+//!   6                   what tuning has chosen and knows (`tuning_rows`)
 //! ```
 //! All rows of a cycle are in one batch, so the newest one is there as a whole or is another one. A row for each customer was the worse alternative: a
 //! hundred thousand of them every few minutes, for nobody who reads a single one. Those who have left have rows, because few leave in one cycle.
@@ -14,6 +15,7 @@ use super::book::{Book, Cause, Closed, Entry, Sums};
 use super::leaver_rows::{load_leavers, write_leavers};
 use super::leavers::Leavers;
 use super::months::Month;
+use super::tuning_rows::{load_tuned, write_tuned};
 use super::views::CycleView;
 use crate::store::{Batch, Store, StoreError, Table};
 use forebay_core::limits::MAX_RESOURCES;
@@ -209,6 +211,7 @@ pub(crate) fn write(batch: &mut Batch, (book, line): (&Book, &CycleView), before
     for number in (0_u32..).take(had).skip(count) {
         batch.delete(Table::Sharing, chunk_key(number));
     }
+    write_tuned(batch, book.number, book.tuning.as_ref());
     write_leavers(batch, &book.leavers, &before.leavers);
     let head = HeadRecord::of(book, count);
     batch.put_message(Table::Sharing, &[&[HEAD]], &head);
@@ -307,6 +310,7 @@ pub(crate) fn load(store: &dyn Store) -> Result<(Book, Vec<CycleView>), StoreErr
         all: load_leavers(store)?,
         whole_since: head.leavers_whole_since.unwrap_or(head.number),
     };
+    book.tuning = load_tuned(store, head.number)?;
     let last = chunk_key(head.chunks.saturating_sub(1));
     let rows = match head.chunks {
         0 => Vec::new(),

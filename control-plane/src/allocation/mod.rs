@@ -20,6 +20,9 @@ mod outlook;
 mod priorities;
 mod rule;
 mod trails;
+mod tuning;
+mod tuning_rows;
+mod tuning_views;
 mod views;
 mod worker;
 
@@ -36,6 +39,10 @@ pub(crate) use outlook::expected;
 pub(crate) use priorities::{Asked, Priorities};
 pub(crate) use rule::{Occasion, Rule};
 pub(crate) use trails::Trails;
+pub(crate) use tuning::Told;
+pub use tuning_views::{
+    ArmView, ChoiceView, EffectView, FallbackView, HoldView, TuningView,
+};
 pub use views::{
     AllocationsQuery, AllocationsView, CustomerAllocation, CycleView, Loan, LoanReason, LoanSums,
     LoansQuery, LoansView, PartView, PoolView, RaiseView, StatementLine, StatementView,

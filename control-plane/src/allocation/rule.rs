@@ -3,6 +3,7 @@
 //! The policy crate compiles it in the order of the document. Rows of contracts move when a policy replaces another, and the directory knows
 //! customers by hash only, so both are looked up once, when the policy comes.
 
+use super::tuning::TuningRule;
 use crate::keys::Keys;
 use forebay_core::policy::ContractIndex;
 use forebay_core::resource::{PerResource, ResourceIndex};
@@ -21,6 +22,8 @@ pub(crate) struct Rule {
     pub(crate) settings: Settings,
     /// How priorities move; none where they stay.
     pub(crate) prioritize: Option<Prioritize>,
+    /// Which other values are tried; none where all cycles go by `settings`.
+    pub(crate) tuning: Option<TuningRule>,
     /// When there is room before a spike; none where nobody is scored.
     pub(crate) spillover: Option<Spillover>,
     /// Events that were announced.
@@ -109,6 +112,7 @@ impl Rule {
                 error_budget: prioritize.error_budget,
                 half_life_ms: u64::from(prioritize.half_life_ms),
             }),
+            tuning: sharing.tuning.as_ref().map(TuningRule::of),
             spillover: sharing.spillover,
             occasions: sharing
                 .events

@@ -2,6 +2,7 @@
 
 use super::book::{Book, Entry, Sums};
 use super::months::Month;
+use super::tuning_views::ChoiceView;
 use crate::error::ApiError;
 use crate::models::hex;
 use forebay_core::resource::ResourceIndex;
@@ -19,7 +20,7 @@ pub struct CycleView {
     pub number: u64,
     /// When it came into force.
     pub at_unix_ms: u64,
-    /// Why: `interval`, `policy`, `gateways`, `capacity`, `contention`, `asked` or `anomaly`.
+    /// Why: `interval`, `policy`, `gateways`, `capacity`, `contention`, `asked`, `anomaly` or `fallback`.
     pub cause: String,
     /// The policy that it goes by.
     pub policy_version: u64,
@@ -31,6 +32,9 @@ pub struct CycleView {
     pub inputs_sha256: String,
     /// SHA-256 of what it gives.
     pub result_sha256: String,
+    /// What tuning has chosen it to be made by; absent where it goes by the policy without a choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<ChoiceView>,
     /// Resources that it divides.
     pub resources: Vec<PoolView>,
 }
@@ -277,6 +281,7 @@ impl CycleView {
             left_out: book.left_out,
             inputs_sha256: hex(&book.inputs_digest),
             result_sha256: hex(&book.result_digest),
+            tuning: ChoiceView::of(book),
             resources: book.pools(),
         }
     }

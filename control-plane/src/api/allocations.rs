@@ -3,6 +3,7 @@
 use super::{Answer, By, Shared};
 use crate::allocation::{
     AllocationsQuery, AllocationsView, CycleView, LoansQuery, LoansView, PoolView, StatementView,
+    TuningView,
 };
 use crate::plane::CycleCounts;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -46,6 +47,10 @@ pub(super) async fn statement(
     statement.map(Json)
 }
 
+pub(super) async fn tuning(State(server): Shared) -> Answer<TuningView> {
+    Ok(Json(server.plane.tuning()))
+}
+
 pub(super) async fn run(State(server): Shared, Extension(by): By) -> Answer<CycleView> {
     server.plane.allocate_now(&by).await.map(Json)
 }
@@ -75,6 +80,38 @@ pub(super) fn write_metrics(text: &mut String, counts: &CycleCounts) {
         let _ = write!(
             text,
             "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
+        );
+    }
+    let tuned = counts.book.tuned();
+    for (name, kind, help, value) in [
+        (
+            "forebay_sharing_tuning_decisions_total",
+            "counter",
+            "Cycles whose values tuning has chosen, ever",
+            tuned.decisions as f64,
+        ),
+        (
+            "forebay_sharing_tuning_explored_total",
+            "counter",
+            "Those of them that went by other values than the policy's",
+            tuned.explored as f64,
+        ),
+        (
+            "forebay_sharing_tuning_fallbacks_total",
+            "counter",
+            "Those of them in which a guarantee was missed",
+            tuned.fallbacks as f64,
+        ),
+        (
+            "forebay_sharing_tuning_paused_until_seconds",
+            "gauge",
+            "Until when nothing is explored for it, in Unix seconds; 0 before the first time",
+            tuned.paused_until_unix_ms as f64 / 1e3,
+        ),
+    ] {
+        let _ = write!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
         );
     }
     type Value = fn(&PoolView) -> f64;

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::allocation::{
     AllocationsQuery, AllocationsView, CycleView, LoansQuery, LoansView, StatementView,
+    TuningView,
 };
 use crate::anomaly::{AnomaliesQuery, AnomaliesView};
 use crate::auth::{Access, Role};
@@ -295,6 +296,9 @@ pub fn routes() -> Vec<Route> {
         post("/v1/allocations/run", at_least(Operator), allocations::run)
             .says("Divides the pools anew, at once")
             .answers::<CycleView>(),
+        get("/v1/tuning", at_least(Viewer), allocations::tuning)
+            .says("Which other values of the allocation's knobs are tried, what came of them, and why none is at this moment")
+            .answers::<TuningView>(),
         get("/v1/anomalies", at_least(Viewer), anomalies::list)
             .says("Customers that behave as they never did: since when, what speaks for it, and what follows")
             .queries::<AnomaliesQuery>()

@@ -133,6 +133,8 @@ pub enum Command {
     Loans(LoansOptions),
     /// Whose spike would leave whom short, and the headroom that follows
     Spillover(SpilloverOptions),
+    /// Which other values of the allocation's knobs are tried, and what came of them
+    Tuning,
     /// What a customer has lent and borrowed in a calendar month
     Statement {
         /// The customer's key, or `hash:` and its hash

@@ -49,6 +49,7 @@ pub fn run(command: Command, connection: &Connection) -> Result<ExitCode, String
         Command::Statement { key, month } => {
             allocations::statement(&key, month.as_deref(), connection)
         }
+        Command::Tuning => print(&Client::new(connection)?.get("/v1/tuning")?),
         Command::Openapi => print(&openapi_document()),
         Command::Audit { after, verify } => audit::run(after, verify, connection),
         Command::Simulate(options) => simulate::run(&options),

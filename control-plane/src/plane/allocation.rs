@@ -13,7 +13,8 @@ use super::{Plane, Settings};
 use crate::allocation::{
     AllocationsQuery, AllocationsView, Asked, Book, Cause, CycleView, Gathered, LoansQuery,
     LoansView, MONTHS_KEPT, Made, Month, NEVER, Priorities, RECENT_KEPT, Rule, Seen, StatementView,
-    Trails, Wanted, drop_old_statements, load, make, month_of, statement_of, write, write_closed,
+    Told, Trails, TuningView, Wanted, drop_old_statements, load, make, month_of, statement_of,
+    write, write_closed,
 };
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -70,6 +71,8 @@ pub struct Allocations {
     /// Customers that the cycle in force caps, and those that one which is being made does.
     capped: Arc<HashSet<CustomerHash>>,
     capped_next: Arc<HashSet<CustomerHash>>,
+    /// A cycle by other values than the policy's that must not go on.
+    falls_back: Option<u64>,
     /// Cycles ahead of their time since the last one that was not.
     hurried: u32,
     /// Since the start, by position in `Cause::ALL`.
@@ -83,6 +86,7 @@ pub(super) struct Cycles {
     turn: tokio::sync::Mutex<()>,
     trails: Arc<Mutex<Trails>>,
     priorities: Arc<Mutex<Priorities>>,
+    told: Arc<Mutex<Told>>,
 }
 
 /// Cycles since the start, for metrics.
@@ -184,6 +188,9 @@ impl Allocations {
         let book = Arc::clone(&state.allocations.book);
         if book.number == NEVER || book.policy != state.policies.active_epoch() {
             return Some(Cause::Policy);
+        }
+        if state.allocations.falls_back == Some(book.number) {
+            return Some(Cause::Fallback);
         }
         if live(state, settings, now.mono) != state.allocations.live {
             return Some(Cause::Gateways);
@@ -331,31 +338,44 @@ impl Plane {
         trails.expire(step_at(self.clock.now().unix_ms, self.settings.step_ms));
     }
 
-    /// Takes note of guarantees that were not kept in it.
+    /// Takes note of guarantees that were not kept in it, and of what came of the cycle in force.
     fn hear_denied(&self, finished: &Finished) {
         let (rule, book) = {
             let state = self.lock();
             let rule = state.policies.sharing().cloned();
             (rule, Arc::clone(&state.allocations.book))
         };
-        let Some(settings) = rule.and_then(|rule| rule.prioritize) else {
+        let Some(rule) = rule else {
             return;
         };
-        let usage = finished.usage.iter().filter_map(|usage| {
-            Some(Asked {
-                customer: usage.customer,
-                resource: ResourceIndex::new(usage.resource)?,
-                demand: usage.demand as f64 / 1e6,
-                denied: usage.denied as f64 / 1e6,
+        let step = (finished.step, self.settings.step_ms);
+        let usage = || {
+            finished.usage.iter().filter_map(|usage| {
+                Some(Asked {
+                    customer: usage.customer,
+                    resource: ResourceIndex::new(usage.resource)?,
+                    demand: usage.demand as f64 / 1e6,
+                    denied: usage.denied as f64 / 1e6,
+                })
             })
-        });
+        };
+        if rule.tuning.is_some() {
+            let told = self.cycles.told.lock();
+            let mut told = told.unwrap_or_else(PoisonError::into_inner);
+            told.hear(&book, step, usage());
+            if told.ends(&book) {
+                self.lock().allocations.falls_back = Some(book.number);
+            }
+        }
+        let Some(settings) = rule.prioritize else {
+            return;
+        };
         let mut priorities = self
             .cycles
             .priorities
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let step = (finished.step, self.settings.step_ms);
-        priorities.hear(&settings, &book, step, usage);
+        priorities.hear(&settings, &book, step, usage());
     }
 
     /// The next cycle, and the rows that keep it; none where the policy divides nothing.
@@ -369,6 +389,7 @@ impl Plane {
             forecasts: self.forecast_book(),
             trails: Arc::clone(&self.cycles.trails),
             priorities: Arc::clone(&self.cycles.priorities),
+            told: Arc::clone(&self.cycles.told),
             headroom: self.headroom(),
             store: Arc::clone(&self.store),
             step_ms: self.settings.step_ms,
@@ -406,6 +427,13 @@ impl Plane {
             customers: book.customers(&wanted)?,
             recent,
         })
+    }
+
+    /// Tuning as it stands.
+    pub fn tuning(&self) -> TuningView {
+        let book = self.book_in_force();
+        let rule = self.lock().policies.sharing().cloned();
+        TuningView::of(rule.as_deref(), &book, self.clock.now().unix_ms)
     }
 
     /// The loans of the allocation in force.
@@ -495,6 +523,7 @@ struct Work {
     forecasts: Arc<crate::forecasts::Book>,
     trails: Arc<Mutex<Trails>>,
     priorities: Arc<Mutex<Priorities>>,
+    told: Arc<Mutex<Told>>,
     headroom: Arc<Headroom>,
     store: Arc<dyn Store>,
     step_ms: u32,
@@ -510,8 +539,10 @@ impl Work {
             let trails = self.trails.lock().unwrap_or_else(PoisonError::into_inner);
             let priorities = self.priorities.lock();
             let priorities = priorities.unwrap_or_else(PoisonError::into_inner);
+            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             let seen = Seen {
                 priorities: &priorities,
+                told: &told,
                 forecasts: &self.forecasts,
                 trails: &trails,
                 headroom: &self.headroom,

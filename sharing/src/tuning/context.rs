@@ -6,6 +6,7 @@
 
 use crate::Outlook;
 use crate::numbers::clean;
+use crate::tuning::kept::Words;
 
 /// Numbers that an arm is judged by.
 pub(crate) const FEATURES: usize = 5;
@@ -64,6 +65,14 @@ impl Context {
             over(upper - median, median),
             second_of_day,
         )
+    }
+
+    pub(crate) fn put(&self, words: &mut Vec<u64>) {
+        words.extend([self.load, self.spread, self.second_of_day].map(f64::to_bits));
+    }
+
+    pub(crate) fn take(words: &mut Words<'_>) -> Option<Self> {
+        Some(Self::new(words.number()?, words.number()?, words.number()?))
     }
 }
 

@@ -48,4 +48,7 @@ pub enum TuningError {
         /// What was asked for.
         loss_most: f64,
     },
+    /// What a tuner is to go on from is damaged, or another version's.
+    #[error("what was kept of tuning is not as this version writes it; let it begin anew")]
+    Kept,
 }

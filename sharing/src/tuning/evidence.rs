@@ -10,6 +10,7 @@
 //! neighbours, and their range is the inverse of a propensity, here one in 320: a bet that must not lose more than there is may stake next
 //! to nothing on each.
 
+use crate::tuning::kept::{Words, put_optional};
 use crate::tuning::learned::NOISE;
 
 /// Probability that an arm that is no better is ever called so, all arms together.
@@ -20,6 +21,8 @@ const STAKE_MOST: f64 = 0.75;
 const VARIANCE_FIRST: f64 = 0.05;
 /// The 0.975 quantile of the normal distribution.
 const NORMAL_975: f64 = 1.96;
+/// Cycles that explored and wait for a neighbour at once; what is beyond is not compared.
+const OPEN_MOST: usize = 16;
 
 /// By how much an arm differs from the policy's own values, in rewards.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,6 +85,29 @@ impl Evidence {
         (self.betted / count / second_moment).clamp(0.0, STAKE_MOST)
     }
 
+    fn put(&self, words: &mut Vec<u64>) {
+        words.push(u64::from(self.count));
+        let numbers = [
+            self.sum,
+            self.squares,
+            self.log_wealth,
+            self.betted,
+            self.betted_squares,
+        ];
+        words.extend(numbers.map(f64::to_bits));
+    }
+
+    fn take(words: &mut Words<'_>) -> Option<Self> {
+        Some(Self {
+            count: words.small()?,
+            sum: words.number()?,
+            squares: words.number()?,
+            log_wealth: words.number()?,
+            betted: words.number()?,
+            betted_squares: words.number()?,
+        })
+    }
+
     /// The mean difference.
     #[must_use]
     pub fn effect(&self) -> Effect {
@@ -138,13 +164,47 @@ impl Neighbours {
 
     /// A cycle by another arm. Without a neighbour before it, it says nothing.
     pub(crate) fn see(&mut self, arm: usize, reward: f64) {
-        if let Some(before) = self.before {
+        if let Some(before) = self.before
+            && self.open.len() < OPEN_MOST
+        {
             self.open.push(Open {
                 arm,
                 reward,
                 before,
             });
         }
+    }
+
+    pub(crate) fn put(&self, words: &mut Vec<u64>) {
+        put_optional(words, self.before);
+        words.push(self.open.len() as u64);
+        for open in &self.open {
+            words.extend([
+                open.arm as u64,
+                open.reward.to_bits(),
+                open.before.to_bits(),
+            ]);
+        }
+        self.arms.iter().for_each(|arm| arm.put(words));
+    }
+
+    pub(crate) fn take(arms: usize, words: &mut Words<'_>) -> Option<Self> {
+        let before = words.optional()?;
+        let count = usize::try_from(words.word()?).ok()?;
+        let open = (0..count.min(OPEN_MOST)).map(|_| {
+            Some(Open {
+                arm: usize::try_from(words.word()?).ok()?,
+                reward: words.number()?,
+                before: words.number()?,
+            })
+        });
+        let open = open.collect::<Option<_>>()?;
+        let arms = (0..arms).map(|_| Evidence::take(words));
+        Some(Self {
+            before,
+            open,
+            arms: arms.collect::<Option<_>>()?,
+        })
     }
 
     pub(crate) fn arms(&self) -> &[Evidence] {

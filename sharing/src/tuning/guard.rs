@@ -11,6 +11,8 @@
 //!
 //! The allowance is bounded: a good year does not pay for a bad week.
 
+use crate::tuning::kept::Words;
+
 /// Decisions in a row that are looked at.
 pub const WINDOW: u32 = 100;
 /// How many of them may explore at most.
@@ -125,6 +127,32 @@ impl Guard {
         self.quiet = 0;
         self.paused_until_ms = now_ms.saturating_add(doubled.min(PAUSE_MOST_MS));
         self.paused_until_ms
+    }
+
+    /// As if as much as may be had just been explored.
+    pub(crate) const fn presume(&mut self) {
+        self.recent = mask(self.explored_most);
+    }
+
+    pub(crate) fn put(&self, words: &mut Vec<u64>) {
+        words.extend([
+            self.allowance.to_bits(),
+            (self.recent >> 64) as u64,
+            self.recent as u64,
+            self.paused_until_ms,
+            u64::from(self.pauses),
+            u64::from(self.quiet),
+        ]);
+    }
+
+    /// Takes up what was explored and lost before, under the bounds that it has now.
+    pub(crate) fn take(&mut self, words: &mut Words<'_>) -> Option<()> {
+        self.allowance = words.number()?.min(ALLOWANCE_MOST);
+        self.recent = u128::from(words.word()?) << 64 | u128::from(words.word()?);
+        self.paused_until_ms = words.word()?;
+        self.pauses = words.small()?;
+        self.quiet = words.small()?;
+        Some(())
     }
 
     /// What one decision may cost: all that must be kept of the largest reward.

@@ -176,6 +176,27 @@ impl Arms {
         self.0.get(position)
     }
 
+    /// Other arms have another one, as good as surely.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let numbers = self.0.iter().flat_map(|arm| {
+            let [one, two, three] = arm.settings.quantiles;
+            [
+                one,
+                two,
+                three,
+                arm.settings.reserve_share,
+                arm.settings.quiet_share,
+            ]
+        });
+        // FNV-1a, by words: nobody has a reason to forge it.
+        numbers.fold(0xcbf2_9ce4_8422_2325, |sum, number| {
+            (sum ^ number.to_bits())
+                .wrapping_mul(0x0000_0100_0000_01b3)
+                .rotate_left(29)
+        })
+    }
+
     /// All of them, the policy's own first.
     pub fn iter(&self) -> impl Iterator<Item = &Arm> {
         self.0.iter()

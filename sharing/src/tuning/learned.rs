@@ -4,6 +4,7 @@
 //! as the policy.
 
 use crate::tuning::context::{Context, FEATURES, Features};
+use crate::tuning::kept::Words;
 use crate::tuning::offline::Logged;
 use crate::tuning::ridge::Ridge;
 
@@ -14,7 +15,7 @@ pub(crate) const NOISE: f64 = 0.05;
 /// Models of all arms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Learned {
-    features: Features,
+    pub(super) features: Features,
     /// The first is of the reward less 1, the others of the difference to what the first expects.
     models: Vec<Ridge>,
 }
@@ -85,6 +86,18 @@ impl Learned {
             model.expects(features) + NOISE * model.width(features)
         };
         self.best_by(context, upper).map(|(arm, _)| arm)
+    }
+
+    pub(crate) fn put(&self, words: &mut Vec<u64>) {
+        self.models.iter().for_each(|model| model.put(words));
+    }
+
+    pub(crate) fn take(features: Features, arms: usize, words: &mut Words<'_>) -> Option<Self> {
+        let models = (0..arms).map(|_| Ridge::take(words));
+        Some(Self {
+            features,
+            models: models.collect::<Option<_>>()?,
+        })
     }
 
     /// The first among equals.

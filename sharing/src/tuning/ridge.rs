@@ -4,6 +4,7 @@
 //! inverted. Rounding adds up over very many of them; arms see a few thousand.
 
 use crate::tuning::context::FEATURES;
+use crate::tuning::kept::Words;
 
 /// A linear model of a value, with how sure it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +55,20 @@ impl Ridge {
     /// How far off that may be, in units of the noise: the width of Li et al. (WWW 2010).
     pub(crate) fn width(&self, features: &[f64; FEATURES]) -> f64 {
         dot(features, &self.times(features)).max(0.0).sqrt()
+    }
+
+    pub(crate) fn put(&self, words: &mut Vec<u64>) {
+        let numbers = self.inverse.iter().flatten().chain(&self.sum);
+        words.extend(numbers.map(|number| number.to_bits()));
+    }
+
+    pub(crate) fn take(words: &mut Words<'_>) -> Option<Self> {
+        let mut ridge = Self::default();
+        let cells = ridge.inverse.iter_mut().flatten();
+        for cell in cells.chain(&mut ridge.sum) {
+            *cell = words.number()?;
+        }
+        Some(ridge)
     }
 
     fn times(&self, vector: &[f64; FEATURES]) -> [f64; FEATURES] {

@@ -68,15 +68,15 @@ pub struct Observed {
 /// Chooses and learns. The same calls give the same decisions, to the last bit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tuner {
-    arms: Arms,
+    pub(super) arms: Arms,
     share: f64,
-    seed: u64,
-    guard: Guard,
-    learned: Learned,
-    neighbours: Neighbours,
-    decisions: u64,
+    pub(super) seed: u64,
+    pub(super) guard: Guard,
+    pub(super) learned: Learned,
+    pub(super) neighbours: Neighbours,
+    pub(super) decisions: u64,
     /// The decision whose outcome is not known yet.
-    pending: Option<Decision>,
+    pub(super) pending: Option<Decision>,
 }
 
 // === impl Tuner ===
@@ -195,6 +195,12 @@ impl Tuner {
                 until_ms: self.guard.pause(now_ms),
             }),
         }
+    }
+
+    /// Why the next decision would not explore, if it would not.
+    #[must_use]
+    pub fn hold(&self, now_ms: u64) -> Option<Hold> {
+        self.guard.holds(now_ms)
     }
 
     /// What there is to choose from.

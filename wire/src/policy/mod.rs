@@ -141,6 +141,23 @@ pub struct Sharing {
     /// Whose guarantee was not kept goes before others of its tier for a while. Absent: priorities stay as they are written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prioritize: Option<Prioritize>,
+    /// Other values of the knobs above are tried in a few cycles, and told apart by what came of them. Absent: all cycles go by what is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<Tuning>,
+}
+
+/// Within which ranges other values are tried, and what that may cost. A range must hold the value that the policy has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Tuning {
+    /// Lowest and highest `reserve_share`, 0 to 0.5.
+    pub reserve_share: [f64; 2],
+    /// Lowest and highest quantile of tiers 1, 2 and 3, 0.5 to 0.99. Absent: they stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantiles: Option<[[f64; 2]; 3]>,
+    /// Of the rewards that the policy's own values earn, the part that may be lost at most, 0.001 to 0.5.
+    pub loss_most: f64,
 }
 
 /// How priorities move with how fast the error budgets of guarantees are used up.
@@ -362,6 +379,17 @@ impl Default for Sharing {
             credits: false,
             spillover: None,
             prioritize: None,
+            tuning: None,
+        }
+    }
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            reserve_share: [0.1, 0.4],
+            quantiles: None,
+            loss_most: 0.01,
         }
     }
 }

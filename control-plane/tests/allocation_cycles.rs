@@ -641,7 +641,13 @@ async fn a_month_of_lending_is_a_statement_that_outlives_the_server_and_the_mont
     let most = tokens + 51.0 * 2.5 * INTERVAL_MS as f64 / 1e3;
     let all = whole["resources"][0]["lent_tokens"].as_f64().unwrap();
     assert!(all > tokens && all < most, "{whole}");
+    // It says no more than the month, and the running one goes up to the cycle in force.
+    assert_eq!(whole["until_unix_ms"], json!(1_790_812_800_000_u64));
     let fresh = statement(&server, "acme", "2026-10").await;
+    assert!(
+        fresh["until_unix_ms"].as_u64().unwrap() > 1_790_812_800_000,
+        "{fresh}"
+    );
     assert_eq!(fresh["resources"][0]["lent_tokens"], json!(0.0), "{fresh}");
     for (month, code) in [
         ("2026-11", "no_statement"),

@@ -431,6 +431,9 @@ async fn the_log_keeps_its_newest_records_and_the_hash_of_the_last_one_it_droppe
         numbers.collect::<Vec<_>>(),
         [Some(newest - 9), Some(newest - 8)]
     );
+    let none = server.ok("GET", "/v1/audit?limit=0", NONE).await;
+    assert_eq!(none["records"], json!([]));
+    assert_eq!(none["head"]["sequence"], json!(newest));
 }
 
 /// A record's number, and what is stored under it.

@@ -275,7 +275,13 @@ async fn what_makes_no_sense_for_a_share_is_refused_and_what_is_in_force_stays()
         "share=1&share=2",
     ] {
         let path = format!("/v1/policies?{wrong}");
-        refused(&server, &path, policy(NEWER), 400, "malformed").await;
+        let answer = refused(&server, &path, policy(NEWER), 400, "malformed").await;
+        if answer["where"] == "share" {
+            let message = answer["message"].as_str().unwrap();
+            assert!(message.contains("1 to 99"), "{wrong}: {message}");
+        } else {
+            assert!(["part=10", "share=1&share=2"].contains(&wrong), "{answer}");
+        }
     }
     let changed = |pointer: &str, value: Value| {
         let mut document = policy(NEWER);

@@ -603,6 +603,8 @@ async fn what_a_gateway_says_of_its_forecaster_is_kept_within_bounds() {
     request.model_status = Some(ModelStatus {
         message: "m".repeat(1 << 20),
         digest: vec![7; 1 << 20],
+        pinball_ppm: u64::MAX,
+        coverage_ppm: u32::MAX,
         ..ModelStatus::default()
     });
     let (status, reply) = server.sync(&request).await;
@@ -614,6 +616,11 @@ async fn what_a_gateway_says_of_its_forecaster_is_kept_within_bounds() {
         kept.contains("mmm") && kept.len() < 4_000,
         "{} bytes",
         kept.len()
+    );
+    let gateway = &view["gateways"][0];
+    assert_eq!(
+        (&gateway["pinball"], &gateway["coverage"]),
+        (&json!(1_000.0), &json!(1.0))
     );
 }
 

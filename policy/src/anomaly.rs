@@ -15,6 +15,8 @@ const SCORE: (f64, f64) = (1.0, 100.0);
 const FACTOR_MOST: f64 = 100.0;
 /// What is longer than that is no event, but how things are.
 const LONGEST_S: u64 = 31 * 86_400;
+/// The last second of the year 9999: what begins later never begins.
+const FROM_MOST_S: u64 = 253_402_300_799;
 
 /// What is done about whom.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,6 +130,13 @@ fn compiled(
     let (from, until) = (event.from_unix_s, event.until_unix_s);
     let after = from.saturating_add(1);
     let longest = from.saturating_add(LONGEST_S);
+    check::range(
+        mistakes,
+        &format!("{path}.from_unix_s"),
+        from,
+        0,
+        FROM_MOST_S,
+    );
     let end = format!("{path}.until_unix_s");
     check::range(mistakes, &end, until, after, longest);
     let factor = format!("{path}.factor");

@@ -128,6 +128,10 @@ fn each_mistake_is_told_with_its_place() {
     ] {
         assert_eq!(paths(&with(pointer, value)), [path], "{pointer}");
     }
+    // An event without a moment, at the end of all numbers.
+    let never =
+        json!({"name": "never", "from_unix_s": u64::MAX, "until_unix_s": u64::MAX, "factor": 2});
+    assert_eq!(paths(&with("/events/0", never)), ["events[0].from_unix_s"]);
     let many = vec![document()["events"][0].clone(); MAX_EVENTS + 1];
     assert_eq!(paths(&with("/events", json!(many))), ["events"]);
 }

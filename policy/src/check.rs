@@ -30,6 +30,15 @@ pub(crate) fn rate(mistakes: &mut Mistakes, path: &str, value: Decimal) -> Rate 
     }
 }
 
+/// The same of what there is of something. What is too large is as large as may be, so that nothing else seems not to fit into it.
+pub(crate) fn capacity(mistakes: &mut Mistakes, path: &str, value: Decimal) -> Rate {
+    let compiled = rate(mistakes, path, value);
+    match value.micro() > MAX_MICRO {
+        true => Rate::new(MAX_MICRO.unsigned_abs()),
+        false => compiled,
+    }
+}
+
 /// A whole number within a range.
 pub(crate) fn range(mistakes: &mut Mistakes, path: &str, found: u64, least: u64, most: u64) {
     if !(least..=most).contains(&found) {
@@ -58,10 +67,11 @@ pub(crate) fn permille(
         return thousandths as u16;
     }
     let allowed = format!("{} to {}", share(i64::from(least)), share(i64::from(most)));
-    let found = if thousandths.is_finite() {
-        share(thousandths as i64)
-    } else {
-        String::from("no number")
+    // As it was written: rounded it might look as if it were allowed.
+    let found = match found.abs() {
+        size if size < 1e6 => found.to_string(),
+        size if size.is_finite() => format!("{found:e}"),
+        _ => String::from("no number"),
     };
     mistakes.add(path, Problem::Range { found, allowed });
     least
@@ -118,4 +128,27 @@ fn share(thousandths: i64) -> String {
     }
     let fraction = format!("{rest:03}");
     format!("{sign}{whole}.{}", fraction.trim_end_matches('0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_that_is_refused_is_shown_as_it_was_written() {
+        for (found, shown) in [
+            (0.0001, "0.0001"),
+            (0.6, "0.6"),
+            (-0.2, "-0.2"),
+            (1e300, "1e300"),
+            (f64::NAN, "no number"),
+            (f64::INFINITY, "no number"),
+        ] {
+            let mut mistakes = Mistakes::default();
+            assert_eq!(permille(&mut mistakes, "share", found, 1, 500), 1);
+            let told = mistakes.into_result(()).unwrap_err().to_string();
+            let expected = format!("share is {shown}, allowed is 0.001 to 0.5");
+            assert_eq!(told, expected, "{found}");
+        }
+    }
 }

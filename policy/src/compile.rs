@@ -122,7 +122,7 @@ fn resources(mistakes: &mut Mistakes, document: &PolicyDocument) -> Vec<Resource
                     },
                 );
             }
-            let capacity = check::rate(mistakes, &capacity_path, capacity);
+            let capacity = check::capacity(mistakes, &capacity_path, capacity);
             let depth_ms = resource.depth_ms.unwrap_or(DEFAULT_POOL_DEPTH_MS);
             let most = u64::from(MAX_POOL_DEPTH_MS);
             check::range(

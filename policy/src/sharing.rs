@@ -305,7 +305,7 @@ fn per_resource(
             mistakes.add(&path, Problem::NoEffect { because });
         }
         if let Some(index) = ResourceIndex::new(position) {
-            *rates.at_mut(index) = Some(check::rate(mistakes, &path, *value));
+            *rates.at_mut(index) = Some(check::capacity(mistakes, &path, *value));
         }
     }
     rates

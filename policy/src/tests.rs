@@ -74,6 +74,17 @@ fn numbers_resources_and_contracts_by_name_and_keeps_amounts_exact() {
 type Row = (&'static str, Value, &'static str, &'static str);
 
 #[test]
+fn a_capacity_that_is_too_large_is_one_mistake_and_no_lack_of_capacity() {
+    let mut wrong = document();
+    wrong["resources"]["requests"]["capacity_per_s"] = json!(1_000_000_000_001_u64);
+    let found = compiled(wrong).unwrap_err().to_string();
+    assert_eq!(
+        found,
+        "resources.requests.capacity_per_s is 1000000000001, allowed is 0 to 1000000000000"
+    );
+}
+
+#[test]
 fn each_mistake_is_named_with_its_place() {
     let limit = "/contracts/gold/limits/requests";
     let rows: Vec<Row> = vec![

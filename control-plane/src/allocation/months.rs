@@ -26,6 +26,12 @@ impl Month {
         Self(month)
     }
 
+    /// When it is over.
+    pub(crate) fn ends_unix_ms(self) -> u64 {
+        let days = (0..=self.0.min(MONTHS_MOST)).map(length);
+        days.fold(0, u64::saturating_add).saturating_mul(DAY_MS)
+    }
+
     /// So many months before.
     pub(crate) fn before(self, months: u32) -> Self {
         Self(self.0.saturating_sub(months))
@@ -90,6 +96,11 @@ mod tests {
         ] {
             assert_eq!(Month::at(unix_ms).to_string(), month, "{unix_ms}");
             assert_eq!(month.parse(), Ok(Month::at(unix_ms)));
+            let ends = Month::at(unix_ms).ends_unix_ms();
+            assert_eq!(
+                (Month::at(ends - 1), Month::at(ends)),
+                (Month::at(unix_ms), Month(Month::at(unix_ms).0 + 1))
+            );
         }
         for wrong in [
             "2026", "2026-13", "2026-00", "1969-12", "26-01", "2026-1", "2026-+1",

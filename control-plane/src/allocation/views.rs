@@ -215,7 +215,7 @@ pub struct StatementView {
     pub customer: String,
     /// Calendar month in UTC, as `2026-11`.
     pub month: String,
-    /// What is counted ends here: at the cycle in force, or before it.
+    /// What is counted ends here: at the cycle in force, or with the month.
     pub until_unix_ms: u64,
     /// By resource that is divided.
     pub resources: Vec<StatementLine>,
@@ -485,7 +485,7 @@ impl Book {
         StatementView {
             customer: name_of(customer),
             month: sums.month.to_string(),
-            until_unix_ms: self.at_unix_ms,
+            until_unix_ms: self.at_unix_ms.min(sums.month.ends_unix_ms()),
             resources: lines.collect(),
             credits: sums.credits,
             balance: self.entry(customer).map(|entry| entry.customer.credits),

@@ -27,6 +27,6 @@ pub(super) async fn list(
     page: Result<Query<Page>, QueryRejection>,
 ) -> Answer<AuditPage> {
     let Query(Page { after, limit }) = page?;
-    let limit = limit.unwrap_or(MAX_RECORDS).clamp(1, MAX_RECORDS);
+    let limit = limit.unwrap_or(MAX_RECORDS).min(MAX_RECORDS);
     server.plane.audit(after, limit).map(Json)
 }

@@ -44,7 +44,8 @@ pub(super) struct Versions {
 pub(super) struct For {
     /// Percent of the customers, 1 to 99; without it, all.
     #[serde(default)]
-    share: Option<u8>,
+    #[schemars(with = "Option<u8>")]
+    share: Option<String>,
 }
 
 pub(super) async fn check(
@@ -73,13 +74,7 @@ pub(super) async fn apply(
     body: Body,
 ) -> Answer<VersionInfo> {
     let Query(For { share }) = whom?;
-    if let Some(percent) = share
-        && !(1..=99).contains(&percent)
-    {
-        let message = format!("a share of {percent} % is none of 1 to 99");
-        let hint = "leave it out to put the policy in force for all customers";
-        return Err(ApiError::invalid("bad_share", message, hint).at("share"));
-    }
+    let share = share.as_deref().map(percent).transpose()?;
     let place = place_for(&server, &body)?;
     let (text, format) = document_text(&headers, body).await?;
     let apply = move |server: Arc<Server>| async move {
@@ -214,6 +209,23 @@ pub(super) async fn activate(
         server.plane.activate_policy(&by, version).await
     };
     in_turn(&server, place, activate).await.map(Json)
+}
+
+/// Read here, so that a share that is no whole number is answered with what it may be.
+fn percent(text: &str) -> Result<u8, ApiError> {
+    let hint = "leave it out to put the policy in force for all customers";
+    match text.parse() {
+        Ok(percent @ 1..=99) => Ok(percent),
+        Ok(percent) => {
+            let message = format!("a share of {percent} % is none of 1 to 99");
+            Err(ApiError::invalid("bad_share", message, hint).at("share"))
+        }
+        Err(_) => {
+            let shown: String = text.chars().take(16).collect();
+            let message = format!("the share `{shown}` is no whole number of percent, 1 to 99");
+            Err(ApiError::malformed(message, hint).at("share"))
+        }
+    }
 }
 
 async fn document_of(server: &Server, version: u64) -> Result<PolicyDocument, ApiError> {

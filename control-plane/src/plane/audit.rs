@@ -205,9 +205,12 @@ impl Plane {
         let before = Ends::load(&*self.store)?;
         let first = after.max(before.anchor.0).saturating_add(1);
         let last = first.saturating_add(limit.saturating_sub(1));
-        let rows = self
-            .store
-            .range(Table::Audit, &first.to_be_bytes(), &last.to_be_bytes())?;
+        let rows = match limit {
+            0 => Vec::new(),
+            _ => self
+                .store
+                .range(Table::Audit, &first.to_be_bytes(), &last.to_be_bytes())?,
+        };
         let records = rows.iter().map(|(_, line)| serde_json::from_slice(line));
         let records = records.collect::<Result<_, _>>().map_err(|error| {
             ApiError::from(StoreError::Damaged {

@@ -30,6 +30,11 @@ const SLACK_US: u64 = 1_000_000;
 
 /// Of what a gateway says about a model, for people.
 const MESSAGE_CHARS_MAX: usize = 1_000;
+
+/// All forecasts.
+const PPM: u32 = 1_000_000;
+/// A forecaster whose loss is a thousand times the demand says nothing by how much more it is.
+const PINBALL_PPM_MOST: u64 = 1_000 * PPM as u64;
 /// A SHA-256.
 const DIGEST_BYTES: usize = 32;
 
@@ -127,6 +132,9 @@ impl Session {
             }),
             // What can be believed of the sums is kept as numbers.
             score: None,
+            // More is no measurement, and would be no number in a chart.
+            pinball_ppm: status.pinball_ppm.min(PINBALL_PPM_MOST),
+            coverage_ppm: status.coverage_ppm.min(PPM),
             ..*status
         };
     }

@@ -289,7 +289,7 @@ fn gateway_view(id: &str, session: &Session, presence: Presence, now: Now) -> Ga
             .map(|(_, score)| ScoreView::of(&score)),
         series_by_network: model.series_by_network,
         series_by_fallback: model.series_by_fallback,
-        pinball: u32::try_from(model.pinball_ppm).map_or(f64::INFINITY, f64::from) / 1e6,
+        pinball: f64::from(u32::try_from(model.pinball_ppm).unwrap_or(u32::MAX)) / 1e6,
         coverage: f64::from(model.coverage_ppm) / 1e6,
     }
 }

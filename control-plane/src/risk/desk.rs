@@ -59,7 +59,8 @@ impl Board {
                 links: pool.links.len(),
                 pairs: pairs.len(),
                 score_max: pairs.first().map_or(0.0, |pair| pair.score),
-                headroom_per_s: extras.map(|extra| extra.per_s).sum(),
+                // A sum of nothing would be -0.
+                headroom_per_s: extras.fold(0.0, |sum, extra| sum + extra.per_s),
             }
         });
         Counts {

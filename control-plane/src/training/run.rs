@@ -144,7 +144,7 @@ fn past_of(book: &TrainingBook) -> Past {
     let has_failed = |run: &&TrainingRun| run.outcome == TrainingOutcome::Failed;
     let done = book.runs.iter().rev().find(|run| !has_failed(run));
     Past {
-        since_unix_ms: book.since_unix_ms.unwrap_or_default(),
+        since_unix_ms: book.since_unix_ms,
         done_unix_ms: done.map(|run| run.started_unix_ms),
         failed_unix_ms: book
             .runs

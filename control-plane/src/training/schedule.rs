@@ -32,8 +32,8 @@ pub struct Schedule {
 /// The trainings before, as far as the next one depends on them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Past {
-    /// When the schedule itself began, before which nothing was trained.
-    pub(super) since_unix_ms: u64,
+    /// When the schedule itself began, before which nothing was trained; `None` until that is written down.
+    pub(super) since_unix_ms: Option<u64>,
     /// When the newest training began that has come to something, or that somebody has ended.
     pub(super) done_unix_ms: Option<u64>,
     /// When the newest one began, if it has failed.
@@ -85,13 +85,11 @@ impl Schedule {
     /// When the clock is the next reason, as far as there is such a time. What has failed is tried again sooner.
     pub(super) fn next_unix_ms(&self, past: Past) -> Option<u64> {
         let every_ms = self.every_ms?;
-        Some(match past.failed_unix_ms {
-            Some(failed) => failed.saturating_add(every_ms.min(FAILURE_PAUSE_MS)),
-            None => past
-                .done_unix_ms
-                .unwrap_or(past.since_unix_ms)
-                .saturating_add(every_ms),
-        })
+        if let Some(failed) = past.failed_unix_ms {
+            return Some(failed.saturating_add(every_ms.min(FAILURE_PAUSE_MS)));
+        }
+        let from = past.done_unix_ms.or(past.since_unix_ms)?;
+        Some(from.saturating_add(every_ms))
     }
 }
 
@@ -129,9 +127,15 @@ mod tests {
     #[test]
     fn the_clock_counts_from_the_training_before_or_from_the_start() {
         let from = |since_unix_ms| Past {
-            since_unix_ms,
+            since_unix_ms: Some(since_unix_ms),
             ..Past::default()
         };
+        assert_eq!(
+            DAILY.next_unix_ms(Past::default()),
+            None,
+            "it has not begun"
+        );
+        assert_eq!(DAILY.due(u64::MAX, Past::default(), None), None);
         assert_eq!(DAILY.due(DAY_MS + 2, from(3), None), None);
         assert_eq!(DAILY.due(DAY_MS + 3, from(3), None), Some(Cause::Schedule));
         assert_eq!(DAILY.due(DAY_MS, done(5), None), None);

@@ -20,6 +20,7 @@ use forebay_wire::key::CustomerHash;
 use forebay_wire::sync::SyncRequest;
 use kit::{Gateway, hash};
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -600,10 +601,10 @@ fn beside_a_flood(customer: usize, step: u64) -> Does {
     if customer == KEYS.len() - 1 {
         let asks = 2.0 * RATE * (0.95 + 0.1 * noise(7, step));
         // What is denied it asks for once more.
-        let denied = if is_short { asks } else { 0.0 };
+        let again = if is_short { 1.5 * asks } else { 0.0 };
         does = Does {
-            asks: asks + 0.5 * denied,
-            denied,
+            asks: asks + again,
+            denied: again / 0.75,
         };
     } else if customer == 3 && is_short {
         does.asks += 9_000.0;
@@ -621,26 +622,36 @@ async fn whoever_borrows_as_ever_is_not_flagged_for_a_neighbour_that_floods_the_
 
 #[tokio::test]
 async fn a_cap_that_denies_what_was_borrowed_does_not_keep_itself_up() {
-    let mut site = Site::new("cap_at_contract", json!([])).await;
+    // What is asked for once more is beyond the ceiling.
+    let mut policy = policy("cap_at_contract", &json!([]));
+    policy["contracts"]["gold"]["limits"]["requests"]["ceiling_per_s"] = json!(2.5 * RATE);
+    let mut site = Site::by(policy).await;
     let (abuse, lava) = (NIGHT..NIGHT + 6, KEYS.len() - 1);
+    let is_capped = Cell::new(false);
     let does = |customer: usize, step: u64| {
-        if customer == lava && abuse.contains(&step) {
-            return Does {
-                asks: 6_000.0,
-                denied: 5_000.0,
-            };
+        if customer != lava {
+            return as_ever(customer, step);
         }
-        beside_a_flood(customer, step)
+        let as_ever = 2.0 * RATE * (0.95 + 0.1 * noise(7, step));
+        let (asks, denied) = match (abuse.contains(&step), is_capped.get()) {
+            (true, _) => (6_000.0, 5_000.0),
+            // It gets its contract's rate, and asks for the rest three times more.
+            (false, true) => (2.5 * as_ever, 2.0 * as_ever),
+            (false, false) => (as_ever, 0.0),
+        };
+        Does { asks, denied }
     };
     site.steps(NIGHT + 6, &does).await;
     let found = site.of("lava").unwrap();
     assert_eq!(found.action, Some(FlagAction::CapAtContract));
+    is_capped.set(true);
     while site.of("lava").is_some() {
         site.step(&does).await;
         assert!(site.step < NIGHT + DAY / 2, "{:?}", site.of("lava"));
     }
+    is_capped.set(false);
     let flagged = site.flagged_until(NIGHT + DAY, &does).await;
-    assert_eq!(flagged, BTreeSet::from([("dune", "unusual")]));
+    assert_eq!(flagged, BTreeSet::new());
 }
 
 impl Site {

@@ -49,8 +49,8 @@ impl Reading {
     /// a pool has, or a gateway whose part of the contract was too small, which is asked for once more elsewhere. From the rate on would be wrong: between rate
     /// and ceiling it is the pool that denies, and whoever usually borrows would be flagged for what its neighbours ask for.
     ///
-    /// While a customer is capped nothing was denied by its contract: what the cap denies is asked for once more, and would keep the flag that caps it. What it
-    /// asks for beyond its ceiling is its demand all the same.
+    /// While a customer is capped nothing counts as denied by its contract: what the cap denies is asked for once more, also beyond the ceiling, and would keep
+    /// the flag that caps it.
     pub(super) fn step(
         &self,
         used: Used,
@@ -59,12 +59,15 @@ impl Reading {
         is_capped: bool,
     ) -> Step {
         let allowed = self.ceiling_per_s * step_ms as f64 / 1e3;
-        let beyond = used.denied.min((used.asked - allowed).max(0.0));
+        let denied_contract = match is_capped {
+            true => 0.0,
+            false => used.denied.min((used.asked - allowed).max(0.0)),
+        };
         Step {
             unix_ms,
             asked: used.asked,
-            denied_contract: if is_capped { 0.0 } else { beyond },
-            denied_pool: used.denied - beyond,
+            denied_contract,
+            denied_pool: used.denied - denied_contract,
             keys: used.gateways.map(f64::from),
             forecast_high,
             event_factor: self.event_factor,

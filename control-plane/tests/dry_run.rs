@@ -9,10 +9,14 @@
 
 mod kit;
 
+use forebay_control_plane::dry_run::DryRunQuery;
 use forebay_control_plane::store::{Batch, Store, Table};
 use kit::{Gateway, STEP_MS, TestServer, hash, policy};
 use prost::Message;
 use serde_json::{Value, json};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 const NONE: Value = Value::Null;
 const CANDIDATE: &str = "/v1/policies/candidate";
@@ -361,4 +365,46 @@ async fn a_candidate_that_cannot_be_read_any_more_is_left_out() {
         assert_eq!(server.admin("GET", CANDIDATE, NONE).await.0.as_u16(), 404);
         pass_step(&server, &mut gateway, &[("acme", 10)]).await;
     }
+}
+
+#[tokio::test]
+async fn how_it_stands_can_be_asked_for_while_a_long_gap_is_counted() {
+    let (server, mut gateway) = started().await;
+    server.ok("POST", CANDIDATE, with_rate(40)).await;
+    let keys: Vec<String> = (0..200)
+        .map(|number| format!("customer-{number}"))
+        .collect();
+    let usage: Vec<(&str, u64)> = keys.iter().map(|key| (key.as_str(), 4)).collect();
+    for _ in 0..4 {
+        pass_step(&server, &mut gateway, &usage).await;
+    }
+    let before = number(&view(&server).await["steps"]);
+    assert!(before > 0.0);
+    server.advance_ms(3_600_000);
+    for _ in 0..8 {
+        gateway.spend("acme", 1);
+        gateway.sync(&server).await;
+        server.advance_ms(u64::from(STEP_MS / 2));
+    }
+    let plane = &server.server.plane;
+    let is_over = AtomicBool::new(false);
+    let begins = Barrier::new(2);
+    let answers = thread::scope(|scope| {
+        scope.spawn(|| {
+            begins.wait();
+            plane.count_dry_run();
+            is_over.store(true, Ordering::Release);
+        });
+        begins.wait();
+        let mut answers = 0_u32;
+        while !is_over.load(Ordering::Acquire) {
+            plane.dry_run(&DryRunQuery::default()).unwrap();
+            answers += 1;
+        }
+        answers
+    });
+    let view = view(&server).await;
+    assert!(number(&view["gaps"]) > 3_000.0, "{view}");
+    assert_eq!(number(&view["steps"]), before + 1.0);
+    assert!(answers > 20, "{answers} while it was counted");
 }

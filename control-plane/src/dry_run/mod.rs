@@ -18,6 +18,7 @@ mod worker;
 pub(crate) use counting::{Counting, Expecting, Seen, Treated};
 pub(crate) use listed::Listed;
 pub(crate) use side::Reading;
+pub(crate) use view::LINES_MOST;
 pub use view::{
     CountedView, CustomerDryRun, DryRunQuery, DryRunView, LoanDryRun, ResourceDryRun, TallyView,
 };

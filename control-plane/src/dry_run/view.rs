@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// Lines of an answer where nobody says how many, and at most.
 const LINES: usize = 20;
-const LINES_MOST: usize = 1_000;
+pub(crate) const LINES_MOST: usize = 1_000;
 
 /// How many lines an answer has.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -143,6 +143,23 @@ impl DryRunQuery {
 }
 
 // === impl views ===
+
+impl DryRunView {
+    /// The same with so many lines of each resource at most.
+    pub(crate) fn cut(&self, lines: usize) -> Self {
+        let resources = self.resources.iter().map(|resource| ResourceDryRun {
+            changes: resource.changes.iter().take(lines).cloned().collect(),
+            loans: resource.loans.iter().take(lines).cloned().collect(),
+            resource: resource.resource.clone(),
+            ..*resource
+        });
+        Self {
+            digest: self.digest.clone(),
+            resources: resources.collect(),
+            ..*self
+        }
+    }
+}
 
 impl Counting {
     /// By resource, with so many lines of each.

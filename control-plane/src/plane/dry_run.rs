@@ -5,7 +5,8 @@
 //! counted against another policy is no answer any more.
 //!
 //! The state is locked only to read, a thousand customers at a time, and nothing is written to it: whatever a gateway is answered is the
-//! same with a candidate and without.
+//! same with a candidate and without. How it stands is published when a step has been counted, and is there at once for whoever asks: the API
+//! does not wait for the thread that counts. To lock what is counted for both was the worse alternative: after a gap a step takes seconds.
 
 use super::Plane;
 use super::audit::{Deed, Done};
@@ -15,15 +16,18 @@ use super::sync::usage::Finished;
 use crate::auth::Caller;
 use crate::buckets::{Counters, POOL_ACCOUNT};
 use crate::document::{CheckedPolicy, Format, check};
-use crate::dry_run::{Counting, DryRunQuery, DryRunView, Expecting, Listed, Seen, Treated};
+use crate::dry_run::{
+    Counting, DryRunQuery, DryRunView, Expecting, LINES_MOST, Listed, Seen, Treated,
+};
 use crate::error::ApiError;
 use crate::models::{digest_of, hex};
 use crate::store::{Batch, Store, StoreError, Table};
+use forebay_core::policy::Policy;
 use forebay_simulator::pool::what_if::{CUSTOMERS_MOST, Standing};
 use forebay_wire::key::CustomerHash;
 use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Keys of single values in the store.
 const META_CANDIDATE: &[u8] = b"policy_candidate";
@@ -41,34 +45,91 @@ struct Header {
     since_unix_ms: u64,
 }
 
-/// A candidate, and what has been counted.
+/// Where the API finds what is known, and the thread that counts keeps what it has counted.
+#[derive(Debug, Default)]
+pub(super) struct DryRunDesk {
+    /// Locked for a moment only, by everybody.
+    shown: Mutex<Option<Arc<Shown>>>,
+    /// Locked for as long as a step takes, by whoever counts and nobody else.
+    work: Mutex<Option<Work>>,
+}
+
+/// A candidate, and how it stands.
 #[derive(Debug)]
-pub(super) struct DryRun {
+struct Shown {
+    candidate: Arc<Candidate>,
+    /// With as many lines as anybody may ask for.
+    view: DryRunView,
+}
+
+#[derive(Debug)]
+struct Candidate {
     header: Header,
     listed: Listed,
+    /// It is counted from a step that is closed later than this one: the running one had begun before the candidate came.
+    newest_closed: u64,
+}
+
+/// What has been counted of a candidate.
+#[derive(Debug)]
+struct Work {
+    candidate: Arc<Candidate>,
     progress: Progress,
 }
 
 #[derive(Debug)]
 enum Progress {
-    /// For a step that is closed later than this one: the running one has begun before the candidate came.
+    /// For a step that is closed later than this one.
     Waiting(u64),
     Counting(Box<Counting>),
 }
 
-// === impl DryRun ===
+// === impl DryRunDesk ===
 
-impl DryRun {
+impl DryRunDesk {
+    fn lock_shown(&self) -> MutexGuard<'_, Option<Arc<Shown>>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shown(&self) -> Option<Arc<Shown>> {
+        self.lock_shown().clone()
+    }
+
+    /// Another candidate, of which nothing has been counted yet.
+    fn take_up(&self, candidate: Candidate, step_ms: u32) {
+        let view = candidate.view(&Progress::Waiting(candidate.newest_closed), step_ms);
+        let shown = Shown {
+            candidate: Arc::new(candidate),
+            view,
+        };
+        *self.lock_shown() = Some(Arc::new(shown));
+    }
+
+    /// Shows how it stands, unless another candidate has come meanwhile, or none is tried any more.
+    fn show(&self, work: &Work, step_ms: u32) {
+        let candidate = Arc::clone(&work.candidate);
+        let view = candidate.view(&work.progress, step_ms);
+        let mut shown = self.lock_shown();
+        let is_same = |shown: &Arc<Shown>| Arc::ptr_eq(&shown.candidate, &candidate);
+        if shown.as_ref().is_some_and(is_same) {
+            *shown = Some(Arc::new(Shown { candidate, view }));
+        }
+    }
+}
+
+// === impl Candidate ===
+
+impl Candidate {
     fn new(header: Header, checked: &CheckedPolicy, plane: &Plane, newest_closed: u64) -> Self {
         Self {
             header,
             listed: Listed::new(checked, &plane.keys),
-            progress: Progress::Waiting(newest_closed),
+            newest_closed,
         }
     }
 
-    fn view(&self, query: &DryRunQuery, step_ms: u32) -> DryRunView {
-        let counting = match &self.progress {
+    fn view(&self, progress: &Progress, step_ms: u32) -> DryRunView {
+        let counting = match progress {
             Progress::Waiting(_) => None,
             Progress::Counting(counting) => Some(counting),
         };
@@ -83,7 +144,7 @@ impl DryRun {
             gaps: counting.map_or(0, |counting| counting.gaps),
             compared: counting.map_or(0, |counting| counting.hashes.len()),
             resources: counting
-                .map(|counting| counting.resources(query.lines()))
+                .map(|counting| counting.resources(LINES_MOST))
                 .unwrap_or_default(),
         }
     }
@@ -114,7 +175,8 @@ impl Plane {
         match load(&*self.store) {
             Ok(None) => {}
             Ok(Some((header, checked))) => {
-                *self.lock_dry_run() = Some(DryRun::new(header, &checked, self, 0));
+                let candidate = Candidate::new(header, &checked, self, 0);
+                self.dry_run.take_up(candidate, self.settings.step_ms);
             }
             Err(error) => tracing::warn!(%error, "the candidate policy is not tried any more"),
         }
@@ -156,10 +218,9 @@ impl Plane {
                 Ok(Done::new(state.finished.step, "tried"))
             })
             .await?;
-        let dry_run = DryRun::new(header, &checked, self, newest_closed);
-        let view = dry_run.view(&DryRunQuery::default(), step_ms);
-        *self.lock_dry_run() = Some(dry_run);
-        Ok(view)
+        let candidate = Candidate::new(header, &checked, self, newest_closed);
+        self.dry_run.take_up(candidate, step_ms);
+        self.dry_run(&DryRunQuery::default())
     }
 
     /// How the candidate fares.
@@ -167,9 +228,8 @@ impl Plane {
     /// # Errors
     /// When there is none.
     pub fn dry_run(&self, query: &DryRunQuery) -> Result<DryRunView, ApiError> {
-        let dry_run = self.lock_dry_run();
-        let dry_run = dry_run.as_ref().ok_or_else(no_candidate)?;
-        Ok(dry_run.view(query, self.settings.step_ms))
+        let shown = self.dry_run.shown().ok_or_else(no_candidate)?;
+        Ok(shown.view.cut(query.lines()))
     }
 
     /// Ends it, and says how it stood.
@@ -185,90 +245,106 @@ impl Plane {
             Ok(Done::new((), "ended"))
         })
         .await?;
-        *self.lock_dry_run() = None;
+        *self.dry_run.lock_shown() = None;
         Ok(view)
     }
 
-    /// Counts the step that was closed last, if it has not been.
+    /// Counts the step that was closed last, if it has not been. Takes seconds after a gap, in which how it stands can be asked for all the same.
     pub fn count_dry_run(&self) {
-        let mut book = self.lock_dry_run();
-        let Some(dry_run) = book.as_mut() else {
+        let mut work = self
+            .dry_run
+            .work
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(shown) = self.dry_run.shown() else {
+            *work = None;
             return;
         };
+        let mut current = match work.take() {
+            Some(current) if Arc::ptr_eq(&current.candidate, &shown.candidate) => current,
+            _ => Work {
+                candidate: Arc::clone(&shown.candidate),
+                progress: Progress::Waiting(shown.candidate.newest_closed),
+            },
+        };
+        drop(shown);
+        if self.count_candidate(&mut current) {
+            self.dry_run.show(&current, self.settings.step_ms);
+        }
+        *work = Some(current);
+    }
+
+    /// Whether there is news.
+    fn count_candidate(&self, work: &mut Work) -> bool {
         self.hear_step();
         let (finished, live) = {
             let state = self.lock();
             (Arc::clone(&state.finished), state.policies.active_epoch())
         };
-        match &mut dry_run.progress {
-            Progress::Waiting(seen) if *seen == finished.step => return,
+        let listed = &work.candidate.listed;
+        match &mut work.progress {
+            Progress::Waiting(seen) if *seen == finished.step => return false,
             Progress::Waiting(_) => {}
             Progress::Counting(counting)
                 if counting.live != live || finished.step < counting.last_step =>
             {
-                dry_run.progress = Progress::Waiting(finished.step);
-                return;
+                work.progress = Progress::Waiting(finished.step);
+                return true;
             }
-            Progress::Counting(counting) if counting.last_step == finished.step => return,
+            Progress::Counting(counting) if counting.last_step == finished.step => return false,
             Progress::Counting(counting) => {
-                self.count_step(counting, &dry_run.listed, &finished);
-                return;
+                self.count_step(counting, listed, &finished);
+                return true;
             }
         }
-        match self.begin_counting(&dry_run.listed, finished.step) {
-            Ok(Some(counting)) => dry_run.progress = Progress::Counting(Box::new(counting)),
-            Ok(None) => {}
+        match self.begin_counting(listed, &finished) {
+            Ok(Some(counting)) => work.progress = Progress::Counting(Box::new(counting)),
+            Ok(None) => return false,
             Err(error) => {
                 tracing::warn!(%error, "the candidate policy cannot be compared");
-                dry_run.progress = Progress::Waiting(finished.step);
+                work.progress = Progress::Waiting(finished.step);
             }
         }
+        true
     }
 
-    /// Begins behind a step that has been closed, with those who have asked for anything up to now, and those who can lend.
+    /// Begins behind a step that has been closed, with those who have asked for anything up to now, and those who can lend. None if another policy comes into force meanwhile.
     fn begin_counting(
         &self,
         listed: &Listed,
-        step: u64,
+        finished: &Finished,
     ) -> Result<Option<Counting>, forebay_simulator::SimulationError> {
-        let (live, hashes) = {
+        let (policy, rule, members, accounts) = {
             let state = self.lock();
             let Some(policy) = state.policies.compiled() else {
                 return Ok(None);
             };
-            let live = (
-                policy.epoch,
-                policy.clone(),
-                state.policies.sharing().cloned(),
-            );
-            let of_step = state.finished.usage.iter().map(|usage| usage.customer);
-            let with_guarantee = state.directory.iter().filter(|(_, member)| {
-                let contract = policy.contract(member.contract);
-                contract
-                    .is_some_and(|row| row.limits.iter().any(|limits| limits.guarantee.get() > 0))
-            });
-            let with_account = state.accounts.iter().filter(|(hash, account)| {
-                let resources = 0..account.holdings.len();
-                **hash != POOL_ACCOUNT
-                    && resources
-                        .into_iter()
-                        .any(|resource| account.totals(resource).demand > 0)
-            });
-            let all = of_step
-                .chain(with_guarantee.map(|(hash, _)| hash))
-                .chain(listed.guaranteed())
-                .chain(with_account.map(|(hash, _)| *hash));
-            let mut known = HashSet::new();
-            let hashes: Vec<CustomerHash> = all
-                .filter(|hash| known.insert(*hash))
-                .take(CUSTOMERS_MOST)
-                .collect();
-            (live, hashes)
+            let members: Vec<CustomerHash> = state.directory.iter().map(|(hash, _)| hash).collect();
+            let accounts: Vec<CustomerHash> = state.accounts.keys().copied().collect();
+            let rule = state.policies.sharing().cloned();
+            (policy.clone(), rule, members, accounts)
         };
+        let mut chosen = Chosen::default();
+        chosen.add(finished.usage.iter().map(|usage| usage.customer));
+        for hashes in members.chunks(AT_ONCE) {
+            let state = self.lock();
+            if state.policies.active_epoch() != policy.epoch {
+                return Ok(None);
+            }
+            let hashes = hashes.iter().copied();
+            chosen.add(hashes.filter(|hash| has_guarantee(&state, &policy, *hash)));
+        }
+        chosen.add(listed.guaranteed());
+        for hashes in accounts.chunks(AT_ONCE) {
+            let state = self.lock();
+            let hashes = hashes.iter().copied();
+            chosen.add(hashes.filter(|hash| has_asked(&state, *hash)));
+        }
         let now_unix_ms = self.clock.now().unix_ms;
-        let steps = (step, self.settings.step_ms);
+        let live = (policy.epoch, policy, rule);
+        let steps = (finished.step, self.settings.step_ms);
         let mut counting = Counting::begin(live, listed, steps, now_unix_ms)?;
-        for seen in self.see(listed, &hashes) {
+        for seen in self.see(listed, &chosen.hashes) {
             counting.add(&seen, listed, true);
         }
         self.expect(&mut counting);
@@ -323,10 +399,43 @@ impl Plane {
         }
         all
     }
+}
 
-    fn lock_dry_run(&self) -> MutexGuard<'_, Option<DryRun>> {
-        self.dry_run.lock().unwrap_or_else(PoisonError::into_inner)
+/// Those who take part, each once, and no more than may.
+#[derive(Debug, Default)]
+struct Chosen {
+    known: HashSet<CustomerHash>,
+    hashes: Vec<CustomerHash>,
+}
+
+// === impl Chosen ===
+
+impl Chosen {
+    fn add(&mut self, hashes: impl Iterator<Item = CustomerHash>) {
+        for hash in hashes {
+            if self.hashes.len() >= CUSTOMERS_MOST {
+                return;
+            }
+            if self.known.insert(hash) {
+                self.hashes.push(hash);
+            }
+        }
     }
+}
+
+fn has_guarantee(state: &State, policy: &Policy, hash: CustomerHash) -> bool {
+    let row = state.directory.get(hash);
+    let row = row.and_then(|member| policy.contract(member.contract));
+    row.is_some_and(|row| row.limits.iter().any(|limits| limits.guarantee.get() > 0))
+}
+
+fn has_asked(state: &State, hash: CustomerHash) -> bool {
+    let account = state.accounts.get(&hash);
+    hash != POOL_ACCOUNT
+        && account.is_some_and(|account| {
+            let mut resources = 0..account.holdings.len();
+            resources.any(|resource| account.totals(resource).demand > 0)
+        })
 }
 
 /// Under the policy in force.

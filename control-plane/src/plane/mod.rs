@@ -76,7 +76,7 @@ use allocation::Cycles;
 use anomaly::Anomalies;
 use audit::{Deed, Done};
 use documents::Documents;
-use dry_run::DryRun;
+use dry_run::DryRunDesk;
 use forebay_sharing::{Forecast, Law};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -104,7 +104,7 @@ pub struct Plane {
     cycles: Cycles,
     spillover: crate::risk::Desk,
     anomalies: Anomalies,
-    dry_run: Mutex<Option<DryRun>>,
+    dry_run: DryRunDesk,
     documents: Documents,
 }
 
@@ -166,7 +166,7 @@ impl Plane {
             cycles: Cycles::default(),
             spillover: crate::risk::Desk::default(),
             anomalies,
-            dry_run: Mutex::default(),
+            dry_run: DryRunDesk::default(),
             documents: Documents::default(),
         };
         plane.take_up_candidate();

@@ -12,6 +12,7 @@ mod kit;
 use axum::http::StatusCode;
 use forebay_control_plane::store::{Batch, Store, Table};
 use kit::{Gateway, TestServer, hash};
+use prost::Message;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -462,4 +463,111 @@ async fn a_gateway_that_is_slow_or_begins_anew_refuses_nothing() {
     }
     assert_eq!(server.server.plane.watch_rollout().await.unwrap(), None);
     assert_eq!(gateway.epoch, 2);
+}
+
+/// A row of the store's table of policies.
+#[derive(Clone, PartialEq, prost::Message)]
+struct VersionRow {
+    #[prost(string, tag = "1")]
+    document: String,
+    #[prost(bytes = "vec", tag = "2")]
+    compiled: Vec<u8>,
+    #[prost(string, tag = "3")]
+    info: String,
+}
+
+/// Has the document of version 1 say what the checks of today refuse, as if an older program had let it through.
+fn rewrite(server: &TestServer, change: impl FnOnce(&mut Value)) {
+    let version = 1_u64.to_be_bytes();
+    let row = server.store.get(Table::Policies, &version).unwrap();
+    let mut row = VersionRow::decode(row.unwrap().as_slice()).unwrap();
+    let mut document: Value = serde_json::from_str(&row.document).unwrap();
+    change(&mut document);
+    row.document = document.to_string();
+    let mut batch = Batch::default();
+    batch.put(Table::Policies, version, row.encode_to_vec());
+    server.store.commit(&batch).unwrap();
+}
+
+/// No guarantee may be above its rate.
+fn refused_today(document: &mut Value) {
+    document["contracts"]["gold"]["limits"]["requests"]["guarantee_per_s"] = json!(OLDER + 1);
+}
+
+#[tokio::test]
+async fn what_was_in_force_comes_back_although_it_would_be_refused_today_and_so_it_does_after_a_restart()
+ {
+    let server = started().await;
+    share(&server, 30).await;
+    rewrite(&server, refused_today);
+    let document = server.ok("GET", "/v1/policies/1", NONE).await;
+    refused(
+        &server,
+        "/v1/policies/check",
+        document,
+        422,
+        "policy_refused",
+    )
+    .await;
+    let back = server.ok("POST", "/v1/policies/rollback", NONE).await;
+    assert_eq!([&back["version"], &back["restores"]], [3, 1]);
+    assert!(moved(&server).await.is_empty());
+    let server = server.killed();
+    assert!(moved(&server).await.is_empty());
+    assert_eq!(rate_of(&server, "stranger").await, 10);
+}
+
+#[tokio::test]
+async fn what_cannot_come_back_is_said_and_tried_again_after_a_while_and_not_at_once() {
+    let server = started().await;
+    let mut gateway = Gateway::new("g1", 1);
+    gateway.sync(&server).await;
+    gateway.sync(&server).await;
+    share(&server, 30).await;
+    rewrite(&server, |document| {
+        document["customers"][0]["contract"] = json!("gone");
+    });
+    for _ in 0..4 {
+        sync_and_refuse(&mut gateway, &server).await;
+    }
+    let plane = &server.server.plane;
+    let error = plane.watch_rollout().await.unwrap_err();
+    assert!(error.message.contains("`gone`"), "{error:?}");
+    assert_eq!(plane.watch_rollout().await.unwrap(), None, "not at once");
+    server.advance_ms(1_001);
+    assert!(plane.watch_rollout().await.is_err());
+    server.advance_ms(1_001);
+    assert_eq!(
+        plane.watch_rollout().await.unwrap(),
+        None,
+        "and later still"
+    );
+    let path = "/v1/policies/rollback";
+    let answer = refused(&server, path, NONE, 422, "policy_refused").await;
+    assert!(answer["hint"].as_str().unwrap().contains("promote"));
+    assert!(!moved(&server).await.is_empty());
+    rewrite(&server, |document| {
+        document["customers"][0]["contract"] = json!("gold");
+    });
+    server.advance_ms(1_001);
+    let back = plane.watch_rollout().await.unwrap().unwrap();
+    assert_eq!(back.restores, Some(1));
+    assert!(moved(&server).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_older_policy_and_a_second_operator_wait_for_the_end_of_a_roll_out() {
+    let server = started().await;
+    share(&server, 30).await;
+    let path = "/v1/policies/1/activate";
+    refused(&server, path, NONE, 409, "rollout_runs").await;
+    let path = "/v1/policies/promote";
+    let both = tokio::join!(
+        server.admin("POST", path, NONE),
+        server.admin("POST", "/v1/policies/rollback", NONE),
+    );
+    let mut found = [both.0.0.as_u16(), both.1.0.as_u16()];
+    found.sort_unstable();
+    assert_eq!(found, [200, 409], "{both:?}");
+    assert_eq!(listed(&server).await["active"], 3);
 }

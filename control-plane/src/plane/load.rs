@@ -7,6 +7,7 @@ use super::audit::AuditLog;
 use super::clock::Now;
 use super::directory::{Directory, Override};
 use super::fleet::{Fleet, GatewayRecord};
+use super::kept::kept;
 use super::later::Later;
 use super::models::ModelBook;
 use super::policies::{Policies, VersionInfo, VersionRecord};
@@ -21,14 +22,13 @@ use crate::buckets::{
     Account, AccountRecord, Cause, Contract, POOL_ACCOUNT, Part, PartRecord, SessionNumber,
 };
 use crate::covariates::Means;
+use crate::document::CheckedPolicy;
 use crate::history::{Coverage, Ring, step_at};
 use crate::keys::Keys;
 use crate::store::{Batch, Start, Store, StoreError, Table, open_epoch};
 use forebay_core::amount::Micro;
 use forebay_core::policy::{ContractIndex, Policy};
-use forebay_policy::{anomaly, compile, sharing};
 use forebay_wire::key::CustomerHash;
-use forebay_wire::policy::PolicyDocument;
 use hashbrown::{HashMap, HashSet};
 use prost::Message;
 use std::collections::VecDeque;
@@ -208,9 +208,12 @@ fn load_policies(
     let Some(record) = newest else {
         return Ok(policies);
     };
-    let document: PolicyDocument =
-        serde_json::from_str(&record.document).map_err(|error| damaged("policy", &error))?;
-    let compiled = compile(&document).map_err(|error| damaged("policy", &error))?;
+    let CheckedPolicy {
+        compiled,
+        sharing,
+        anomaly,
+        ..
+    } = kept(&record).map_err(|error| damaged("policy", &error))?;
     let policy = Policy::decode(&record.compiled).map_err(|error| damaged("policy", &error))?;
     let row_of = |name: &str| {
         policy
@@ -225,9 +228,7 @@ fn load_policies(
     });
     let moved: Vec<ContractIndex> = rows.collect::<Result<_, _>>()?;
     directory.replace(&compiled.customers, &moved, policy.unknown_contract(), keys);
-    let sharing = sharing(&document, &compiled).map_err(|error| damaged("policy", &error))?;
     let rule = sharing.map(|sharing| Rule::of(&sharing, &compiled.customers, &moved, keys));
-    let anomaly = anomaly(&document).map_err(|error| damaged("policy", &error))?;
     let anomaly = anomaly.map(|anomaly| AnomalyRule::of(&anomaly, &moved));
     policies.rollout = Rollout::load(store, policy.epoch)?;
     policies.put_in_force(policy, rule, anomaly);

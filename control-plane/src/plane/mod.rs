@@ -20,6 +20,7 @@ mod export;
 mod fleet;
 mod forecasts;
 mod history;
+mod kept;
 mod later;
 mod limits;
 mod load;

@@ -346,6 +346,11 @@ impl Plane {
     /// # Errors
     /// When there is no such version, or it is not durable yet.
     pub fn policy_document(&self, version: u64) -> Result<PolicyDocument, ApiError> {
+        let record = self.policy_record(version)?;
+        serde_json::from_str(&record.document).map_err(|error| damaged(&error))
+    }
+
+    pub(super) fn policy_record(&self, version: u64) -> Result<VersionRecord, ApiError> {
         let record = self
             .store
             .get(Table::Policies, &version.to_be_bytes())?
@@ -360,8 +365,7 @@ impl Plane {
                     "`forebay policy list` shows the versions that are kept",
                 )
             })?;
-        let record = VersionRecord::decode(record.as_slice()).map_err(|error| damaged(&error))?;
-        serde_json::from_str(&record.document).map_err(|error| damaged(&error))
+        VersionRecord::decode(record.as_slice()).map_err(|error| damaged(&error))
     }
 }
 

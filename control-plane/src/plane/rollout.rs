@@ -8,6 +8,7 @@
 
 use super::Plane;
 use super::audit::Deed;
+use super::kept::kept;
 use super::policies::{VersionCause, VersionInfo, damaged};
 use super::state::State;
 use crate::auth::Caller;
@@ -16,6 +17,7 @@ use crate::document::{CheckedPolicy, Format, check};
 use crate::error::ApiError;
 use crate::models::{digest_of, hex};
 use crate::store::{Batch, Store, StoreError, Table};
+use forebay_core::time::TimeUs;
 use forebay_policy::{CustomerShare, merge};
 use forebay_wire::policy::PolicyDocument;
 use forebay_wire::sync::{PolicyDelta, SyncRequest};
@@ -29,6 +31,10 @@ const META_DOCUMENT: &[u8] = b"policy_rollout_document";
 
 /// So often a gateway is sent a policy that it does not take: a reply may be spoilt, or the gateway be short of memory for a moment.
 const REFUSALS: u8 = 3;
+
+/// After the first failure to take a policy back it is tried again after this time, and after each further one after twice as long, up to a minute: a document may be large.
+const FIRST_PAUSE_US: u64 = 1_000_000;
+const LONGEST_PAUSE_US: u64 = 60_000_000;
 
 /// A policy at a share of the customers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +55,9 @@ pub(super) struct Rollout {
     /// The gateway that does not take the version in force.
     #[serde(skip)]
     refused_by: Option<String>,
+    /// When it is tried again to take it back, after that has failed so often.
+    #[serde(skip)]
+    again: Option<(TimeUs, u32)>,
 }
 
 /// A policy at a share of the customers.
@@ -211,6 +220,7 @@ impl Plane {
             customers,
             moved,
             refused_by: None,
+            again: None,
         };
         let deed = Deed::new(by, "policy.roll_out", format!("sha256:{}", rollout.digest))
             .with("share", Some(percent))
@@ -250,10 +260,10 @@ impl Plane {
         self.take_back(deed, &rollout).await
     }
 
-    /// Takes a policy back that a gateway refuses. Returns the version that is in force then, if it did.
+    /// Takes a policy back that a gateway refuses. Returns the version that is in force then, if it did. What has failed is tried again after a while, and said once.
     ///
     /// # Errors
-    /// When the store cannot be read or written.
+    /// When the version before cannot be put in force again, or the store cannot be read or written.
     pub async fn watch_rollout(&self) -> Result<Option<VersionInfo>, ApiError> {
         let running = self.lock().policies.rollout.clone();
         let Some((rollout, gateway)) =
@@ -261,11 +271,32 @@ impl Plane {
         else {
             return Ok(None);
         };
-        tracing::warn!(%gateway, version = rollout.version, "a gateway refuses the policy that has a share: it is taken back");
+        let now = self.clock.now().mono;
+        let failures = match rollout.again {
+            Some((again, _)) if now < again => return Ok(None),
+            Some((_, failures)) => failures,
+            None => 0,
+        };
+        if failures == 0 {
+            tracing::warn!(%gateway, version = rollout.version, "a gateway refuses the policy that has a share: it is taken back");
+        }
         let object = format!("version {}", rollout.base);
         let deed =
             Deed::of_the_server("policy.roll_back", object).with("refused_by", Some(gateway));
-        self.take_back(deed, &rollout).await.map(Some)
+        let taken = self.take_back(deed, &rollout).await;
+        if let Err(error) = &taken {
+            if failures == 0 && !self.is_stopped() {
+                tracing::warn!(%error, hint = error.hint, "a policy that a gateway refuses is not taken back; it is tried again and again");
+            }
+            let pause_us = FIRST_PAUSE_US << failures.min(6);
+            let again = now.plus_us(pause_us.min(LONGEST_PAUSE_US));
+            let mut state = self.lock();
+            let running = state.policies.rollout.as_mut();
+            if let Some(running) = running.filter(|running| running.version == rollout.version) {
+                running.again = Some((again, failures.saturating_add(1)));
+            }
+        }
+        taken.map(Some)
     }
 
     /// The policy that has a share, if one does.
@@ -294,12 +325,17 @@ impl Plane {
     }
 
     async fn take_back(&self, deed: Deed, rollout: &Rollout) -> Result<VersionInfo, ApiError> {
-        let older = self.policy_document(rollout.base)?;
+        let record = self.policy_record(rollout.base)?;
+        let older = kept(&record).map_err(|error| {
+            let message = format!("version {} cannot be put in force again: {error}", rollout.base);
+            let hint = "`forebay policy promote` gives the newer policy to all; then apply a corrected one. What is in force has not changed";
+            ApiError::invalid("policy_refused", message, hint)
+        })?;
         let cause = VersionCause::RollsBack {
             instead_of: rollout.version,
             base: rollout.base,
         };
-        self.install_policy(deed, &recheck(older)?, cause).await
+        self.install_policy(deed, &older, cause).await
     }
 
     fn running_rollout(&self) -> Result<Rollout, ApiError> {

@@ -1,4 +1,5 @@
-//! Tuning in the control plane: off unless the policy asks for it, bounded where it does, ended by a missed guarantee, and the same after a restart.
+//! Tuning in the control plane: off unless the policy asks for it, bounded where it does, ended by a missed guarantee, and the same after
+//! a restart.
 
 #![allow(
     clippy::unwrap_used,

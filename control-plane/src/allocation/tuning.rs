@@ -1,10 +1,11 @@
 //! Cycles by other values than the policy's, now and then, where the policy asks for that ([`forebay_sharing::tuning`]).
 //!
-//! What the tuner knows goes through the words that are in the journal with each cycle, also while the server runs: a server that was restarted
-//! goes on from the same words as one that was not. What a cycle chose is among what it was made from, so a replay needs no tuner.
+//! What the tuner knows goes through the words that are in the journal with each cycle, also while the server runs: a server that was
+//! restarted goes on from the same words as one that was not. What a cycle chose is among what it was made from, so a replay needs no
+//! tuner.
 //!
-//! Only cycles whose time had come are chosen for. Those in between go by the policy's values, and end what is measured of the one before: what
-//! came of a cycle that something has cut short is what was seen until then.
+//! Only cycles whose time had come are chosen for. Those in between go by the policy's values, and end what is measured of the one before:
+//! what came of a cycle that something has cut short is what was seen until then.
 
 use super::book::{Book, Cause};
 use super::priorities::Asked;
@@ -202,8 +203,8 @@ pub(super) fn choose(
 impl Told {
     /// Takes in a closed step, once.
     ///
-    /// A guarantee was missed where less was admitted than guaranteed, as for priorities. Whether more was admitted than there was is not asked: what
-    /// a pool had saved up cannot be told from it, and its gateways keep to it in whole numbers whatever the values are.
+    /// A guarantee was missed where less was admitted than guaranteed, as for priorities. Whether more was admitted than there was is not
+    /// asked: what a pool had saved up cannot be told from it, and its gateways keep to it in whole numbers whatever the values are.
     pub(crate) fn hear(
         &mut self,
         book: &Book,

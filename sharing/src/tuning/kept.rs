@@ -3,8 +3,8 @@
 //! ```text
 //!   format, seed, arms, decisions, guard, pending, models by arm, neighbours
 //! ```
-//! The arms themselves are not among them: they follow from the policy, and what is left here is a fingerprint of them. Of other arms only what
-//! guards is taken up, so whoever changes the ranges does not explore the more for it.
+//! The arms themselves are not among them: they follow from the policy, and what is left here is a fingerprint of them. Of other arms only
+//! what guards is taken up, so whoever changes the ranges does not explore the more for it.
 
 use crate::tuning::TuningError;
 use crate::tuning::context::Context;

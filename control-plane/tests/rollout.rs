@@ -571,3 +571,18 @@ async fn an_older_policy_and_a_second_operator_wait_for_the_end_of_a_roll_out() 
     assert_eq!(found, [200, 409], "{both:?}");
     assert_eq!(listed(&server).await["active"], 3);
 }
+
+#[tokio::test]
+async fn what_is_said_of_a_customer_by_hand_holds_through_every_step_of_a_roll_out() {
+    let server = started().await;
+    share(&server, 30).await;
+    let first = *moved(&server).await.first().unwrap();
+    let path = format!("/v1/customers/{}", key(first));
+    server.ok("POST", &format!("{path}/freeze"), NONE).await;
+    share(&server, 60).await;
+    server.ok("POST", "/v1/policies/rollback", NONE).await;
+    assert_eq!(server.ok("GET", &path, NONE).await["frozen"], true);
+    let server = server.killed();
+    assert_eq!(server.ok("GET", &path, NONE).await["frozen"], true);
+    assert!(moved(&server).await.is_empty());
+}

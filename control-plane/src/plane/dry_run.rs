@@ -5,8 +5,10 @@
 //! counted against another policy is no answer any more.
 //!
 //! The state is locked only to read, a thousand customers at a time, and nothing is written to it: whatever a gateway is answered is the
-//! same with a candidate and without. How it stands is published when a step has been counted, and is there at once for whoever asks: the API
-//! does not wait for the thread that counts. To lock what is counted for both was the worse alternative: after a gap a step takes seconds.
+//! same with a candidate and without. How it stands is published when a step has been counted, and is there at once for whoever asks: the
+//! API
+//! does not wait for the thread that counts. To lock what is counted for both was the worse alternative: after a gap a step takes
+//! seconds.
 
 use super::Plane;
 use super::audit::{Deed, Done};
@@ -249,7 +251,8 @@ impl Plane {
         Ok(view)
     }
 
-    /// Counts the step that was closed last, if it has not been. Takes seconds after a gap, in which how it stands can be asked for all the same.
+    /// Counts the step that was closed last, if it has not been. Takes seconds after a gap, in which how it stands can be asked for all
+    /// the same.
     pub fn count_dry_run(&self) {
         let mut work = self
             .dry_run
@@ -308,7 +311,8 @@ impl Plane {
         true
     }
 
-    /// Begins behind a step that has been closed, with those who have asked for anything up to now, and those who can lend. None if another policy comes into force meanwhile.
+    /// Begins behind a step that has been closed, with those who have asked for anything up to now, and those who can lend. None if
+    /// another policy comes into force meanwhile.
     fn begin_counting(
         &self,
         listed: &Listed,

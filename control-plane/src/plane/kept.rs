@@ -1,7 +1,9 @@
 //! A policy version that is put in force again, after a restart or because a newer one is taken back.
 //!
-//! Its document was checked when it came. A build that checks more strictly may refuse it today, and that must not keep anybody from going back to it: the store has its tables
-//! as well, and they say what was in force. To compile the document with its mistakes overlooked was the worse alternative: an amount that is refused would be another one.
+//! Its document was checked when it came. A build that checks more strictly may refuse it today, and that must not keep anybody from
+//! going back to it: the store has its tables
+//! as well, and they say what was in force. To compile the document with its mistakes overlooked was the worse alternative: an amount
+//! that is refused would be another one.
 
 use super::policies::VersionRecord;
 use crate::document::CheckedPolicy;
@@ -46,7 +48,8 @@ pub(super) fn kept(record: &VersionRecord) -> Result<CheckedPolicy, KeptError> {
     })
 }
 
-/// What [`compile`] would have made of it. Tables may have rows of contracts that had gone before; here they are those of the document alone, in its order.
+/// What [`compile`] would have made of it. Tables may have rows of contracts that had gone before; here they are those of the document
+/// alone, in its order.
 fn from_tables(document: &PolicyDocument, tables: &[u8]) -> Result<Compiled, KeptError> {
     let damaged = |error: &dyn std::fmt::Display| KeptError::Damaged(error.to_string());
     let kept = Policy::decode(tables).map_err(|error| damaged(&error))?;

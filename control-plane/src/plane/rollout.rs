@@ -1,9 +1,12 @@
 //! A policy at a share of the customers, until it is given to all of them or taken back.
 //!
-//! What is in force meanwhile is a version like any other, made of both policies ([`forebay_policy::merge`]), so that a restart or another leader changes nobody's contract, and
-//! gateways need not know of it. Each step is made anew from the older version and the newer document, which the store keeps: going back gives back exactly what there was.
+//! What is in force meanwhile is a version like any other, made of both policies ([`forebay_policy::merge`]), so that a restart or
+//! another leader changes nobody's contract, and
+//! gateways need not know of it. Each step is made anew from the older version and the newer document, which the store keeps: going back
+//! gives back exactly what there was.
 //!
-//! A gateway that does not take what it is sent says so by what it asks for: it has applied the reply that brought the policy and has not seen the policy. When one does so again
+//! A gateway that does not take what it is sent says so by what it asks for: it has applied the reply that brought the policy and has not
+//! seen the policy. When one does so again
 //! and again, the newer policy is taken back without waiting for anybody, as long as it has a share only.
 
 use super::Plane;
@@ -25,14 +28,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Keys of single values in the store: what is known of the roll-out, and the newer document. The document is large, and is read when a step is made.
+/// Keys of single values in the store: what is known of the roll-out, and the newer document. The document is large, and is read when a
+/// step is made.
 const META_ROLLOUT: &[u8] = b"policy_rollout";
 const META_DOCUMENT: &[u8] = b"policy_rollout_document";
 
 /// So often a gateway is sent a policy that it does not take: a reply may be spoilt, or the gateway be short of memory for a moment.
 const REFUSALS: u8 = 3;
 
-/// After the first failure to take a policy back it is tried again after this time, and after each further one after twice as long, up to a minute: a document may be large.
+/// After the first failure to take a policy back it is tried again after this time, and after each further one after twice as long, up to
+/// a minute: a document may be large.
 const FIRST_PAUSE_US: u64 = 1_000_000;
 const LONGEST_PAUSE_US: u64 = 60_000_000;
 
@@ -260,7 +265,8 @@ impl Plane {
         self.take_back(deed, &rollout).await
     }
 
-    /// Takes a policy back that a gateway refuses. Returns the version that is in force then, if it did. What has failed is tried again after a while, and said once.
+    /// Takes a policy back that a gateway refuses. Returns the version that is in force then, if it did. What has failed is tried again
+    /// after a while, and said once.
     ///
     /// # Errors
     /// When the version before cannot be put in force again, or the store cannot be read or written.
@@ -328,7 +334,7 @@ impl Plane {
         let record = self.policy_record(rollout.base)?;
         let older = kept(&record).map_err(|error| {
             let message = format!("version {} cannot be put in force again: {error}", rollout.base);
-            let hint = "`forebay policy promote` gives the newer policy to all; then apply a corrected one. What is in force has not changed";
+            let hint = "`forebay policy promote` gives the newer policy to all; then apply a corrected one; nothing has changed";
             ApiError::invalid("policy_refused", message, hint)
         })?;
         let cause = VersionCause::RollsBack {

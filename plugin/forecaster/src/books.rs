@@ -74,12 +74,10 @@ impl Books {
         }
     }
 
-    /// Grants have reached these pages: until the control plane hears of it, it must count the share before them as well, and claims go by what of a
-    /// guarantee lies here.
+    /// Grants have reached these pages: until the control plane hears of it, it must count the share before them as well.
     pub(crate) fn report_soon(&mut self, places: Vec<u32>) {
         for place in &places {
             self.outbox.mark(*place);
-            self.writer.mark(*place);
         }
         self.scan.visit_soon(places);
     }

@@ -21,12 +21,12 @@ use forebay_forecaster::host::{HttpAnswer, Metric};
 use forebay_wire::key;
 use forebay_wire::model::ReleaseKind;
 use forebay_wire::sync::{
-    Allocation, Grant, ModelRelease, ModelState, PoolGrant, StepUsage, SyncReply, SyncRequest,
+    Allocation, ModelRelease, ModelState, PoolGrant, StepUsage, SyncReply, SyncRequest,
 };
 
 use world::plane::{
-    CONFIG, EPOCH, answer, customer, entry, environment, grant, granted, next_sync, policy,
-    policy_delta, reply_to, start, ticks, use_tokens,
+    CONFIG, EPOCH, answer, customer, entry, environment, granted, next_sync, policy, policy_delta,
+    reply_to, start, ticks, use_tokens,
 };
 use world::{Sent, World, models};
 
@@ -373,33 +373,6 @@ fn a_deviation_raises_an_allocated_claim_at_once_up_to_what_lies_here() {
 }
 
 #[test]
-fn a_raised_claim_is_faster_and_not_deeper() {
-    let world = World::new();
-    let plane = plane(&[(0, 80)]);
-    let mut forecaster = settled(&world, &plane);
-    let depth = || {
-        let entry = entry(&world, &customer(0)).unwrap();
-        entry.holdings.at(ResourceIndex::FIRST).shadow_depth().get()
-    };
-    let (rate_before, depth_before) = (claim(&world, 0), depth());
-    use_tokens(&world, 0, 30, 25);
-    let (mut fastest, mut deepest) = (0.0_f64, 0);
-    for _ in 0..15 {
-        ticks(&world, &mut forecaster, 1);
-        for sent in world.take_sent() {
-            plane.answer(&world, &mut forecaster, &sent);
-        }
-        fastest = fastest.max(claim(&world, 0));
-        deepest = deepest.max(depth());
-    }
-    assert!(fastest > rate_before * 1.4, "{rate_before} -> {fastest}");
-    assert!(
-        deepest <= depth_before + depth_before / 50,
-        "{depth_before} -> {deepest}"
-    );
-}
-
-#[test]
 fn a_control_plane_that_allocates_nothing_leaves_everything_as_it_was() {
     let world = World::new();
     let mut plane = plane(&[]);
@@ -604,45 +577,4 @@ fn claims_are_cut_within_half_a_second_when_less_of_the_pool_lies_at_the_gateway
     );
     let depths = live(250, 500);
     assert!(depths.iter().sum::<f64>() <= 125.0 * 1.01, "{depths:?}");
-}
-
-#[test]
-fn of_a_guarantee_the_part_that_lies_at_the_gateway_is_beyond_the_bound_and_no_more() {
-    let world = World::new();
-    let mut guaranteed: Policy = policy();
-    guaranteed.contracts[0].limits = PerResource::only_first(Limits {
-        guarantee: Rate::from_tokens_per_s(100),
-        ..Limits::plain(Rate::from_tokens_per_s(200), Micro::from_tokens(200))
-    });
-    let mut forecaster = start(&world);
-    let sent = next_sync(&world, &mut forecaster);
-    let (_, mut reply) = reply_to(&sent);
-    reply.policy = Some(policy_delta(2));
-    reply.policy.as_mut().unwrap().compiled = guaranteed.encode();
-    forecaster.on_http_response(sent.call, answer(&reply));
-    ticks(&world, &mut forecaster, 5);
-    drop(forecaster);
-    let mut forecaster = start(&world);
-    let mut plane = plane(&[(1, 200)]);
-    plane.pool_per_s = 500;
-    for _ in 0..200 {
-        world.advance_ms(20);
-        forecaster.on_tick();
-        for sent in world.take_sent() {
-            let (_, mut reply) = plane.reply(&world, &sent);
-            reply.pools[0].local_cap_micro = 25 * TOKEN;
-            reply.grants = vec![Grant {
-                rate_micro_per_s: 100 * TOKEN,
-                local_cap_micro: 100 * TOKEN,
-                ..grant(1, 0)
-            }];
-            forecaster.on_http_response(sent.call, answer(&reply));
-        }
-    }
-    assert!(is_near(claim(&world, 1), 100.0), "{}", claim(&world, 1));
-    // Half of the guarantee lies here, 12.5 tokens deep, and half of the pool's 25 tokens may be protected beside it.
-    let entry = entry(&world, &customer(1)).unwrap();
-    let depth = entry.holdings.at(ResourceIndex::FIRST).shadow_depth();
-    let depth = depth.get() as f64 / 1e6;
-    assert!((12.0..=25.5).contains(&depth), "{depth}");
 }

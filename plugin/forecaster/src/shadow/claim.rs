@@ -46,16 +46,6 @@ pub struct Claim {
     pub counted_step: Option<i64>,
 }
 
-/// How fast a claim should refill.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refill {
-    /// With the raise.
-    pub rate: Rate,
-    /// Without it. Depths go by this: a raise that made a claim deeper took the depth of lower tiers, whose requests were deviations from then
-    /// on and raised their claims in turn.
-    pub unraised: Rate,
-}
-
 // === impl Raise ===
 
 impl Default for Raise {
@@ -109,16 +99,16 @@ impl Raise {
 impl Claim {
     /// The refill that the claim should have now: forecast or allocation x own share of the traffic x raise, never above the contract.
     #[must_use]
-    pub fn wanted(
+    pub fn wanted_rate(
         &self,
         series: &Series,
         limits: &Limits,
         allocated: Option<Allocated>,
         terms: &Terms<'_>,
-    ) -> Refill {
+    ) -> Rate {
         let config = terms.config;
         if !config.enabled {
-            return Refill::default();
+            return Rate::ZERO;
         }
         let raise = self
             .raise
@@ -127,20 +117,16 @@ impl Claim {
             let per_s = f64::from(forecast.claim) * 1e6 / terms.step_us.max(1) as f64;
             per_s * f64::from(series.own_share())
         });
-        let (per_s, raised_per_s) = match allocated {
-            None => (foreseen_per_s, foreseen_per_s * f64::from(raise)),
+        let per_s = match allocated {
+            None => foreseen_per_s * f64::from(raise),
             Some(allocated) => allocated_per_s(&allocated, series, limits, foreseen_per_s, raise),
         };
         // A cast from float saturates and takes NaN to 0.
-        let of = |per_s: f64| Rate::new((per_s * 1e6) as u64).min(limits.ceiling);
-        Refill {
-            rate: of(raised_per_s),
-            unraised: of(per_s),
-        }
+        Rate::new((per_s * 1e6) as u64).min(limits.ceiling)
     }
 }
 
-/// What of an allocation is claimed here, without and with the raise. A guarantee is not for the control plane to take: what a forecast claims within it is claimed
+/// What of an allocation is claimed here. A guarantee is not for the control plane to take: what a forecast claims within it is claimed
 /// whatever was allocated. A raise is not known to those who divide the pool, so it ends with what of the pool lies here.
 fn allocated_per_s(
     allocated: &Allocated,
@@ -148,14 +134,13 @@ fn allocated_per_s(
     limits: &Limits,
     foreseen_per_s: f64,
     raise: f32,
-) -> (f64, f64) {
+) -> f64 {
     let share = series
         .known_share()
         .map_or(allocated.part_of_pool, f64::from);
     let guaranteed_per_s = limits.guarantee.get() as f64 / 1e6 * share;
     let per_s = (allocated.per_s * share).max(foreseen_per_s.min(guaranteed_per_s));
-    let raised_per_s = (per_s * f64::from(raise)).min(per_s.max(allocated.pool_here_per_s));
-    (per_s, raised_per_s)
+    (per_s * f64::from(raise)).min(per_s.max(allocated.pool_here_per_s))
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 
 use forebay_core::amount::{Micro, Rate};
 use forebay_core::error::CoreError;
-use forebay_core::ledger::Entry;
 use forebay_core::policy::{ContractIndex, Limits, Policy};
 use forebay_core::resource::{PerResource, ResourceIndex};
 use forebay_forecast::Source;
@@ -18,7 +17,7 @@ use hashbrown::HashMap;
 
 use super::allocations::Allocations;
 use super::allot::{Class, allot};
-use super::claim::{Claim, Refill};
+use super::claim::Claim;
 use crate::host::Host;
 use crate::ledger::{Ledger, PageNumber, Shared};
 use crate::series::{SeriesKey, SeriesTable, SlotId};
@@ -220,18 +219,7 @@ impl ShadowWriter {
         };
         let (policy, lease, now) = (conditions.policy, conditions.lease, conditions.now);
         let number = PageNumber::at(&core.state().layout, place);
-        let page = core.view_page(&mut Shared(host), number.region, number.page);
-        let entries: Vec<Entry> =
-            page.map_or_else(|_| Vec::new(), |page| page.entries().flatten().collect());
-        // The credit that a guarantee gives here is that of the part of the contract that lies here. The whole contract's, taken for it at each of
-        // several gateways, put more beyond the bound than shallow pools have.
-        let guarantee_of = |key: &SeriesKey, limits: &Limits| {
-            let entry = entries.iter().find(|entry| entry.customer == key.customer);
-            entry.map_or(limits.guarantee, |entry| {
-                entry.part(key.resource, limits, &lease).guarantee
-            })
-        };
-        let (report, wanted) = self.prepare(policy, table, terms, place, guarantee_of);
+        let (report, wanted) = self.prepare(policy, table, terms, place);
         if wanted.is_empty() {
             return Ok(report);
         }
@@ -266,7 +254,6 @@ impl ShadowWriter {
         table: &mut SeriesTable,
         terms: &Terms<'_>,
         place: u32,
-        guarantee_of: impl Fn(&SeriesKey, &Limits) -> Rate,
     ) -> (WriteReport, Vec<Wanted>) {
         let mut report = WriteReport::default();
         let mut wanted = Vec::new();
@@ -282,15 +269,13 @@ impl ShadowWriter {
             let allocated = terms
                 .allocations
                 .and_then(|allocations| allocations.of(&key, policy));
-            let refill = if policy.shadow.enabled {
-                series.claim.wanted(series, &limits, allocated, terms)
+            let rate = if policy.shadow.enabled {
+                series.claim.wanted_rate(series, &limits, allocated, terms)
             } else {
-                Refill::default()
+                Rate::ZERO
             };
-            let rate = refill.rate;
-            let credit = policy.credit_depth(guarantee_of(&key, &limits));
-            let excess = refill
-                .unraised
+            let credit = policy.credit_depth(limits.guarantee);
+            let excess = rate
                 .amount_in(u64::from(policy.shadow_span_us()))
                 .minus(credit)
                 .at_least_zero();
@@ -303,7 +288,7 @@ impl ShadowWriter {
             series.claim.contract = contract.0;
             series.claim.depth = depth;
             let scale = self.protection.scale(contract.0, key.resource);
-            let span_us = span_us(policy, rate, credit, depth * scale);
+            let span_us = span_us(policy, rate, credit, depth * scale, excess);
             let forecast = series.forecast();
             let forecast = forecast.map(|forecast| (forecast.step, forecast.source));
             report.count(
@@ -429,9 +414,9 @@ fn limits_of(policy: &Policy, contract: ContractIndex, resource: ResourceIndex) 
 }
 
 /// The depth in microseconds of the refill: the guarantee credit is never scaled, what goes beyond it is.
-fn span_us(policy: &Policy, rate: Rate, credit: Micro, scaled_excess: f64) -> u32 {
+fn span_us(policy: &Policy, rate: Rate, credit: Micro, scaled_excess: f64, excess: Micro) -> u32 {
     let full_us = policy.shadow_span_us();
-    if rate == Rate::ZERO {
+    if rate == Rate::ZERO || excess == Micro::ZERO {
         return full_us;
     }
     let depth = credit.get() as f64 + scaled_excess;

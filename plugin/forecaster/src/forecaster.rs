@@ -357,10 +357,9 @@ impl<H: Host> Forecaster<H> {
 
     fn write_claims(&mut self, budget: Budget) {
         let now_us = self.host.monotonic_us();
-        let writer = &mut self.books.writer;
-        if writer.rescale(&mut self.ledger, &self.host, now_us) {
-            self.books.mark_claims();
-        }
+        self.books
+            .writer
+            .rescale(&mut self.ledger, &self.host, now_us);
         let step_us = self.calendar.step_us(self.books.step_s);
         let terms = Terms {
             config: &self.config.shadow,

@@ -25,7 +25,7 @@ use forebay_wire::sync::{
 };
 
 use world::plane::{
-    CONFIG, EPOCH, answer, customer, entry, environment, granted, next_sync, policy, policy_delta,
+    EPOCH, answer, customer, entry, environment, granted, next_sync, policy, policy_delta,
     reply_to, start, ticks, use_tokens,
 };
 use world::{Sent, World, models};
@@ -469,11 +469,12 @@ fn allocations_outlive_the_model() {
     panic!("the model never ran; log: {:?}", world.log());
 }
 
-/// Puts a policy in force with customers 1 to 3 of the first tier, its higher priority, and the second tier: 500 tokens per second each, at a
-/// pool 1000 deep of which half may be protected.
-fn rank(world: &World) {
-    let mut forecaster = start(world);
+#[test]
+fn where_claims_are_too_many_the_lower_tier_loses_its_stock_first_and_then_the_lower_priority() {
+    let world = World::new();
+    let mut forecaster = start(&world);
     let mut ranked: Policy = policy();
+    // Depths of 250 tokens each, at a pool of which 500 may be protected.
     let limits = Limits::plain(Rate::from_tokens_per_s(500), Micro::from_tokens(500));
     for (tier, priority) in [(Tier::One, 0), (Tier::One, 9), (Tier::Two, 9)] {
         ranked.contracts.push(Contract {
@@ -484,7 +485,7 @@ fn rank(world: &World) {
             limits: PerResource::only_first(limits),
         });
     }
-    let sent = next_sync(world, &mut forecaster);
+    let sent = next_sync(&world, &mut forecaster);
     let (_, mut reply) = reply_to(&sent);
     reply.policy = Some(policy_delta(4));
     if let Some(delta) = &mut reply.policy {
@@ -494,30 +495,19 @@ fn rank(world: &World) {
         }
     }
     forecaster.on_http_response(sent.call, answer(&reply));
-    ticks(world, &mut forecaster, 5);
-}
-
-/// Depths of the shadow buckets of customers 1 to 3, in tokens.
-fn depths_of(world: &World) -> [f64; 3] {
-    [1, 2, 3].map(|number| {
-        let entry = entry(world, &customer(number)).unwrap();
-        let depth = entry.holdings.at(ResourceIndex::FIRST).shadow_depth();
-        depth.get() as f64 / 1e6
-    })
-}
-
-#[test]
-fn where_claims_are_too_many_the_lower_tier_loses_its_stock_first_and_then_the_lower_priority() {
-    let world = World::new();
-    rank(&world);
-    // Depths of 250 tokens each, of which 500 may be protected.
     let depths = |per_s: u64| {
         let mut forecaster = start(&world);
         let mut plane = plane(&[(1, per_s), (2, per_s), (3, per_s)]);
         plane.pool_per_s = 1_000;
         plane.live(&world, &mut forecaster, 4, &[]);
-        depths_of(&world)
+        [1, 2, 3].map(|number| {
+            let entry = entry(&world, &customer(number)).unwrap();
+            let depth = entry.holdings.at(ResourceIndex::FIRST).shadow_depth();
+            depth.get() as f64 / 1e6
+        })
     };
+    ticks(&world, &mut forecaster, 5);
+    drop(forecaster);
     let [low, high, second] = depths(500);
     assert!(is_near(low, 250.0) && is_near(high, 250.0), "{low} {high}");
     assert!(second < 5.0, "{second}");
@@ -525,56 +515,4 @@ fn where_claims_are_too_many_the_lower_tier_loses_its_stock_first_and_then_the_l
     let [low, high, second] = depths(400);
     assert!(is_near(low, 200.0) && is_near(high, 200.0), "{low} {high}");
     assert!(is_near(second, 100.0), "{second}");
-}
-
-#[test]
-fn claims_protect_a_share_of_what_lies_at_the_gateway_and_not_of_the_whole_pool() {
-    let world = World::new();
-    rank(&world);
-    let mut forecaster = start(&world);
-    let mut plane = plane(&[(1, 500), (2, 500), (3, 500)]);
-    plane.pool_per_s = 250;
-    plane.live(&world, &mut forecaster, 4, &[]);
-    // A quarter of each claim is 62.5 tokens deep, and half of what lies here is 125.
-    let [low, high, second] = depths_of(&world);
-    assert!(is_near(low, 62.5) && is_near(high, 62.5), "{low} {high}");
-    assert!(second < 2.0, "{second}");
-}
-
-#[test]
-fn claims_are_cut_within_half_a_second_when_less_of_the_pool_lies_at_the_gateway() {
-    const STEP_MS: u64 = 3_600_000;
-    let world = World::new();
-    rank(&world);
-    // No step ends, so nothing else makes claims anew.
-    let config = CONFIG.replace("\"step_s\": 1", "\"step_s\": 3600");
-    let mut forecaster =
-        Forecaster::configure(world.clone(), config.as_bytes(), &environment()).unwrap();
-    let plane = plane(&[(1, 200), (2, 200), (3, 200)]);
-    let mut live = |cap: u64, ms: u64| {
-        for _ in 0..ms / 20 {
-            world.advance_ms(20);
-            forecaster.on_tick();
-            for sent in world.take_sent() {
-                let (_, mut reply) = plane.reply(&world, &sent);
-                reply.step_ms = u32::try_from(STEP_MS).unwrap();
-                reply.step_now = world.wall_now_ms() / STEP_MS;
-                reply.step_elapsed_ms = u32::try_from(world.wall_now_ms() % STEP_MS).unwrap();
-                reply.step_usage.clear();
-                reply.step_usage_whole = 0;
-                reply.pools[0].rate_micro_per_s = 1_000 * TOKEN;
-                reply.pools[0].local_cap_micro = cap * TOKEN;
-                reply.early_sync_ms = 50;
-                forecaster.on_http_response(sent.call, answer(&reply));
-            }
-        }
-        depths_of(&world)
-    };
-    assert!(
-        live(1_000, 3_000)
-            .iter()
-            .all(|depth| is_near(*depth, 100.0))
-    );
-    let depths = live(250, 500);
-    assert!(depths.iter().sum::<f64>() <= 125.0 * 1.01, "{depths:?}");
 }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use forebay_core::amount::{Micro, Rate};
 use forebay_core::error::CoreError;
 use forebay_core::policy::{ContractIndex, Limits, Policy};
-use forebay_core::resource::{PerResource, ResourceIndex};
+use forebay_core::resource::ResourceIndex;
 use forebay_forecast::Source;
 use forebay_wire::forecaster_config::ShadowConfig;
 use hashbrown::HashMap;
@@ -40,8 +40,6 @@ pub struct ShadowWriter {
 #[derive(Debug, Default)]
 struct Protection {
     sums: HashMap<(u16, ResourceIndex), Sum>,
-    /// What all depths together may be, as of the last scales, in micro-tokens.
-    allowed: PerResource<u64>,
     stale: bool,
     computed_at_us: u64,
 }
@@ -61,8 +59,6 @@ pub struct WriteReport {
 struct Sum {
     depth: f64,
     scale: f64,
-    /// The scale when claims were last marked for it.
-    marked_scale: f64,
 }
 
 /// What a customer is to get.
@@ -134,51 +130,35 @@ impl ShadowWriter {
         );
     }
 
-    /// Computes scales anew when sums or the pools' parts here have changed and enough time has passed. Returns whether claims must be written
-    /// anew for it.
-    ///
-    /// What may be protected is a share of the depth that lies *here*. A share of the whole pool's, at each of several gateways, was
-    /// more than any of them held: whoever had no claim was denied at a pool that was full.
-    pub fn rescale(&mut self, ledger: &mut Ledger, host: &impl Host, now_us: u64) -> bool {
-        let protection = &mut self.protection;
-        if protection.sums.is_empty()
-            || now_us.saturating_sub(protection.computed_at_us) < SCALE_GAP_US
+    /// Computes scales anew when sums have changed and enough time has passed.
+    pub fn rescale(&mut self, ledger: &mut Ledger, host: &impl Host, now_us: u64) {
+        if !self.protection.stale
+            || now_us.saturating_sub(self.protection.computed_at_us) < SCALE_GAP_US
         {
-            return false;
+            return;
         }
-        protection.computed_at_us = now_us;
+        self.protection.stale = false;
+        self.protection.computed_at_us = now_us;
         let Some((core, conditions)) = ledger.at(now_us) else {
-            return false;
+            return;
         };
         let Ok(pools) = core.pools(&mut Shared(host), &conditions) else {
-            return false;
+            return;
         };
         let policy = conditions.policy;
-        let is_stale = std::mem::take(&mut protection.stale);
-        let mut is_other = false;
         for resource in policy.resource_indexes() {
-            let Some(rule) = policy.pool(resource) else {
+            let Some(pool) = policy.pool(resource) else {
                 continue;
             };
-            let pool = pools.pools.at(resource);
             let part = u64::from(policy.shadow.protected_permille);
-            // Before a grant there is nothing to protect; claims that wait for it stay as they are.
-            let here = pool
-                .granted
-                .map_or(rule.depth, |_| pool.terms(rule, &conditions.lease).cap);
-            let allowed = here
+            let allowed = pool
+                .depth
                 .share(part, 1_000)
-                .minus(pool.credit.depth)
-                .at_least_zero()
-                .get()
-                .unsigned_abs();
-            let before = protection.allowed.at_mut(resource);
-            if is_stale || !differs_hardly(*before, allowed) {
-                *before = allowed;
-                is_other |= protection.allot(resource, policy, allowed as f64);
-            }
+                .minus(pools.pools.at(resource).credit.depth)
+                .at_least_zero();
+            self.protection
+                .allot(resource, policy, allowed.get() as f64);
         }
-        is_other
     }
 
     /// Writes the next marked page. `None`: nothing is marked.
@@ -324,7 +304,6 @@ impl Protection {
         let zero = Sum {
             depth: 0.0,
             scale: 1.0,
-            marked_scale: 1.0,
         };
         let old = self.sums.entry((before.0, resource)).or_insert(zero);
         old.depth = (old.depth - before.1).max(0.0);
@@ -338,8 +317,7 @@ impl Protection {
             .map_or(1.0, |sum| sum.scale)
     }
 
-    /// Returns whether a scale has changed enough since claims were last marked for it.
-    fn allot(&mut self, resource: ResourceIndex, policy: &Policy, allowed: f64) -> bool {
+    fn allot(&mut self, resource: ResourceIndex, policy: &Policy, allowed: f64) {
         let mut classes = Vec::new();
         let mut contracts = Vec::new();
         for ((contract, of), sum) in &self.sums {
@@ -360,7 +338,6 @@ impl Protection {
             });
         }
         allot(allowed, &mut classes);
-        let mut is_other = false;
         for (contract, kind) in contracts {
             // Contracts of one kind have one scale, whichever row it stands in.
             let scale = classes
@@ -370,13 +347,8 @@ impl Protection {
                 .fold(1.0, f64::min);
             if let Some(sum) = self.sums.get_mut(&(contract, resource)) {
                 sum.scale = scale;
-                if (scale - sum.marked_scale).abs() * WORTH_A_WRITE as f64 > 1.0 {
-                    sum.marked_scale = scale;
-                    is_other = true;
-                }
             }
         }
-        is_other
     }
 }
 

@@ -5,6 +5,9 @@ use forebay_core::amount::{Micro, Rate};
 use forebay_core::limits::{MAX_MICRO, MAX_NAME_BYTES, MAX_TOKENS};
 use forebay_wire::policy::Decimal;
 
+/// What is larger is not shown by its digits.
+const SHOWN_MOST: f64 = 1e6;
+
 /// Names go into metric names, paths and headers, so they are plain.
 pub(crate) fn name(mistakes: &mut Mistakes, path: &str, name: &str) {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
@@ -67,11 +70,12 @@ pub(crate) fn permille(
         return thousandths as u16;
     }
     let allowed = format!("{} to {}", share(i64::from(least)), share(i64::from(most)));
-    // As it was written: rounded it might look as if it were allowed.
-    let found = match found.abs() {
-        size if size < 1e6 => found.to_string(),
-        size if size.is_finite() => format!("{found:e}"),
-        _ => String::from("no number"),
+    // As it was written: rounded to thousandths it might look as if it were allowed.
+    let found = match found {
+        _ if found.is_nan() => String::from("no number"),
+        _ if found > SHOWN_MOST => String::from("more than a million"),
+        _ if found < -SHOWN_MOST => String::from("less than minus a million"),
+        _ => decimal((found * 1e9).round() as i64, 9),
     };
     mistakes.add(path, Problem::Range { found, allowed });
     least
@@ -118,15 +122,21 @@ fn distance(left: &str, right: &str) -> usize {
     row.last().copied().unwrap_or(usize::MAX)
 }
 
-/// Thousandths as a decimal number. Formatting them as floating-point numbers would bring 17 KB into the plugin, for this message.
+/// Thousandths as a decimal number.
 fn share(thousandths: i64) -> String {
-    let sign = if thousandths < 0 { "-" } else { "" };
-    let whole = thousandths.unsigned_abs() / 1000;
-    let rest = thousandths.unsigned_abs() % 1000;
+    decimal(thousandths, 3)
+}
+
+/// An integer with so many decimal places. Formatting floating-point numbers would bring 24 KB into the plugin, for these messages.
+fn decimal(number: i64, places: u32) -> String {
+    let sign = if number < 0 { "-" } else { "" };
+    let one = 10_u64.saturating_pow(places);
+    let whole = number.unsigned_abs() / one;
+    let rest = number.unsigned_abs() % one;
     if rest == 0 {
         return format!("{sign}{whole}");
     }
-    let fraction = format!("{rest:03}");
+    let fraction = format!("{rest:0width$}", width = places as usize);
     format!("{sign}{whole}.{}", fraction.trim_end_matches('0'))
 }
 
@@ -140,9 +150,10 @@ mod tests {
             (0.0001, "0.0001"),
             (0.6, "0.6"),
             (-0.2, "-0.2"),
-            (1e300, "1e300"),
+            (1e300, "more than a million"),
+            (f64::NEG_INFINITY, "less than minus a million"),
             (f64::NAN, "no number"),
-            (f64::INFINITY, "no number"),
+            (f64::INFINITY, "more than a million"),
         ] {
             let mut mistakes = Mistakes::default();
             assert_eq!(permille(&mut mistakes, "share", found, 1, 500), 1);

@@ -99,7 +99,7 @@ fn kept(server: &TestServer) -> Option<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn without_tuning_in_the_policy_nothing_is_chosen_and_with_it_the_policys_own_cycles_are_the_same()
+async fn without_tuning_in_the_policy_nothing_is_chosen_and_with_it_cycles_by_the_policy_are_the_same()
  {
     let (off, mut gateway) = begun(tuned(None)).await;
     let plain = goes_on(&off, &mut gateway, 20).await;

@@ -75,7 +75,7 @@ pub(crate) fn permille(
         _ if found.is_nan() => String::from("no number"),
         _ if found > SHOWN_MOST => String::from("more than a million"),
         _ if found < -SHOWN_MOST => String::from("less than minus a million"),
-        _ => decimal((found * 1e9).round() as i64, 9),
+        _ => decimal((found * 1e9).round() as i64),
     };
     mistakes.add(path, Problem::Range { found, allowed });
     least
@@ -124,19 +124,18 @@ fn distance(left: &str, right: &str) -> usize {
 
 /// Thousandths as a decimal number.
 fn share(thousandths: i64) -> String {
-    decimal(thousandths, 3)
+    decimal(thousandths.saturating_mul(1_000_000))
 }
 
-/// An integer with so many decimal places. Formatting floating-point numbers would bring 24 KB into the plugin, for these messages.
-fn decimal(number: i64, places: u32) -> String {
-    let sign = if number < 0 { "-" } else { "" };
-    let one = 10_u64.saturating_pow(places);
-    let whole = number.unsigned_abs() / one;
-    let rest = number.unsigned_abs() % one;
+/// Billionths as a decimal number. Formatting floating-point numbers would bring 24 KB into the plugin, for these messages.
+fn decimal(billionths: i64) -> String {
+    let sign = if billionths < 0 { "-" } else { "" };
+    let whole = billionths.unsigned_abs() / 1_000_000_000;
+    let rest = billionths.unsigned_abs() % 1_000_000_000;
     if rest == 0 {
         return format!("{sign}{whole}");
     }
-    let fraction = format!("{rest:0width$}", width = places as usize);
+    let fraction = format!("{rest:09}");
     format!("{sign}{whole}.{}", fraction.trim_end_matches('0'))
 }
 

@@ -40,9 +40,7 @@ pub(crate) use priorities::{Asked, Priorities};
 pub(crate) use rule::{Occasion, Rule};
 pub(crate) use trails::Trails;
 pub(crate) use tuning::Told;
-pub use tuning_views::{
-    ArmView, ChoiceView, EffectView, FallbackView, HoldView, TuningView,
-};
+pub use tuning_views::{ArmView, ChoiceView, EffectView, FallbackView, HoldView, TuningView};
 pub use views::{
     AllocationsQuery, AllocationsView, CustomerAllocation, CycleView, Loan, LoanReason, LoanSums,
     LoansQuery, LoansView, PartView, PoolView, RaiseView, StatementLine, StatementView,

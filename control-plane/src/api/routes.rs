@@ -9,8 +9,7 @@ use super::{
     gateways, history, metrics, models, policies, spillover, sync, training,
 };
 use crate::allocation::{
-    AllocationsQuery, AllocationsView, CycleView, LoansQuery, LoansView, StatementView,
-    TuningView,
+    AllocationsQuery, AllocationsView, CycleView, LoansQuery, LoansView, StatementView, TuningView,
 };
 use crate::anomaly::{AnomaliesQuery, AnomaliesView};
 use crate::auth::{Access, Role};

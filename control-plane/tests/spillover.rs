@@ -584,7 +584,7 @@ async fn whatever_the_history_holds_somebody_answers() {
 }
 
 #[tokio::test]
-async fn a_damaged_chunk_is_a_gap_and_of_a_hundred_thousand_only_the_largest_are_studied() {
+async fn a_damaged_chunk_is_a_gap_and_of_thousands_only_the_largest_are_studied() {
     let mut deployment = Deployment::on(
         Arc::default(),
         Arc::new(AtomicU64::new(1_000_000)),
@@ -604,7 +604,7 @@ async fn a_damaged_chunk_is_a_gap_and_of_a_hundred_thousand_only_the_largest_are
         chunk_key(damaged, newest / 64 - 5),
         vec![1, 2, 3],
     );
-    for number in 0..100_000_u64 {
+    for number in 0..4_000_u64 {
         let mut name = [7; 16];
         name[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
         let mut chunk = Chunk::default();
